@@ -1,0 +1,162 @@
+"""The home folder: where everything stands, how a file is written whole or not at all, and who may write."""
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from asdcore.errors import AsdError
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds everything made from recordings. All of it can be deleted and is made again.
+
+    The root is ``ASD_HOME``, or ``.asd`` in the working directory.
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> "Home":
+        return cls.at(os.environ.get("ASD_HOME") or ".asd")
+
+    @classmethod
+    def at(cls, root: str | Path) -> "Home":
+        return cls(Path(root).expanduser().resolve())
+
+    @property
+    def recordings(self) -> Path:
+        return self.root / "recordings"
+
+    @property
+    def features(self) -> Path:
+        return self.root / "features"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def scores(self) -> Path:
+        return self.root / "scores"
+
+    @property
+    def prefect(self) -> Path:
+        return self.root / "prefect"
+
+    @property
+    def mlartifacts(self) -> Path:
+        return self.root / "mlartifacts"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """``MLFLOW_TRACKING_URI`` if that is set, else the sqlite file of this home."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @contextmanager
+    def lock(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Be the only process that writes here; wait for another one, after saying so through ``on_wait``.
+
+        The operating system frees the lock of a killed process. Taking it again in the same process is fine.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        holder = self.root / "lock.holder"
+        lock = FileLock(self.root / "lock", thread_local=False, is_singleton=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            who = holder.read_text() if holder.exists() else "another process"
+            on_wait(f"waiting for {who}, which is at work in {self.root}")
+            lock.acquire()
+        try:
+            holder.write_text(f"process {os.getpid()}")
+            yield
+        finally:
+            lock.release()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in ``path``'s folder; rename it to ``path`` when the block ends well, else delete it.
+
+    The file is on disk before it has its name, so a reader never meets a partial one, whatever happens to the writer.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with whole_file(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _disk_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """As `whole_file`, for a folder; an older folder of that name is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        raise _disk_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep_partial(folder: Path) -> int:
+    """Delete what killed writers left behind in ``folder``; return how many. Call it under the home's lock."""
+    left = list(folder.rglob(".*.partial")) if folder.exists() else []
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return len(left)
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of the content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(*parts: str) -> str:
+    """16 hexadecimal digits that identify the parts and their order."""
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:16]
+
+
+def _disk_error(path: Path, error: OSError) -> Exception:
+    """An OSError with the remedy where there is one; the error itself where there is none."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return AsdError(
+            f"{path}: the disk is full. Nothing partial was kept; free some space, or set ASD_HOME to a larger disk, "
+            "and run the same command again: it goes on where it stopped."
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return AsdError(f"{path}: not writable ({error.strerror}). Set ASD_HOME to a folder that you may write to.")
+    return error

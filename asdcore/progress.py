@@ -1,0 +1,22 @@
+"""A progress bar on stderr for work that a person waits for; silent where stderr is no terminal."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield ``items`` unchanged while a bar with ``description``, count and time left is drawn.
+
+    ``total`` is needed only for items without a length.
+    """
+    if total is None:
+        total = len(items) if hasattr(items, "__len__") else None
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield from bar.track(items, total=total, description=description)

@@ -1,0 +1,123 @@
+"""Every knob on one page: one frozen model a stage, each with a digest, and the presets.
+
+The decisions behind the defaults are those of the paper (section 2) where it states them; each field says so.
+"""
+
+import hashlib
+import json
+from typing import ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Preset = Literal["paper", "default", "demo"]
+
+
+class StageSettings(BaseModel):
+    """What all settings share: frozen, no unknown names, and a digest that keys the caches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    where_not_what: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say where the work is done, not what it makes: they stay out of the digest."""
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that change when any value that changes the result changes."""
+        values = self.model_dump(mode="json", exclude=set(self.where_not_what))
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class RecordingSettings(StageSettings):
+    """How an audio file becomes a waveform, and when it is too bad to use."""
+
+    sample_rate: int = Field(16_000, ge=1_000, description="Hz; every recording is resampled to it")
+    channel: Literal["first", "mean"] | int = Field("first", description="first, mean, or a channel's index from 0")
+    minimum_seconds: float = Field(0.5, gt=0, description="shorter recordings are quarantined")
+    maximum_clipped_share: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
+    silence_dbfs: float = Field(-80.0, description="RMS without its mean, dB of full scale; quieter is silent")
+    minimum_training_recordings: int = Field(10, ge=2, description="normal training recordings a machine needs")
+
+
+class MelSettings(StageSettings):
+    """The log-mel spectrogram (paper 2.3): Hann window, centred, power, Slaney bands from 0 Hz to Nyquist."""
+
+    n_fft: int = Field(2048, ge=64, description="samples in an STFT window")
+    hop_length: int = Field(512, ge=1, description="samples from frame to frame")
+    n_mels: int = Field(128, ge=8, description="mel bands")
+    floor: float = Field(1e-10, gt=0, description="power below which the logarithm is cut: 10*log10(floor) dB")
+
+    @property
+    def floor_db(self) -> float:
+        """The lowest value of a spectrogram, dB."""
+        import math
+
+        return 10.0 * math.log10(self.floor)
+
+
+class AugmentationSettings(StageSettings):
+    """The six variants of a recording (paper 2.3): pitch down, pitch up, two of noise, two of masking."""
+
+    pitch_method: Literal["waveform", "spectral"] = Field(
+        "waveform", description="waveform: librosa's phase vocoder; spectral: warped frequency axis, ten times faster"
+    )
+    pitch_semitones: float = Field(12.0, gt=0, description="shifts are uniform in (0, this), down and up")
+    noise_snr_db: tuple[float, float] = Field((6.0, 24.0), description="signal-to-noise ratio, uniform in dB")
+    mask_milliseconds: tuple[float, float] = Field((500.0, 1000.0), description="lengths of the two masked spans")
+    seed: int = Field(0, ge=0)
+
+
+class TrainingSettings(StageSettings):
+    """The encoder and its contrastive training (paper 2.1 and 2.3)."""
+
+    where_not_what: ClassVar[frozenset[str]] = frozenset({"device"})
+
+    encoder: Literal["resnet18", "resnet50"] = "resnet18"
+    z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")
+    crop_frames: int = Field(128, ge=16, description="frames of a training view; the same span in both views")
+    batch_size: int = Field(48, ge=2, description="recordings a batch; twice as many views")
+    temperature: float = Field(0.05, gt=0, description="tau of NT-Xent")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam; the paper states 0.5")
+    cycles: int = Field(4, ge=1, description="cosine cycles: three warm restarts make four")
+    epochs: int = Field(40, ge=1, description="a multiple of cycles")
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+    @model_validator(mode="after")
+    def _whole_cycles(self) -> Self:
+        if self.epochs % self.cycles:
+            raise ValueError(f"epochs={self.epochs} must be a multiple of cycles={self.cycles}, so that every cycle ends")
+        return self
+
+
+class NormalitySettings(StageSettings):
+    """The normality model of each machine (paper 2.2)."""
+
+    estimator: Literal["ml", "elliptic", "ledoit_wolf"] = Field("ml", description="the covariance estimator")
+    layer: Literal["z", "h"] = Field("z", description="z: after the projection head, as in the paper; h: the encoder")
+    insist: bool = Field(False, description="use ml or elliptic even where there are too few recordings for it")
+    elliptic_components: int | None = Field(
+        None, ge=1, description="principal components kept before elliptic; all if empty. 1000 x 128 takes about a minute"
+    )
+    seed: int = Field(0, ge=0, description="random state of elliptic")
+
+
+class Settings(StageSettings):
+    """All stages together: what a retraining is made with, and the form of the Prefect UI."""
+
+    recordings: RecordingSettings = RecordingSettings()
+    mel: MelSettings = MelSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    training: TrainingSettings = TrainingSettings()
+    normality: NormalitySettings = NormalitySettings()
+
+    @classmethod
+    def preset(cls, name: Preset) -> "Settings":
+        """``paper``: the closest literal reading; ``default``: for real work; ``demo``: minutes on two CPU cores."""
+        if name == "paper":
+            return cls(training=TrainingSettings(learning_rate=0.5, crop_frames=313, epochs=100))
+        if name == "demo":
+            return cls(
+                augmentation=AugmentationSettings(pitch_method="spectral"),
+                training=TrainingSettings(crop_frames=32, epochs=8),
+                normality=NormalitySettings(elliptic_components=8),
+            )
+        return cls()
