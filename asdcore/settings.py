@@ -32,6 +32,7 @@ class RecordingSettings(StageSettings):
     sample_rate: int = Field(16_000, ge=1_000, description="Hz; every recording is resampled to it")
     channel: Literal["first", "mean"] | int = Field("first", description="first, mean, or a channel's index from 0")
     minimum_seconds: float = Field(0.5, gt=0, description="shorter recordings are quarantined")
+    maximum_seconds: float = Field(3600.0, gt=0, description="longer recordings are quarantined: cut them")
     maximum_clipped_share: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
     silence_dbfs: float = Field(-80.0, description="RMS without its mean, dB of full scale; quieter is silent")
     minimum_training_recordings: int = Field(10, ge=2, description="normal training recordings a machine needs")

@@ -1,0 +1,51 @@
+"""Waveforms to log-mel spectrograms (paper 2.3)."""
+
+from functools import lru_cache
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from asdcore.settings import MelSettings
+
+Spectrogram = NDArray[np.float32]
+"""(n_mels, n_frames) float32, dB"""
+
+
+def power_spectrum(waveform: NDArray[np.float32], settings: MelSettings) -> NDArray[np.float32]:
+    """(n_fft / 2 + 1, n_frames): the squared magnitude of the STFT of (n_samples,)."""
+    # Zeros beyond both ends, as librosa pads: recordings shorter than a window need it, too.
+    stft = librosa.stft(waveform, n_fft=settings.n_fft, hop_length=settings.hop_length, center=True)
+    return np.square(stft.real) + np.square(stft.imag)
+
+
+def log_mel(power: NDArray[np.float32], sample_rate: int, settings: MelSettings) -> Spectrogram:
+    """The mel bands of a power spectrum in dB, 10 * log10(max(power, floor)): (n_mels, n_frames)."""
+    mel = mel_filters(sample_rate, settings.n_fft, settings.n_mels) @ power
+    return 10.0 * np.log10(np.maximum(mel, np.float32(settings.floor)), dtype=np.float32)
+
+
+def spectrogram(waveform: NDArray[np.float32], sample_rate: int, settings: MelSettings) -> Spectrogram:
+    """The log-mel spectrogram of (n_samples,): ``1 + n_samples // hop_length`` frames.
+
+    Equal to ``power_to_db(melspectrogram(...), amin=floor, top_db=None)`` of librosa.
+
+    >>> spectrogram(np.zeros(16_000, np.float32), 16_000, MelSettings()).shape
+    (128, 32)
+    """
+    return log_mel(power_spectrum(waveform, settings), sample_rate, settings)
+
+
+def as_stored(values: Spectrogram) -> Spectrogram:
+    """The spectrogram as it comes back from the store: rounded to float16 (0.03 dB at -60 dB).
+
+    Whatever scores a recording outside the store rounds too, so that a recording has one score.
+    """
+    return values.astype(np.float16).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
+    """(n_mels, n_fft / 2 + 1): triangles on the Slaney scale, each of area 1."""
+    filters: NDArray[np.float32] = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
+    return filters

@@ -1,0 +1,226 @@
+"""The table of recordings: Parquet parts that are only ever added to.
+
+One row says what was known of one recording at one ingest; a later row about the same content replaces an earlier one
+on reading. Rows with a ``reason`` are the quarantine.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from asdcore.errors import AsdError
+from asdcore.home import digest_of, whole_file
+from asdcore.progress import progress
+from asdcore.recordings.audio import BadRecording, decode
+from asdcore.recordings.names import Found
+from asdcore.settings import RecordingSettings
+
+SCHEMA = pa.schema(
+    [
+        ("recording", pa.string()),  # SHA-256 of the file's content
+        ("path", pa.string()),
+        ("machine", pa.string()),
+        ("section", pa.string()),
+        ("domain", pa.string()),  # source, target, unknown
+        ("split", pa.string()),  # train, test
+        ("label", pa.string()),  # normal, anomaly, unknown
+        ("attributes", pa.string()),  # a JSON object of strings
+        ("seconds", pa.float64()),
+        ("sample_rate", pa.int32()),  # Hz, of the file
+        ("channels", pa.int32()),
+        ("treatment", pa.string()),  # what was done to get the waveform
+        ("reason", pa.string()),  # why it is in quarantine; empty: it is not
+        ("ingested_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What one ingest did. ``machines``: all that the place holds, new or not."""
+
+    added: int
+    known: int
+    duplicates: int
+    quarantined: dict[str, str]
+    """path: reason"""
+    machines: list[str]
+
+
+class Catalog:
+    """The table of recordings in a folder.
+
+    Args:
+        folder: where the parts are; need not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        parts = sorted(folder.glob("part-*.parquet"))
+        tables = [pq.read_table(part, schema=SCHEMA) for part in parts]
+        rows = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
+        self._next_part = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
+        # The newest word on a path and on a content is the one that holds.
+        rows = rows.drop_duplicates("path", keep="last")
+        readable = rows["recording"] != ""
+        rows = pd.concat([rows[~readable], rows[readable].drop_duplicates("recording", keep="last")])
+        bad = rows["reason"] != ""
+        self.recordings: pd.DataFrame = rows[~bad].sort_values(["machine", "recording"]).reset_index(drop=True)
+        """Usable recordings, one row each."""
+        self.quarantined: pd.DataFrame = rows[bad].sort_values("path").reset_index(drop=True)
+
+    def digest(self) -> str:
+        """16 digits that change when a usable recording comes, goes or is described otherwise."""
+        columns = ["recording", "machine", "section", "domain", "split", "label"]
+        return digest_of(*(" ".join(row) for row in self.recordings[columns].itertuples(index=False)))
+
+    def of_machines(self, machines: Iterable[str] | None) -> pd.DataFrame:
+        """The usable recordings of ``machines``; of all if None.
+
+        Raises:
+            AsdError: a machine without a recording, naming those there are.
+        """
+        if machines is None:
+            return self.recordings
+        there = set(self.recordings["machine"])
+        unknown = sorted(set(machines) - there)
+        if unknown:
+            raise AsdError(f"no recording of machine {', '.join(unknown)}; there are recordings of {', '.join(sorted(there))}")
+        return self.recordings[self.recordings["machine"].isin(list(machines))].reset_index(drop=True)
+
+    def append(self, rows: Sequence[dict[str, object]]) -> None:
+        """Write one more part, whole or not at all, and read the table anew."""
+        if rows:
+            table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+            with whole_file(self.folder / f"part-{self._next_part:06d}.parquet") as temporary:
+                pq.write_table(table, temporary)
+        self.__init__(self.folder)  # type: ignore[misc]
+
+    def quarantine(self, reasons: dict[str, str]) -> None:
+        """Take recordings out of use. ``reasons``: recording digest: why."""
+        rows = self.recordings[self.recordings["recording"].isin(list(reasons))].to_dict("records")
+        self.append([row | {"reason": reasons[row["recording"]], "ingested_at": datetime.now(UTC)} for row in rows])
+
+    def ingest(self, found: Sequence[Found], settings: RecordingSettings) -> Ingested:
+        """Add what is new among ``found``; the files themselves are only read.
+
+        Raises:
+            AsdError: one content stands in train and in test, or under two machines or labels. Nothing is added then.
+        """
+        known = self.recordings.set_index("recording")
+        in_quarantine = dict(zip(self.quarantined["path"], self.quarantined["reason"], strict=True))
+
+        def examine(one: Found) -> dict[str, object]:
+            return _row(one, settings, known)
+
+        with ThreadPoolExecutor() as threads:
+            rows = list(progress(threads.map(examine, found), "reading recordings", total=len(found)))
+        good = [row for row in rows if not row["reason"]]
+        _refuse_conflicts(good, known)
+        new, duplicates, seen = [], 0, dict[str, dict[str, object]]()
+        for row in good:
+            digest = str(row["recording"])
+            if digest in seen:
+                duplicates += 1
+                continue
+            seen[digest] = row
+            if digest not in known.index or _supersedes(row, known.loc[digest]):
+                new.append(row)
+        bad = [row for row in rows if row["reason"]]
+        self.append(new + [row for row in bad if in_quarantine.get(str(row["path"])) != row["reason"]])
+        return Ingested(
+            added=sum(str(row["recording"]) not in known.index for row in new),
+            known=len(seen) - len(new),
+            duplicates=duplicates,
+            quarantined={str(row["path"]): str(row["reason"]) for row in bad},
+            machines=sorted({str(row["machine"]) for row in good}),
+        )
+
+
+def require_training(recordings: pd.DataFrame, minimum: int) -> None:
+    """Raise AsdError if a machine of ``recordings`` has fewer than ``minimum`` normal training recordings."""
+    machines = sorted(recordings["machine"].unique())
+    counts = training_recordings(recordings).groupby("machine").size().reindex(machines, fill_value=0)
+    few = {str(machine): int(n) for machine, n in counts.items() if n < minimum}
+    if few:
+        raise AsdError(
+            "too few normal training recordings: "
+            + ", ".join(f"{machine} has {n}" for machine, n in few.items())
+            + f"; a machine needs {minimum}. Record more and ingest them, or name the other machines with --machines."
+        )
+
+
+def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
+    """The rows that may train: normal, of the train split."""
+    return recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")].reset_index(drop=True)
+
+
+def _row(one: Found, settings: RecordingSettings, known: pd.DataFrame) -> dict[str, object]:
+    """The table's row of a found file. A recording that is known already is not decoded again."""
+    import hashlib
+
+    row: dict[str, object] = {
+        "recording": "",
+        "path": str(one.path),
+        "machine": one.machine,
+        "section": one.section,
+        "domain": one.domain,
+        "split": one.split,
+        "label": one.label,
+        "attributes": json.dumps(one.attributes, sort_keys=True),
+        "reason": one.problem,
+        "ingested_at": datetime.now(UTC),
+    }
+    if one.problem:
+        return row
+    try:
+        content = one.path.read_bytes()
+    except OSError as error:
+        return row | {"reason": f"unreadable: {error.strerror}"}
+    digest = hashlib.sha256(content).hexdigest()
+    if digest in known.index:
+        before = known.loc[digest]
+        facts = {name: before[name] for name in ("seconds", "sample_rate", "channels", "treatment")}
+        return row | {"recording": digest} | facts
+    try:
+        waveform = decode(content, settings)
+    except BadRecording as reason:
+        return row | {"reason": str(reason)}
+    return row | {
+        "recording": digest,
+        "seconds": waveform.seconds,
+        "sample_rate": waveform.sample_rate,
+        "channels": waveform.channels,
+        "treatment": waveform.treatment,
+    }
+
+
+def _supersedes(row: dict[str, object], before: "pd.Series[str]") -> bool:
+    """Whether a row says something new of a known recording: the file has moved, or its label has become known."""
+    moved = row["path"] != before["path"] and not Path(before["path"]).exists()
+    return moved or (before["label"] == "unknown" and row["label"] != "unknown")
+
+
+def _refuse_conflicts(good: list[dict[str, object]], known: pd.DataFrame) -> None:
+    """One content can not be two things: split and machine must agree, and the label where it is known."""
+    first: dict[str, dict[str, object]] = {
+        str(digest): dict(row) for digest, row in known.iterrows() if Path(str(row["path"])).exists()
+    }
+    conflicts = []
+    for row in good:
+        other = first.setdefault(str(row["recording"]), row)
+        labels = {row["label"], other["label"]} - {"unknown"}
+        if row["split"] != other["split"] or row["machine"] != other["machine"] or len(labels) > 1:
+            conflicts.append(" and ".join(f"{r['path']} ({r['machine']}, {r['split']}, {r['label']})" for r in (other, row)))
+    if conflicts:
+        more = f"\n... and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
+        raise AsdError(
+            "the same sound is given as two things; keep one of each pair:\n" + "\n".join(conflicts[:5]) + more
+        )

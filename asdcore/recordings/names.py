@@ -1,0 +1,197 @@
+"""What the place of an audio file says about it: DCASE names and layouts, manifest CSV, plain machine folders.
+
+DCASE layouts of 2020 to 2025: ``<machine>/{train,test,source_test,target_test}/<name>`` at any depth, with names such
+as ``section_00_source_train_normal_0000_vel_620_ac_0.08.wav`` (2021 on), ``normal_id_00_00000000.wav`` (2020) and, in
+evaluation sets, the same without a label (``section_00_0000.wav``, ``id_01_00000000.wav``).
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from asdcore.errors import AsdError
+
+AUDIO_SUFFIXES = {".wav", ".flac"}
+SPLIT_FOLDERS = {"train": "train", "test": "test", "source_test": "test", "target_test": "test"}
+MANIFEST = "manifest.csv"
+
+_SECTION_NAME = re.compile(
+    r"section_(?P<section>\d+)"
+    r"(?:_(?P<domain>source|target))?(?:_(?P<split>train|test))?(?:_(?P<label>normal|anomaly))?"
+    r"_(?P<number>\d+)(?:_(?P<attributes>.+))?"
+)
+_ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<section>\d+)_(?P<number>\d+)")
+_SAYS_ANOMALY = re.compile(r"anomal|abnormal|fault|defect|broken", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An audio file and what its place says about it. ``problem`` is empty, or the reason to quarantine it."""
+
+    path: Path
+    machine: str = ""
+    section: str = "00"
+    domain: str = "source"
+    split: str = "train"
+    label: str = "normal"
+    attributes: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+def find_recordings(place: Path) -> list[Found]:
+    """Every audio file of ``place``, sorted by path: a manifest CSV, a folder that holds one, or a folder of audio.
+
+    Raises:
+        AsdError: ``place`` does not exist, holds no wav or flac file, or its manifest has a wrong column or value.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "pump"
+    >>> folder.mkdir(); _ = (folder / "monday.wav").write_bytes(b"")
+    >>> [(f.machine, f.split, f.label) for f in find_recordings(folder.parent)]
+    [('pump', 'train', 'normal')]
+    """
+    if not place.exists():
+        raise AsdError(f"{place}: no such file or folder")
+    if place.is_file() and place.suffix.lower() == ".csv":
+        return read_manifest(place)
+    if place.is_file():
+        raise AsdError(f"{place}: give the folder that holds the recordings, or a manifest CSV")
+    if (place / MANIFEST).is_file():
+        return read_manifest(place / MANIFEST)
+    root = place.resolve()
+    found = [parse_place(path) for path in _audio_files(root)]
+    if not found:
+        raise AsdError(f"{place}: no .wav or .flac file in this folder or below it")
+    attributes = _attribute_tables(root)
+    return [replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found]
+
+
+def parse_place(path: Path) -> Found:
+    """What the folder and the name of one audio file say about it (see the module's text for the layouts).
+
+    >>> found = parse_place(Path("gearbox/train/section_00_source_train_normal_0073_volt_1.5_wt_150.wav"))
+    >>> found.machine, found.domain, found.attributes
+    ('gearbox', 'source', {'volt': '1.5', 'wt': '150'})
+    """
+    folder = path.parent.name
+    match = _SECTION_NAME.fullmatch(path.stem) or _ID_NAME.fullmatch(path.stem)
+    said = {name: value for name, value in match.groupdict().items() if value} if match else {}
+    if folder == "supplemental":
+        return Found(path, problem="supplemental recordings of the challenge are not used")
+    if folder in SPLIT_FOLDERS:
+        return _in_split_folder(path, said)
+    if "split" in said or "label" in said:
+        split = said.get("split", "train" if said["label"] == "normal" else "test")
+        return _described(path, path.parent.name, split, said)
+    if _SAYS_ANOMALY.search(path.stem):
+        return Found(
+            path,
+            machine=folder,
+            problem="unparsable name: a plain machine folder holds normal recordings only, but the name says otherwise; "
+            "list the files in a manifest CSV",
+        )
+    return Found(path, machine=folder)
+
+
+def _in_split_folder(path: Path, said: dict[str, str]) -> Found:
+    machine, folder = path.parent.parent.name, path.parent.name
+    split = SPLIT_FOLDERS[folder]
+    if not said:
+        problem = f"unparsable name: not a DCASE name, though it lies in a folder {folder}; list it in a manifest CSV"
+        return Found(path, machine=machine, split=split, problem=problem)
+    if said.get("split", split) != split:
+        problem = f"unparsable name: says {said['split']}, but lies in a folder {folder}"
+        return Found(path, machine=machine, split=split, problem=problem)
+    if folder.endswith("_test"):
+        said.setdefault("domain", folder.removesuffix("_test"))
+    return _described(path, machine, split, said)
+
+
+def _described(path: Path, machine: str, split: str, said: dict[str, str]) -> Found:
+    label = said.get("label", "normal" if split == "train" else "unknown")
+    # Names of 2020 know no domains: all of them are source. An unlabelled evaluation name hides its domain.
+    domain = said.get("domain", "unknown" if label == "unknown" and "section" in path.stem else "source")
+    found = Found(path, machine, said["section"], domain, split, label, parse_attributes(said.get("attributes", "")))
+    if split == "train" and label == "anomaly":
+        return replace(found, problem="an anomalous recording in the train split: training takes normal ones only")
+    return found
+
+
+def parse_attributes(text: str) -> dict[str, str]:
+    """``name_value`` pairs joined by underscores; a last name without a value gets an empty one.
+
+    >>> parse_attributes("vel_620_ac_0.08"), parse_attributes("m-n_W"), parse_attributes("noAttribute")
+    ({'vel': '620', 'ac': '0.08'}, {'m-n': 'W'}, {})
+    """
+    if text in ("", "noAttribute"):
+        return {}
+    words = text.split("_")
+    values = [*words[1::2], ""] if len(words) % 2 else words[1::2]
+    return dict(zip(words[::2], values, strict=True))
+
+
+def read_manifest(path: Path) -> list[Found]:
+    """The recordings that a manifest lists: ``path`` and ``machine``, and where they differ from normal training
+    recordings of the source domain, ``split``, ``domain``, ``label``, ``section``; other columns are attributes.
+    Paths are relative to the manifest.
+    """
+    allowed = {
+        "split": {"train", "test"},
+        "domain": {"source", "target", "unknown"},
+        "label": {"normal", "anomaly", "unknown"},
+    }
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = {"path", "machine"} - set(reader.fieldnames or ())
+        if missing:
+            raise AsdError(f"{path}: the header lacks the column {' and '.join(sorted(missing))}")
+        rows = [(reader.line_num, row) for row in reader]
+    if not rows:
+        raise AsdError(f"{path}: lists no recording")
+    found = []
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise AsdError(f"{path}, line {line}: has another number of values than the header has columns")
+        values = {name: value.strip() for name, value in row.items() if value.strip()}
+        for name in ("path", "machine"):
+            if name not in values:
+                raise AsdError(f"{path}, line {line}: {name} is empty")
+        for name, choices in allowed.items():
+            if name in values and values[name] not in choices:
+                raise AsdError(f"{path}, line {line}: {name}={values[name]!r}, must be one of {', '.join(sorted(choices))}")
+        known = {name: values.pop(name) for name in ("machine", "section", "split", "domain", "label") if name in values}
+        if known.get("split") == "test":
+            known.setdefault("label", "unknown")
+        file_path = (path.parent / values.pop("path")).resolve()
+        problem = "" if file_path.is_file() else "unreadable: listed in the manifest, but there is no such file"
+        if known.get("split", "train") == "train" and known.get("label", "normal") != "normal":
+            problem = f"{known['label']} recording in the train split: training takes normal ones only"
+        found.append(Found(file_path, attributes=values, problem=problem, **known))
+    return sorted(found, key=lambda f: f.path)
+
+
+def _audio_files(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if path.suffix.lower() in AUDIO_SUFFIXES and not hidden and path.is_file():
+            yield path
+
+
+def _attribute_tables(root: Path) -> dict[Path, dict[str, str]]:
+    """Attributes from every ``attributes_NN.csv``: ``file_name,d1p,d1v,d2p,d2v,...``, by the file that they describe.
+
+    ``file_name`` ends in split and name, whatever stands before them.
+    """
+    attributes: dict[Path, dict[str, str]] = {}
+    for table in root.rglob("attributes_*.csv"):
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file):
+                name = row.get("file_name") or ""
+                stem_and_split = Path(name if name.endswith(tuple(AUDIO_SUFFIXES)) else f"{name}.wav").parts[-2:]
+                pairs = ((row.get(f"d{i}p"), row.get(f"d{i}v")) for i in range(1, len(row)))
+                said = {p: v or "" for p, v in pairs if p and p != "noAttribute"}
+                if name and said:
+                    attributes[table.parent.joinpath(*stem_and_split)] = said
+    return attributes
