@@ -1,6 +1,6 @@
 """A progress bar on stderr for work that a person waits for; silent where stderr is no terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -15,7 +15,7 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
     ``total`` is needed only for items without a length.
     """
     if total is None:
-        total = len(items) if hasattr(items, "__len__") else None
+        total = len(items) if isinstance(items, Sized) else None
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

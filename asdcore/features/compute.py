@@ -28,7 +28,9 @@ def features_digest(settings: Settings, code_version: str) -> str:
     )
 
 
-def compute_shard(folder: Path, recordings: Sequence[tuple[str, str]], settings: Settings) -> tuple[Path | None, dict[str, str]]:
+def compute_shard(
+    folder: Path, recordings: Sequence[tuple[str, str]], settings: Settings
+) -> tuple[Path | None, dict[str, str]]:
     """Write the spectrograms of (digest, path) pairs as one shard of ``folder``.
 
     Returns:

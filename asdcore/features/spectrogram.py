@@ -16,13 +16,15 @@ def power_spectrum(waveform: NDArray[np.float32], settings: MelSettings) -> NDAr
     """(n_fft / 2 + 1, n_frames): the squared magnitude of the STFT of (n_samples,)."""
     # Zeros beyond both ends, as librosa pads: recordings shorter than a window need it, too.
     stft = librosa.stft(waveform, n_fft=settings.n_fft, hop_length=settings.hop_length, center=True)
-    return np.square(stft.real) + np.square(stft.imag)
+    power: NDArray[np.float32] = np.square(stft.real) + np.square(stft.imag)
+    return power
 
 
 def log_mel(power: NDArray[np.float32], sample_rate: int, settings: MelSettings) -> Spectrogram:
     """The mel bands of a power spectrum in dB, 10 * log10(max(power, floor)): (n_mels, n_frames)."""
     mel = mel_filters(sample_rate, settings.n_fft, settings.n_mels) @ power
-    return 10.0 * np.log10(np.maximum(mel, np.float32(settings.floor)), dtype=np.float32)
+    decibels: Spectrogram = 10.0 * np.log10(np.maximum(mel, np.float32(settings.floor)), dtype=np.float32)
+    return decibels
 
 
 def spectrogram(waveform: NDArray[np.float32], sample_rate: int, settings: MelSettings) -> Spectrogram:

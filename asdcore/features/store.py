@@ -63,7 +63,7 @@ class Store:
         except (pa.ArrowInvalid, OSError) as error:
             raise AsdError(f"{place.shard}: damaged ({error}). Run the same command again: it is made anew") from error
         rows = (file.schema_arrow.field(column).metadata or {}).get(b"rows")
-        array = values.to_numpy(zero_copy_only=False).astype(np.float32)
+        array: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32)
         return array.reshape(int(rows), -1) if rows else array
 
     def _file(self, shard: Path) -> pq.ParquetFile:
@@ -118,5 +118,7 @@ def _table(recording: str, arrays: Row) -> pa.Table:
     for name, values in arrays.items():
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
         columns.append(pa.LargeListArray.from_arrays(pa.array([0, len(flat)], pa.int64()), flat))
-        fields.append(pa.field(name, columns[-1].type, metadata={"rows": str(len(values))} if values.ndim == 2 else None))
+        fields.append(
+            pa.field(name, columns[-1].type, metadata={"rows": str(len(values))} if values.ndim == 2 else None)
+        )
     return pa.table(columns, schema=pa.schema(fields))

@@ -1,0 +1,1 @@
+"""What is normal for one machine: models of embeddings, and distances from them."""

@@ -91,7 +91,9 @@ def check_health(waveform: NDArray[np.float32], sample_rate: int, settings: Reco
     if seconds < settings.minimum_seconds:
         raise BadRecording(f"too short: {seconds:.3f} s, the minimum is {settings.minimum_seconds:g} s")
     if seconds > settings.maximum_seconds:
-        raise BadRecording(f"too long: {seconds:.0f} s, the maximum is {settings.maximum_seconds:g} s; cut it into pieces")
+        raise BadRecording(
+            f"too long: {seconds:.0f} s, the maximum is {settings.maximum_seconds:g} s; cut it into pieces"
+        )
     bad = int(np.count_nonzero(~np.isfinite(waveform)))
     if bad:
         raise BadRecording(f"not finite: {bad} of {len(waveform)} samples are NaN or infinite")
@@ -110,7 +112,9 @@ def check_health(waveform: NDArray[np.float32], sample_rate: int, settings: Reco
         at_extreme += int(np.count_nonzero(waveform == low))
     share = at_extreme / len(waveform)
     if share > settings.maximum_clipped_share:
-        raise BadRecording(f"clipped: {share:.1%} of the samples at full scale, the maximum is {settings.maximum_clipped_share:.1%}")
+        raise BadRecording(
+            f"clipped: {share:.1%} of the samples at full scale, the maximum is {settings.maximum_clipped_share:.1%}"
+        )
 
 
 def _check_promise(content: bytes) -> None:

@@ -5,11 +5,12 @@ on reading. Rows with a ``reason`` are the quarantine.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -92,7 +93,9 @@ class Catalog:
         there = set(self.recordings["machine"])
         unknown = sorted(set(machines) - there)
         if unknown:
-            raise AsdError(f"no recording of machine {', '.join(unknown)}; there are recordings of {', '.join(sorted(there))}")
+            raise AsdError(
+                f"no recording of machine {', '.join(unknown)}; there are recordings of {', '.join(sorted(there))}"
+            )
         return self.recordings[self.recordings["machine"].isin(list(machines))].reset_index(drop=True)
 
     def append(self, rows: Sequence[dict[str, object]]) -> None:
@@ -106,7 +109,13 @@ class Catalog:
     def quarantine(self, reasons: dict[str, str]) -> None:
         """Take recordings out of use. ``reasons``: recording digest: why."""
         rows = self.recordings[self.recordings["recording"].isin(list(reasons))].to_dict("records")
-        self.append([row | {"reason": reasons[row["recording"]], "ingested_at": datetime.now(UTC)} for row in rows])
+        self.append(
+            [
+                {str(name): value for name, value in row.items()}
+                | {"reason": reasons[row["recording"]], "ingested_at": datetime.now(UTC)}
+                for row in rows
+            ]
+        )
 
     def ingest(self, found: Sequence[Found], settings: RecordingSettings) -> Ingested:
         """Add what is new among ``found``; the files themselves are only read.
@@ -131,7 +140,7 @@ class Catalog:
                 duplicates += 1
                 continue
             seen[digest] = row
-            if digest not in known.index or _supersedes(row, known.loc[digest]):
+            if digest not in known.index or _supersedes(row, known.loc[digest].to_dict()):
                 new.append(row)
         bad = [row for row in rows if row["reason"]]
         self.append(new + [row for row in bad if in_quarantine.get(str(row["path"])) != row["reason"]])
@@ -202,7 +211,7 @@ def _row(one: Found, settings: RecordingSettings, known: pd.DataFrame) -> dict[s
     }
 
 
-def _supersedes(row: dict[str, object], before: "pd.Series[str]") -> bool:
+def _supersedes(row: dict[str, object], before: Mapping[Hashable, Any]) -> bool:
     """Whether a row says something new of a known recording: the file has moved, or its label has become known."""
     moved = row["path"] != before["path"] and not Path(before["path"]).exists()
     return moved or (before["label"] == "unknown" and row["label"] != "unknown")
@@ -218,7 +227,9 @@ def _refuse_conflicts(good: list[dict[str, object]], known: pd.DataFrame) -> Non
         other = first.setdefault(str(row["recording"]), row)
         labels = {row["label"], other["label"]} - {"unknown"}
         if row["split"] != other["split"] or row["machine"] != other["machine"] or len(labels) > 1:
-            conflicts.append(" and ".join(f"{r['path']} ({r['machine']}, {r['split']}, {r['label']})" for r in (other, row)))
+            conflicts.append(
+                " and ".join(f"{r['path']} ({r['machine']}, {r['split']}, {r['label']})" for r in (other, row))
+            )
     if conflicts:
         more = f"\n... and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
         raise AsdError(

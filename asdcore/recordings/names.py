@@ -89,8 +89,8 @@ def parse_place(path: Path) -> Found:
         return Found(
             path,
             machine=folder,
-            problem="unparsable name: a plain machine folder holds normal recordings only, but the name says otherwise; "
-            "list the files in a manifest CSV",
+            problem="unparsable name: a plain machine folder holds normal recordings only, but the name says "
+            "otherwise; list the files in a manifest CSV",
         )
     return Found(path, machine=folder)
 
@@ -160,8 +160,12 @@ def read_manifest(path: Path) -> list[Found]:
                 raise AsdError(f"{path}, line {line}: {name} is empty")
         for name, choices in allowed.items():
             if name in values and values[name] not in choices:
-                raise AsdError(f"{path}, line {line}: {name}={values[name]!r}, must be one of {', '.join(sorted(choices))}")
-        known = {name: values.pop(name) for name in ("machine", "section", "split", "domain", "label") if name in values}
+                raise AsdError(
+                    f"{path}, line {line}: {name}={values[name]!r}, must be one of {', '.join(sorted(choices))}"
+                )
+        known = {
+            name: values.pop(name) for name in ("machine", "section", "split", "domain", "label") if name in values
+        }
         if known.get("split") == "test":
             known.setdefault("label", "unknown")
         file_path = (path.parent / values.pop("path")).resolve()

@@ -1,0 +1,1 @@
+"""The encoder, what it is trained for, and the training."""

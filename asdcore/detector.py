@@ -1,0 +1,191 @@
+"""The detector: everything between a recording and its anomaly score, in one object and one folder."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from asdcore import __version__
+from asdcore.errors import AsdError
+from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
+from asdcore.home import digest_of_file, whole_folder
+from asdcore.normality.models import NormalityModel
+from asdcore.progress import progress
+from asdcore.recordings.audio import BadRecording, decode, prepare
+from asdcore.recordings.names import parse_place
+from asdcore.representation.encoder import TrainedEncoder, choose_device
+from asdcore.settings import Settings
+
+FORMAT = 1
+_DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
+
+
+@dataclass
+class Detector:
+    """Settings, encoder and the normality model of each enrolled machine.
+
+    A score needs the recording and this object: no statistics of other recordings that are scored with it.
+
+    >>> detector = Detector.load("detector")                       # doctest: +SKIP
+    >>> detector.score(["gearbox/test/monday.wav"])                # doctest: +SKIP
+    """
+
+    settings: Settings
+    encoder: TrainedEncoder
+    models: Mapping[str, NormalityModel]
+    """machine: its normality model of h or z, as ``settings.normality.layer`` says"""
+    about: dict[str, Any] = field(default_factory=dict)
+    """what it was made from: digests, counts, figures; plain JSON"""
+    device: torch.device = field(default_factory=lambda: choose_device("cpu"))
+
+    @property
+    def machines(self) -> list[str]:
+        return sorted(self.models)
+
+    def score(self, paths: Iterable[str | Path], machine: str | None = None) -> pd.DataFrame:
+        """Score audio files: one row each, in their order.
+
+        Args:
+            paths: wav or flac files of any length, rate and channel count.
+            machine: the machine that all of them are of; None takes it from each file's folder, as `asd ingest` does,
+                or the only machine there is.
+
+        Returns:
+            path, machine, score (squared Mahalanobis distance, higher is more anomalous) and reason: why a recording
+            that could not be scored was not, with NaN for its score; else empty.
+
+        Raises:
+            AsdError: a machine that is not enrolled.
+        """
+        files = [Path(path) for path in paths]
+        machines = [self._machine_of(file, machine) for file in files]
+        rows = []
+        for file, of in zip(progress(files, "scoring"), machines, strict=True):
+            score, reason = float("nan"), ""
+            try:
+                waveform = decode(file.read_bytes(), self.settings.recordings).samples
+                score = self._distance(waveform, of)
+            except OSError as error:
+                reason = f"unreadable: {error.strerror}"
+            except BadRecording as bad:
+                reason = str(bad)
+            rows.append((str(file), of, score, reason))
+        return pd.DataFrame(rows, columns=["path", "machine", "score", "reason"])
+
+    def score_waveform(self, samples: NDArray[np.floating], sample_rate: int, machine: str | None = None) -> float:
+        """The anomaly score of (n_samples,) or (n_samples, n_channels), full scale at 1, at ``sample_rate`` Hz.
+
+        Raises:
+            AsdError: a machine that is not enrolled, or a waveform that no recording would be taken with.
+        """
+        try:
+            waveform = prepare(samples, sample_rate, self.settings.recordings)
+        except BadRecording as bad:
+            raise AsdError(f"this waveform can not be scored: {bad}") from bad
+        return self._distance(waveform, self.enrolled(machine))
+
+    def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """h and z of each (n_mels, n_frames) log-mel spectrogram, dB."""
+        yield from embeddings(self.encoder, spectrograms, self.device)
+
+    def enrolled(self, machine: str | None) -> str:
+        """``machine`` if it is enrolled; the only one there is for None.
+
+        Raises:
+            AsdError: it is not enrolled, or must be named; lists the enrolled ones.
+        """
+        if machine is None and len(self.models) == 1:
+            return self.machines[0]
+        if machine is None or machine not in self.models:
+            what = "name the machine" if machine is None else f"machine {machine!r} is not enrolled"
+            raise AsdError(f"{what}; this detector knows {', '.join(self.machines)}")
+        return machine
+
+    def _machine_of(self, file: Path, machine: str | None) -> str:
+        if machine is not None or len(self.models) == 1:
+            return self.enrolled(machine)
+        found = parse_place(file.resolve()).machine
+        if found not in self.models:
+            raise AsdError(
+                f"{file}: its folder says machine {found!r}, which is not enrolled; "
+                f"name one of {', '.join(self.machines)}"
+            )
+        return found
+
+    def _distance(self, waveform: NDArray[np.float32], machine: str) -> float:
+        values = as_stored(spectrogram(waveform, self.settings.recordings.sample_rate, self.settings.mel))
+        h, z = next(iter(self.embed([values])))
+        embedding = h if self.settings.normality.layer == "h" else z
+        return float(self.models[machine].distance(embedding[None])[0])
+
+    def save(self, folder: str | Path) -> None:
+        """Write detector.json, encoder.safetensors and normality.npz: the folder appears whole or not at all."""
+        with whole_folder(Path(folder)) as temporary:
+            self.encoder.save(temporary / _ENCODER)
+            arrays = {
+                f"{index}.{name}": values
+                for index, machine in enumerate(self.machines)
+                for name, values in self.models[machine].to_arrays().items()
+            }
+            np.savez(temporary / _NORMALITY, allow_pickle=False, **arrays)
+            description = {
+                "format": FORMAT,
+                "asd": __version__,
+                "machines": self.machines,
+                "settings": self.settings.model_dump(mode="json"),
+                "about": self.about,
+                "sha256": {name: digest_of_file(temporary / name) for name in (_ENCODER, _NORMALITY)},
+            }
+            (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=2))
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> "Detector":
+        """Read what `save` wrote. Nothing in it is executed: no pickle.
+
+        Raises:
+            AsdError: no detector there, of a newer format, or a file whose digest is not the one that was saved.
+        """
+        folder = Path(folder)
+        try:
+            description = json.loads((folder / _DESCRIPTION).read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise AsdError(f"{folder}: no detector ({error})") from error
+        if description["format"] > FORMAT:
+            raise AsdError(f"{folder}: made by asd {description['asd']}, a newer version than this {__version__}")
+        for name, digest in description["sha256"].items():
+            if not (folder / name).is_file() or digest_of_file(folder / name) != digest:
+                raise AsdError(f"{folder / name}: missing or damaged; register or retrain this detector again")
+        with np.load(folder / _NORMALITY, allow_pickle=False) as arrays:
+            models = {
+                machine: NormalityModel.from_arrays(_with_prefix(arrays, f"{index}."))
+                for index, machine in enumerate(description["machines"])
+            }
+        return cls(
+            Settings.model_validate(description["settings"]),
+            TrainedEncoder.load(folder / _ENCODER),
+            models,
+            description["about"],
+            choose_device(device),
+        )
+
+
+def embeddings(
+    encoder: TrainedEncoder, spectrograms: Iterable[Spectrogram], device: torch.device
+) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """h and z of each (n_mels, n_frames) log-mel spectrogram, dB, by the normalisation that the encoder has."""
+    normalised = (torch.from_numpy(np.ascontiguousarray(encoder.normalisation(values))) for values in spectrograms)
+    for h, z in encoder.embed(normalised, device):
+        yield h.numpy(), z.numpy()
+
+
+def _with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+
+
+__all__: Sequence[str] = ["Detector", "embeddings"]

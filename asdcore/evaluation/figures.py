@@ -1,0 +1,93 @@
+"""Every plot. Each function returns a matplotlib Figure that is drawn without a display."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+SOURCE, TARGET, ANOMALY = "tab:blue", "tab:cyan", "tab:red"
+
+
+def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and learning rate, effective rank, alignment and uniformity by epoch."""
+    table = pd.DataFrame(list(history))
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    panels: list[tuple[str, list[str]]] = [
+        ("NT-Xent loss", ["loss"]),
+        ("effective rank", ["effective_rank_h", "effective_rank_z"]),
+        ("alignment and uniformity", ["alignment", "uniformity"]),
+    ]
+    for axes, (title, columns) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for column in columns:
+            axes.plot(table["epoch"], table[column], marker=".", label=column.replace("effective_rank_", ""))
+        axes.set(title=title, xlabel="epoch")
+        if len(columns) > 1:
+            axes.legend(frameon=False)
+        if columns == ["loss"]:
+            rate = axes.twinx()
+            rate.plot(table["epoch"], table["learning_rate"], color="grey", linewidth=0.8, linestyle=":")
+            rate.set_ylabel("learning rate at the epoch's end")
+            rate.set_yscale("log")
+    return figure
+
+
+def score_figure(scores: pd.DataFrame, title: str) -> Figure:
+    """A histogram of the scores of each machine's test recordings, by label and domain.
+
+    Args:
+        scores: columns machine, domain, label, score.
+        title: above the panels, for example the system's name.
+    """
+    figure, panels = _grid(sorted(set(scores["machine"])), title)
+    for machine, axes in panels.items():
+        own = scores[scores["machine"] == machine]
+        positive = own.loc[own["score"] > 0, "score"]
+        bins = np.geomspace(positive.min(), positive.max() * 1.001, 30).tolist() if len(positive) else 30
+        for label, domain, colour in (
+            ("normal", "source", SOURCE),
+            ("normal", "target", TARGET),
+            ("anomaly", None, ANOMALY),
+        ):
+            chosen = own[(own["label"] == label) & ((own["domain"] == domain) | (domain is None))]
+            if len(chosen):
+                name = f"{label} {domain or 'both domains'} ({len(chosen)})"
+                axes.hist(chosen["score"], bins=bins, alpha=0.55, color=colour, label=name)
+        axes.set_xscale("log")
+        axes.set(title=machine, xlabel="anomaly score")
+        axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def roc_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
+    """The ROC curve of each machine, all domains together, one line a system.
+
+    Args:
+        scores: system: table as in `score_figure`, on the same test recordings.
+        title: above the panels.
+    """
+    machines = sorted(set(next(iter(scores.values()))["machine"]))
+    figure, panels = _grid(machines, title)
+    for machine, axes in panels.items():
+        axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
+        for system, table in scores.items():
+            own = table[(table["machine"] == machine) & table["label"].isin(["normal", "anomaly"])]
+            if own["label"].nunique() == 2:
+                false_alarms, detected, _ = roc_curve(own["label"] == "anomaly", own["score"])
+                axes.plot(false_alarms, detected, label=system)
+        axes.set(title=machine, xlabel="share of normals above", ylabel="share of anomalies above", aspect="equal")
+        axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def _grid(machines: Sequence[str], title: str) -> tuple[Figure, dict[str, Axes]]:
+    columns = min(len(machines), 4)
+    rows = -(-len(machines) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[len(machines) :]:
+        unused.axis("off")
+    return figure, dict(zip(machines, axes, strict=False))

@@ -1,0 +1,169 @@
+"""Contrastive training (paper 2.1 and 2.3), a checkpoint after every epoch, and going on from one."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asdcore.errors import AsdError
+from asdcore.features.normalisation import Normalisation
+from asdcore.features.store import Store
+from asdcore.features.views import batches
+from asdcore.home import whole_file
+from asdcore.progress import progress
+from asdcore.representation.encoder import Encoder, TrainedEncoder, choose_device
+from asdcore.representation.objectives import alignment, effective_rank, nt_xent, uniformity
+from asdcore.settings import TrainingSettings
+
+ENOUGH_FOR_RANK = 2048
+"""Embeddings of an epoch that the effective rank is computed from, at most."""
+
+OnEpoch = Callable[[dict[str, float]], None]
+
+
+@dataclass
+class _Progress:
+    """What a checkpoint holds."""
+
+    encoder: Encoder
+    optimiser: torch.optim.Optimizer
+    history: list[dict[str, float]]
+
+
+def train(
+    store: Store,
+    recordings: Sequence[str],
+    settings: TrainingSettings,
+    checkpoint: Path,
+    on_epoch: OnEpoch = lambda _: None,
+) -> TrainedEncoder:
+    """Train an encoder on the spectrograms of normal training recordings of all machines together.
+
+    Args:
+        store: has an ``original`` and the six variants of each recording.
+        recordings: digests; their order does not matter.
+        settings: see `TrainingSettings`.
+        checkpoint: read if it is there, written after every epoch. A killed training that is called again ends with the
+            weights that it would have had, bit for bit on the same CPU and number of threads.
+        on_epoch: gets the figures of each epoch that is trained now.
+
+    Raises:
+        AsdError: fewer than two recordings, or a loss or gradient that is not finite.
+    """
+    if len(recordings) < 2:
+        raise AsdError(
+            f"{len(recordings)} training recordings: contrastive training needs at least 2, and wants hundreds"
+        )
+    recordings = sorted(recordings)
+    device = choose_device(settings.device)
+    normalisation = Normalisation.fit(store.read(recording, "original") for recording in recordings)
+    state = _start(settings, device)
+    _load_checkpoint(state, checkpoint, device)
+    batch_size = min(settings.batch_size, len(recordings))
+    steps = len(recordings) // batch_size
+    for epoch in range(len(state.history), settings.epochs):
+        epoch_batches = batches(
+            store,
+            recordings,
+            normalisation,
+            batch_size=batch_size,
+            crop_frames=settings.crop_frames,
+            seed=settings.seed,
+            epoch=epoch,
+        )
+        figures = _Figures()
+        state.encoder.train()
+        for step, batch in enumerate(progress(epoch_batches, f"epoch {epoch + 1} of {settings.epochs}", total=steps)):
+            rate = learning_rate(epoch * steps + step, steps, settings)
+            for group in state.optimiser.param_groups:
+                group["lr"] = rate
+            views = torch.from_numpy(batch.original), torch.from_numpy(batch.variant)
+            x = torch.cat(views).to(device, memory_format=torch.channels_last)
+            h, z = state.encoder(x)
+            n = len(batch.recordings)
+            loss = nt_xent(z[:n], z[n:], settings.temperature)
+            state.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.get_total_norm([p.grad for p in state.encoder.parameters() if p.grad is not None])
+            if not (torch.isfinite(loss) and torch.isfinite(norm)):
+                raise AsdError(
+                    f"epoch {epoch + 1}, step {step + 1}: loss {loss.item():g}, gradient norm {norm.item():g}. "
+                    f"The last good checkpoint is kept; lower training.learning_rate (now {settings.learning_rate:g}). "
+                    f"Recordings of the batch: {', '.join(batch.recordings)}"
+                )
+            state.optimiser.step()
+            figures.add(loss, norm, h, z, n)
+        state.history.append({"epoch": float(epoch + 1), "learning_rate": rate} | figures.summary())
+        _save_checkpoint(state, checkpoint)
+        on_epoch(state.history[-1])
+    return TrainedEncoder(state.encoder.cpu().eval(), normalisation, state.history)
+
+
+def learning_rate(step: int, steps_per_epoch: int, settings: TrainingSettings) -> float:
+    """Cosine annealing with warm restarts (Loshchilov and Hutter 2016), from the initial rate to a thousandth of it.
+
+    Each of the ``cycles`` ends at the lowest rate exactly, the last step of training included.
+    """
+    length = settings.epochs // settings.cycles * steps_per_epoch
+    within = step % length / max(length - 1, 1)
+    lowest = settings.learning_rate / 1000
+    return lowest + (settings.learning_rate - lowest) * (1 + math.cos(math.pi * within)) / 2
+
+
+class _Figures:
+    """The figures of one epoch, gathered step by step."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, float, float, float]] = []
+        self.h: list[torch.Tensor] = []
+        self.z: list[torch.Tensor] = []
+
+    def add(self, loss: torch.Tensor, norm: torch.Tensor, h: torch.Tensor, z: torch.Tensor, n: int) -> None:
+        z = z.detach()
+        self.rows.append((float(loss.detach()), float(norm), alignment(z[:n], z[n:]), uniformity(z)))
+        if len(self.h) * n < ENOUGH_FOR_RANK:
+            self.h.append(h.detach()[:n])
+            self.z.append(z[:n])
+
+    def summary(self) -> dict[str, float]:
+        means = torch.tensor(self.rows, dtype=torch.float64).mean(dim=0).tolist()
+        named = dict(zip(("loss", "gradient_norm", "alignment", "uniformity"), means, strict=True))
+        ranks = {
+            "effective_rank_h": effective_rank(torch.cat(self.h)),
+            "effective_rank_z": effective_rank(torch.cat(self.z)),
+        }
+        return named | ranks
+
+
+def _start(settings: TrainingSettings, device: torch.device) -> _Progress:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        encoder = Encoder(settings.encoder, settings.z_size)
+    encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _Progress(encoder, torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate), [])
+
+
+def _save_checkpoint(state: _Progress, path: Path) -> None:
+    content = {
+        "encoder": state.encoder.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "history": state.history,
+    }
+    with whole_file(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _load_checkpoint(state: _Progress, path: Path, device: torch.device) -> None:
+    """Go on from ``path`` if it is there. ``weights_only``: torch then reads tensors and numbers, no other pickle."""
+    if not path.exists():
+        return
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise AsdError(f"{path}: damaged ({error}). Delete it to train from the start") from error
+    state.encoder.load_state_dict(content["encoder"])
+    state.optimiser.load_state_dict(content["optimiser"])
+    state.history = content["history"]
