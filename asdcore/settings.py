@@ -85,7 +85,9 @@ class TrainingSettings(StageSettings):
     @model_validator(mode="after")
     def _whole_cycles(self) -> Self:
         if self.epochs % self.cycles:
-            raise ValueError(f"epochs={self.epochs} must be a multiple of cycles={self.cycles}, so that every cycle ends")
+            raise ValueError(
+                f"epochs={self.epochs} must be a multiple of cycles={self.cycles}, so that every cycle ends"
+            )
         return self
 
 
@@ -96,7 +98,9 @@ class NormalitySettings(StageSettings):
     layer: Literal["z", "h"] = Field("z", description="z: after the projection head, as in the paper; h: the encoder")
     insist: bool = Field(False, description="use ml or elliptic even where there are too few recordings for it")
     elliptic_components: int | None = Field(
-        None, ge=1, description="principal components kept before elliptic; all if empty. 1000 x 128 takes about a minute"
+        None,
+        ge=1,
+        description="principal components kept before elliptic; all if empty. 1000 x 128 takes about a minute",
     )
     seed: int = Field(0, ge=0, description="random state of elliptic")
 
