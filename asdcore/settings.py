@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Preset = Literal["paper", "default", "demo"]
+PRESETS = ("paper", "default", "demo")
 
 
 class StageSettings(BaseModel):
@@ -115,7 +115,7 @@ class Settings(StageSettings):
     normality: NormalitySettings = NormalitySettings()
 
     @classmethod
-    def preset(cls, name: Preset) -> "Settings":
+    def preset(cls, name: str) -> "Settings":
         """``paper``: the closest literal reading; ``default``: for real work; ``demo``: minutes on two CPU cores."""
         if name == "paper":
             return cls(training=TrainingSettings(learning_rate=0.5, crop_frames=313, epochs=100))
@@ -125,4 +125,6 @@ class Settings(StageSettings):
                 training=TrainingSettings(crop_frames=32, epochs=8),
                 normality=NormalitySettings(elliptic_components=8),
             )
-        return cls()
+        if name == "default":
+            return cls()
+        raise ValueError(f"preset {name!r} is none of {', '.join(PRESETS)}")

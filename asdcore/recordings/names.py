@@ -16,6 +16,8 @@ from asdcore.errors import AsdError
 AUDIO_SUFFIXES = {".wav", ".flac"}
 SPLIT_FOLDERS = {"train": "train", "test": "test", "source_test": "test", "target_test": "test"}
 MANIFEST = "manifest.csv"
+SIMULATED = "SIMULATED.txt"
+"""A folder that holds this file holds simulated recordings: they get the attribute ``simulated``."""
 
 _SECTION_NAME = re.compile(
     r"section_(?P<section>\d+)"
@@ -65,7 +67,15 @@ def find_recordings(place: Path) -> list[Found]:
     if not found:
         raise AsdError(f"{place}: no .wav or .flac file in this folder or below it")
     attributes = _attribute_tables(root)
-    return [replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found]
+    simulated = [marker.parent for marker in root.rglob(SIMULATED)]
+    simulated += [folder for folder in (root, *root.parents) if (folder / SIMULATED).is_file()]
+    described = []
+    for f in found:
+        said = attributes.get(f.path, f.attributes)
+        if any(f.path.is_relative_to(folder) for folder in simulated):
+            said = said | {"simulated": "yes"}
+        described.append(replace(f, attributes=said))
+    return described
 
 
 def parse_place(path: Path) -> Found:

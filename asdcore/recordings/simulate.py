@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from asdcore.errors import AsdError
 from asdcore.home import digest_of, whole_file
 from asdcore.progress import progress
+from asdcore.recordings.names import SIMULATED as MARKER
 
 Signal = NDArray[np.float64]  # (n_samples,)
 
@@ -24,7 +25,6 @@ SAMPLE_RATE = 16_000
 DOMAINS = ("source", "target")
 FAULTS = ("tonal", "modulated", "impulsive", "broadband", "missing")
 
-MARKER = "SIMULATED.txt"
 FAULT_TABLE = "simulated.csv"
 _VERSION = 1  # raise it when a change of this file changes the samples: a folder then never mixes two versions
 _SHORTEST_SECONDS = 0.5

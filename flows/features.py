@@ -1,0 +1,26 @@
+"""The flow `features`: log-mel spectrograms and variants of all recordings that have none yet."""
+
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+
+from asdcore.home import Home, sweep_partial
+from asdcore.recordings.catalog import Catalog
+from asdcore.settings import Settings
+from tasks.features import complete_features
+
+
+@flow(name="features")
+def features(settings: Settings = Settings(), machines: list[str] | None = None, home: Path | None = None) -> int:
+    """Compute what the feature store lacks; return how many recordings have features then.
+
+    Args:
+        settings: `recordings`, `mel` and `augmentation` matter here.
+        machines: only these; default all.
+        home: where the recordings and features are; default ``ASD_HOME`` or ``.asd``.
+    """
+    place = Home.at(home) if home else Home.default()
+    with place.lock(get_run_logger().warning):
+        sweep_partial(place.features)
+        recordings = Catalog(place.recordings).of_machines(machines)
+        return len(recordings) - len(complete_features(place, recordings, settings))

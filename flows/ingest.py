@@ -1,0 +1,26 @@
+"""The flow `ingest`: add recordings to the table of recordings."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+
+from asdcore.home import Home
+from asdcore.settings import RecordingSettings
+from tasks.recordings import ingest_recordings
+
+
+@flow(name="ingest")
+def ingest(
+    recordings: Path, settings: RecordingSettings = RecordingSettings(), home: Path | None = None
+) -> dict[str, Any]:
+    """Read a folder in a DCASE layout, a manifest CSV or plain machine folders, and add what is new.
+
+    Args:
+        recordings: the folder or the manifest.
+        settings: channel, sample rate, and when a recording is too bad to use.
+        home: where the table is; default ``ASD_HOME`` or ``.asd``.
+    """
+    place = Home.at(home) if home else Home.default()
+    with place.lock(get_run_logger().warning):
+        return ingest_recordings(Path(recordings), place, settings)

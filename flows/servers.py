@@ -1,0 +1,89 @@
+"""The Prefect and MLflow servers of a home, on loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+from asdcore.errors import AsdError
+from asdcore.home import Home
+
+LOOPBACK = "127.0.0.1"
+SECONDS_TO_START = 120
+
+
+def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], None]) -> None:
+    """Start both servers, say where they are once they answer, and stop both on Ctrl-C or when one of them ends.
+
+    Raises:
+        AsdError: a port is taken, or a server does not come up.
+    """
+    home.root.mkdir(parents=True, exist_ok=True)
+    home.mlartifacts.mkdir(exist_ok=True)
+    prefect, mlflow = _free(prefect_port), _free(mlflow_port)
+    environment = os.environ | {
+        "PREFECT_HOME": str(home.prefect),
+        "PREFECT_UI_API_URL": f"http://{LOOPBACK}:{prefect}/api",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    commands = {
+        f"http://{LOOPBACK}:{prefect}": ["prefect", "server", "start", "--host", LOOPBACK, "--port", str(prefect)],
+        f"http://{LOOPBACK}:{mlflow}": [
+            *("mlflow", "server", "--host", LOOPBACK, "--port", str(mlflow), "--workers", "1"),
+            *("--backend-store-uri", home.mlflow_uri, "--artifacts-destination", str(home.mlartifacts)),
+        ],
+    }
+    say("Starting the servers; this takes about half a minute.")
+    logs = home.root / "logs"
+    logs.mkdir(exist_ok=True)
+    servers = {}
+    try:
+        for url, command in commands.items():
+            with (logs / f"{command[0]}-server.log").open("w") as log:
+                call = [sys.executable, "-m", *command]
+                servers[url] = subprocess.Popen(call, env=environment, stdout=log, stderr=log)
+        for url, server in servers.items():
+            _wait(url, server, logs)
+        for url, command in commands.items():
+            say(f"{command[0]:8} {url}")
+        say(f"To run flows against this server: export PREFECT_API_URL=http://{LOOPBACK}:{prefect}/api")
+        say("Ctrl-C stops both.")
+        while all(server.poll() is None for server in servers.values()):
+            time.sleep(0.5)
+        raise AsdError(f"a server has ended; its last words are in {logs}")
+    except KeyboardInterrupt:
+        say("Stopped.")
+    finally:
+        for server in servers.values():
+            server.terminate()
+        for server in servers.values():
+            try:
+                server.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _free(port: int) -> int:
+    with socket.socket() as attempt:
+        try:
+            attempt.bind((LOOPBACK, port))
+        except OSError as error:
+            raise AsdError(f"port {port} is taken; choose another one, or 0 for any free one") from error
+        return int(attempt.getsockname()[1])
+
+
+def _wait(url: str, server: "subprocess.Popen[bytes]", logs: object) -> None:
+    until = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+    raise AsdError(f"the server for {url} did not start; see {logs}")

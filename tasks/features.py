@@ -1,0 +1,54 @@
+"""The features stage: one task a shard of spectrograms; only recordings without a row are computed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from prefect import get_run_logger, task
+
+from asdcore.features.compute import SHARD_SIZE, compute_shard, features_digest
+from asdcore.features.store import Store, drop_damaged
+from asdcore.home import Home, digest_of
+from asdcore.recordings.catalog import Catalog
+from asdcore.settings import Settings
+from tasks.caching import CACHED, Result, claim, code_version, run_cached
+
+
+def feature_store(home: Home, settings: Settings) -> Path:
+    """The folder of the spectrograms that are made with these settings and this code."""
+    code = code_version("features/spectrogram.py", "features/augmentation.py", "recordings/audio.py")
+    return home.features / features_digest(settings, code)
+
+
+@task(name="features shard", **CACHED)
+def features_shard(
+    key: str, home: Home, folder: Path, recordings: Sequence[tuple[str, str]], settings: Settings
+) -> Result:
+    """Spectrograms and variants of some hundred (digest, path) pairs, in parallel processes."""
+    shard, failures = compute_shard(folder, recordings, settings)
+    return {"files": claim(home, shard) if shard else {}, "values": {"failures": failures}}
+
+
+def complete_features(home: Home, recordings: pd.DataFrame, settings: Settings) -> dict[str, str]:
+    """Compute what the store lacks of ``recordings``; those that can not be read any more go to quarantine.
+
+    Returns:
+        digest: reason of those; the caller reads the table of recordings again.
+    """
+    folder = feature_store(home, settings)
+    for path in drop_damaged(folder):
+        get_run_logger().warning("%s was damaged: its recordings are computed again", path)
+    missing = set(Store(folder).missing(recordings["recording"]))
+    todo = recordings[recordings["recording"].isin(missing)][["recording", "path"]]
+    pairs: list[tuple[str, str]] = list(todo.itertuples(index=False, name=None))
+    failures: dict[str, str] = {}
+    for start in range(0, len(pairs), SHARD_SIZE):
+        chunk = pairs[start : start + SHARD_SIZE]
+        key = digest_of(folder.name, *(digest for digest, _ in chunk))
+        result = run_cached(features_shard, key=key, home=home, folder=folder, recordings=chunk, settings=settings)
+        failures |= result["values"]["failures"]
+    if failures:
+        Catalog(home.recordings).quarantine(failures)
+        for digest, reason in failures.items():
+            get_run_logger().warning("%s: %s", recordings.set_index("recording").loc[digest, "path"], reason)
+    return failures

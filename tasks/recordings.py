@@ -1,0 +1,51 @@
+"""The recordings stage: find, check, add to the table of recordings."""
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+
+from asdcore.home import Home
+from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.names import find_recordings
+from asdcore.settings import RecordingSettings
+
+
+@task(name="ingest recordings")
+def ingest_recordings(place: Path, home: Home, settings: RecordingSettings) -> dict[str, Any]:
+    """Add what is new at ``place`` to the table of recordings; counts, reasons and machines, as JSON.
+
+    Not cached: only a look at the place tells whether it has changed. Recordings known by their digest are not decoded.
+    """
+    catalog = Catalog(home.recordings)
+    ingested = catalog.ingest(find_recordings(place), settings)
+    create_table_artifact(
+        key="recordings", table=machine_table(catalog), description=f"Table of recordings in {home.root}"
+    )
+    if ingested.quarantined:
+        rows = [{"file": file, "reason": reason} for file, reason in sorted(ingested.quarantined.items())]
+        create_table_artifact(key="quarantine", table=rows, description=f"Quarantined at the ingest of {place}")
+    return asdict(ingested)
+
+
+def machine_table(catalog: Catalog) -> list[dict[str, Any]]:
+    """One row a machine: recordings in all, for training by domain, for testing by label."""
+    table = []
+    for machine, own in catalog.recordings.groupby("machine"):
+        training = Counter(training_recordings(own)["domain"])
+        test = Counter(own.loc[own["split"] == "test", "label"])
+        table.append(
+            {
+                "machine": machine,
+                "recordings": len(own),
+                "train source": training["source"],
+                "train target": training["target"],
+                "test normal": test["normal"],
+                "test anomaly": test["anomaly"],
+                "test unknown": test["unknown"],
+            }
+        )
+    return table

@@ -1,0 +1,172 @@
+"""The registry stage: log the detector with its figures as an MLflow model, register it, look it up."""
+
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array
+from prefect import task
+
+import asdcore
+from asdcore.detector import Detector
+from asdcore.errors import AsdError
+from asdcore.home import Home, digest_of
+from asdcore.representation.encoder import TrainedEncoder
+from tasks.caching import CACHED, Result, code_version, run_cached
+from tasks.tracking import MlflowException, client, log_epoch, log_metrics, log_parameters, logged_epochs
+
+NAME = "asd-detector"
+CHAMPION = "champion"
+NEEDED_TO_SCORE = (
+    "filelock",
+    "librosa",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "rich",
+    "safetensors",
+    "scikit-learn",
+    "soundfile",
+    "soxr",
+    "torch",
+)
+
+
+@task(name="log and register", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
+def log_and_register(
+    key: str, home: Home, run: str, detector: Path, encoder: Path, evaluation: Result, report: str, tags: dict[str, str]
+) -> Result:
+    """Fill the MLflow run, register the detector and make it the champion."""
+    store = client(home)
+    loaded = Detector.load(detector)
+    log_parameters(home, run, loaded.settings.model_dump(mode="json") | {"device": str(loaded.about.get("device", ""))})
+    there = logged_epochs(home, run)
+    for figures in TrainedEncoder.load(encoder).history:
+        if int(figures["epoch"]) not in there:
+            log_epoch(home, run, figures)
+    values = evaluation["values"]
+    if values["table"]:
+        log_metrics(home, run, table_metrics(pd.read_parquet(home.root / values["table"])))
+    for path in evaluation["files"]:
+        store.log_artifact(run, str(home.root / path), "evaluation")
+    store.log_text(run, report, "evaluation/report.md")
+    for name, value in tags.items():
+        store.set_tag(run, f"asd.{name}", value)
+    registered = _register(home, run, detector, tags)
+    store.set_terminated(run)
+    return {"files": {}, "values": {"version": registered, "run": run}}
+
+
+def registered_version(home: Home, run: str, detector: Path, **arguments: Any) -> str:
+    """The registered version of a detector; what is registered already is not registered again."""
+    key = digest_of(home.mlflow_uri, run, detector.name, code_version("detector.py"))
+
+    def registered(result: Result) -> bool:
+        return _is_registered(home, result["values"]["version"], run)
+
+    call = {"key": key, "home": home, "run": run, "detector": detector, **arguments}
+    return str(run_cached(log_and_register, still_true=registered, **call)["values"]["version"])
+
+
+def table_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """The figures of a results table by name: ``<system>/<machine>/<figure>``, and ``<system>/harmonic mean``."""
+    figures = {}
+    for row in table.to_dict("records"):
+        for system in (name for name in table.columns[2:]):
+            last = f"{row['machine']}/{row['figure']}" if row["machine"] != "All" else "harmonic mean"
+            figures[f"{system}/{last}"] = float(row[system])
+    return {name: value for name, value in figures.items() if not name.split("/")[0].endswith((" low", " high"))}
+
+
+def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
+    store = client(home)
+    with mlflow.start_run(run_id=run):
+        logged = mlflow.pyfunc.log_model(
+            name="detector",
+            python_model=str(Path(__file__).with_name("served_detector.py")),
+            artifacts={"detector": str(detector)},
+            code_paths=[str(Path(asdcore.__file__).parent)],
+            signature=signature(),
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in NEEDED_TO_SCORE],
+            registered_model_name=NAME,
+        )
+    registered = str(logged.registered_model_version)
+    for name, value in tags.items():
+        store.set_model_version_tag(NAME, registered, name, value)
+    store.set_registered_model_alias(NAME, CHAMPION, registered)
+    return registered
+
+
+def signature() -> ModelSignature:
+    """The columns that the model takes and gives; see `tasks.served_detector`."""
+    inputs = Schema(
+        [
+            ColSpec(DataType.string, "path", required=False),
+            ColSpec(Array(DataType.double), "waveform", required=False),
+            ColSpec(DataType.long, "sample_rate", required=False),
+            ColSpec(DataType.string, "machine", required=False),
+        ]
+    )
+    outputs = Schema(
+        [ColSpec(DataType.string, "machine"), ColSpec(DataType.double, "score"), ColSpec(DataType.string, "reason")]
+    )
+    return ModelSignature(inputs=inputs, outputs=outputs)
+
+
+def _is_registered(home: Home, registered: str, run: str) -> bool:
+    try:
+        return bool(client(home).get_model_version(NAME, registered).run_id == run)
+    except MlflowException:
+        return False
+
+
+def registered_models(home: Home) -> list[dict[str, str | None]]:
+    """One row a registered version, newest first: version, alias, score, date, data, machines, run."""
+    store = client(home)
+    aliases: dict[str, list[str]] = {}
+    try:
+        for alias, registered in store.get_registered_model(NAME).aliases.items():
+            aliases.setdefault(str(registered), []).append(alias)
+    except MlflowException:
+        return []
+    rows = []
+    for found in store.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"]):
+        date = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).astimezone()
+        rows.append(
+            {
+                "version": str(found.version),
+                "alias": ", ".join(sorted(aliases.get(str(found.version), []))),
+                "score": found.tags.get("score", ""),
+                "date": f"{date:%Y-%m-%d %H:%M}",
+                "data": found.tags.get("data", ""),
+                "machines": found.tags.get("machines", ""),
+                "run": found.run_id,
+            }
+        )
+    return rows
+
+
+def load_detector(home: Home, model: str = CHAMPION) -> tuple[Detector, str]:
+    """The registered detector of an alias or version, and its version.
+
+    Raises:
+        AsdError: there is none.
+    """
+    store = client(home)
+    try:
+        if model.isdigit():
+            found = store.get_model_version(NAME, model)
+        else:
+            found = store.get_model_version_by_alias(NAME, model)
+    except MlflowException as error:
+        raise AsdError(f"no registered detector {model!r} in {home.mlflow_uri}; `asd retrain` makes one") from error
+    with tempfile.TemporaryDirectory() as folder:
+        local = mlflow.artifacts.download_artifacts(f"models:/{NAME}/{found.version}", dst_path=folder)
+        return Detector.load(next(Path(local).rglob("detector.json")).parent), str(found.version)

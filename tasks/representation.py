@@ -1,0 +1,92 @@
+"""The representation stage: train the encoder, then embed every recording with it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+import pandas as pd
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from asdcore.baselines.spectrum import time_average
+from asdcore.detector import embeddings
+from asdcore.features.store import Row, Store, drop_damaged, write_shard
+from asdcore.home import Home, digest_of
+from asdcore.progress import progress
+from asdcore.recordings.catalog import training_recordings
+from asdcore.representation.encoder import TrainedEncoder, choose_device
+from asdcore.representation.training import train
+from asdcore.settings import TrainingSettings
+from tasks.caching import CACHED, Result, claim, code_version, run_cached
+from tasks.tracking import log_epoch
+
+
+@task(name="train encoder", **CACHED)
+def train_encoder(
+    key: str, home: Home, store: Path, recordings: Sequence[str], settings: TrainingSettings, run: str
+) -> Result:
+    """Train on the recordings (digests) of a store; go on from the checkpoint of a killed training with this key."""
+    artifact = cast("UUID", create_progress_artifact(0.0, key="training", description=f"{settings.epochs} epochs"))
+
+    def on_epoch(figures: dict[str, float]) -> None:
+        log_epoch(home, run, figures)
+        update_progress_artifact(artifact, 100 * figures["epoch"] / settings.epochs)
+
+    folder = home.runs / key
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        get_run_logger().info("going on from %s", checkpoint)
+    trained = train(Store(store), recordings, settings, checkpoint, on_epoch)
+    encoder = folder / "encoder.safetensors"
+    trained.save(encoder)
+    checkpoint.unlink(missing_ok=True)
+    return {"files": claim(home, encoder), "values": {"recordings": len(recordings)}}
+
+
+@task(name="embed recordings", **CACHED)
+def embed_recordings(
+    key: str, home: Home, store: Path, encoder: Path, recordings: Sequence[str], device: str
+) -> Result:
+    """h, z and the time-averaged spectrum of each recording, as one more shard beside the encoder."""
+    spectrograms = Store(store)
+    trained = TrainedEncoder.load(encoder)
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        originals = (spectrograms.read(recording, "original") for recording in recordings)
+        vectors = embeddings(trained, originals, choose_device(device))
+        for recording, (h, z) in zip(recordings, progress(vectors, "embedding", total=len(recordings)), strict=True):
+            yield recording, {"h": h, "z": z, "spectrum": time_average(spectrograms.read(recording, "original"))}
+
+    shard = write_shard(encoder.parent / "vectors", rows())
+    return {"files": claim(home, shard) if shard else {}, "values": {}}
+
+
+def training_key(store: Path, recordings: pd.DataFrame, settings: TrainingSettings) -> str:
+    """What an encoder is made from: normal training recordings, their features, settings, code."""
+    code = code_version("representation", "features/views.py", "features/normalisation.py")
+    return digest_of(store.name, settings.digest(), code, *sorted(training_recordings(recordings)["recording"]))
+
+
+def encoder_and_vectors(
+    home: Home, store: Path, recordings: pd.DataFrame, settings: TrainingSettings, run: str
+) -> tuple[Path, Path]:
+    """The encoder trained on the normal training recordings, and the store of the vectors of all recordings."""
+    key = training_key(store, recordings, settings)
+    training = training_recordings(recordings)["recording"].tolist()
+    run_cached(train_encoder, key=key, home=home, store=store, recordings=training, settings=settings, run=run)
+    encoder = home.runs / key / "encoder.safetensors"
+    vectors = encoder.parent / "vectors"
+    drop_damaged(vectors)
+    missing = Store(vectors).missing(recordings["recording"])
+    if missing:
+        run_cached(
+            embed_recordings,
+            key=digest_of(key, *missing),
+            home=home,
+            store=store,
+            encoder=encoder,
+            recordings=missing,
+            device=settings.device,
+        )
+    return encoder, vectors
