@@ -20,3 +20,8 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield from bar.track(items, total=total, description=description)
+
+
+def say(message: str) -> None:
+    """Print a line on stderr, above any bar that is being drawn."""
+    Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)

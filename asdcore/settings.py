@@ -122,7 +122,7 @@ class Settings(StageSettings):
         if name == "demo":
             return cls(
                 augmentation=AugmentationSettings(pitch_method="spectral"),
-                training=TrainingSettings(crop_frames=32, epochs=8),
+                training=TrainingSettings(crop_frames=32, epochs=16),
                 normality=NormalitySettings(elliptic_components=8),
             )
         if name == "default":

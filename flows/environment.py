@@ -1,6 +1,7 @@
 """Defaults for Prefect and MLflow, set before either is imported. What the user has set stays."""
 
 import os
+from pathlib import Path
 
 from asdcore.home import Home
 
@@ -14,10 +15,12 @@ def prepare(home: Home, *, quiet: bool) -> None:
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
     if quiet:
         # The command line shows errors in its own words; the UI still gets every log line.
-        defaults["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+        defaults |= {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "ERROR"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from asdcore.home import Home, sweep_partial
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from tasks.features import complete_features
+from tasks.warn import warn
 
 
 @flow(name="features")
@@ -20,7 +21,7 @@ def features(settings: Settings = Settings(), machines: list[str] | None = None,
         home: where the recordings and features are; default ``ASD_HOME`` or ``.asd``.
     """
     place = Home.at(home) if home else Home.default()
-    with place.lock(get_run_logger().warning):
+    with place.lock(warn):
         sweep_partial(place.features)
         recordings = Catalog(place.recordings).of_machines(machines)
         return len(recordings) - len(complete_features(place, recordings, settings))

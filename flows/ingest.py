@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from asdcore.home import Home
 from asdcore.settings import RecordingSettings
 from tasks.recordings import ingest_recordings
+from tasks.warn import warn
 
 
 @flow(name="ingest")
@@ -22,5 +23,5 @@ def ingest(
         home: where the table is; default ``ASD_HOME`` or ``.asd``.
     """
     place = Home.at(home) if home else Home.default()
-    with place.lock(get_run_logger().warning):
+    with place.lock(warn):
         return ingest_recordings(Path(recordings), place, settings)

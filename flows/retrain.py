@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from asdcore.errors import AsdError
 from asdcore.home import Home, digest_of, sweep_partial
@@ -20,6 +20,7 @@ from tasks.normality import normality_models, read_model
 from tasks.registry import registered_version
 from tasks.representation import encoder_and_vectors, training_key
 from tasks.tracking import retraining_run
+from tasks.warn import warn
 
 
 @flow(name="retrain")
@@ -41,8 +42,7 @@ def retrain(
         version, run, official_scores, and where table, figures and detector are.
     """
     place = Home.at(home) if home else Home.default()
-    log = get_run_logger()
-    with place.lock(log.warning):
+    with place.lock(warn):
         sweep_partial(place.root)
         if recordings is not None:
             found = ingest(recordings, settings.recordings, place.root)["machines"]

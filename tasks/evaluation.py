@@ -114,7 +114,7 @@ def report_text(table: pd.DataFrame | None, notes: list[str], simulated: bool) -
     body = markdown(table) if table is not None else "There are no labelled test recordings: no figures can be given."
     explained = (
         "In percent; 50 is chance. Columns: estimator and layer of the normality model, or the spectrum statistic, "
-        "which uses no network. In brackets: 95 % interval over the test recordings."
+        "which uses no network. The interval: over the test recordings."
     )
     return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
 

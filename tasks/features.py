@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from prefect import get_run_logger, task
+from prefect import task
 
 from asdcore.features.compute import SHARD_SIZE, compute_shard, features_digest
 from asdcore.features.store import Store, drop_damaged
@@ -12,6 +12,7 @@ from asdcore.home import Home, digest_of
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
+from tasks.warn import warn
 
 
 def feature_store(home: Home, settings: Settings) -> Path:
@@ -37,7 +38,7 @@ def complete_features(home: Home, recordings: pd.DataFrame, settings: Settings) 
     """
     folder = feature_store(home, settings)
     for path in drop_damaged(folder):
-        get_run_logger().warning("%s was damaged: its recordings are computed again", path)
+        warn(f"{path} was damaged: its recordings are computed again")
     missing = set(Store(folder).missing(recordings["recording"]))
     todo = recordings[recordings["recording"].isin(missing)][["recording", "path"]]
     pairs: list[tuple[str, str]] = list(todo.itertuples(index=False, name=None))
@@ -49,6 +50,7 @@ def complete_features(home: Home, recordings: pd.DataFrame, settings: Settings) 
         failures |= result["values"]["failures"]
     if failures:
         Catalog(home.recordings).quarantine(failures)
+        paths = recordings.set_index("recording")["path"]
         for digest, reason in failures.items():
-            get_run_logger().warning("%s: %s", recordings.set_index("recording").loc[digest, "path"], reason)
+            warn(f"quarantined: {paths[digest]}: {reason}")
     return failures

@@ -1,6 +1,7 @@
 """The registry stage: log the detector with its figures as an MLflow model, register it, look it up."""
 
 import tempfile
+import warnings
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -87,7 +88,9 @@ def table_metrics(table: pd.DataFrame) -> dict[str, float]:
 
 def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
     store = client(home)
-    with mlflow.start_run(run_id=run):
+    with mlflow.start_run(run_id=run), warnings.catch_warnings():
+        # MLflow would like an input example: a path that is there when the model is loaded. There is none.
+        warnings.simplefilter("ignore")
         logged = mlflow.pyfunc.log_model(
             name="detector",
             python_model=str(Path(__file__).with_name("served_detector.py")),
@@ -95,9 +98,12 @@ def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str
             code_paths=[str(Path(asdcore.__file__).parent)],
             signature=signature(),
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in NEEDED_TO_SCORE],
-            registered_model_name=NAME,
         )
-    registered = str(logged.registered_model_version)
+    if not store.search_registered_models(f"name = '{NAME}'"):
+        store.create_registered_model(
+            NAME, description="Anomaly scores of machine recordings; higher is more anomalous"
+        )
+    registered = str(store.create_model_version(NAME, logged.model_uri, run, model_id=logged.model_id).version)
     for name, value in tags.items():
         store.set_model_version_tag(NAME, registered, name, value)
     store.set_registered_model_alias(NAME, CHAMPION, registered)

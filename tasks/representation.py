@@ -6,7 +6,7 @@ from typing import cast
 from uuid import UUID
 
 import pandas as pd
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from asdcore.baselines.spectrum import time_average
@@ -20,6 +20,7 @@ from asdcore.representation.training import train
 from asdcore.settings import TrainingSettings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.tracking import log_epoch
+from tasks.warn import warn
 
 
 @task(name="train encoder", **CACHED)
@@ -36,7 +37,7 @@ def train_encoder(
     folder = home.runs / key
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        get_run_logger().info("going on from %s", checkpoint)
+        warn(f"going on from the checkpoint of an earlier run, {checkpoint}")
     trained = train(Store(store), recordings, settings, checkpoint, on_epoch)
     encoder = folder / "encoder.safetensors"
     trained.save(encoder)

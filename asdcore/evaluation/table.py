@@ -7,7 +7,7 @@ import pandas as pd
 from asdcore.evaluation.bootstrap import ALL, bootstrap
 from asdcore.evaluation.metrics import DOMAINS, LABELS
 
-FIGURES = {"auc_target": "AUC (target)", "auc_source": "AUC (source)", "pauc": "pAUC"}
+FIGURES = {"auc_target": "AUC target", "auc_source": "AUC source", "pauc": "pAUC"}
 RESAMPLES = 2000
 
 
@@ -52,18 +52,15 @@ def systems_of(table: pd.DataFrame) -> list[str]:
 
 
 def cells(table: pd.DataFrame) -> list[list[str]]:
-    """A `results_table` as text, header first: percent with two digits, the interval at the harmonic mean."""
+    """A `results_table` as text, header first: percent with two digits; the interval of the harmonic mean last."""
     systems = systems_of(table)
     rows = [["machine", "figure", *systems]]
     for row in table.to_dict("records"):
-        figures = []
-        for system in systems:
-            value = "" if pd.isna(row[system]) else f"{row[system]:.2f}"
-            if row["machine"] == "All" and value:
-                value += f" [{row[f'{system} low']:.1f}, {row[f'{system} high']:.1f}]"
-            figures.append(value or "-")
+        figures = ["-" if pd.isna(row[system]) else f"{row[system]:.2f}" for system in systems]
         rows.append([str(row["machine"]), str(row["figure"]), *figures])
-    return rows
+    last = table.iloc[-1]
+    intervals = [f"{last[f'{system} low']:.1f} - {last[f'{system} high']:.1f}" for system in systems]
+    return [*rows, ["", "95 % interval", *intervals]]
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -1,0 +1,11 @@
+"""A warning that reaches both the one at the terminal and the one at the Prefect UI."""
+
+from prefect import get_run_logger
+
+from asdcore.progress import say
+
+
+def warn(message: str) -> None:
+    """Log ``message`` in the run and print it on stderr: the command line keeps Prefect's own log off the terminal."""
+    get_run_logger().warning(message)
+    say(message)
