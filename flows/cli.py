@@ -1,11 +1,13 @@
-"""The command line. Every command is one call that a notebook could make; nothing heavy is imported before it is needed."""
+"""The command line. Every command is one call that a notebook could make; heavy imports wait until needed."""
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -145,7 +147,7 @@ def score(
     rows = [
         [r["machine"], "-" if pd.isna(r["score"]) else f"{r['score']:.1f}", r["path"]] for r in shown.to_dict("records")
     ]
-    out.print(_table(["machine", "score", "recording"], rows, right={1}))
+    out.print(_table(["machine", "score", "recording"], rows, right=[1]))
     out.print(f"Detector version {done['version']}. Scores: {done['table']}")
     if done["failed"]:
         for row in scores[scores["score"].isna()].to_dict("records"):
@@ -260,9 +262,7 @@ def _show_ingest(done: dict[str, Any], place: "Home", settings: "Settings") -> N
     catalog = Catalog(place.recordings)
     rows = [row for row in machine_table(catalog) if row["machine"] in done["machines"]]
     if rows:
-        out.print(
-            _table(list(rows[0]), [[str(value) for value in row.values()] for row in rows], right=set(range(1, 8)))
-        )
+        out.print(_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows], right=range(1, 8)))
     own = catalog.recordings[catalog.recordings["machine"].isin(done["machines"])]
     treated = own[own["treatment"] != ""]
     for treatment, n in treated["treatment"].value_counts().items():
@@ -290,7 +290,7 @@ def _show_retraining(done: dict[str, Any], place: "Home") -> None:
     if done["table"]:
         header, *rows = cells(pd.read_parquet(place.root / done["table"]))
         title = next(line for line in done["report"].splitlines() if line.startswith("## ")).removeprefix("## ")
-        out.print(_table(header, rows, right=set(range(2, len(header))), title=f"{title}, percent; 50 is chance"))
+        out.print(_table(header, rows, right=range(2, len(header)), title=f"{title}, percent; 50 is chance"))
     for line in done["report"].splitlines():
         if line.startswith("- "):
             out.print(line, highlight=False, markup=False)
@@ -301,7 +301,7 @@ def _show_retraining(done: dict[str, Any], place: "Home") -> None:
     out.print(f"figures    {_short(place.root / done['figures'])}", highlight=False)
     out.print(f"detector   {_short(Path(done['detector']))}", highlight=False)
     out.print(
-        f"registry   asd-detector version {done['version']}, alias champion; list: asd models{option}", highlight=False
+        f"registry   asd-detector version {done['version']}, the champion; see asd models{option}", highlight=False
     )
     out.print(f"UI         asd ui{option}", highlight=False)
 
@@ -310,12 +310,15 @@ def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _table(header: list[str], rows: list[list[str]], right: set[int] = frozenset(), title: str | None = None) -> Table:  # type: ignore[assignment]
-    table = Table(title=title, title_justify="left")
+def _table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> Table:
+    """A table in which a first cell that repeats the one above is left empty."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if index in right else "left", overflow="fold")
-    for above, row in zip([[""], *rows], rows, strict=False):
-        table.add_row(*row, end_section=False) if above[0] != row[0] else table.add_row("", *row[1:])
+    above = None
+    for first, *rest in rows:
+        table.add_row("" if first == above else first, *rest)
+        above = first
     return table
 
 

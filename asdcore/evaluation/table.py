@@ -59,7 +59,7 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
         figures = ["-" if pd.isna(row[system]) else f"{row[system]:.2f}" for system in systems]
         rows.append([str(row["machine"]), str(row["figure"]), *figures])
     last = table.iloc[-1]
-    intervals = [f"{last[f'{system} low']:.1f} - {last[f'{system} high']:.1f}" for system in systems]
+    intervals = [f"{last[f'{system} low']:.1f}-{last[f'{system} high']:.1f}" for system in systems]
     return [*rows, ["", "95 % interval", *intervals]]
 
 
