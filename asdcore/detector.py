@@ -154,25 +154,21 @@ class Detector:
         folder = Path(folder)
         try:
             description = json.loads((folder / _DESCRIPTION).read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise AsdError(f"{folder}: no detector ({error})") from error
-        if description["format"] > FORMAT:
-            raise AsdError(f"{folder}: made by asd {description['asd']}, a newer version than this {__version__}")
-        for name, digest in description["sha256"].items():
-            if not (folder / name).is_file() or digest_of_file(folder / name) != digest:
-                raise AsdError(f"{folder / name}: missing or damaged; register or retrain this detector again")
+            if description["format"] > FORMAT:
+                raise AsdError(f"{folder}: made by asd {description['asd']}, a newer version than this {__version__}")
+            settings = Settings.model_validate(description["settings"])
+            machines, about, digests = (description[name] for name in ("machines", "about", "sha256"))
+            for name in (_ENCODER, _NORMALITY):
+                if not (folder / name).is_file() or digest_of_file(folder / name) != digests[name]:
+                    raise AsdError(f"{folder / name}: missing or damaged; register or retrain this detector again")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise AsdError(f"{folder / _DESCRIPTION}: no description of a detector ({error!r})") from error
         with np.load(folder / _NORMALITY, allow_pickle=False) as arrays:
             models = {
                 machine: NormalityModel.from_arrays(_with_prefix(arrays, f"{index}."))
-                for index, machine in enumerate(description["machines"])
+                for index, machine in enumerate(machines)
             }
-        return cls(
-            Settings.model_validate(description["settings"]),
-            TrainedEncoder.load(folder / _ENCODER),
-            models,
-            description["about"],
-            choose_device(device),
-        )
+        return cls(settings, TrainedEncoder.load(folder / _ENCODER), models, about, choose_device(device))
 
 
 def embeddings(

@@ -5,9 +5,10 @@ The decisions behind the defaults are those of the paper (section 2) where it st
 
 import hashlib
 import json
+import math
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 PRESETS = ("paper", "default", "demo")
 
@@ -23,6 +24,7 @@ class StageSettings(BaseModel):
     def digest(self) -> str:
         """16 hexadecimal digits that change when any value that changes the result changes."""
         values = self.model_dump(mode="json", exclude=set(self.where_not_what))
+        values |= {name: value.digest() for name, value in self if isinstance(value, StageSettings)}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -30,7 +32,7 @@ class RecordingSettings(StageSettings):
     """How an audio file becomes a waveform, and when it is too bad to use."""
 
     sample_rate: int = Field(16_000, ge=1_000, description="Hz; every recording is resampled to it")
-    channel: Literal["first", "mean"] | int = Field("first", description="first, mean, or a channel's index from 0")
+    channel: Literal["first", "mean"] | NonNegativeInt = Field("first", description="first, mean, or an index from 0")
     minimum_seconds: float = Field(0.5, gt=0, description="shorter recordings are quarantined")
     maximum_seconds: float = Field(3600.0, gt=0, description="longer recordings are quarantined: cut them")
     maximum_clipped_share: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
@@ -49,8 +51,6 @@ class MelSettings(StageSettings):
     @property
     def floor_db(self) -> float:
         """The lowest value of a spectrogram, dB."""
-        import math
-
         return 10.0 * math.log10(self.floor)
 
 

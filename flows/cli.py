@@ -73,7 +73,7 @@ def simulate(
 
 @app.command()
 def ingest(
-    recordings: Annotated[Path, typer.Argument(help="A folder of recordings, or a manifest CSV")],
+    recordings: Annotated[Path, typer.Argument(exists=True, help="A folder of recordings, or a manifest CSV")],
     preset: PresetOption = "default",
     change: SetOption = None,
     home: HomeOption = None,
@@ -127,7 +127,7 @@ def retrain(
 
 @app.command()
 def score(
-    recordings: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them")],
+    recordings: Annotated[list[Path], typer.Argument(exists=True, help="Audio files, or folders of them")],
     machine: Annotated[
         str | None, typer.Option(help="Default: each file's folder names it", show_default=False)
     ] = None,
@@ -248,7 +248,8 @@ def _settings(preset: str, changes: list[str] | None) -> "Settings":
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise typer.BadParameter(f"{where}: {first['msg']}, got {first['input']!r}", param_hint="--set") from error
+        given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+        raise typer.BadParameter(f"{where}: {first['msg']}{given}", param_hint="--set") from error
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -267,9 +268,9 @@ def _show_ingest(done: dict[str, Any], place: "Home", settings: "Settings") -> N
     treated = own[own["treatment"] != ""]
     for treatment, n in treated["treatment"].value_counts().items():
         out.print(f"{n} x {treatment}", highlight=False)
-    total = sum(row["recordings"] for row in rows)
+    total = sum(row["total"] for row in rows)
     out.print(
-        f"{total} recordings of {len(rows)} machines: {done['added']} added, {done['known']} known already, "
+        f"{total} recordings of {len(rows)} machine(s): {done['added']} added, {done['known']} known already, "
         f"{done['duplicates']} the same content under another name, {len(done['quarantined'])} quarantined."
     )
     for file, reason in sorted(done["quarantined"].items())[:20]:

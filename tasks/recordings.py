@@ -40,7 +40,7 @@ def machine_table(catalog: Catalog) -> list[dict[str, Any]]:
         table.append(
             {
                 "machine": machine,
-                "recordings": len(own),
+                "total": len(own),
                 "train source": training["source"],
                 "train target": training["target"],
                 "test normal": test["normal"],

@@ -3,9 +3,10 @@
 import os
 from typing import Any
 
-# MLflow and Prefect report usage to their makers unless told not to; these must be set before MLflow is imported.
+# Read when MLflow is imported: no report of usage to its makers, no progress bars among the log lines of a worker.
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 from mlflow.entities import Metric

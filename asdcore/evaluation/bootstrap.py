@@ -50,8 +50,12 @@ class Bootstrap:
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """Percentile intervals: one row a figure, ``machine, section, figure, estimate, low, high``.
 
-        ``level`` is the share of resamples between ``low`` and ``high`` (default 0.95), half of the rest on each side.
-        Undefined figures have NaN. Raises AsdError if ``level`` is not between 0 and 1.
+        Args:
+            level: the share of resamples between ``low`` and ``high``, half of the rest on each side. Undefined
+                figures have NaN.
+
+        Raises:
+            AsdError: ``level`` is not between 0 and 1.
         """
         if not 0 < level < 1:
             raise AsdError(f"level is {level}: a share between 0 and 1 is needed, for instance 0.95.")
@@ -62,19 +66,14 @@ class Bootstrap:
 def bootstrap(scores: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Bootstrap:
     """The distribution of each figure and of the official score over resampled test recordings.
 
-    Parameters
-    ----------
-    scores : the table that `machine_metrics` reads; with a column ``recording`` its row order does not matter
-    resamples : how many (default 2000; the ends of a 95 % interval rest on 50 of them each)
-    seed : the same seed and table give the same numbers (default 0)
+    Args:
+        scores: the table that `machine_metrics` reads; with a column ``recording`` its row order does not matter.
+        resamples: how many; the ends of a 95 % interval rest on 50 of 2000 each.
+        seed: the same seed and table give the same numbers.
 
-    Raises
-    ------
-    AsdError
-        As `machine_metrics`; or ``resamples`` is below 1.
+    Raises:
+        AsdError: as `machine_metrics`; or ``resamples`` is below 1.
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> scores = pd.DataFrame({"machine": "fan", "section": "00", "domain": "source",
     ...                        "label": ["normal", "anomaly"] * 4, "score": [0.1, 0.7, 0.4, 0.9, 0.2, 0.3, 0.8, 0.6]})
@@ -93,16 +92,15 @@ def paired_bootstrap(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 2000, se
     Both are measured on the same resamples, so what makes a resample easy or hard for both cancels, and the interval
     of a difference is narrower than two intervals suggest. Above 0: ``a`` is better.
 
-    Parameters
-    ----------
-    a, b : tables as for `bootstrap`, with a column ``recording`` that names each recording once in its machine and
-        section; rows in any order. Decision figures are there where both tables have decisions.
-    resamples, seed : as for `bootstrap`
+    Args:
+        a: a table as for `bootstrap`, with a column ``recording`` that names each recording once in its machine and
+            section; rows in any order. Decision figures are there where both tables have decisions.
+        b: the same of the other system.
+        resamples: as for `bootstrap`.
+        seed: as for `bootstrap`.
 
-    Raises
-    ------
-    AsdError
-        As `bootstrap`; or the tables do not hold the same recordings, or disagree about a domain or label.
+    Raises:
+        AsdError: as `bootstrap`; or the tables do not hold the same recordings, or disagree about a domain or label.
     """
     tables = [_sorted(a), _sorted(b)]
     _check_pairs(*tables)

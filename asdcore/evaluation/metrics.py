@@ -38,30 +38,25 @@ Figures = dict[str, Floats]
 def machine_metrics(scores: pd.DataFrame) -> pd.DataFrame:
     """The figures of each machine and section.
 
-    Parameters
-    ----------
-    scores : table, one row a test recording
-        ``machine``, ``section`` (text), ``domain`` (source, target), ``label`` (normal, anomaly), ``score`` (finite,
-        higher is more anomalous); optionally ``decision`` (1: anomalous, 0: normal, missing: none was taken).
+    Args:
+        scores: one row a test recording: ``machine``, ``section`` (text), ``domain`` (source, target), ``label``
+            (normal, anomaly), ``score`` (finite, higher is more anomalous); optionally ``decision`` (1: anomalous,
+            0: normal, missing: none was taken).
 
-    Returns
-    -------
-    table, one row a machine and section, sorted
-        ``machine, section, auc_source, auc_target, pauc, auc_all``, each in 0..1. ``auc_<domain>``: the normal
-        recordings of that domain against the anomalous ones of both. ``pauc``: all recordings, false positive rates
-        up to 0.1, standardised after McClish (0.5 is chance, 9/19 the least). ``auc_all``: all recordings.
+    Returns:
+        One row a machine and section, sorted: ``machine, section, auc_source, auc_target, pauc, auc_all``, each in
+        0..1. ``auc_<domain>``: the normal recordings of that domain against the anomalous ones of both. ``pauc``: all
+        recordings, false positive rates up to 0.1, standardised after McClish (0.5 is chance, 9/19 the least).
+        ``auc_all``: all recordings.
         Where any recording has a decision also ``precision_<domain>, recall_<domain>, f1_<domain>``, each within one
         domain; precision is 0 where nothing was called anomalous.
         NaN where a figure is undefined: an AUC without normal or without anomalous recordings; precision, recall and
         F1 of a domain that lacks one of the two, or one of whose recordings has no decision.
 
-    Raises
-    ------
-    AsdError
-        A column is missing, a score is not finite, or a domain, label or decision is not one of the words above.
+    Raises:
+        AsdError: a column is missing, a score is not finite, or a domain, label or decision is not one of the words
+            above.
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> scores = pd.DataFrame({"machine": "fan", "section": "00", "domain": "source",
     ...                        "label": ["normal", "normal", "anomaly"], "score": [0.1, 0.7, 0.4]})
@@ -83,10 +78,9 @@ def machine_metrics(scores: pd.DataFrame) -> pd.DataFrame:
 def harmonic_mean(values: ArrayLike, axis: int | None = None) -> Any:
     """Harmonic mean, each value floored at the float epsilon (2.2e-16), NaN left out; NaN if nothing is left.
 
-    Parameters
-    ----------
-    values : array of any shape
-    axis : the axis to average over; default None: all values, giving a float
+    Args:
+        values: array of any shape.
+        axis: the axis to average over; None: all values, giving a float.
 
     >>> harmonic_mean([0.5, 1.0, float("nan")])
     0.6666666666666666
@@ -101,19 +95,15 @@ def harmonic_mean(values: ArrayLike, axis: int | None = None) -> Any:
 def summary(metrics: pd.DataFrame) -> dict[str, float]:
     """Means over all machines, sections and domains of a table made by `machine_metrics`.
 
-    Returns
-    -------
-    dict
+    Returns:
         ``official_score``: harmonic mean of every ``auc_source``, ``auc_target`` and ``pauc``;
         ``arithmetic_mean_<kind>`` and ``harmonic_mean_<kind>`` over both domains, ``source_harmonic_mean_<kind>`` and
         ``target_harmonic_mean_<kind>``, for the kinds auc, pauc and, where the table has them, precision, recall, f1.
         pAUC knows no domain, so its source and target means are its mean. Undefined figures (NaN) are left out; a
         mean without any figure is NaN.
 
-    Raises
-    ------
-    AsdError
-        One of ``auc_source, auc_target, pauc`` is missing.
+    Raises:
+        AsdError: one of ``auc_source, auc_target, pauc`` is missing.
 
     Source: the DCASE 2023 Task 2 evaluator, which calls ``official_score`` the official score.
     """
@@ -142,14 +132,12 @@ def summarise(figures: Mapping[str, Floats]) -> Figures:
 def area_under_roc(normal: Floats, anomaly: Floats) -> Floats:
     """Area under the ROC curve from counts; ties count half.
 
-    Parameters
-    ----------
-    normal, anomaly : (..., n) float64
-        How many normal and anomalous recordings have each of n distinct scores, scores ascending.
+    Args:
+        normal: (..., n) float64, how many normal recordings have each of n distinct scores, scores ascending.
+        anomaly: (..., n) float64, how many anomalous ones.
 
-    Returns
-    -------
-    (...) float64, 0..1; NaN where there is no normal or no anomalous recording
+    Returns:
+        (...) float64, 0..1; NaN where there is no normal or no anomalous recording.
     """
     pairs = (normal * (_above(anomaly) + 0.5 * anomaly)).sum(axis=-1)
     return _ratio(pairs, normal.sum(axis=-1) * anomaly.sum(axis=-1))

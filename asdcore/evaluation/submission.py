@@ -47,31 +47,26 @@ class _Truth:
 def read_submission(scores_dir: Path | str, ground_truth_dir: Path | str) -> pd.DataFrame:
     """Read the anomaly scores, and the decisions if there are any, of every machine in the ground truth.
 
-    Parameters
-    ----------
-    scores_dir : folder
-        ``anomaly_score_<machine>_section_<section>_test.csv`` with rows ``file,score`` and, for all machines or for
-        none, ``decision_result_<machine>_section_<section>_test.csv`` with rows ``file,0|1``; no header, rows in any
-        order. The official baseline's names (``anomaly_score_DCASE2023T2<machine>_section_00_test_seed13711_…csv``)
-        are read too. ``file`` is the name of the recording in the challenge (``section_00_0000.wav``) or its
-        attribute-revealing name (``section_00_source_test_normal_0000_….wav``). Other files are left alone.
-    ground_truth_dir : folder
-        ``ground_truth_data`` (rows ``file,0|1``: normal, anomaly), ``ground_truth_domain`` (``file,0|1``: source,
-        target) and, optional, ``ground_truth_attributes`` (``file,revealing name without .wav``), each with
-        ``ground_truth_<machine>_section_<section>_test.csv``.
+    Args:
+        scores_dir: holds ``anomaly_score_<machine>_section_<section>_test.csv`` with rows ``file,score`` and, for all
+            machines or for none, ``decision_result_<machine>_section_<section>_test.csv`` with rows ``file,0|1``; no
+            header, rows in any order. The official baseline's names
+            (``anomaly_score_DCASE2023T2<machine>_section_00_test_seed13711_…csv``) are read too. ``file`` is the name
+            of the recording in the challenge (``section_00_0000.wav``) or its attribute-revealing name
+            (``section_00_source_test_normal_0000_….wav``). Other files are left alone.
+        ground_truth_dir: holds ``ground_truth_data`` (rows ``file,0|1``: normal, anomaly), ``ground_truth_domain``
+            (``file,0|1``: source, target) and, optional, ``ground_truth_attributes`` (``file,revealing name without
+            .wav``), each with ``ground_truth_<machine>_section_<section>_test.csv``.
 
-    Returns
-    -------
-    table, one row a recording, sorted by machine, section and file
-        ``machine, section, file, recording`` (``<machine>/<file>``) ``, domain, label, score`` and, if there are
-        decision files, ``decision`` (Int64). `machine_metrics`, `paired_bootstrap` and `write_submission` take it.
+    Returns:
+        One row a recording, sorted by machine, section and file: ``machine, section, file, recording``
+        (``<machine>/<file>``) ``, domain, label, score`` and, if there are decision files, ``decision`` (Int64).
+        `machine_metrics`, `paired_bootstrap` and `write_submission` take it.
 
-    Raises
-    ------
-    AsdError
-        Names the file and the row (from 1): a name that is unknown or comes twice, a score that is not a finite
-        number, a decision other than 0 or 1, a header, a wrong number of columns. Or names the file: recordings
-        without a row, a machine without a file, two files for one machine, a file of an unknown machine.
+    Raises:
+        AsdError: names the file and the row (from 1): a name that is unknown or comes twice, a score that is not a
+            finite number, a decision other than 0 or 1, a header, a wrong number of columns. Or names the file:
+            recordings without a row, a machine without a file, two files for one machine, a file of an unknown machine.
 
     Source: the submission format of DCASE 2023 Task 2.
     """
@@ -91,22 +86,18 @@ def read_submission(scores_dir: Path | str, ground_truth_dir: Path | str) -> pd.
 def write_submission(table: pd.DataFrame, folder: Path | str) -> list[Path]:
     """Write the challenge's files, one a machine and section and kind; `read_submission` reads back the same values.
 
-    Parameters
-    ----------
-    table : one row a recording
-        ``machine``, ``section`` (text as in the file names: "00"), ``file`` (name without folder), ``score`` (finite)
-        and, optional, ``decision`` (0, 1), for all recordings or for none. Other columns are left alone.
-    folder : made if need be; files of the same name are replaced
+    Args:
+        table: one row a recording: ``machine``, ``section`` (text as in the file names: "00"), ``file`` (name without
+            folder), ``score`` (finite) and, optional, ``decision`` (0, 1), for all recordings or for none. Other
+            columns are left alone.
+        folder: made if need be; files of the same name are replaced.
 
-    Returns
-    -------
-    The paths written, sorted.
+    Returns:
+        The paths written, sorted.
 
-    Raises
-    ------
-    AsdError
-        A column or value is missing or not as above, a recording comes twice, or the table has no decisions but the
-        folder has some for its machines: then nothing is written. Or the disk cannot be written.
+    Raises:
+        AsdError: a column or value is missing or not as above, a recording comes twice, or the table has no decisions
+            but the folder has some for its machines: then nothing is written. Or the disk cannot be written.
     """
     _check_table(table)
     decisions = has_decisions(table)

@@ -36,8 +36,10 @@ def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             f"{system} high": intervals["high"],
         }
     every = (pd.DataFrame(columns) * 100).reset_index()
-    official = every[(every["machine"] == ALL) & (every["figure"] == "official_score")]
-    of_machines = every[(every["machine"] != ALL) & every["figure"].isin(FIGURES)]
+    # Both, because a machine may well be called "all".
+    means = (every["machine"] == ALL) & (every["section"] == ALL)
+    official = every[means & (every["figure"] == "official_score")]
+    of_machines = every[~means & every["figure"].isin(FIGURES)]
     sections = of_machines.groupby("machine")["section"].transform("nunique")
     named = of_machines["machine"] + (" " + of_machines["section"]).where(sections > 1, "")
     of_machines = of_machines.assign(machine=named, order=of_machines["figure"].map(list(FIGURES).index))
@@ -59,12 +61,15 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
         figures = ["-" if pd.isna(row[system]) else f"{row[system]:.2f}" for system in systems]
         rows.append([str(row["machine"]), str(row["figure"]), *figures])
     last = table.iloc[-1]
-    intervals = [f"{last[f'{system} low']:.1f}-{last[f'{system} high']:.1f}" for system in systems]
+    intervals = [
+        "-" if pd.isna(last[f"{system} low"]) else f"{last[f'{system} low']:.1f}-{last[f'{system} high']:.1f}"
+        for system in systems
+    ]
     return [*rows, ["", "95 % interval", *intervals]]
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A `results_table` as a Markdown table."""
-    header, *rows = cells(table)
+    header, *rows = [[cell.replace("|", r"\|") for cell in line] for line in cells(table)]
     lines = [header, ["---", "---", *["---:"] * (len(header) - 2)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -50,7 +50,7 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         insist: do not fall back to ``ledoit_wolf`` where there are too few recordings for the other two.
         seed: random state of ``elliptic``.
 
-    Fitted: ``location_`` (p,), ``precision_`` (p, p), ``projection_`` (p, p) or (p, components), ``report_``.
+    Fitted: ``location_`` (p,), ``precision_`` (p, p), ``report_``.
 
     >>> rng = np.random.default_rng(0)
     >>> model = NormalityModel("ledoit_wolf").fit(rng.normal(size=(50, 4)))
@@ -85,27 +85,31 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
             raise AsdError(f"{len(X)} recording: a normality model needs at least 2")
         variances = np.square(np.linalg.svd(X - X.mean(axis=0), compute_uv=False))
         seen = variances[variances > variances.max() * max(X.shape) * np.finfo(np.float64).eps]
-        if len(seen) == 0:
+        # Embeddings are float32: rows that differ by less than its rounding are the same.
+        if np.sqrt(variances.sum()) <= np.finfo(np.float32).eps * np.linalg.norm(X):
             raise AsdError(
                 f"all {len(X)} embeddings are the same: the representation has collapsed; retrain the encoder"
             )
-        projection = np.eye(X.shape[1])
+        p = X.shape[1]
         if self.estimator == "elliptic" and self.components and self.components < min(X.shape):
-            projection = PCA(self.components, random_state=self.seed).fit(X).components_.T
-        used, note = self._choose(len(X), projection.shape[1], min(len(seen), projection.shape[1]))
-        if used != self.estimator:
-            projection = np.eye(X.shape[1])
-        model = self._estimators()[used].fit(X @ projection)
-        self.location_: Floats = model.location_
-        self.precision_: Floats = model.get_precision()
-        self.projection_: Floats = projection
+            p = self.components
+        used, note = self._choose(len(X), p, min(len(seen), p))
+        model = self._estimators()[used]
+        if used == "elliptic" and p < X.shape[1]:
+            axes = PCA(p, random_state=self.seed).fit(X).components_
+            model.fit(X @ axes.T)
+            # The same distances, written in the values of an embedding: axes is orthonormal.
+            self.location_: Floats = model.location_ @ axes
+            self.precision_: Floats = axes.T @ model.get_precision() @ axes
+        else:
+            self.location_, self.precision_ = model.fit(X).location_, model.get_precision()
         self.report_ = FitReport(self.estimator, used, len(X), X.shape[1], len(seen), float(seen[0] / seen[-1]), note)
         return self
 
     def distance(self, X: NDArray[np.floating]) -> Floats:
         """The squared Mahalanobis distance of each row of (n, p) from what is normal: (n,), higher: more anomalous."""
         check_is_fitted(self)
-        centred = _checked(X) @ self.projection_ - self.location_
+        centred = _checked(X) - self.location_
         # One row at a time is the same sum as all at once; a matrix product would not be, in its last digits.
         distances: Floats = np.einsum("ni,ij,nj->n", centred, self.precision_, centred)
         return distances
@@ -141,7 +145,6 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         return {
             "location": self.location_,
             "precision": self.precision_,
-            "projection": self.projection_,
             **{f"parameter.{name}": np.array(value) for name, value in parameters.items()},
             **report,
         }
@@ -153,8 +156,7 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         report = FitReport(**{name: arrays[f"report.{name}"].item() for name in fields})
         components, insist, seed = (arrays[f"parameter.{name}"].item() for name in ("components", "insist", "seed"))
         model = cls(report.asked, None if components < 0 else components, insist, seed)
-        model.location_, model.precision_ = arrays["location"], arrays["precision"]
-        model.projection_, model.report_ = arrays["projection"], report
+        model.location_, model.precision_, model.report_ = arrays["location"], arrays["precision"], report
         return model
 
 

@@ -116,9 +116,10 @@ class TrainedEncoder:
             mean, deviation = tensors.pop("normalisation.mean"), tensors.pop("normalisation.deviation")
             encoder = Encoder(metadata["architecture"], int(metadata["z_size"]))
             encoder.load_state_dict(tensors)
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            history = json.loads(metadata["history"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AsdError(f"{path}: can not be read as an encoder ({error}). Delete it and retrain") from error
-        return cls(encoder.eval(), Normalisation(mean.numpy(), deviation.numpy()), json.loads(metadata["history"]))
+        return cls(encoder.eval(), Normalisation(mean.numpy(), deviation.numpy()), history)
 
     def embed(self, spectrograms: Iterable[Tensor], device: torch.device) -> Iterable[tuple[Tensor, Tensor]]:
         """h and z of each spectrogram, (n_mels, n_frames) normalised, whole and one by one.
@@ -126,11 +127,10 @@ class TrainedEncoder:
         One by one, because the same recording in a larger batch differs in its last digits.
         """
         self.encoder.to(device).eval()
-        with torch.inference_mode():
-            for spectrogram in spectrograms:
-                x = spectrogram[None, None].to(device, memory_format=torch.channels_last)
-                h, z = self.encoder(x)
-                yield h[0].cpu(), z[0].cpu()
+        for spectrogram in spectrograms:
+            with torch.inference_mode():  # Not around the yield: whoever takes the embeddings may go on to train.
+                h, z = self.encoder(spectrogram[None, None].to(device, memory_format=torch.channels_last))
+            yield h[0].cpu(), z[0].cpu()
 
 
 def choose_device(name: str) -> torch.device:
@@ -142,7 +142,7 @@ def choose_device(name: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, there in available.items() if there)
-    if not available[name]:
+    if not available.get(name):
         raise AsdError(
             f"device={name}: not available here; use {', '.join(d for d, there in available.items() if there)}"
         )

@@ -27,11 +27,12 @@ def nt_xent(z_original: Tensor, z_variant: Tensor, temperature: float) -> Tensor
 
 def effective_rank(embeddings: Tensor) -> float:
     """exp of the entropy of the singular values of the centred (n, size) (Roy and Vetterli 2007): 1 where it has
-    collapsed onto a line, at most min(n - 1, size).
+    collapsed onto a line, 0 where it has onto a point, at most min(n - 1, size).
     """
-    singular = torch.linalg.svdvals((embeddings - embeddings.mean(dim=0)).double())
-    if not singular.sum() > 0:
-        return 0.0
+    exact = embeddings.double()
+    singular = torch.linalg.svdvals(exact - exact.mean(dim=0))
+    if not singular[0] > torch.finfo(torch.float32).eps * exact.norm():
+        return 0.0  # What is left is rounding.
     share = singular / singular.sum()
     return float(torch.special.entr(share).sum().exp())
 

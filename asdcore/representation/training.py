@@ -1,18 +1,20 @@
 """Contrastive training (paper 2.1 and 2.3), a checkpoint after every epoch, and going on from one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from asdcore.errors import AsdError
 from asdcore.features.normalisation import Normalisation
+from asdcore.features.spectrogram import Spectrogram
 from asdcore.features.store import Store
 from asdcore.features.views import batches
-from asdcore.home import whole_file
+from asdcore.home import digest_of, whole_file
 from asdcore.progress import progress
 from asdcore.representation.encoder import Encoder, TrainedEncoder, choose_device
 from asdcore.representation.objectives import alignment, effective_rank, nt_xent, uniformity
@@ -28,6 +30,8 @@ OnEpoch = Callable[[dict[str, float]], None]
 class _Progress:
     """What a checkpoint holds."""
 
+    made_of: str
+    """Digest of settings and recordings: a checkpoint of another training must not be gone on from."""
     encoder: Encoder
     optimiser: torch.optim.Optimizer
     history: list[dict[str, float]]
@@ -51,16 +55,17 @@ def train(
         on_epoch: gets the figures of each epoch that is trained now.
 
     Raises:
-        AsdError: fewer than two recordings, or a loss or gradient that is not finite.
+        AsdError: fewer than two recordings, a spectrogram, loss or gradient that is not finite, or a checkpoint that is
+            damaged or of another training.
     """
+    recordings = sorted(set(recordings))
     if len(recordings) < 2:
         raise AsdError(
             f"{len(recordings)} training recordings: contrastive training needs at least 2, and wants hundreds"
         )
-    recordings = sorted(recordings)
     device = choose_device(settings.device)
-    normalisation = Normalisation.fit(store.read(recording, "original") for recording in recordings)
-    state = _start(settings, device)
+    normalisation = Normalisation.fit(_finite_originals(store, recordings))
+    state = _start(settings, device, digest_of(settings.digest(), *recordings))
     _load_checkpoint(state, checkpoint, device)
     batch_size = min(settings.batch_size, len(recordings))
     steps = len(recordings) // batch_size
@@ -122,10 +127,10 @@ class _Figures:
         self.z: list[torch.Tensor] = []
 
     def add(self, loss: torch.Tensor, norm: torch.Tensor, h: torch.Tensor, z: torch.Tensor, n: int) -> None:
-        z = z.detach()
+        h, z = h.detach().cpu(), z.detach().cpu()  # The figures need float64 and pdist, which mps has not.
         self.rows.append((float(loss.detach()), float(norm), alignment(z[:n], z[n:]), uniformity(z)))
         if len(self.h) * n < ENOUGH_FOR_RANK:
-            self.h.append(h.detach()[:n])
+            self.h.append(h[:n])
             self.z.append(z[:n])
 
     def summary(self) -> dict[str, float]:
@@ -138,16 +143,26 @@ class _Figures:
         return named | ranks
 
 
-def _start(settings: TrainingSettings, device: torch.device) -> _Progress:
+def _finite_originals(store: Store, recordings: Sequence[str]) -> Iterator[Spectrogram]:
+    """One value that is not finite would spoil the normalisation of all recordings, and none of them could be named."""
+    for recording in recordings:
+        values = store.read(recording, "original")
+        if not np.isfinite(values).all():
+            raise AsdError(f"the spectrogram of recording {recording} holds NaN or infinity; make the features anew")
+        yield values
+
+
+def _start(settings: TrainingSettings, device: torch.device, made_of: str) -> _Progress:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         encoder = Encoder(settings.encoder, settings.z_size)
     encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _Progress(encoder, torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate), [])
+    return _Progress(made_of, encoder, torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate), [])
 
 
 def _save_checkpoint(state: _Progress, path: Path) -> None:
     content = {
+        "made_of": state.made_of,
         "encoder": state.encoder.state_dict(),
         "optimiser": state.optimiser.state_dict(),
         "history": state.history,
@@ -162,8 +177,12 @@ def _load_checkpoint(state: _Progress, path: Path, device: torch.device) -> None
         return
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, ValueError) as error:
+        same = content["made_of"] == state.made_of
+        if same:
+            state.encoder.load_state_dict(content["encoder"])
+            state.optimiser.load_state_dict(content["optimiser"])
+            state.history = content["history"]
+    except Exception as error:  # torch lets through whatever it stumbles over in a damaged file.
         raise AsdError(f"{path}: damaged ({error}). Delete it to train from the start") from error
-    state.encoder.load_state_dict(content["encoder"])
-    state.optimiser.load_state_dict(content["optimiser"])
-    state.history = content["history"]
+    if not same:
+        raise AsdError(f"{path}: of a training with other recordings or settings. Delete it to train from the start")
