@@ -1,0 +1,93 @@
+"""The command line, as its users meet it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from flows.cli import app
+
+Asd = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, flows.cli; print([m for m in ('torch', 'prefect', 'mlflow', 'librosa', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["retrain", "--preset", "fast"], "none of paper, default, demo"),
+        (["retrain", "--set", "training.epochs=7"], "must be a multiple of cycles"),
+        (["retrain", "--set", "training.epoch=8"], "stage.name=value"),
+        (["retrain", "--set", "mel.n_mels=many"], "mel.n_mels"),
+        (["ingest", "no-such-folder"], "no-such-folder"),
+        (["paint"], "No such command"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong_and_ends_with_2(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_simulate_writes_recordings(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["simulate", str(tmp_path), "--machines", "simFan", "--seconds", "0.5"])
+    assert result.exit_code == 0
+    assert len(list(tmp_path.rglob("*.wav"))) == 120
+    assert "120 simulated recordings of simFan" in result.output
+
+
+@pytest.mark.flow
+def test_a_failing_command_names_the_remedy_without_a_stack_trace_and_ends_with_1(asd: Asd, tmp_path: Path) -> None:
+    result = asd("retrain", "--home", tmp_path)
+    assert result.returncode == 1
+    assert "asd ingest" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in asd("retrain", "--home", tmp_path, "--debug").stderr
+
+
+@pytest.mark.flow
+def test_ingest_takes_what_is_good_and_says_why_it_leaves_the_rest(asd: Asd, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pump = tmp_path / "recordings" / "pump"
+    pump.mkdir(parents=True)
+    noise = 0.1 * rng.standard_normal((44_100, 2))
+    soundfile.write(pump / "stereo.flac", noise, 44_100)
+    soundfile.write(pump / "good.wav", noise[:16_000, 0], 16_000)
+    (pump / "copy.wav").write_bytes((pump / "good.wav").read_bytes())
+    (pump / "text.wav").write_text("not a sound")
+    (pump / "empty.wav").touch()
+    soundfile.write(pump / "silent.wav", np.zeros(16_000), 16_000)
+    before = {path: path.read_bytes() for path in pump.iterdir()}
+    result = asd("ingest", tmp_path / "recordings", "--home", tmp_path / "home")
+    assert result.returncode == 0
+    assert "2 added, 0 known already, 1 the same content under another name, 3 quarantined" in result.stdout
+    assert "1 x channel 1 of 2; resampled from 44100 to 16000 Hz" in result.stdout
+    for name, reason in (("text.wav", "unreadable"), ("empty.wav", "0 bytes"), ("silent.wav", "silent")):
+        assert any(name in line and reason in line for line in result.stderr.splitlines())
+    assert "too few normal training recordings" in result.stderr
+    assert {path: path.read_bytes() for path in pump.iterdir()} == before
+    again = asd("ingest", tmp_path / "recordings", "--home", tmp_path / "home")
+    assert "0 added, 2 known already" in again.stdout
+
+
+@pytest.mark.flow
+def test_models_of_an_empty_home_says_how_to_get_one(asd: Asd, tmp_path: Path) -> None:
+    result = asd("models", "--home", tmp_path)
+    assert result.returncode == 0
+    assert "asd retrain" in result.stdout
+
+
+@pytest.mark.flow
+def test_real_recordings_with_many_channels_and_rates_are_taken(asd: Asd, sample_data: Path, tmp_path: Path) -> None:
+    result = asd("ingest", sample_data / "odd-inputs", "--home", tmp_path)
+    assert "3 added" in result.stdout
+    for treatment in ("channel 1 of 8", "channel 1 of 2", "channel 1 of 2; resampled from 44100 to 16000 Hz"):
+        assert f"1 x {treatment}" in result.stdout

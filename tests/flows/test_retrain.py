@@ -1,0 +1,200 @@
+"""The whole road, with a real Prefect API and a real MLflow store."""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from asdcore.detector import Detector
+from asdcore.errors import AsdError
+from asdcore.home import Home, digest_of_file
+from asdcore.settings import Settings
+from flows.retrain import retrain
+from flows.score import score
+from tasks.registry import load_detector, registered_models
+from tasks.tracking import client
+
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home.at(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def retrained(prefect_api: str, home: Home, small_machines: Path, small_settings: Settings) -> dict[str, Any]:
+    return retrain(recordings=small_machines, settings=small_settings, home=home.root)
+
+
+def files_below(folder: Path) -> dict[Path, tuple[int, str]]:
+    """What a re-execution would change: time and content of every file."""
+    return {p: (p.stat().st_mtime_ns, digest_of_file(p)) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_retraining_registers_a_champion_with_its_lineage(retrained: dict[str, Any], home: Home) -> None:
+    (row,) = registered_models(home)
+    assert (row["version"], row["alias"], row["run"]) == ("1", "champion", retrained["run"])
+    assert row["machines"] == "simFan, simValve"
+    assert "28 normal recordings" in str(row["data"])
+    assert "simulated" in str(row["data"])
+    assert float(str(row["score"])) == pytest.approx(retrained["official_scores"]["ml-z"], abs=0.005)
+
+
+def test_the_run_holds_settings_figures_by_epoch_plots_and_scores(retrained: dict[str, Any], home: Home) -> None:
+    store = client(home)
+    run = store.get_run(retrained["run"])
+    assert run.data.params["training.epochs"] == "4"
+    assert run.info.status == "FINISHED"
+    assert [m.step for m in store.get_metric_history(run.info.run_id, "training/loss")] == [1, 2, 3, 4]
+    assert {"training/effective_rank_z", "ml-z/harmonic mean", "spectrum/simFan/AUC source"} <= set(run.data.metrics)
+    names = {Path(artifact.path).name for artifact in store.list_artifacts(run.info.run_id, "evaluation")}
+    assert {"training.png", "scores.png", "roc.png", "results.parquet", "report.md"} <= names
+    assert any(name.startswith("retrain-") and name.endswith(".parquet") for name in names)
+
+
+def test_the_report_compares_both_estimators_both_layers_and_the_spectrum(retrained: dict[str, Any]) -> None:
+    header = next(line for line in retrained["report"].splitlines() if line.startswith("| machine"))
+    assert [cell.strip() for cell in header.strip("|").split("|")] == [
+        *("machine", "figure", "ml-z", "ml-h", "elliptic-z", "spectrum")
+    ]
+    assert "simulated machines" in retrained["report"]
+
+
+def test_retraining_again_executes_nothing(
+    retrained: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings
+) -> None:
+    made = [home.features, home.runs, home.scores, home.mlartifacts]
+    before = [files_below(folder) for folder in made]
+    again = retrain(recordings=small_machines, settings=small_settings, home=home.root)
+    assert [files_below(folder) for folder in made] == before
+    assert (again["version"], again["run"]) == (retrained["version"], retrained["run"])
+
+
+def test_the_registered_model_scores_paths_and_waveforms_like_the_evaluation(
+    retrained: dict[str, Any], home: Home, small_machines: Path
+) -> None:
+    table = pd.read_parquet(next(home.scores.glob("retrain-*.parquet")))
+    known = table[table["system"] == retrained["system"]].iloc[[0, -1]]
+    mlflow.set_tracking_uri(home.mlflow_uri)
+    model = mlflow.pyfunc.load_model("models:/asd-detector@champion")
+    by_path = model.predict(pd.DataFrame({"path": known["path"].tolist()}))
+    np.testing.assert_array_equal(by_path["score"], known["score"])
+    assert by_path["machine"].tolist() == known["machine"].tolist()
+    samples, rate = soundfile.read(known["path"].iloc[0])
+    frame = pd.DataFrame({"waveform": [samples], "sample_rate": [rate], "machine": [known["machine"].iloc[0]]})
+    assert model.predict(frame)["score"].tolist() == pytest.approx([known["score"].iloc[0]], rel=1e-6)
+
+
+def test_a_recording_that_can_not_be_scored_gets_a_reason(
+    retrained: dict[str, Any], home: Home, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"not a sound")
+    result = score(recordings=[broken], machine="simFan", home=home.root)
+    (row,) = pd.read_parquet(result["table"]).to_dict("records")
+    assert (result["scored"], result["failed"]) == (0, 1)
+    assert np.isnan(row["score"])
+    assert "unreadable" in row["reason"]
+    assert row["detector"] == "1"
+
+
+def test_an_unknown_alias_is_refused(retrained: dict[str, Any], home: Home) -> None:
+    with pytest.raises(AsdError, match="no registered detector 'nobody'"):
+        load_detector(home, "nobody")
+
+
+def test_what_is_deleted_or_damaged_is_made_again_with_the_same_content(
+    retrained: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    copy = Home.at(shutil.copytree(home.root, tmp_path / "home"))
+    (shard,) = copy.features.glob("*/shard-*.parquet")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    (encoder,) = copy.runs.glob("*/encoder.safetensors")
+    weights = Detector.load(retrained["detector"]).encoder.encoder.state_dict()
+    encoder.unlink()
+    again = retrain(recordings=small_machines, settings=small_settings, home=copy.root)
+    assert digest_of_file(shard)[:16] in shard.name
+    detector = Detector.load(again["detector"])
+    assert all((weights[name] == value).all() for name, value in detector.encoder.encoder.state_dict().items())
+
+
+def test_new_recordings_are_added_without_touching_old_shards(
+    retrained: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    copy = Home.at(shutil.copytree(home.root, tmp_path / "home"))
+    before = files_below(copy.features)
+    rng = np.random.default_rng(1)
+    new = tmp_path / "new" / "simFan"
+    new.mkdir(parents=True)
+    for index in range(3):
+        soundfile.write(new / f"monday_{index}.wav", 0.1 * rng.standard_normal(16_000), 16_000)
+    again = retrain(
+        recordings=tmp_path / "new", machines=["simFan", "simValve"], settings=small_settings, home=copy.root
+    )
+    after = files_below(copy.features)
+    assert {path: after[path] for path in before} == before
+    assert len(after) == len(before) + 1
+    assert again["version"] == "2"
+    assert [row["alias"] for row in registered_models(copy)] == ["champion", ""]
+
+
+def test_a_machine_with_three_recordings_is_a_clear_error(
+    prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    few = tmp_path / "recordings" / "pump"
+    few.mkdir(parents=True)
+    rng = np.random.default_rng(2)
+    for index in range(3):
+        soundfile.write(few / f"{index}.wav", 0.1 * rng.standard_normal(16_000), 16_000)
+    with pytest.raises(AsdError, match=r"pump has 3; a machine needs 10"):
+        retrain(recordings=few.parent, settings=small_settings, home=tmp_path / "home")
+
+
+def test_a_recording_that_vanishes_after_the_ingest_is_quarantined_and_the_rest_goes_on(
+    prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    from asdcore.recordings.catalog import Catalog
+    from flows.features import features
+    from flows.ingest import ingest
+
+    recordings = shutil.copytree(small_machines / "simFan", tmp_path / "recordings" / "simFan")
+    ingest(recordings=recordings.parent, home=tmp_path / "home")
+    gone = next((recordings / "train").iterdir())
+    gone.unlink()
+    total = len(Catalog(tmp_path / "home" / "recordings").recordings)
+    assert features(settings=small_settings, home=tmp_path / "home") == total
+    (row,) = Catalog(tmp_path / "home" / "recordings").quarantined.to_dict("records")
+    assert row["path"] == str(gone)
+    assert "unreadable" in row["reason"]
+
+
+def test_the_api_lists_flow_runs_and_shows_the_artifacts(retrained: dict[str, Any], prefect_api: str) -> None:
+    """Newer fastapi versions break read_flow_runs without a word from pip."""
+    from prefect.client.orchestration import get_client
+
+    async def look() -> tuple[set[str], set[str | None]]:
+        async with get_client() as api:
+            runs, artifacts = await api.read_flow_runs(), await api.read_artifacts()
+            return {str(run.state_name) for run in runs}, {artifact.key for artifact in artifacts}
+
+    states, keys = asyncio.run(look())
+    assert "Completed" in states
+    assert {"retrain-report", "recordings", "training"} <= keys
+
+
+def test_the_flow_forms_know_every_setting() -> None:
+    """The Prefect UI draws its form from this schema."""
+    from prefect.utilities.callables import parameter_schema
+
+    text = json.dumps(parameter_schema(retrain).model_dump())
+    assert all(name in text for name in ("temperature", "minimum_training_recordings", "pitch_method", "machines"))
