@@ -1,5 +1,6 @@
 """The home folder: where everything stands, how a file is written whole or not at all, and who may write."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -66,17 +67,19 @@ class Home:
 
         The operating system frees the lock of a killed process. Taking it again in the same process is fine.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
         holder = self.root / "lock.holder"
-        lock = FileLock(self.root / "lock", thread_local=False, is_singleton=True)
+        with _remedies(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / "lock", thread_local=False, is_singleton=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                who = holder.read_text() if holder.exists() else "another process"
+                on_wait(f"waiting for {who}, which is at work in {self.root}")
+                lock.acquire()
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = holder.read_text() if holder.exists() else "another process"
-            on_wait(f"waiting for {who}, which is at work in {self.root}")
-            lock.acquire()
-        try:
-            holder.write_text(f"process {os.getpid()}")
+            with _remedies(holder):
+                holder.write_text(f"process {os.getpid()}")
             yield
         finally:
             lock.release()
@@ -95,38 +98,39 @@ def whole_file(path: Path) -> Iterator[Path]:
     >>> target.read_text()
     'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise _disk_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _remedies(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """As `whole_file`, for a folder; an older folder of that name is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    except OSError as error:
-        raise _disk_error(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    name = f".{path.name}.{uuid.uuid4().hex[:8]}"
+    temporary, older = path.with_name(f"{name}.partial"), path.with_name(f"{name}.old.partial")
+    with _remedies(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as written:
+                        os.fsync(written.fileno())
+            # Deleting takes time: the older one goes out of the way whole, so that no half of it is ever met.
+            if path.exists():
+                path.replace(older)
+            temporary.replace(path)
+            shutil.rmtree(older, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sweep_partial(folder: Path) -> int:
@@ -148,15 +152,19 @@ def digest_of(*parts: str) -> str:
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:16]
 
 
-def _disk_error(path: Path, error: OSError) -> Exception:
-    """An OSError with the remedy where there is one; the error itself where there is none."""
-    import errno
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return AsdError(
-            f"{path}: the disk is full. Nothing partial was kept; free some space, or set ASD_HOME to a larger disk, "
-            "and run the same command again: it goes on where it stopped."
-        )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return AsdError(f"{path}: not writable ({error.strerror}). Set ASD_HOME to a folder that you may write to.")
-    return error
+@contextmanager
+def _remedies(path: Path) -> Iterator[None]:
+    """Raise an OSError of the block as an AsdError with the remedy, where there is one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise AsdError(
+                f"{path}: the disk is full. Nothing partial was kept; free some space, or set ASD_HOME to a larger "
+                "disk, and run the same command again: it goes on where it stopped."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise AsdError(
+                f"{path}: not writable ({error.strerror}). Set ASD_HOME to a folder that you may write to."
+            ) from error
+        raise

@@ -5,6 +5,7 @@ from functools import lru_cache
 import librosa
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from asdcore.settings import MelSettings
 
@@ -47,7 +48,10 @@ def as_stored(values: Spectrogram) -> Spectrogram:
 
 
 @lru_cache(maxsize=4)
-def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
-    """(n_mels, n_fft / 2 + 1): triangles on the Slaney scale, each of area 1."""
-    filters: NDArray[np.float32] = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
-    return filters
+def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
+    """(n_mels, n_fft / 2 + 1) float32: triangles on the Slaney scale, each of area 1.
+
+    Sparse not for speed only: a dense product differs in its last digits with the number of BLAS threads, and a
+    recording is to have the same spectrogram in every process.
+    """
+    return csr_array(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))

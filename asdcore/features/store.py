@@ -41,7 +41,11 @@ class Store:
         self.places: dict[str, Place] = {}
         """recording digest: place"""
         for shard in sorted(folder.glob("shard-*.parquet")):
-            for row, recording in enumerate(pq.read_table(shard, columns=["recording"])["recording"].to_pylist()):
+            try:
+                column = pq.read_table(shard, columns=["recording"])["recording"]
+            except (pa.ArrowInvalid, OSError) as error:
+                raise _damaged(shard, error) from error
+            for row, recording in enumerate(column.to_pylist()):
                 self.places.setdefault(recording, Place(shard, row))
 
     def missing(self, recordings: Iterable[str]) -> list[str]:
@@ -61,7 +65,7 @@ class Store:
             file = self._file(place.shard)
             values = file.read_row_group(place.row, columns=[column]).column(0).chunk(0).flatten()
         except (pa.ArrowInvalid, OSError) as error:
-            raise AsdError(f"{place.shard}: damaged ({error}). Run the same command again: it is made anew") from error
+            raise _damaged(place.shard, error) from error
         rows = (file.schema_arrow.field(column).metadata or {}).get(b"rows")
         array: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32)
         return array.reshape(int(rows), -1) if rows else array
@@ -111,6 +115,10 @@ def drop_damaged(folder: Path) -> list[Path]:
     for path in damaged:
         path.unlink()
     return damaged
+
+
+def _damaged(shard: Path, error: Exception) -> AsdError:
+    return AsdError(f"{shard}: damaged ({error}). Run the same command again: it is made anew")
 
 
 def _table(recording: str, arrays: Row) -> pa.Table:

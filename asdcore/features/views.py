@@ -76,5 +76,5 @@ def crop(values: NDArray[np.float32], frames: int, start: float) -> NDArray[np.f
     n_frames = values.shape[1]
     if n_frames < frames:
         return np.tile(values, -(-frames // n_frames))[:, :frames]
-    first = int(start * (n_frames - frames + 1))
+    first = min(int(start * (n_frames - frames + 1)), n_frames - frames)
     return values[:, first : first + frames]

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from asdcore.settings import RecordingSettings
 
 FULL_SCALE = 1.0 - 1.0 / 32_768  # the largest 16-bit sample
+LARGEST = 2.0**31  # 32-bit integers written as floats; from far beyond it, no spectrum can be computed in float32
+UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's word for a header that does not say
 
 
 class BadRecording(Exception):
@@ -45,11 +47,17 @@ def decode(content: bytes, settings: RecordingSettings) -> Waveform:
         raise BadRecording("empty: the file has 0 bytes")
     _check_promise(content)
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with soundfile.SoundFile(_Bytes(content)) as file:
             rate, channels, frames = file.samplerate, file.channels, file.frames
+            if frames == UNKNOWN_LENGTH:
+                raise BadRecording("unreadable: the header does not say how long it is; write the file anew")
+            # Before memory is taken for it: a header may promise anything.
+            _check_length(frames / rate, settings)
             samples = file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise BadRecording(f"unreadable: {error.error_string.rstrip('.')}") from error
+    except MemoryError as error:
+        raise BadRecording(f"too long: {frames} samples of {channels} channels do not fit in memory") from error
     if len(samples) == 0:
         raise BadRecording("empty: the file has a header and no samples")
     if len(samples) < frames:
@@ -65,6 +73,9 @@ def decode(content: bytes, settings: RecordingSettings) -> Waveform:
 
 def prepare(samples: NDArray[np.floating], sample_rate: int, settings: RecordingSettings) -> NDArray[np.float32]:
     """As `decode`, for samples in memory: (n_samples,) or (n_samples, n_channels), full scale at 1."""
+    samples = np.asarray(samples)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise BadRecording(f"not a waveform: {samples.dtype} samples; give floating point ones, full scale at 1")
     waveform, _ = choose_channel(np.atleast_2d(np.asarray(samples, np.float32).T).T, settings.channel)
     check_health(waveform, sample_rate, settings)
     if sample_rate != settings.sample_rate:
@@ -90,16 +101,15 @@ def check_health(waveform: NDArray[np.float32], sample_rate: int, settings: Reco
     seconds = len(waveform) / sample_rate
     if seconds < settings.minimum_seconds:
         raise BadRecording(f"too short: {seconds:.3f} s, the minimum is {settings.minimum_seconds:g} s")
-    if seconds > settings.maximum_seconds:
-        raise BadRecording(
-            f"too long: {seconds:.0f} s, the maximum is {settings.maximum_seconds:g} s; cut it into pieces"
-        )
+    _check_length(seconds, settings)
     bad = int(np.count_nonzero(~np.isfinite(waveform)))
     if bad:
         raise BadRecording(f"not finite: {bad} of {len(waveform)} samples are NaN or infinite")
     low, high = float(waveform.min()), float(waveform.max())
     if low == high:
         raise BadRecording("silent: every sample is 0" if low == 0 else f"constant: every sample is {low:g}")
+    if max(high, -low) > LARGEST:
+        raise BadRecording(f"not a waveform: a sample of {max(high, -low):g}, where full scale is 1")
     rms = float(np.std(waveform, dtype=np.float64))
     dbfs = 20 * math.log10(rms) if rms > 0 else -math.inf
     if dbfs < settings.silence_dbfs:
@@ -117,6 +127,23 @@ def check_health(waveform: NDArray[np.float32], sample_rate: int, settings: Reco
         )
 
 
+class _Bytes(io.BytesIO):
+    """A broken file has libsndfile seek to before its start; it is to see that fail, not a trace on the terminal."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
+def _check_length(seconds: float, settings: RecordingSettings) -> None:
+    if seconds > settings.maximum_seconds:
+        raise BadRecording(
+            f"too long: {seconds:.0f} s, the maximum is {settings.maximum_seconds:g} s; cut it into pieces"
+        )
+
+
 def _check_promise(content: bytes) -> None:
     """Raise `BadRecording` if the ``data`` chunk of a RIFF file states another size than the file holds.
 
@@ -130,9 +157,11 @@ def _check_promise(content: bytes) -> None:
         name, size = content[position : position + 4], int.from_bytes(content[position + 4 : position + 8], "little")
         start, end = position + 8, position + 8 + size + size % 2
         if name == b"data" and size < 0x7FFFF000:
-            present, after = len(content) - start, content[end : end + 4]
+            # Some recorders fill up the last block of the disk with zeros.
+            present, after = len(content) - start, content[end:].rstrip(b"\0")[:4]
             if present < size:
                 raise BadRecording(f"cut off: the header promises {size} bytes of sound, the file holds {present}")
-            if len(content) > end + 4 and not all(32 <= byte < 127 for byte in after):
+            if len(after) == 4 and not all(32 <= byte < 127 for byte in after):
                 raise BadRecording(f"header lies: it promises {size} bytes of sound, the file holds {present}")
+            return
         position = end

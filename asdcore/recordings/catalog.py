@@ -65,7 +65,7 @@ class Catalog:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         parts = sorted(folder.glob("part-*.parquet"))
-        tables = [pq.read_table(part, schema=SCHEMA) for part in parts]
+        tables = [_read_part(part) for part in parts]
         rows = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
         self._next_part = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
         # The newest word on a path and on a content is the one that holds.
@@ -131,8 +131,9 @@ class Catalog:
 
         with ThreadPoolExecutor() as threads:
             rows = list(progress(threads.map(examine, found), "reading recordings", total=len(found)))
-        good = [row for row in rows if not row["reason"]]
-        _refuse_conflicts(good, known)
+        # Labelled ones first: of one content under two names the label is kept.
+        good = sorted((row for row in rows if not row["reason"]), key=lambda row: row["label"] == "unknown")
+        _refuse_conflicts(good, known.drop(known.index[known["path"].isin([str(one.path) for one in found])]))
         new, duplicates, seen = [], 0, dict[str, dict[str, object]]()
         for row in good:
             digest = str(row["recording"])
@@ -144,9 +145,10 @@ class Catalog:
                 new.append(row)
         bad = [row for row in rows if row["reason"]]
         self.append(new + [row for row in bad if in_quarantine.get(str(row["path"])) != row["reason"]])
+        added = sum(str(row["recording"]) not in known.index for row in new)
         return Ingested(
-            added=sum(str(row["recording"]) not in known.index for row in new),
-            known=len(seen) - len(new),
+            added=added,
+            known=len(seen) - added,
             duplicates=duplicates,
             quarantined={str(row["path"]): str(row["reason"]) for row in bad},
             machines=sorted({str(row["machine"]) for row in good}),
@@ -211,16 +213,31 @@ def _row(one: Found, settings: RecordingSettings, known: pd.DataFrame) -> dict[s
     }
 
 
+def _read_part(part: Path) -> pa.Table:
+    try:
+        return pq.read_table(part, schema=SCHEMA)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise AsdError(f"{part}: damaged ({error}). Delete it and ingest the recordings again") from error
+
+
 def _supersedes(row: dict[str, object], before: Mapping[Hashable, Any]) -> bool:
-    """Whether a row says something new of a known recording: the file has moved, or its label has become known."""
-    moved = row["path"] != before["path"] and not Path(before["path"]).exists()
-    return moved or (before["label"] == "unknown" and row["label"] != "unknown")
+    """Whether a row says something new of a known recording: the same file is described otherwise (a corrected
+    manifest), the file has moved, or its label has become known.
+    """
+    if row["path"] == before["path"]:
+        described = ("machine", "section", "domain", "split", "label", "attributes")
+        return any(row[name] != before[name] for name in described)
+    return not Path(before["path"]).exists() or (before["label"] == "unknown" and row["label"] != "unknown")
 
 
-def _refuse_conflicts(good: list[dict[str, object]], known: pd.DataFrame) -> None:
-    """One content can not be two things: split and machine must agree, and the label where it is known."""
+def _refuse_conflicts(good: list[dict[str, object]], elsewhere: pd.DataFrame) -> None:
+    """One content can not be two things: split and machine must agree, and the label where it is known.
+
+    ``elsewhere``: what the table says of files that are not among ``good``.
+    """
+    same = elsewhere[elsewhere.index.isin([row["recording"] for row in good])]
     first: dict[str, dict[str, object]] = {
-        str(digest): dict(row) for digest, row in known.iterrows() if Path(str(row["path"])).exists()
+        str(digest): dict(row) for digest, row in same.iterrows() if Path(str(row["path"])).exists()
     }
     conflicts = []
     for row in good:

@@ -2,12 +2,14 @@
 
 DCASE layouts of 2020 to 2025: ``<machine>/{train,test,source_test,target_test}/<name>`` at any depth, with names such
 as ``section_00_source_train_normal_0000_vel_620_ac_0.08.wav`` (2021 on), ``normal_id_00_00000000.wav`` (2020) and, in
-evaluation sets, the same without a label (``section_00_0000.wav``, ``id_01_00000000.wav``).
+evaluation sets, the same without a label (``section_00_0000.wav``, ``id_01_00000000.wav``). Without a split folder the
+name alone decides: labelled normal is for training, everything else for testing.
 """
 
 import csv
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ _SECTION_NAME = re.compile(
     r"_(?P<number>\d+)(?:_(?P<attributes>.+))?"
 )
 _ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<section>\d+)_(?P<number>\d+)")
-_SAYS_ANOMALY = re.compile(r"anomal|abnormal|fault|defect|broken", re.IGNORECASE)
+_SAYS_ANOMALY = re.compile(r"anomal|abnormal|(?<!de)fault|defect|broken", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,11 @@ def find_recordings(place: Path) -> list[Found]:
         raise AsdError(f"{place}: give the folder that holds the recordings, or a manifest CSV")
     if (place / MANIFEST).is_file():
         return read_manifest(place / MANIFEST)
-    root = place.resolve()
-    found = [parse_place(path) for path in _audio_files(root)]
+    found = [parse_place(path) for path in _audio_files(place.resolve())]
     if not found:
         raise AsdError(f"{place}: no .wav or .flac file in this folder or below it")
-    attributes = _attribute_tables(root)
-    simulated = [marker.parent for marker in root.rglob(SIMULATED)]
-    simulated += [folder for folder in (root, *root.parents) if (folder / SIMULATED).is_file()]
-    described = []
-    for f in found:
-        said = attributes.get(f.path, f.attributes)
-        if any(f.path.is_relative_to(folder) for folder in simulated):
-            said = said | {"simulated": "yes"}
-        described.append(replace(f, attributes=said))
-    return described
+    attributes = _attribute_tables(found)
+    return _mark_simulated([replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found])
 
 
 def parse_place(path: Path) -> Found:
@@ -92,15 +85,15 @@ def parse_place(path: Path) -> Found:
         return Found(path, problem="supplemental recordings of the challenge are not used")
     if folder in SPLIT_FOLDERS:
         return _in_split_folder(path, said)
-    if "split" in said or "label" in said:
-        split = said.get("split", "train" if said["label"] == "normal" else "test")
-        return _described(path, path.parent.name, split, said)
-    if _SAYS_ANOMALY.search(path.stem):
+    if said:
+        split = said.get("split", "train" if said.get("label") == "normal" else "test")
+        return _described(path, folder, split, said)
+    if folder.lower() == "normal" or _SAYS_ANOMALY.search(f"{folder}/{path.stem}"):
         return Found(
             path,
             machine=folder,
-            problem="unparsable name: a plain machine folder holds normal recordings only, but the name says "
-            "otherwise; list the files in a manifest CSV",
+            problem="unparsable name: a plain machine folder has the machine's name and holds normal recordings only, "
+            "but this name says otherwise; list the files in a manifest CSV",
         )
     return Found(path, machine=folder)
 
@@ -152,12 +145,10 @@ def read_manifest(path: Path) -> list[Found]:
         "domain": {"source", "target", "unknown"},
         "label": {"normal", "anomaly", "unknown"},
     }
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = {"path", "machine"} - set(reader.fieldnames or ())
-        if missing:
-            raise AsdError(f"{path}: the header lacks the column {' and '.join(sorted(missing))}")
-        rows = [(reader.line_num, row) for row in reader]
+    header, rows = _read_csv(path)
+    missing = {"path", "machine"} - set(header)
+    if missing:
+        raise AsdError(f"{path}: the header lacks the column {' and '.join(sorted(missing))}")
     if not rows:
         raise AsdError(f"{path}: lists no recording")
     found = []
@@ -183,29 +174,64 @@ def read_manifest(path: Path) -> list[Found]:
         if known.get("split", "train") == "train" and known.get("label", "normal") != "normal":
             problem = f"{known['label']} recording in the train split: training takes normal ones only"
         found.append(Found(file_path, attributes=values, problem=problem, **known))
-    return sorted(found, key=lambda f: f.path)
+    return _mark_simulated(sorted(found, key=lambda f: f.path))
 
 
-def _audio_files(root: Path) -> Iterator[Path]:
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.suffix.lower() in AUDIO_SUFFIXES and not hidden and path.is_file():
-            yield path
+def _audio_files(root: Path) -> list[Path]:
+    """Sorted. Links to folders are followed, each folder once; hidden files and folders are left out."""
+    found: list[Path] = []
+    visited: set[Path] = set()
+    for name, below, files in os.walk(root, followlinks=True):
+        folder = Path(name)
+        if folder.resolve() in visited:
+            below.clear()
+            continue
+        visited.add(folder.resolve())
+        # Folders before links: recordings keep the name of the folder that they are really in.
+        below[:] = sorted((b for b in below if not b.startswith(".")), key=lambda b: ((folder / b).is_symlink(), b))
+        paths = [folder / file for file in files if not file.startswith(".")]
+        # A link to nothing is kept: it goes to quarantine as unreadable.
+        found += [p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES and (p.is_file() or p.is_symlink())]
+    return sorted(found)
 
 
-def _attribute_tables(root: Path) -> dict[Path, dict[str, str]]:
-    """Attributes from every ``attributes_NN.csv``: ``file_name,d1p,d1v,d2p,d2v,...``, by the file that they describe.
+def _attribute_tables(found: Sequence[Found]) -> dict[Path, dict[str, str]]:
+    """Attributes from each machine's ``attributes_NN.csv``: ``file_name,d1p,d1v,d2p,d2v,...``, by the file described.
 
     ``file_name`` ends in split and name, whatever stands before them.
     """
     attributes: dict[Path, dict[str, str]] = {}
-    for table in root.rglob("attributes_*.csv"):
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                name = row.get("file_name") or ""
-                stem_and_split = Path(name if name.endswith(tuple(AUDIO_SUFFIXES)) else f"{name}.wav").parts[-2:]
-                pairs = ((row.get(f"d{i}p"), row.get(f"d{i}v")) for i in range(1, len(row)))
-                said = {p: v or "" for p, v in pairs if p and p != "noAttribute"}
-                if name and said:
-                    attributes[table.parent.joinpath(*stem_and_split)] = said
+    machine_folders = {f.path.parent.parent for f in found if f.path.parent.name in SPLIT_FOLDERS}
+    for table in sorted(table for folder in machine_folders for table in folder.glob("attributes_*.csv")):
+        for _, row in _read_csv(table)[1]:
+            name = row.get("file_name") or ""
+            split_and_name = Path(name if Path(name).suffix.lower() in AUDIO_SUFFIXES else f"{name}.wav").parts[-2:]
+            pairs = ((row.get(f"d{i}p"), row.get(f"d{i}v")) for i in range(1, len(row)))
+            said = {p: v or "" for p, v in pairs if p and p != "noAttribute"}
+            if name and said:
+                attributes[table.parent.joinpath(*split_and_name)] = said
     return attributes
+
+
+def _mark_simulated(found: Sequence[Found]) -> list[Found]:
+    """Each that is simulated gets the attribute, whatever link or manifest leads to it."""
+    folders = {f.path: f.path.resolve().parent for f in found}
+    simulated = {
+        folder
+        for folder in set(folders.values())
+        if any((above / SIMULATED).is_file() for above in (folder, *folder.parents))
+    }
+    return [
+        replace(f, attributes=f.attributes | {"simulated": "yes"}) if folders[f.path] in simulated else f for f in found
+    ]
+
+
+def _read_csv(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
+    """The header, and each row with the number of its line."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+            return reader.fieldnames or (), rows
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AsdError(f"{path}: not a CSV file in UTF-8 ({error}); save it anew as one") from error

@@ -1,0 +1,155 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from asdcore.errors import AsdError
+from asdcore.features.store import Row, Store, drop_damaged, write_shard
+from asdcore.home import digest_of_file, sweep_partial
+
+FRAMES = {"a": 20, "b": 31, "c": 7}
+
+
+def row(recording: str) -> Row:
+    rng = np.random.default_rng(ord(recording))
+    return {
+        "original": rng.normal(-40, 10, (16, FRAMES[recording])).astype(np.float16),
+        "mask_500": rng.normal(-40, 10, (16, FRAMES[recording])).astype(np.float16),
+        "h": rng.normal(size=8).astype(np.float32),
+    }
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    path = write_shard(tmp_path / "store", ((recording, row(recording)) for recording in "abc"))
+    assert path is not None
+    return path
+
+
+def flip_byte(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0xFF
+    path.write_bytes(content)
+
+
+def position_of(path: Path, recording: str, column: str) -> int:
+    """A byte in the middle of the pages that hold this one array."""
+    file = pq.ParquetFile(path)
+    group = file.metadata.row_group("abc".index(recording))
+    chunk = next(
+        group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema.split(".")[0] == column
+    )
+    return int(chunk.data_page_offset + chunk.total_compressed_size // 2)
+
+
+def test_arrays_come_back_as_they_were_written(shard: Path) -> None:
+    store = Store(shard.parent)
+    assert set(store.places) == set("abc")
+    for recording in "cab":
+        for column, values in row(recording).items():
+            got = store.read(recording, column)
+            assert got.dtype == np.float32
+            np.testing.assert_array_equal(got, values.astype(np.float32))
+
+
+def test_a_shard_is_plain_parquet_with_one_row_group_a_recording(shard: Path) -> None:
+    file = pq.ParquetFile(shard)
+    assert file.schema_arrow.names == ["recording", "original", "mask_500", "h"]
+    assert file.metadata.num_row_groups == 3
+    assert str(file.schema_arrow.field("original").type.value_type) == "halffloat"
+
+
+def test_only_the_named_array_of_the_named_recording_is_read(shard: Path) -> None:
+    # Page checksums are verified on reading: had any other page been touched, this read would fail.
+    for recording in "abc":
+        for column in ("original", "mask_500", "h"):
+            if (recording, column) != ("b", "original"):
+                flip_byte(shard, position_of(shard, recording, column))
+    store = Store(shard.parent)
+    np.testing.assert_array_equal(store.read("b", "original"), row("b")["original"].astype(np.float32))
+    with pytest.raises(AsdError, match="damaged"):
+        store.read("b", "mask_500")
+
+
+def test_missing_keeps_the_order_and_leaves_out_what_is_there(shard: Path) -> None:
+    assert Store(shard.parent).missing(["z", "a", "y", "b"]) == ["z", "y"]
+    assert Store(shard.parent / "nowhere").missing(["b", "a"]) == ["b", "a"]
+
+
+def test_an_absent_recording_is_an_error_with_its_remedy(shard: Path) -> None:
+    with pytest.raises(AsdError, match="no row of recording z; run the features stage again"):
+        Store(shard.parent).read("z", "original")
+
+
+def test_a_later_shard_only_adds(shard: Path) -> None:
+    before = shard.read_bytes()
+    later = write_shard(shard.parent, [("d", row("a"))])
+    assert later is not None
+    assert later != shard
+    assert shard.read_bytes() == before
+    store = Store(shard.parent)
+    assert set(store.places) == set("abcd")
+    np.testing.assert_array_equal(store.read("d", "h"), row("a")["h"])
+
+
+def test_a_shard_is_named_after_its_content(shard: Path, tmp_path: Path) -> None:
+    assert shard.name == f"shard-{digest_of_file(shard)[:16]}.parquet"
+    again = write_shard(tmp_path / "elsewhere", ((recording, row(recording)) for recording in "abc"))
+    assert again is not None
+    assert again.name == shard.name
+    assert [path.name for path in shard.parent.iterdir()] == [shard.name]
+
+
+def test_no_row_no_shard(tmp_path: Path) -> None:
+    assert write_shard(tmp_path, iter(())) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_rows_that_fail_on_the_way_leave_no_shard(tmp_path: Path, after: int) -> None:
+    def rows() -> Iterator[tuple[str, Row]]:
+        for recording in "abc"[:after]:
+            yield recording, row(recording)
+        raise RuntimeError("the worker died")
+
+    with pytest.raises(RuntimeError, match="the worker died"):
+        write_shard(tmp_path, rows())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "emptied"])
+def test_a_damaged_shard_is_dropped_and_the_others_stay(shard: Path, damage: str) -> None:
+    other = write_shard(shard.parent, [("d", row("a"))])
+    assert other is not None
+    assert drop_damaged(shard.parent) == []
+    if damage == "flipped":
+        flip_byte(shard, position_of(shard, "a", "original"))
+    else:
+        shard.write_bytes(shard.read_bytes()[:-100] if damage == "cut" else b"")
+    assert drop_damaged(shard.parent) == [shard]
+    assert list(shard.parent.iterdir()) == [other]
+    assert Store(shard.parent).missing("abcd") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("column", ["original", "h"])
+def test_a_flipped_bit_is_an_error_on_reading_not_a_wrong_value(shard: Path, column: str) -> None:
+    flip_byte(shard, position_of(shard, "a", column))
+    store = Store(shard.parent)
+    with pytest.raises(AsdError, match=f"{shard.name}: damaged"):
+        store.read("a", column)
+    np.testing.assert_array_equal(store.read("b", column), row("b")[column].astype(np.float32))
+
+
+def test_a_cut_shard_is_an_error_that_names_it(shard: Path) -> None:
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(AsdError, match=f"{shard.name}: damaged"):
+        Store(shard.parent)
+
+
+def test_what_a_killed_writer_left_is_not_read_and_is_swept(shard: Path) -> None:
+    (shard.parent / ".shard-01234567.partial").write_bytes(shard.read_bytes()[:100])
+    assert len(Store(shard.parent).places) == 3
+    assert sweep_partial(shard.parent) == 1
+    assert [path.name for path in shard.parent.iterdir()] == [shard.name]

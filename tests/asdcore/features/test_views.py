@@ -1,0 +1,149 @@
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asdcore.errors import AsdError
+from asdcore.features.augmentation import VARIANTS
+from asdcore.features.normalisation import Normalisation
+from asdcore.features.store import Store, write_shard
+from asdcore.features.views import READ_AHEAD, Batch, batches, crop
+
+UNCHANGED = Normalisation(np.zeros((4, 1), np.float32), np.ones((4, 1), np.float32))
+N = 50
+FRAMES = 40
+
+
+def value(recording: int, column: int, frame: int) -> int:
+    """Each value of the store tells where it comes from; below 2048, so that float16 holds it exactly."""
+    return recording * FRAMES + frame if column == 0 else -(recording * 8 + column)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """50 recordings: `original` counts frames, a variant repeats one number that names recording and variant."""
+    folder = tmp_path_factory.mktemp("store")
+
+    def array(recording: int, column: int) -> Any:
+        return np.tile(np.array([value(recording, column, f) for f in range(FRAMES)], np.float16), (4, 1))
+
+    names = ("original", *VARIANTS)
+    write_shard(folder, ((f"r{i}", {name: array(i, c) for c, name in enumerate(names)}) for i in range(N)))
+    return Store(folder)
+
+
+def epoch(store: Store, n: int = N, **changes: int) -> list[Batch]:
+    given = {"batch_size": 8, "crop_frames": 16, "seed": 0, "epoch": 0} | changes
+    return list(batches(store, [f"r{i}" for i in range(n)], UNCHANGED, **given))
+
+
+def test_shapes_and_number_of_batches(store: Store) -> None:
+    made = epoch(store)
+    assert len(made) == N // 8 > READ_AHEAD
+    for batch in made:
+        assert len(batch.recordings) == 8
+        for views in (batch.original, batch.variant):
+            assert views.shape == (8, 1, 4, 16)
+            assert views.dtype == np.float32
+
+
+def test_a_recording_is_met_at_most_once_an_epoch(store: Store) -> None:
+    met = [recording for batch in epoch(store) for recording in batch.recordings]
+    assert len(met) == len(set(met)) == 48
+
+
+def test_the_partner_is_a_variant_of_the_same_recording(store: Store) -> None:
+    drawn = set()
+    for batch in epoch(store):
+        for name, original, variant in zip(batch.recordings, batch.original, batch.variant, strict=True):
+            recording = int(name[1:])
+            first = original[0, 0, 0]
+            np.testing.assert_array_equal(original[0, 0], np.arange(first, first + 16))
+            assert recording * FRAMES <= first <= recording * FRAMES + FRAMES - 16
+            assert len(np.unique(variant)) == 1
+            said = int(-variant[0, 0, 0])
+            assert said // 8 == recording
+            drawn.add(said % 8)
+    assert drawn == {1, 2, 3, 4, 5, 6}
+
+
+def test_both_views_are_the_same_span(tmp_path: Path) -> None:
+    counting = np.tile(np.arange(FRAMES, dtype=np.float16), (4, 1))
+    write_shard(tmp_path, ((f"r{i}", dict.fromkeys(("original", *VARIANTS), counting)) for i in range(16)))
+    for batch in epoch(Store(tmp_path), n=16):
+        np.testing.assert_array_equal(batch.original, batch.variant)
+        assert len(np.unique(batch.original[:, 0, 0, 0])) > 2
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return [x.recordings for x in a] == [x.recordings for x in b] and all(
+        np.array_equal(x.original, y.original) and np.array_equal(x.variant, y.variant)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_seed_and_epoch_decide_everything(store: Store) -> None:
+    assert same(epoch(store), epoch(store))
+    assert same(epoch(store, seed=3, epoch=7), epoch(store, seed=3, epoch=7))
+    assert not same(epoch(store), epoch(store, epoch=1))
+    assert not same(epoch(store), epoch(store, seed=1))
+    assert not same(epoch(store, seed=0, epoch=1), epoch(store, seed=1, epoch=0))
+
+
+def test_the_same_recording_meets_other_variants_and_spans_in_other_epochs(store: Store) -> None:
+    variants, starts = set(), set()
+    for number in range(20):
+        for batch in epoch(store, epoch=number):
+            if "r7" in batch.recordings:
+                i = batch.recordings.index("r7")
+                variants.add(float(batch.variant[i, 0, 0, 0]))
+                starts.add(float(batch.original[i, 0, 0, 0]))
+    assert len(variants) >= 4
+    assert len(starts) >= 8
+
+
+def test_fewer_recordings_than_a_batch_make_one_small_batch(store: Store) -> None:
+    (batch,) = epoch(store, n=3)
+    assert sorted(batch.recordings) == ["r0", "r1", "r2"]
+
+
+def test_views_are_normalised(store: Store) -> None:
+    plain = epoch(store, n=8)[0]
+    normalisation = Normalisation(np.full((4, 1), 5, np.float32), np.full((4, 1), 2, np.float32))
+    (scaled,) = batches(
+        store, [f"r{i}" for i in range(8)], normalisation, batch_size=8, crop_frames=16, seed=0, epoch=0
+    )
+    np.testing.assert_allclose(scaled.original, (plain.original - 5) / 2)
+    np.testing.assert_allclose(scaled.variant, (plain.variant - 5) / 2)
+
+
+def test_a_short_recording_repeats_to_the_length_of_the_crop(store: Store) -> None:
+    (batch,) = epoch(store, n=4, crop_frames=100)
+    for name, original in zip(batch.recordings, batch.original, strict=True):
+        once = np.arange(FRAMES) + int(name[1:]) * FRAMES
+        np.testing.assert_array_equal(original[0, 2], np.concatenate([once, once, once[:20]]))
+
+
+def test_a_crop_can_start_anywhere_and_never_leaves_the_recording() -> None:
+    values = np.arange(10, dtype=np.float32)[None]
+    firsts = {int(crop(values, 4, start)[0, 0]) for start in np.linspace(0, 1, 200)}
+    assert firsts == set(range(7))
+    for start in (0.0, 0.5, np.nextafter(1.0, 0.0), 1.0):
+        for frames in (1, 9, 10, 11, 25):
+            assert crop(values, frames, float(start)).shape == (1, frames)
+
+
+def test_a_reader_that_stops_early_leaves_nothing_running(store: Store) -> None:
+    before = threading.active_count()
+    stream = batches(store, [f"r{i}" for i in range(N)], UNCHANGED, batch_size=4, crop_frames=16, seed=0, epoch=0)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_a_recording_without_a_row_stops_the_epoch_with_its_name(store: Store) -> None:
+    stream = batches(store, ["r0", "nobody"], UNCHANGED, batch_size=2, crop_frames=16, seed=0, epoch=0)
+    with pytest.raises(AsdError, match="no row of recording nobody"):
+        next(stream)
