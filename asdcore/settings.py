@@ -105,6 +105,21 @@ class NormalitySettings(StageSettings):
     seed: int = Field(0, ge=0, description="random state of elliptic")
 
 
+class AutoencoderSettings(StageSettings):
+    """The official baseline (arXiv:2303.00455 and its published code). Its spectrograms have a shorter window."""
+
+    mel: MelSettings = MelSettings(n_fft=1024, floor=2.220446049250313e-16)
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(256, ge=2, description="vectors of five frames")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam")
+    validation_share: float = Field(0.1, gt=0, lt=1, description="share of the vectors that do not train")
+    decision_quantile: float = Field(0.9, gt=0, lt=1, description="of the gamma distribution of the training scores")
+    per_frame_mean: bool = Field(
+        False, description="Mahalanobis: mean of the distances of the frames; published: distance of the mean residual"
+    )
+    seed: int = Field(13711, ge=0, description="of the published results")
+
+
 class Settings(StageSettings):
     """All stages together: what a retraining is made with, and the form of the Prefect UI."""
 
@@ -113,6 +128,7 @@ class Settings(StageSettings):
     augmentation: AugmentationSettings = AugmentationSettings()
     training: TrainingSettings = TrainingSettings()
     normality: NormalitySettings = NormalitySettings()
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
 
     @classmethod
     def preset(cls, name: str) -> "Settings":

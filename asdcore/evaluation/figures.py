@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.metrics import roc_curve
 
 SOURCE, TARGET, ANOMALY = "tab:blue", "tab:cyan", "tab:red"
@@ -43,7 +44,7 @@ def score_figure(scores: pd.DataFrame, title: str) -> Figure:
     """
     figure, panels = _grid(sorted(set(scores["machine"])), title)
     for machine, axes in panels.items():
-        own = scores[scores["machine"] == machine]
+        own = scores[(scores["machine"] == machine) & np.isfinite(scores["score"])]
         positive = own.loc[own["score"] > 0, "score"]
         bins = np.geomspace(positive.min(), positive.max() * 1.001, 30).tolist() if len(positive) else 30
         for label, domain, colour in (
@@ -56,8 +57,13 @@ def score_figure(scores: pd.DataFrame, title: str) -> Figure:
                 name = f"{label} {domain or 'both domains'} ({len(chosen)})"
                 axes.hist(chosen["score"], bins=bins, alpha=0.55, color=colour, label=name)
         axes.set_xscale("log")
+        axes.margins(y=0.4)  # Room for the legend.
+        if len(positive) and positive.max() < 100 * positive.min():  # Powers of ten alone would be too few labels.
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(title=machine, xlabel="anomaly score")
-        axes.legend(frameon=False, fontsize="small")
+        _legend(axes)
     return figure
 
 
@@ -72,14 +78,22 @@ def roc_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
     figure, panels = _grid(machines, title)
     for machine, axes in panels.items():
         axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
-        for system, table in scores.items():
+        for index, (system, table) in enumerate(scores.items()):
             own = table[(table["machine"] == machine) & table["label"].isin(["normal", "anomaly"])]
             if own["label"].nunique() == 2:
                 false_alarms, detected, _ = roc_curve(own["label"] == "anomaly", own["score"])
-                axes.plot(false_alarms, detected, label=system)
+                axes.plot(false_alarms, detected, label=system, color=f"C{index}")
         axes.set(title=machine, xlabel="share of normals above", ylabel="share of anomalies above", aspect="equal")
-        axes.legend(frameon=False, fontsize="small")
+        _legend(axes)
     return figure
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize="small")
+    else:
+        said = "no labelled recordings to draw this from"
+        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color="grey")
 
 
 def _grid(machines: Sequence[str], title: str) -> tuple[Figure, dict[str, Axes]]:

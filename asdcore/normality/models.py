@@ -80,7 +80,7 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         Raises:
             AsdError: fewer than 2 rows, values that are not finite, or rows that are all the same.
         """
-        X = _checked(X)
+        X = checked(X)
         if len(X) < 2:
             raise AsdError(f"{len(X)} recording: a normality model needs at least 2")
         variances = np.square(np.linalg.svd(X - X.mean(axis=0), compute_uv=False))
@@ -109,10 +109,11 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
     def distance(self, X: NDArray[np.floating]) -> Floats:
         """The squared Mahalanobis distance of each row of (n, p) from what is normal: (n,), higher: more anomalous."""
         check_is_fitted(self)
-        centred = _checked(X) - self.location_
-        # One row at a time is the same sum as all at once; a matrix product would not be, in its last digits.
-        distances: Floats = np.einsum("ni,ij,nj->n", centred, self.precision_, centred)
-        return distances
+        X = checked(X)
+        if X.shape[1] != len(self.location_):
+            raise AsdError(f"embeddings of {X.shape[1]} values; this model was fitted on {len(self.location_)}")
+        # Row by row: in a product of all at once the last digits of a row hang on how many there are.
+        return np.array([row @ self.precision_ @ row for row in X - self.location_], dtype=np.float64)
 
     def _choose(self, n: int, p: int, rank: int) -> tuple[Estimator, str]:
         """The estimator to use, and the reason if it is not the one that was asked for."""
@@ -170,8 +171,9 @@ class _QuietEllipticEnvelope(EllipticEnvelope):  # type: ignore[misc]
         return self
 
 
-def _checked(embeddings: NDArray[np.floating]) -> Floats:
-    X: Floats = np.asarray(embeddings, dtype=np.float64)
+def checked(embeddings: NDArray[np.floating]) -> Floats:
+    """(n, p) as float64; AsdError for another shape and for values that are not finite."""
+    X: Floats = np.asarray(embeddings, dtype=np.float64, order="C")
     if X.ndim != 2:
         raise AsdError(f"embeddings must be (n, p), got the shape {X.shape}")
     if not np.isfinite(X).all():

@@ -94,13 +94,10 @@ class TrainedEncoder:
         tensors = {name: tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
         tensors["normalisation.mean"] = torch.from_numpy(self.normalisation.mean)
         tensors["normalisation.deviation"] = torch.from_numpy(self.normalisation.deviation)
-        metadata = {
-            "architecture": self.encoder.architecture,
-            "z_size": str(self.encoder.z_size),
-            "history": json.dumps(self.history),
-        }
+        about = {"architecture": self.encoder.architecture, "z_size": self.encoder.z_size, "history": self.history}
         with whole_file(path) as temporary:
-            save_file(tensors, temporary, metadata)
+            # One entry: safetensors writes several in any order, and equal encoders are to be equal files.
+            save_file(tensors, temporary, {"about": json.dumps(about)})
 
     @classmethod
     def load(cls, path: Path) -> "TrainedEncoder":
@@ -111,12 +108,12 @@ class TrainedEncoder:
         """
         try:
             with safe_open(path, "pt") as file:
-                metadata = file.metadata()
+                about = json.loads(file.metadata()["about"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             mean, deviation = tensors.pop("normalisation.mean"), tensors.pop("normalisation.deviation")
-            encoder = Encoder(metadata["architecture"], int(metadata["z_size"]))
+            encoder = Encoder(about["architecture"], about["z_size"])
             encoder.load_state_dict(tensors)
-            history = json.loads(metadata["history"])
+            history = about["history"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AsdError(f"{path}: can not be read as an encoder ({error}). Delete it and retrain") from error
         return cls(encoder.eval(), Normalisation(mean.numpy(), deviation.numpy()), history)

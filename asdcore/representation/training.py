@@ -182,7 +182,8 @@ def _load_checkpoint(state: _Progress, path: Path, device: torch.device) -> None
             state.encoder.load_state_dict(content["encoder"])
             state.optimiser.load_state_dict(content["optimiser"])
             state.history = content["history"]
-    except Exception as error:  # torch lets through whatever it stumbles over in a damaged file.
-        raise AsdError(f"{path}: damaged ({error}). Delete it to train from the start") from error
+    # torch lets through whatever it stumbles over in a damaged file, with the advice to allow pickles.
+    except Exception as error:
+        raise AsdError(f"{path}: damaged ({type(error).__name__}). Delete it to train from the start") from error
     if not same:
         raise AsdError(f"{path}: of a training with other recordings or settings. Delete it to train from the start")

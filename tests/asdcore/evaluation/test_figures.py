@@ -1,0 +1,115 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from asdcore.evaluation.figures import roc_figure, score_figure, training_figure
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+HISTORY = [
+    {
+        "epoch": float(epoch),
+        "learning_rate": 1e-3 / epoch,
+        "loss": 3.0 / epoch,
+        "gradient_norm": 1.0,
+        "effective_rank_h": 5.0 + epoch,
+        "effective_rank_z": 4.0 + epoch,
+        "alignment": 0.5,
+        "uniformity": -1.0,
+    }
+    for epoch in range(1, 9)
+]
+
+
+def scores(machines: int, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    rows = [
+        (f"machine{m}", domain, label, float(rng.gamma(8) * 16 * (1.5 if label == "anomaly" else 1)))
+        for m in range(machines)
+        for domain in ("source", "target")
+        for label in ("normal", "anomaly")
+        for _ in range(50)
+    ]
+    return pd.DataFrame(rows, columns=["machine", "domain", "label", "score"])
+
+
+def drawn(figure: Figure, path: Path) -> Path:
+    """Saved as a picture that is more than one colour."""
+    figure.savefig(path, format="png", dpi=60)
+    assert np.ptp(matplotlib.image.imread(path)[..., :3]) > 0
+    return path
+
+
+@pytest.mark.parametrize("machines", [1, 5, 9])
+def test_every_machine_has_a_panel_with_all_its_recordings(machines: int, tmp_path: Path) -> None:
+    figure = score_figure(scores(machines), "Scores")
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in panels] == [f"machine{m}" for m in range(machines)]
+    for axes in panels:
+        heights = [patch.get_height() for patch in axes.patches]
+        assert sum(heights) == 200
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+            "normal source (50)",
+            "normal target (50)",
+            "anomaly both domains (100)",
+        ]
+    drawn(figure, tmp_path / "scores.png")
+
+
+@pytest.mark.parametrize("machines", [1, 5, 9])
+def test_every_machine_has_a_roc_curve_of_each_system(machines: int, tmp_path: Path) -> None:
+    figure = roc_figure({"ml-z": scores(machines), "spectrum": scores(machines, seed=1)}, "ROC")
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert len(panels) == machines
+    for axes in panels:
+        assert [line.get_label() for line in axes.get_lines()][1:] == ["ml-z", "spectrum"]
+        for line in axes.get_lines():
+            assert (line.get_xydata()[0] == 0).all() and (line.get_xydata()[-1] == 1).all()
+    drawn(figure, tmp_path / "roc.png")
+
+
+def test_the_training_figure_has_every_epoch(tmp_path: Path) -> None:
+    figure = training_figure(HISTORY)
+    loss = figure.axes[0].get_lines()[0]
+    assert loss.get_xydata().tolist() == [[row["epoch"], row["loss"]] for row in HISTORY]
+    drawn(figure, tmp_path / "training.png")
+
+
+def test_a_training_of_one_epoch_can_be_drawn(tmp_path: Path) -> None:
+    drawn(training_figure(HISTORY[:1]), tmp_path / "training.png")
+
+
+@pytest.mark.parametrize(
+    "kept",
+    ["domain == 'source'", "domain == 'target'", "label == 'normal'", "label == 'anomaly'", "label == 'unheard of'"],
+)
+def test_what_the_test_recordings_lack_is_left_out_of_the_figures(kept: str, tmp_path: Path) -> None:
+    one = scores(2)
+    # The second machine has only what is kept, so that a panel may be empty.
+    some = pd.concat([one[one["machine"] == "machine0"], one[one["machine"] == "machine1"].query(kept)])
+    some = pd.concat([some, one.tail(1).assign(label="unknown")])
+    drawn(score_figure(some, "Scores"), tmp_path / "scores.png")
+    drawn(roc_figure({"ml-z": some}, "ROC"), tmp_path / "roc.png")
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [5.0, 5.0], [np.nan, 3.0], [-1.0, 4.0], [1e-30, 1e30]])
+def test_odd_scores_can_be_drawn(values: list[float], tmp_path: Path) -> None:
+    table = pd.DataFrame({"machine": "fan", "domain": "source", "label": ["normal", "anomaly"], "score": values})
+    drawn(score_figure(table, "Scores"), tmp_path / "scores.png")
+
+
+def test_figures_need_no_display(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom asdcore.evaluation.figures import training_figure\n"
+        f"training_figure({HISTORY!r}).savefig(sys.argv[1])\nassert 'matplotlib.pyplot' not in sys.modules"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "training.png")]
+    done = subprocess.run(command, env={"MPLBACKEND": "TkAgg"}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "training.png").stat().st_size > 1000

@@ -1,0 +1,400 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+
+from asdcore.detector import FORMAT, Detector
+from asdcore.errors import AsdError
+from asdcore.features.compute import compute_shard
+from asdcore.features.normalisation import Normalisation
+from asdcore.features.spectrogram import as_stored, spectrogram
+from asdcore.features.store import Store
+from asdcore.home import digest_of_file
+from asdcore.normality.models import NormalityModel
+from asdcore.representation.encoder import Encoder, TrainedEncoder
+from asdcore.settings import AugmentationSettings, NormalitySettings, Settings, TrainingSettings
+
+RATE = 16_000
+SETTINGS = Settings(
+    augmentation=AugmentationSettings(pitch_method="spectral"),
+    training=TrainingSettings(z_size=8, device="cpu"),
+    normality=NormalitySettings(estimator="ledoit_wolf"),
+)
+
+
+def hum(seconds: float, hertz: float = 120.0, seed: int = 0, rate: int = RATE) -> NDArray[np.float32]:
+    """A tone with an overtone in some noise, (n_samples,) float32."""
+    t = np.arange(round(seconds * rate)) / rate
+    tone = np.sin(2 * np.pi * hertz * t) + 0.5 * np.sin(2 * np.pi * 3.1 * hertz * t)
+    noise = np.random.default_rng(seed).normal(size=len(t))
+    return (0.1 * tone + 0.02 * noise).astype(np.float32)
+
+
+def write(path: Path, samples: NDArray[np.float32], rate: int = RATE, subtype: str = "FLOAT") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """So short a recording is not faster with more, and far slower where the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def detector(one_thread: None) -> Detector:
+    """A random encoder, and two machines that hum at different pitches."""
+    return make_detector(SETTINGS)
+
+
+def make_detector(settings: Settings) -> Detector:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = Encoder("resnet18", settings.training.z_size).eval()
+    pitches = {"fan": 120.0, "pump": 410.0}
+    normal = {
+        machine: [as_stored(spectrogram(hum(1, hertz + seed, seed), RATE, settings.mel)) for seed in range(12)]
+        for machine, hertz in pitches.items()
+    }
+    normalisation = Normalisation.fit(values for own in normal.values() for values in own)
+    bare = Detector(settings, TrainedEncoder(encoder, normalisation, [{"epoch": 1.0, "loss": 2.5}]), {})
+    layer = 0 if settings.normality.layer == "h" else 1
+    models = {
+        machine: NormalityModel.of(settings.normality).fit(np.stack([both[layer] for both in bare.embed(own)]))
+        for machine, own in normal.items()
+    }
+    return Detector(settings, bare.encoder, models, {"recordings": 24, "data": "abc"})
+
+
+@pytest.fixture
+def saved(detector: Detector, tmp_path: Path) -> Path:
+    detector.save(tmp_path / "detector")
+    return tmp_path / "detector"
+
+
+def test_a_recording_of_another_pitch_scores_higher_than_the_normal_ones(detector: Detector, tmp_path: Path) -> None:
+    normal = [write(tmp_path / "fan" / f"{i}.wav", hum(1, 120 + i, seed=50 + i)) for i in range(4)]
+    odd = write(tmp_path / "fan" / "odd.wav", hum(1, 900, seed=60))
+    scores = detector.score([*normal, odd])["score"]
+    assert scores.iloc[-1] > 10 * scores.iloc[:-1].max()
+
+
+def test_a_row_for_each_file_in_their_order_with_the_machine_of_its_folder(detector: Detector, tmp_path: Path) -> None:
+    files = [
+        write(tmp_path / "pump" / "test" / "section_00_source_test_normal_0001.wav", hum(1, 410)),
+        write(tmp_path / "fan" / "monday.wav", hum(1)),
+    ]
+    table = detector.score(map(str, files))
+    assert table.columns.tolist() == ["path", "machine", "score", "reason"]
+    assert table["path"].tolist() == [str(file) for file in files]
+    assert table["machine"].tolist() == ["pump", "fan"]
+    assert table["reason"].tolist() == ["", ""]
+    assert (table["score"] > 0).all()
+
+
+def test_the_machine_of_a_relative_path_is_the_folder_it_lies_in(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "pump" / "monday.wav", hum(1))
+    monkeypatch.chdir(file.parent)
+    assert detector.score(["monday.wav"])["machine"].tolist() == ["pump"]
+
+
+def test_a_named_machine_goes_before_the_folder(detector: Detector, tmp_path: Path) -> None:
+    file = write(tmp_path / "pump" / "monday.wav", hum(1))
+    as_fan, as_pump = detector.score([file], "fan").iloc[0], detector.score([file]).iloc[0]
+    assert (as_fan["machine"], as_pump["machine"]) == ("fan", "pump")
+    assert as_fan["score"] != as_pump["score"]
+
+
+def test_an_unknown_machine_lists_the_enrolled_ones(detector: Detector, tmp_path: Path) -> None:
+    file = write(tmp_path / "lathe" / "monday.wav", hum(1))
+    with pytest.raises(AsdError, match=r"monday\.wav: its folder says machine 'lathe'.*fan, pump"):
+        detector.score([file])
+    with pytest.raises(AsdError, match="machine 'lathe' is not enrolled; this detector knows fan, pump"):
+        detector.score([file], "lathe")
+    with pytest.raises(AsdError, match="'lathe' is not enrolled"):
+        detector.score_waveform(hum(1), RATE, "lathe")
+    with pytest.raises(AsdError, match="name the machine; this detector knows fan, pump"):
+        detector.score_waveform(hum(1), RATE)
+
+
+def test_the_only_machine_there_is_need_not_be_named(detector: Detector, tmp_path: Path) -> None:
+    only = Detector(detector.settings, detector.encoder, {"pump": detector.models["pump"]})
+    file = write(tmp_path / "anywhere" / "monday.wav", hum(1))
+    assert only.score([file])["machine"].tolist() == ["pump"]
+    assert only.score_waveform(hum(1), RATE) == detector.score_waveform(hum(1), RATE, "pump")
+
+
+def test_one_recording_alone_scores_the_same_as_among_many_bit_for_bit(detector: Detector, tmp_path: Path) -> None:
+    lengths = (1.0, 0.6, 3.3, 1.0, 2.0)
+    files = [write(tmp_path / "fan" / f"{i}.wav", hum(s, seed=i)) for i, s in enumerate(lengths)]
+    together = detector.score(files)["score"].tolist()
+    assert together == [detector.score([file])["score"].item() for file in files]
+    assert together[::-1] == detector.score(files[::-1])["score"].tolist()
+
+
+@pytest.mark.parametrize("seconds", [0.6, 60.0])
+def test_a_recording_of_any_length_has_a_score(detector: Detector, tmp_path: Path, seconds: float) -> None:
+    row = detector.score([write(tmp_path / "fan" / "a.wav", hum(seconds))]).iloc[0]
+    assert np.isfinite(row["score"]) and row["score"] > 0 and row["reason"] == ""
+
+
+@pytest.mark.parametrize("layer", ["h", "z"])
+def test_a_path_and_the_same_samples_have_the_same_score(tmp_path: Path, layer: str) -> None:
+    settings = SETTINGS.model_copy(update={"normality": NormalitySettings(estimator="ledoit_wolf", layer=layer)})  # type: ignore[arg-type]
+    detector = make_detector(settings)
+    file = write(tmp_path / "fan" / "a.wav", hum(1.3))
+    assert detector.score([file])["score"].item() == detector.score_waveform(hum(1.3), RATE, "fan")
+
+
+def test_other_rates_and_channels_are_brought_to_those_of_the_settings(detector: Detector, tmp_path: Path) -> None:
+    mono, other = hum(2, seed=1), hum(2, 700, seed=2)
+    eight = np.stack([mono, *[other] * 7], axis=1)
+    stereo = np.stack([hum(2, rate=44_100), hum(2, 700, rate=44_100)], axis=1)
+    files = [
+        write(tmp_path / "fan" / "eight.wav", eight),
+        write(tmp_path / "fan" / "flac.flac", mono, subtype="PCM_24"),
+        write(tmp_path / "fan" / "stereo.wav", stereo, 44_100, "PCM_16"),
+    ]
+    table = detector.score(files)
+    assert table["reason"].tolist() == ["", "", ""]
+    of_mono = detector.score_waveform(mono, RATE, "fan")
+    assert table["score"][0] == of_mono
+    assert table["score"][1] == pytest.approx(of_mono, rel=0.05)
+    samples, _ = soundfile.read(files[2], dtype="float32")
+    assert table["score"][2] == detector.score_waveform(samples, 44_100, "fan")
+
+
+def test_a_bad_file_has_a_reason_and_no_score_and_the_rest_is_scored(detector: Detector, tmp_path: Path) -> None:
+    folder = tmp_path / "fan"
+    good = write(folder / "good.wav", hum(1))
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("no sound in here")
+    write(folder / "short.wav", hum(0.2))
+    write(folder / "silent.wav", np.zeros(RATE, np.float32))
+    spoilt = hum(1)
+    spoilt[7] = np.nan
+    write(folder / "nan.wav", spoilt)
+    (folder / "folder.wav").mkdir()
+    names = ["empty", "text", "short", "good", "silent", "nan", "folder", "missing"]
+    table = detector.score([folder / f"{name}.wav" for name in names]).set_index("path")
+
+    assert table.loc[str(good), "score"] == detector.score([good])["score"].item()
+    reasons = {Path(str(path)).stem: reason for path, reason in table["reason"].items()}
+    starts = {
+        "empty": "empty",
+        "text": "unreadable",
+        "short": "too short",
+        "good": "",
+        "silent": "silent",
+        "nan": "not finite",
+        "folder": "unreadable: Is a directory",
+        "missing": "unreadable: No such file",
+    }
+    for name, start in starts.items():
+        assert reasons[name].startswith(start) and bool(reasons[name]) == bool(start)
+    assert table["score"].isna().sum() == len(names) - 1
+
+
+def test_a_bad_waveform_is_refused_with_the_reason(detector: Detector) -> None:
+    with pytest.raises(AsdError, match="can not be scored: too short"):
+        detector.score_waveform(hum(0.2), RATE, "fan")
+
+
+def test_no_file_gives_an_empty_table(detector: Detector) -> None:
+    assert detector.score([]).columns.tolist() == ["path", "machine", "score", "reason"]
+
+
+def test_the_spectrogram_of_the_store_gives_the_score_of_the_file(detector: Detector, tmp_path: Path) -> None:
+    file = write(tmp_path / "fan" / "a.wav", hum(1.7))
+    digest = digest_of_file(file)
+    _, failures = compute_shard(tmp_path / "store", [(digest, str(file))], SETTINGS)
+    assert not failures
+    ((_, z),) = detector.embed([Store(tmp_path / "store").read(digest, "original")])
+    stored = detector.models["fan"].distance(z[None])[0]
+    assert stored == detector.score([file])["score"].item()
+
+
+def test_a_saved_detector_comes_back_with_all_it_holds_and_the_same_scores_bit_for_bit(
+    detector: Detector, saved: Path, tmp_path: Path
+) -> None:
+    loaded = Detector.load(saved)
+    files = [write(tmp_path / machine / "a.wav", hum(1.3, 300)) for machine in ("fan", "pump")]
+    assert loaded.score(files)["score"].tolist() == detector.score(files)["score"].tolist()
+    assert loaded.settings == detector.settings
+    assert loaded.machines == ["fan", "pump"]
+    assert loaded.about == detector.about
+    assert loaded.encoder.history == detector.encoder.history
+    assert all(loaded.models[name].report_ == detector.models[name].report_ for name in loaded.machines)
+
+
+def test_a_machine_may_have_any_name(detector: Detector, tmp_path: Path) -> None:
+    named = dict(zip(["Lüfter 1/2", "0.location"], detector.models.values(), strict=True))
+    Detector(SETTINGS, detector.encoder, named).save(tmp_path / "detector")
+    loaded = Detector.load(tmp_path / "detector")
+    assert loaded.machines == sorted(named)
+    for name, model in named.items():
+        np.testing.assert_array_equal(loaded.models[name].precision_, model.precision_)
+
+
+def test_the_folder_holds_no_pickle(saved: Path) -> None:
+    assert sorted(file.name for file in saved.iterdir()) == [
+        "detector.json",
+        "encoder.safetensors",
+        "normality.npz",
+    ]
+    json.loads((saved / "detector.json").read_text())
+    with np.load(saved / "normality.npz", allow_pickle=False) as arrays:
+        assert not any(arrays[name].dtype.hasobject for name in arrays)
+
+
+WITHOUT_PICKLE = """
+import pickle, sys
+import numpy as np
+import torch
+from asdcore.detector import Detector
+from asdcore.features.spectrogram import spectrogram
+from asdcore.settings import MelSettings
+
+# librosa loads itself at the first use, and numba then unpickles what it has compiled: nothing of the detector's.
+spectrogram(np.zeros(16_000, np.float32), 16_000, MelSettings())
+
+def refuse(*_, **__):
+    raise SystemExit("something was unpickled")
+
+pickle.load = pickle.loads = pickle.Unpickler = pickle._Unpickler = torch.load = refuse
+print(repr(float(Detector.load(sys.argv[1]).score([sys.argv[2]])["score"].item())))
+"""
+
+
+def test_loading_and_scoring_unpickle_nothing(detector: Detector, saved: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "fan" / "a.wav", hum(1))
+    done = run(WITHOUT_PICKLE, str(saved), str(file))
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == detector.score([file])["score"].item()
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def one_bit(name: str) -> Callable[[Path], None]:
+    def flip(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+
+    return flip
+
+
+def described(**change: Any) -> Callable[[Path], None]:
+    def rewrite(folder: Path) -> None:
+        file = folder / "detector.json"
+        values = json.loads(file.read_text()) | change
+        file.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+
+    return rewrite
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (without("detector.json"), "detector.json"),
+        (without("encoder.safetensors"), "encoder.safetensors: missing or damaged"),
+        (without("normality.npz"), "normality.npz: missing or damaged"),
+        (one_bit("encoder.safetensors"), "encoder.safetensors: missing or damaged"),
+        (one_bit("normality.npz"), "normality.npz: missing or damaged"),
+        (lambda folder: (folder / "detector.json").write_bytes(b"\xff\xfe\x00"), "detector.json"),
+        (lambda folder: (folder / "detector.json").write_text("{"), "detector.json"),
+        (lambda folder: (folder / "detector.json").write_text("[]"), "detector.json"),
+        (described(sha256={}), "detector.json"),
+        (described(machines=None), "detector.json"),
+        (described(settings={"mel": {"unheard": 1}}), "detector.json"),
+    ],
+)
+def test_what_is_missing_or_damaged_is_named(saved: Path, damage: Callable[[Path], None], named: str) -> None:
+    damage(saved)
+    with pytest.raises(AsdError, match=f"detector/{named}"):
+        Detector.load(saved)
+
+
+def test_a_newer_format_is_refused(saved: Path) -> None:
+    # Whatever else a newer version has changed, it is not read.
+    described(format=FORMAT + 1, asd="9.9", settings={"unheard": 1})(saved)
+    with pytest.raises(AsdError, match=r"made by asd 9\.9, a newer version than this"):
+        Detector.load(saved)
+
+
+def test_a_folder_without_a_detector_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AsdError, match="nowhere"):
+        Detector.load(tmp_path / "nowhere")
+
+
+def test_a_device_that_is_not_there_is_refused(saved: Path) -> None:
+    with pytest.raises(AsdError, match="device=tpu: not available here"):
+        Detector.load(saved, device="tpu")
+
+
+def test_a_save_that_fails_leaves_the_older_detector_and_nothing_else(
+    detector: Detector, saved: Path, tmp_path: Path
+) -> None:
+    unfitted = Detector(SETTINGS, detector.encoder, {"fan": NormalityModel()})
+    for folder in (saved, tmp_path / "new"):
+        with pytest.raises(NotFittedError):
+            unfitted.save(folder)
+    assert Detector.load(saved).machines == ["fan", "pump"]
+    assert [path.name for path in tmp_path.iterdir()] == ["detector"]
+
+
+def test_a_later_save_replaces_the_older_detector(detector: Detector, saved: Path) -> None:
+    Detector(SETTINGS, detector.encoder, {"fan": detector.models["fan"]}).save(saved)
+    assert Detector.load(saved).machines == ["fan"]
+
+
+KILLED = """
+import os, signal, sys
+from asdcore.detector import Detector
+from asdcore.normality.models import NormalityModel
+
+class Deadly(NormalityModel):
+    def to_arrays(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+detector = Detector.load(sys.argv[1])
+Detector(detector.settings, detector.encoder, {"fan": Deadly()}).save(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_save_that_is_killed_leaves_the_older_detector_or_none(saved: Path, tmp_path: Path, older: bool) -> None:
+    place = saved if older else tmp_path / "new"
+    killed = run(KILLED, str(saved), str(place))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    if older:
+        assert Detector.load(place).machines == ["fan", "pump"]
+    else:
+        with pytest.raises(AsdError, match="no description of a detector"):
+            Detector.load(place)
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120
+    )

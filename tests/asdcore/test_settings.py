@@ -1,0 +1,207 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from asdcore.settings import (
+    PRESETS,
+    AugmentationSettings,
+    AutoencoderSettings,
+    MelSettings,
+    NormalitySettings,
+    RecordingSettings,
+    Settings,
+    StageSettings,
+    TrainingSettings,
+)
+
+OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
+    RecordingSettings: {
+        "sample_rate": 8_000,
+        "channel": "mean",
+        "minimum_seconds": 1.0,
+        "maximum_seconds": 60.0,
+        "maximum_clipped_share": 0.5,
+        "silence_dbfs": -60.0,
+        "minimum_training_recordings": 20,
+    },
+    MelSettings: {"n_fft": 1024, "hop_length": 256, "n_mels": 64, "floor": 1e-8},
+    AugmentationSettings: {
+        "pitch_method": "spectral",
+        "pitch_semitones": 2.0,
+        "noise_snr_db": (6.0, 12.0),
+        "mask_milliseconds": (100.0, 1000.0),
+        "seed": 1,
+    },
+    TrainingSettings: {
+        "encoder": "resnet50",
+        "z_size": 64,
+        "crop_frames": 64,
+        "batch_size": 32,
+        "temperature": 0.1,
+        "learning_rate": 1e-4,
+        "cycles": 2,
+        "epochs": 80,
+        "seed": 1,
+    },
+    NormalitySettings: {
+        "estimator": "ledoit_wolf",
+        "layer": "h",
+        "insist": True,
+        "elliptic_components": 8,
+        "seed": 1,
+    },
+    AutoencoderSettings: {
+        "mel": MelSettings(n_fft=512),
+        "epochs": 50,
+        "batch_size": 128,
+        "learning_rate": 1e-4,
+        "validation_share": 0.2,
+        "decision_quantile": 0.95,
+        "per_frame_mean": True,
+        "seed": 1,
+    },
+}
+STAGES = {"recordings", "mel", "augmentation", "training", "normality", "autoencoder"}
+EACH_FIELD = [(stage, name, value) for stage, others in OTHER_VALUES.items() for name, value in others.items()]
+
+
+def stage_name(stage: type[StageSettings]) -> str:
+    return next(name for name in STAGES if type(getattr(Settings(), name)) is stage)
+
+
+def test_every_field_of_every_stage_is_tried_here() -> None:
+    assert set(Settings.model_fields) == STAGES
+    for name in STAGES:
+        stage = type(getattr(Settings(), name))
+        assert set(stage.model_fields) - stage.where_not_what == set(OTHER_VALUES[stage])
+
+
+@pytest.mark.parametrize(("stage", "name", "value"), EACH_FIELD, ids=[f"{s.__name__}.{n}" for s, n, _ in EACH_FIELD])
+def test_the_digest_changes_with_every_field_that_changes_the_result(
+    stage: type[StageSettings], name: str, value: Any
+) -> None:
+    assert stage(**{name: value}).digest() != stage().digest()
+    whole = Settings(**{stage_name(stage): stage(**{name: value})})
+    assert whole.digest() != Settings().digest()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_the_digest_does_not_change_with_the_device(device: str) -> None:
+    training = TrainingSettings(device=device)  # type: ignore[arg-type]
+    assert training.digest() == TrainingSettings().digest()
+    assert Settings(training=training).digest() == Settings().digest()
+
+
+def test_the_digest_is_16_digits_and_knows_no_order_of_names() -> None:
+    one = MelSettings.model_validate({"n_fft": 1024, "n_mels": 64})
+    other = MelSettings.model_validate({"n_mels": 64, "n_fft": 1024})
+    assert one.digest() == other.digest()
+    assert len(one.digest()) == 16
+    int(one.digest(), 16)
+
+
+def test_settings_come_back_from_json_the_same() -> None:
+    for preset in PRESETS:
+        settings = Settings.preset(preset)
+        back = Settings.model_validate_json(settings.model_dump_json())
+        assert back == settings
+        assert back.digest() == settings.digest()
+
+
+@pytest.mark.parametrize("stage", [Settings, *OTHER_VALUES])
+def test_an_unknown_name_is_refused(stage: type[StageSettings]) -> None:
+    with pytest.raises(ValidationError, match="learning_rat"):
+        stage.model_validate({"learning_rat": 0.1})
+
+
+@pytest.mark.parametrize("stage", list(OTHER_VALUES))
+def test_settings_can_not_be_changed(stage: type[StageSettings]) -> None:
+    settings = stage()
+    for name, value in OTHER_VALUES[stage].items():
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(settings, name, value)
+    assert settings == stage()
+
+
+def test_epochs_must_be_a_multiple_of_the_cycles_and_the_error_has_both() -> None:
+    with pytest.raises(ValidationError, match="epochs=10 must be a multiple of cycles=4"):
+        TrainingSettings(epochs=10)
+    assert TrainingSettings(epochs=12).epochs == 12
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [
+        (RecordingSettings, "channel", -1),
+        (RecordingSettings, "channel", "second"),
+        (RecordingSettings, "maximum_clipped_share", 1.5),
+        (MelSettings, "floor", 0.0),
+        (TrainingSettings, "temperature", 0.0),
+        (TrainingSettings, "learning_rate", -1e-3),
+        (TrainingSettings, "batch_size", 1),
+        (TrainingSettings, "encoder", "resnet34"),
+        (NormalitySettings, "estimator", "mle"),
+        (NormalitySettings, "elliptic_components", 0),
+    ],
+)
+def test_a_value_that_can_not_work_is_refused_by_name(stage: type[StageSettings], name: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=name):
+        stage(**{name: value})
+
+
+def test_a_channel_is_a_word_or_an_index() -> None:
+    assert [RecordingSettings(channel=channel).channel for channel in ("first", "mean", 0, 7)] == [  # type: ignore[arg-type]
+        "first",
+        "mean",
+        0,
+        7,
+    ]
+
+
+def test_the_floor_of_a_spectrogram_in_db() -> None:
+    assert MelSettings().floor_db == -100.0
+    assert MelSettings(floor=1e-8).floor_db == pytest.approx(-80.0)
+
+
+def test_the_defaults_are_the_decided_method() -> None:
+    settings = Settings.preset("default")
+    assert settings == Settings()
+    assert settings.recordings.sample_rate == 16_000
+    assert (settings.mel.n_fft, settings.mel.hop_length, settings.mel.n_mels, settings.mel.floor) == (
+        2048,
+        512,
+        128,
+        1e-10,
+    )
+    assert settings.augmentation.pitch_method == "waveform"
+    assert settings.augmentation.pitch_semitones == 12
+    assert settings.augmentation.noise_snr_db == (6, 24)
+    assert settings.augmentation.mask_milliseconds == (500, 1000)
+    training = settings.training
+    assert (training.encoder, training.z_size, training.batch_size, training.cycles) == ("resnet18", 128, 48, 4)
+    assert (training.temperature, training.learning_rate) == (0.05, 1e-3)
+    assert (settings.normality.estimator, settings.normality.layer, settings.normality.insist) == ("ml", "z", False)
+
+
+def test_the_paper_preset_has_the_learning_rate_of_the_paper_and_otherwise_the_decided_method() -> None:
+    paper = Settings.preset("paper")
+    assert paper.training.learning_rate == 0.5
+    assert paper.training.epochs % 4 == 0
+    ten_seconds = 10 * paper.recordings.sample_rate / paper.mel.hop_length
+    assert paper.training.crop_frames == pytest.approx(ten_seconds, abs=1)
+    for stage in STAGES - {"training"}:
+        assert getattr(paper, stage) == getattr(Settings(), stage)
+
+
+def test_the_demo_preset_keeps_the_method_and_shortens_the_work() -> None:
+    demo = Settings.preset("demo")
+    assert demo.augmentation.pitch_method == "spectral"
+    assert demo.training.epochs < Settings().training.epochs
+    assert demo.training.temperature == 0.05
+    assert demo.mel == MelSettings()
+
+
+def test_an_unknown_preset_lists_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match="'quick' is none of paper, default, demo"):
+        Settings.preset("quick")
