@@ -289,7 +289,8 @@ def _show_retraining(done: dict[str, Any], place: "Home") -> None:
     from asdcore.evaluation.table import cells
 
     if done["table"]:
-        header, *rows = cells(pd.read_parquet(place.root / done["table"]))
+        tables = [pd.read_parquet(place.root / done[name]) for name in ("table", "differences")]
+        header, *rows = cells(*tables)
         title = next(line for line in done["report"].splitlines() if line.startswith("## ")).removeprefix("## ")
         out.print(_table(header, rows, right=range(2, len(header)), title=f"{title}, percent; 50 is chance"))
     for line in done["report"].splitlines():

@@ -8,18 +8,21 @@ import pandas as pd
 from prefect import flow
 
 from asdcore.errors import AsdError
-from asdcore.home import Home, digest_of, sweep_partial
+from asdcore.home import Home, sweep_partial
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
 from asdcore.settings import Settings
 from flows.features import features
 from flows.ingest import ingest
+from tasks.baselines import spectra
 from tasks.detector import detector_folder
-from tasks.evaluation import evaluation, publish, report_text
+from tasks.evaluation import any_simulated, evaluation, publish, read_tables, report_text
 from tasks.features import feature_store
-from tasks.normality import normality_models, read_model
+from tasks.normality import fallback_notes, normality_models
+from tasks.recordings import data_digest
 from tasks.registry import registered_version
-from tasks.representation import encoder_and_vectors, training_key
-from tasks.tracking import retraining_run
+from tasks.representation import encoder_and_embeddings, training_key
+from tasks.systems import reported_systems
+from tasks.tracking import retraining_key, retraining_run
 from tasks.warn import warn
 
 
@@ -44,62 +47,52 @@ def retrain(
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         sweep_partial(place.root)
-        if recordings is not None:
-            found = ingest(recordings, settings.recordings, place.root)["machines"]
-            machines = machines or found
-        chosen = Catalog(place.recordings).of_machines(machines)
-        if chosen.empty:
-            raise AsdError(f"there is no recording in {place.root}; give --recordings, or `asd ingest` some first")
-        require_training(chosen, settings.recordings.minimum_training_recordings)
-        features(settings, machines, place.root)
+        chosen = usable_recordings(place, recordings, machines, settings)
+        features(settings, sorted(set(chosen["machine"])), place.root)
         # Recordings that could not be read any more have left the table.
-        chosen = Catalog(place.recordings).of_machines(machines)
-        require_training(chosen, settings.recordings.minimum_training_recordings)
+        chosen = usable_recordings(place, None, sorted(set(chosen["machine"])), settings)
         return _train_to_register(place, chosen, settings)
 
 
+def usable_recordings(home: Home, place: Path | None, machines: list[str] | None, settings: Settings) -> pd.DataFrame:
+    """The recordings to work on: of ``machines``, or of those found at ``place`` after its ingest, or all there are.
+
+    Raises:
+        AsdError: none, or a machine with too few normal training recordings.
+    """
+    if place is not None:
+        machines = machines or ingest(place, settings.recordings, home.root)["machines"]
+    chosen = Catalog(home.recordings).of_machines(machines)
+    if chosen.empty:
+        raise AsdError(f"there is no recording in {home.root}; give --recordings, or `asd ingest` some first")
+    require_training(chosen, settings.recordings.minimum_training_recordings)
+    return chosen
+
+
 def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    store = feature_store(home, settings)
-    digest = digest_of(*(" ".join(map(str, row)) for row in chosen[IDENTITY].itertuples(index=False)))
-    key = digest_of(training_key(store, chosen, settings.training), settings.normality.digest(), digest)
+    store, data = feature_store(home, settings), data_digest(chosen)
+    key = retraining_key(training_key(store, chosen, settings.training), settings.normality, data)
     run = retraining_run(home, key, f"retrain {datetime.now().astimezone():%Y-%m-%d %H:%M}")
-    encoder, vectors = encoder_and_vectors(home, store, chosen, settings.training, run)
-    models = normality_models(home, vectors, chosen, settings.normality)
-    simulated = chosen["attributes"].str.contains('"simulated"')
-    about = {
-        "data": digest,
-        "recordings": len(chosen),
-        "training_recordings": len(training_recordings(chosen)),
-        "simulated": int(simulated.sum()),
-    }
-    system = next(iter(models))
-    detector = detector_folder(home, settings, encoder, models[system], about)
-    result = evaluation(home, chosen, vectors, models, encoder, settings.normality, bool(simulated.any()))
-    values = result["values"]
-    table = pd.read_parquet(home.root / values["table"]) if values["table"] else None
-    report = report_text(table, notes(models), bool(simulated.any()))
-    score = values["official_scores"].get(system)
-    kind = "simulated" if simulated.all() else "partly simulated" if simulated.any() else ""
+    encoder, embeddings = encoder_and_embeddings(home, store, chosen, settings.training, run)
+    averages = spectra(home, store, chosen)
+    stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
+    systems = reported_systems(settings.normality)
+    models = normality_models(home, stores, chosen, systems)
+    simulated = any_simulated(chosen)
+    normal = len(training_recordings(chosen))
+    about = {"data": data, "recordings": len(chosen), "training_recordings": normal, "simulated": simulated}
+    chosen_system = systems[0].name
+    detector = detector_folder(home, settings, encoder, models[chosen_system], about)
+    result = evaluation(home, chosen, systems, stores, models, encoder)
+    report = report_text(*read_tables(home, result), fallback_notes(models), simulated)
+    score = result["values"]["official_scores"].get(chosen_system)
     tags = {
-        "system": system,
+        "system": chosen_system,
         "score": "" if score is None else f"{score:.2f}",
-        "data": " ".join(filter(None, [f"{about['training_recordings']} normal recordings", kind, digest])),
-        "machines": ", ".join(models[system]),
+        "data": " ".join([f"{normal} normal recordings", *(["simulated"] if simulated else []), data]),
+        "machines": ", ".join(models[chosen_system]),
     }
     version = registered_version(home, run, detector, encoder=encoder, evaluation=result, report=report, tags=tags)
-    publish(report)
-    return values | {"version": version, "run": run, "system": system, "detector": str(detector), "report": report}
-
-
-IDENTITY = ["recording", "machine", "section", "domain", "split", "label"]
-
-
-def notes(models: dict[str, dict[str, Path]]) -> list[str]:
-    """One sentence for each system whose normality models are not what was asked for."""
-    said = []
-    for system, of_machines in models.items():
-        fallen = {machine: read_model(path).report_.note for machine, path in of_machines.items()}
-        for note in dict.fromkeys(filter(None, fallen.values())):
-            machines = ", ".join(machine for machine, own in fallen.items() if own == note)
-            said.append(f"{system}, {machines}: {note}")
-    return said
+    publish("retrain-report", report)
+    made = {"version": version, "run": run, "system": chosen_system, "detector": str(detector), "report": report}
+    return result["values"] | made

@@ -7,6 +7,7 @@ from prefect import task
 
 from asdcore.detector import Detector
 from asdcore.home import Home, digest_of
+from asdcore.normality.models import NormalityModel
 from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import Settings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
@@ -20,6 +21,8 @@ def assemble_detector(
     """Write the detector's folder."""
     folder = home.runs / "detectors" / key
     fitted = {machine: read_model(path) for machine, path in models.items()}
+    if not all(isinstance(model, NormalityModel) for model in fitted.values()):
+        raise TypeError("a detector holds Mahalanobis models only")
     Detector(settings, TrainedEncoder.load(encoder), fitted, about).save(folder)
     return {"files": claim(home, *sorted(folder.iterdir())), "values": {"machines": sorted(models)}}
 

@@ -1,5 +1,6 @@
 """The evaluation stage: score the test recordings with every system, and show the figures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,27 @@ from matplotlib.figure import Figure
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from asdcore.evaluation.figures import roc_figure, score_figure, training_figure
-from asdcore.evaluation.table import labelled, markdown, results_table, systems_of
+from asdcore.evaluation import figures
+from asdcore.evaluation.table import (
+    differences,
+    html,
+    labelled,
+    latex,
+    markdown,
+    results_table,
+    systems_of,
+    with_published,
+)
 from asdcore.features.store import Store
 from asdcore.home import Home, digest_of, whole_file
 from asdcore.recordings.catalog import Catalog
 from asdcore.representation.encoder import TrainedEncoder
-from asdcore.settings import NormalitySettings
+from tasks.baselines import read_autoencoder
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
-from tasks.normality import read_model, systems
+from tasks.normality import Models, Stores, read_model
+from tasks.systems import System, VectorSystem
 
-Models = dict[str, dict[str, Path]]
-"""system: machine: npz file"""
+DESCRIBED = ["recording", "path", "machine", "section", "domain", "label"]
 
 
 @task(name="evaluate", **CACHED)
@@ -28,103 +38,157 @@ def evaluate(
     key: str,
     home: Home,
     machines: list[str],
-    vectors: Path,
+    systems: Sequence[System],
+    stores: Stores,
     models: Models,
-    encoder: Path,
-    settings: NormalitySettings,
+    encoder: Path | None,
     simulated: bool,
+    published: bool,
 ) -> Result:
-    """Scores of all test recordings by all systems, the table of figures and the plots, as files.
+    """Scores of all test recordings by all systems, the table of figures in four formats, and the plots, as files.
 
     Without labelled test recordings there is no table of figures, and the result says so.
     """
     catalog = Catalog(home.recordings).of_machines(machines)
-    scores = score_table(catalog[catalog["split"] == "test"], vectors, models, settings)
+    scores = score_table(catalog[catalog["split"] == "test"], systems, stores, models)
     folder = home.runs / "evaluations" / key
-    scores_path = home.scores / f"retrain-{key}.parquet"
-    with whole_file(scores_path) as temporary:
+    files = [home.scores / f"evaluation-{key}.parquet"]
+    with whole_file(files[0]) as temporary:
         scores.to_parquet(temporary)
-    files = [scores_path, _save(training_figure(TrainedEncoder.load(encoder).history), folder / "training.png")]
+    if encoder is not None:
+        files.append(_save(figures.training_figure(TrainedEncoder.load(encoder).history), folder / "training.png"))
+    values: dict[str, Any] = {"scores": _below(home, files[0]), "official_scores": {}, "table": None}
     of_systems = {str(name): labelled(own) for name, own in scores.groupby("system", sort=False)}
     of_systems = {name: own for name, own in of_systems.items() if len(own)}
-    values: dict[str, Any] = {"official_scores": {}, "table": None}
     if of_systems:
         note = " (simulated machines)" if simulated else ""
-        chosen = next(iter(of_systems))
-        files.append(_save(score_figure(of_systems[chosen], f"Scores of {chosen}{note}"), folder / "scores.png"))
-        files.append(_save(roc_figure(of_systems, f"ROC by machine{note}"), folder / "roc.png"))
         table = results_table(of_systems)
-        table_path = folder / "results.parquet"
-        with whole_file(table_path) as temporary:
-            table.to_parquet(temporary)
-        files.append(table_path)
+        table = with_published(table) if published else table
+        compared = differences(of_systems)
+        chosen = next(iter(of_systems))
+        plots = {
+            "scores": figures.score_figure(of_systems[chosen], f"Scores of {chosen}{note}"),
+            "roc": figures.roc_figure(of_systems, f"ROC by machine{note}"),
+            "harmonic_means": figures.harmonic_mean_figure(table, f"Systems side by side{note}"),
+            "distributions": figures.distribution_figure(of_systems, f"Scores by machine, domain and label{note}"),
+        }
+        files += [_save(plot, folder / f"{name}.png") for name, plot in plots.items()]
+        texts = {
+            "results.md": markdown(table, compared) + "\n",
+            "results.tex": latex(table, compared) + "\n",
+            "results.html": html(table, f"Results{note}", compared),
+        }
+        for name, text in texts.items():
+            files.append(folder / name)
+            with whole_file(files[-1]) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        for name, frame in (("results.parquet", table), ("differences.parquet", compared)):
+            files.append(folder / name)
+            with whole_file(files[-1]) as temporary:
+                frame.to_parquet(temporary)
         last = table.iloc[-1]
         values["official_scores"] = {name: float(last[name]) for name in systems_of(table)}
-        values["table"] = str(table_path.relative_to(home.root))
-    return {"files": claim(home, *files), "values": values | {"figures": str(folder.relative_to(home.root))}}
+        values["table"] = _below(home, folder / "results.parquet")
+        values["differences"] = _below(home, folder / "differences.parquet")
+    return {"files": claim(home, *files), "values": values | {"figures": _below(home, folder)}}
 
 
 def evaluation(
     home: Home,
     recordings: pd.DataFrame,
-    vectors: Path,
+    systems: Sequence[System],
+    stores: Stores,
     models: Models,
-    encoder: Path,
-    settings: NormalitySettings,
-    simulated: bool,
+    encoder: Path | None = None,
+    published: bool = False,
 ) -> Result:
     """The result of `evaluate` for these recordings and models."""
     test = recordings[recordings["split"] == "test"]
     rows = test[["recording", "machine", "section", "domain", "label"]].itertuples(index=False)
-    names = [f"{system} {machine} {path.stem}" for system, own in models.items() for machine, path in own.items()]
-    code = code_version("evaluation", "baselines/spectrum.py")
-    key = digest_of(code, vectors.parent.name, *names, *(" ".join(row) for row in rows))
+    names = [
+        f"{system.name} {machine} {path.stem}" for system in systems for machine, path in models[system.name].items()
+    ]
+    code = code_version("evaluation", "baselines")
+    key = digest_of(
+        code, str(encoder and encoder.parent.name), str(published), *names, *(" ".join(row) for row in rows)
+    )
     return run_cached(
         evaluate,
         key=key,
         home=home,
         machines=sorted(set(recordings["machine"])),
-        vectors=vectors,
+        systems=systems,
+        stores=stores,
         models=models,
         encoder=encoder,
-        settings=settings,
-        simulated=simulated,
+        simulated=any_simulated(recordings),
+        published=published,
     )
 
 
-def score_table(test: pd.DataFrame, vectors: Path, models: Models, settings: NormalitySettings) -> pd.DataFrame:
-    """One row a test recording and system: what it is, and its score."""
-    store = Store(vectors)
-    tables = []
-    for system in systems(settings):
-        for machine, own in test.groupby("machine"):
-            model = read_model(models[system.name][str(machine)])
-            embeddings = np.stack([store.read(recording, system.column) for recording in own["recording"]])
-            described = own[["recording", "path", "machine", "section", "domain", "label"]]
-            tables.append(described.assign(system=system.name, score=model.distance(embeddings)))
+def any_simulated(recordings: pd.DataFrame) -> bool:
+    """Whether a figure made from these recordings must be called simulated."""
+    return bool(recordings["attributes"].str.contains('"simulated"').any())
+
+
+def score_table(test: pd.DataFrame, systems: Sequence[System], stores: Stores, models: Models) -> pd.DataFrame:
+    """One row a test recording and system: what it is, its score, and the decision of systems that take one."""
+    tables = [
+        own[DESCRIBED].assign(
+            system=system.name, **_scores(system, own["recording"], stores, models[system.name][machine])
+        )
+        for system in systems
+        for machine, own in ((str(name), own) for name, own in test.groupby("machine"))
+    ]
     if not tables:
-        columns = ["recording", "path", "machine", "section", "domain", "label", "system", "score"]
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)
+        return pd.DataFrame(columns=[*DESCRIBED, "system", "score", "decision"])
+    table = pd.concat(tables, ignore_index=True)
+    return table.astype({"decision": "Int64"})
 
 
-def report_text(table: pd.DataFrame | None, notes: list[str], simulated: bool) -> str:
-    """The result of a retraining in Markdown: the table, then what one should know about it."""
+def _scores(system: System, recordings: "pd.Series[str]", stores: Stores, model: Path) -> dict[str, Any]:
+    if isinstance(system, VectorSystem):
+        store = Store(stores[system.column])
+        vectors = np.stack([store.read(recording, system.column) for recording in recordings])
+        return {"score": read_model(model).distance(vectors), "decision": None}
+    store, autoencoder = Store(stores["original"]), read_autoencoder(model)
+    originals = (store.read(recording, "original") for recording in recordings)
+    scores = [autoencoder.score(each, system.score, per_frame_mean=system.per_frame_mean) for each in originals]
+    decisions = [int(score > autoencoder.thresholds[system.score]) for score in scores]
+    return {"score": scores, "decision": None if system.per_frame_mean else decisions}
+
+
+def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes: list[str], simulated: bool) -> str:
+    """The results in Markdown: the table, then what one should know about it."""
     what = "Results on simulated machines" if simulated else "Results"
-    body = markdown(table) if table is not None else "There are no labelled test recordings: no figures can be given."
+    body = "There are no labelled test recordings: no figures can be given."
+    if table is not None:
+        body = markdown(table, compared)
     explained = (
         "In percent; 50 is chance. Columns: estimator and layer of the normality model, or the spectrum statistic, "
-        "which uses no network. The interval: over the test recordings."
+        "which uses no network. Intervals: over the test recordings."
     )
     return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
 
 
-def publish(text: str) -> None:
-    """Show the report in the Prefect UI."""
-    create_markdown_artifact(key="retrain-report", markdown=text, description="Results of a retraining")
+def read_tables(home: Home, result: Result) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """The results table and the differences of an evaluation; None where there were no labelled test recordings."""
+    values = result["values"]
+    if not values["table"]:
+        return None, None
+    return pd.read_parquet(home.root / values["table"]), pd.read_parquet(home.root / values["differences"])
+
+
+def publish(key: str, text: str) -> None:
+    """Show a report in the Prefect UI."""
+    create_markdown_artifact(key=key, markdown=text)
 
 
 def _save(figure: Figure, path: Path) -> Path:
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     return path
+
+
+def _below(home: Home, path: Path) -> str:
+    return str(path.relative_to(home.root))

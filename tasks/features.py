@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from prefect import task
@@ -15,28 +16,30 @@ from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.warn import warn
 
 
-def feature_store(home: Home, settings: Settings) -> Path:
+def feature_store(home: Home, settings: Settings, *, variants: bool = True) -> Path:
     """The folder of the spectrograms that are made with these settings and this code."""
     code = code_version("features/spectrogram.py", "features/augmentation.py", "recordings/audio.py")
-    return home.features / features_digest(settings, code)
+    return home.features / features_digest(settings, code, variants=variants)
 
 
 @task(name="features shard", **CACHED)
 def features_shard(
-    key: str, home: Home, folder: Path, recordings: Sequence[tuple[str, str]], settings: Settings
+    key: str, home: Home, folder: Path, recordings: Sequence[tuple[str, str]], settings: Settings, variants: bool
 ) -> Result:
-    """Spectrograms and variants of some hundred (digest, path) pairs, in parallel processes."""
-    shard, failures = compute_shard(folder, recordings, settings)
+    """Spectrograms, and their variants, of some hundred (digest, path) pairs, in parallel processes."""
+    shard, failures = compute_shard(folder, recordings, settings, variants=variants)
     return {"files": claim(home, shard) if shard else {}, "values": {"failures": failures}}
 
 
-def complete_features(home: Home, recordings: pd.DataFrame, settings: Settings) -> dict[str, str]:
+def complete_features(
+    home: Home, recordings: pd.DataFrame, settings: Settings, *, variants: bool = True
+) -> dict[str, str]:
     """Compute what the store lacks of ``recordings``; those that can not be read any more go to quarantine.
 
     Returns:
         digest: reason of those; the caller reads the table of recordings again.
     """
-    folder = feature_store(home, settings)
+    folder = feature_store(home, settings, variants=variants)
     for path in drop_damaged(folder):
         warn(f"{path} was damaged: its recordings are computed again")
     missing = set(Store(folder).missing(recordings["recording"]))
@@ -46,7 +49,8 @@ def complete_features(home: Home, recordings: pd.DataFrame, settings: Settings) 
     for start in range(0, len(pairs), SHARD_SIZE):
         chunk = pairs[start : start + SHARD_SIZE]
         key = digest_of(folder.name, *(digest for digest, _ in chunk))
-        result = run_cached(features_shard, key=key, home=home, folder=folder, recordings=chunk, settings=settings)
+        work: dict[str, Any] = {"folder": folder, "recordings": chunk, "settings": settings, "variants": variants}
+        result = run_cached(features_shard, key=key, home=home, **work)
         failures |= result["values"]["failures"]
     if failures:
         Catalog(home.recordings).quarantine(failures)

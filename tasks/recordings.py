@@ -5,10 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
-from asdcore.home import Home
+from asdcore.home import Home, digest_of
 from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.recordings.names import find_recordings
 from asdcore.settings import RecordingSettings
@@ -29,6 +30,12 @@ def ingest_recordings(place: Path, home: Home, settings: RecordingSettings) -> d
         rows = [{"file": file, "reason": reason} for file, reason in sorted(ingested.quarantined.items())]
         create_table_artifact(key="quarantine", table=rows, description=f"Quarantined at the ingest of {place}")
     return asdict(ingested)
+
+
+def data_digest(recordings: pd.DataFrame) -> str:
+    """16 digits for these recordings and what is known of them."""
+    identity = ["recording", "machine", "section", "domain", "split", "label"]
+    return digest_of(*(" ".join(row) for row in recordings[identity].itertuples(index=False)))
 
 
 def machine_table(catalog: Catalog) -> list[dict[str, Any]]:

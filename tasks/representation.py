@@ -9,7 +9,6 @@ import pandas as pd
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from asdcore.baselines.spectrum import time_average
 from asdcore.detector import embeddings
 from asdcore.features.store import Row, Store, drop_damaged, write_shard
 from asdcore.home import Home, digest_of
@@ -49,7 +48,7 @@ def train_encoder(
 def embed_recordings(
     key: str, home: Home, store: Path, encoder: Path, recordings: Sequence[str], device: str
 ) -> Result:
-    """h, z and the time-averaged spectrum of each recording, as one more shard beside the encoder."""
+    """h and z of each recording, as one more shard beside the encoder."""
     spectrograms = Store(store)
     trained = TrainedEncoder.load(encoder)
 
@@ -57,9 +56,9 @@ def embed_recordings(
         originals = (spectrograms.read(recording, "original") for recording in recordings)
         vectors = embeddings(trained, originals, choose_device(device))
         for recording, (h, z) in zip(recordings, progress(vectors, "embedding", total=len(recordings)), strict=True):
-            yield recording, {"h": h, "z": z, "spectrum": time_average(spectrograms.read(recording, "original"))}
+            yield recording, {"h": h, "z": z}
 
-    shard = write_shard(encoder.parent / "vectors", rows())
+    shard = write_shard(encoder.parent / "embeddings", rows())
     return {"files": claim(home, shard) if shard else {}, "values": {}}
 
 
@@ -69,17 +68,17 @@ def training_key(store: Path, recordings: pd.DataFrame, settings: TrainingSettin
     return digest_of(store.name, settings.digest(), code, *sorted(training_recordings(recordings)["recording"]))
 
 
-def encoder_and_vectors(
+def encoder_and_embeddings(
     home: Home, store: Path, recordings: pd.DataFrame, settings: TrainingSettings, run: str
 ) -> tuple[Path, Path]:
-    """The encoder trained on the normal training recordings, and the store of the vectors of all recordings."""
+    """The encoder trained on the normal training recordings, and the store of the embeddings of all recordings."""
     key = training_key(store, recordings, settings)
     training = training_recordings(recordings)["recording"].tolist()
     run_cached(train_encoder, key=key, home=home, store=store, recordings=training, settings=settings, run=run)
     encoder = home.runs / key / "encoder.safetensors"
-    vectors = encoder.parent / "vectors"
-    drop_damaged(vectors)
-    missing = Store(vectors).missing(recordings["recording"])
+    folder = encoder.parent / "embeddings"
+    drop_damaged(folder)
+    missing = Store(folder).missing(recordings["recording"])
     if missing:
         run_cached(
             embed_recordings,
@@ -90,4 +89,4 @@ def encoder_and_vectors(
             recordings=missing,
             device=settings.device,
         )
-    return encoder, vectors
+    return encoder, folder

@@ -13,7 +13,8 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from asdcore.home import Home
+from asdcore.home import Home, digest_of
+from asdcore.settings import NormalitySettings
 
 EXPERIMENT = "asd"
 
@@ -23,6 +24,11 @@ def client(home: Home) -> MlflowClient:
     home.root.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(home.mlflow_uri)
     return MlflowClient(home.mlflow_uri)
+
+
+def retraining_key(training: str, normality: NormalitySettings, data: str) -> str:
+    """What makes two retrainings the same: the encoder's key, the normality settings, the recordings."""
+    return digest_of(training, normality.digest(), data)
 
 
 def retraining_run(home: Home, key: str, name: str) -> str:

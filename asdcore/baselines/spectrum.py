@@ -7,15 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asdcore.features.spectrogram import Spectrogram
-from asdcore.normality.models import NormalityModel
 
 
-def time_average(spectrogram: Spectrogram) -> NDArray[np.float32]:
-    """(n_mels, n_frames), dB, to its mean over time (n_mels,)."""
-    average: NDArray[np.float32] = spectrogram.mean(axis=1, dtype=np.float64).astype(np.float32)
-    return average
+def time_statistics(spectrogram: Spectrogram) -> dict[str, NDArray[np.float32]]:
+    """What is left of (n_mels, n_frames), dB, when time is averaged out.
 
-
-def spectrum_model() -> NormalityModel:
-    """The normality model of time-averaged spectra: Ledoit-Wolf shrinkage, which few recordings are enough for."""
-    return NormalityModel("ledoit_wolf")
+    Returns:
+        ``mean``: (n_mels,), dB; ``mean_and_deviation``: (2 * n_mels,), the mean, then the standard deviation.
+    """
+    mean = spectrogram.mean(axis=1, dtype=np.float64)
+    deviation = spectrogram.std(axis=1, dtype=np.float64)
+    return {"mean": mean.astype(np.float32), "mean_and_deviation": np.r_[mean, deviation].astype(np.float32)}

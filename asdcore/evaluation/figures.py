@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.metrics import roc_curve
 
+from asdcore.evaluation.table import systems_of
+
 SOURCE, TARGET, ANOMALY = "tab:blue", "tab:cyan", "tab:red"
 
 
@@ -85,6 +87,60 @@ def roc_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
                 axes.plot(false_alarms, detected, label=system, color=f"C{index}")
         axes.set(title=machine, xlabel="share of normals above", ylabel="share of anomalies above", aspect="equal")
         _legend(axes)
+    return figure
+
+
+def harmonic_mean_figure(table: pd.DataFrame, title: str) -> Figure:
+    """The harmonic mean of each system of a `results_table`, with its 95 % interval."""
+    systems = systems_of(table)[::-1]
+    last = table.iloc[-1]
+    figure = Figure(figsize=(7, 0.6 + 0.45 * len(systems)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(50, color="lightgrey", linewidth=1)
+    for position, system in enumerate(systems):
+        value, low, high = (float(last[name]) for name in (system, f"{system} low", f"{system} high"))
+        if np.isfinite([low, high]).all():
+            axes.plot([low, high], [position, position], color="tab:blue")
+        axes.plot(value, position, "o", color="tab:blue" if np.isfinite(low) else "grey")
+        axes.annotate(
+            f"{value:.1f}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
+    axes.set_yticks(range(len(systems)), systems)
+    axes.set_ylim(-0.6, len(systems) - 0.2)
+    axes.set(title=title, xlabel="harmonic mean of AUC source, AUC target and pAUC, percent; 50 is chance")
+    return figure
+
+
+def distribution_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
+    """The scores of each machine by domain and label, one row of panels a system.
+
+    Args:
+        scores: system: columns machine, domain, label, score.
+        title: above the panels.
+    """
+    machines = sorted(set(next(iter(scores.values()))["machine"]))
+    ticks = ["source\nnormal", "source\nanom.", "target\nnormal", "target\nanom."]
+    groups = [(domain, label) for domain in ("source", "target") for label in ("normal", "anomaly")]
+    size = (1.0 + 2.1 * len(machines), 0.8 + 1.8 * len(scores))
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(len(scores), len(machines), squeeze=False)
+    for (system, table), row in zip(scores.items(), panels, strict=True):
+        row[0].set_ylabel(f"{system}\nanomaly score", fontsize=8)
+        for machine, axes in zip(machines, row, strict=True):
+            own = table[table["machine"] == machine]
+            chosen = [own.loc[(own["domain"] == d) & (own["label"] == label), "score"] for d, label in groups]
+            boxes = axes.boxplot(chosen, widths=0.6, showfliers=True, flierprops={"markersize": 3}, patch_artist=True)
+            for box, (domain, label) in zip(boxes["boxes"], groups, strict=True):
+                box.set_facecolor(ANOMALY if label == "anomaly" else SOURCE if domain == "source" else TARGET)
+                box.set_alpha(0.6)
+            if (own["score"] > 0).any():
+                axes.set_yscale("log")
+            axes.set_title(machine, fontsize=9)
+            axes.set_xticks(
+                range(1, 5), ["source\nnormal", "source\nanom.", "target\nnormal", "target\nanom."], fontsize=6
+            )
+            axes.tick_params(axis="y", labelsize=6)
     return figure
 
 

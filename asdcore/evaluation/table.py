@@ -1,11 +1,13 @@
 """Systems side by side, in the layout of the paper's Table 1."""
 
+import html as escaping
 from collections.abc import Mapping
 
 import pandas as pd
 
-from asdcore.evaluation.bootstrap import ALL, bootstrap
-from asdcore.evaluation.metrics import DOMAINS, LABELS
+from asdcore.evaluation.bootstrap import ALL, bootstrap, paired_bootstrap
+from asdcore.evaluation.metrics import DOMAINS, LABELS, harmonic_mean
+from asdcore.evaluation.published import published_figures
 
 FIGURES = {"auc_target": "AUC target", "auc_source": "AUC source", "pauc": "pAUC"}
 RESAMPLES = 2000
@@ -48,28 +50,101 @@ def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return table.assign(figure=table["figure"].replace(FIGURES)).reset_index(drop=True)
 
 
+def with_published(table: pd.DataFrame) -> pd.DataFrame:
+    """A `results_table` with the paper's four columns added, where machine names match.
+
+    Their harmonic means are over the machines that match; they have no interval, the recordings' scores being unknown.
+    """
+    published = published_figures().assign(figure=lambda rows: rows["figure"].replace(FIGURES))
+    joined = table.merge(published, on=["machine", "figure"], how="left")
+    for system in published.columns[2:]:
+        mean = harmonic_mean(joined[system].to_numpy(dtype=float) / 100) * 100
+        joined.loc[joined.index[-1], system] = mean
+        joined = joined.assign(**{f"{system} low": float("nan"), f"{system} high": float("nan")})
+    return joined
+
+
+def differences(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The official score of every system minus that of the first one, on the same test recordings.
+
+    Returns:
+        system, difference, low, high: percentage points, with the 95 % interval of a paired stratified bootstrap.
+    """
+    first, *others = scores
+    rows = []
+    for system in others:
+        intervals = paired_bootstrap(scores[system], scores[first], RESAMPLES).intervals()
+        means = intervals[(intervals["machine"] == ALL) & (intervals["section"] == ALL)]
+        row = means[means["figure"] == "official_score"].iloc[0]
+        rows.append((system, *(float(row[name]) * 100 for name in ("estimate", "low", "high"))))
+    return pd.DataFrame(rows, columns=["system", "difference", "low", "high"])
+
+
 def systems_of(table: pd.DataFrame) -> list[str]:
     """The systems of a `results_table`, in its order."""
-    return [name for name in table.columns[2:] if not name.endswith((" low", " high"))]
+    return [str(name) for name in table.columns[2:] if not str(name).endswith((" low", " high"))]
 
 
-def cells(table: pd.DataFrame) -> list[list[str]]:
-    """A `results_table` as text, header first: percent with two digits; the interval of the harmonic mean last."""
+def cells(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> list[list[str]]:
+    """A `results_table` as text, header first: percent with two digits; the interval of the harmonic mean last.
+
+    With `differences`, two more rows: to the first system, and their intervals.
+    """
     systems = systems_of(table)
     rows = [["machine", "figure", *systems]]
     for row in table.to_dict("records"):
         figures = ["-" if pd.isna(row[system]) else f"{row[system]:.2f}" for system in systems]
         rows.append([str(row["machine"]), str(row["figure"]), *figures])
     last = table.iloc[-1]
-    intervals = [
-        "-" if pd.isna(last[f"{system} low"]) else f"{last[f'{system} low']:.1f}-{last[f'{system} high']:.1f}"
-        for system in systems
-    ]
-    return [*rows, ["", "95 % interval", *intervals]]
+    ends = [(last[f"{system} low"], last[f"{system} high"]) for system in systems]
+    rows.append(["", "95 % interval", *(_interval(low, high, "{:.1f}") for low, high in ends)])
+    if compared is not None and len(compared):
+        of = compared.set_index("system").astype(float)
+        values = [f"{of['difference'][system]:+.2f}" if system in of.index else "-" for system in systems]
+        spans = [_interval(of["low"][s], of["high"][s], "{:+.1f}") if s in of.index else "-" for s in systems]
+        rows += [["", f"minus {systems[0]}", *values], ["", "95 % interval", *spans]]
+    return rows
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> str:
     """A `results_table` as a Markdown table."""
-    header, *rows = [[cell.replace("|", r"\|") for cell in line] for line in cells(table)]
+    header, *rows = [[cell.replace("|", r"\|") for cell in line] for line in cells(table, compared)]
     lines = [header, ["---", "---", *["---:"] * (len(header) - 2)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def latex(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> str:
+    """A `results_table` as a LaTeX tabular (package booktabs)."""
+    header, *rows = [[_latex_text(cell) for cell in line] for line in cells(table, compared)]
+    lines = [" & ".join(line) + r" \\" for line in rows]
+    summary = next(index for index, line in enumerate(rows) if line[0] == "All")
+    body = [" & ".join(header) + r" \\", r"\midrule", *lines[:summary], r"\midrule", *lines[summary:]]
+    return "\n".join(
+        [rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}"]
+    )
+
+
+def html(table: pd.DataFrame, title: str, compared: pd.DataFrame | None = None) -> str:
+    """A `results_table` as a page of its own."""
+    header, *rows = [[escaping.escape(cell) for cell in line] for line in cells(table, compared)]
+    head = "".join(f"<th>{cell}</th>" for cell in header)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" for line in rows)
+    style = "body{font-family:sans-serif}td,th{padding:.2em .8em;text-align:right}td:nth-child(-n+2){text-align:left}"
+    name = escaping.escape(title)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
+        f"<style>{style}</style></head>\n<body><h1>{name}</h1><table><tr>{head}</tr>\n{body}</table></body></html>\n"
+    )
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    if pd.isna(low) or pd.isna(high):
+        return "-"
+    between = " to " if "+" in form else "-"
+    return form.format(low) + between + form.format(high)
+
+
+def _latex_text(text: str) -> str:
+    for sign in "&%$#_{}":
+        text = text.replace(sign, f"\\{sign}")
+    return text

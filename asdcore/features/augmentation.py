@@ -17,9 +17,9 @@ def spectrograms(
     recording: str,
     sample_rate: int,
     mel: MelSettings,
-    augmentation: AugmentationSettings,
+    augmentation: AugmentationSettings | None,
 ) -> dict[str, Spectrogram]:
-    """``original`` and the six variants of (n_samples,), each (n_mels, n_frames) float32, dB.
+    """``original`` and the six variants of (n_samples,), each (n_mels, n_frames) float32, dB; None: only the original.
 
     A variant depends on the recording's digest, its own name, the settings and their seed, and on nothing else: the
     store can be made again, in any order and by any number of processes.
@@ -27,6 +27,8 @@ def spectrograms(
     power = power_spectrum(waveform, mel)
     original = log_mel(power, sample_rate, mel)
     made = {"original": original}
+    if augmentation is None:
+        return made
     for variant in VARIANTS:
         rng = _generator(recording, variant, augmentation.seed)
         kind = variant.split("_")[0]

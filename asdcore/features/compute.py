@@ -20,18 +20,17 @@ FEW = 16
 """So many recordings are done before other processes would have started."""
 
 
-def features_digest(settings: Settings, code_version: str) -> str:
+def features_digest(settings: Settings, code_version: str, *, variants: bool = True) -> str:
     """16 digits that change with whatever changes a spectrogram: what the folder of a store is named after."""
     audio = settings.recordings
-    return digest_of(
-        str(audio.sample_rate), str(audio.channel), settings.mel.digest(), settings.augmentation.digest(), code_version
-    )
+    augmentation = settings.augmentation.digest() if variants else "no variants"
+    return digest_of(str(audio.sample_rate), str(audio.channel), settings.mel.digest(), augmentation, code_version)
 
 
 def compute_shard(
-    folder: Path, recordings: Sequence[tuple[str, str]], settings: Settings
+    folder: Path, recordings: Sequence[tuple[str, str]], settings: Settings, *, variants: bool = True
 ) -> tuple[Path | None, dict[str, str]]:
-    """Write the spectrograms of (digest, path) pairs as one shard of ``folder``.
+    """Write the spectrograms of (digest, path) pairs as one shard of ``folder``: originals, and their six variants.
 
     Returns:
         The shard, or None if no recording could be read; and why those that are not in it could not: digest: reason.
@@ -42,9 +41,9 @@ def compute_shard(
         jobs = 1 if len(recordings) < FEW else cpu_count()
         # joblib pins each process to the BLAS threads that are its share of the cores: here, one.
         results = Parallel(n_jobs=jobs, return_as="generator")(
-            delayed(_spectrograms_of_file)(digest, path, settings) for digest, path in recordings
+            delayed(_spectrograms_of_file)(digest, path, settings, variants) for digest, path in recordings
         )
-        done = progress(results, "spectrograms and variants", total=len(recordings))
+        done = progress(results, "spectrograms", total=len(recordings))
         for (digest, _), result in zip(recordings, done, strict=True):
             if isinstance(result, str):
                 failures[digest] = result
@@ -55,7 +54,7 @@ def compute_shard(
     return shard, failures
 
 
-def _spectrograms_of_file(digest: str, path: str, settings: Settings) -> Row | str:
+def _spectrograms_of_file(digest: str, path: str, settings: Settings, variants: bool) -> Row | str:
     """Columns of one recording as float16, or the reason why there are none."""
     try:
         content = Path(path).read_bytes()
@@ -67,5 +66,6 @@ def _spectrograms_of_file(digest: str, path: str, settings: Settings) -> Row | s
         waveform = decode(content, settings.recordings).samples
     except BadRecording as reason:
         return str(reason)
-    made = spectrograms(waveform, digest, settings.recordings.sample_rate, settings.mel, settings.augmentation)
+    augmentation = settings.augmentation if variants else None
+    made = spectrograms(waveform, digest, settings.recordings.sample_rate, settings.mel, augmentation)
     return {column: values.astype(np.float16) for column, values in made.items()}

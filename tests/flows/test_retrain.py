@@ -57,7 +57,7 @@ def test_the_run_holds_settings_figures_by_epoch_plots_and_scores(retrained: dic
     assert {"training/effective_rank_z", "ml-z/harmonic mean", "spectrum/simFan/AUC source"} <= set(run.data.metrics)
     names = {Path(artifact.path).name for artifact in store.list_artifacts(run.info.run_id, "evaluation")}
     assert {"training.png", "scores.png", "roc.png", "results.parquet", "report.md"} <= names
-    assert any(name.startswith("retrain-") and name.endswith(".parquet") for name in names)
+    assert any(name.startswith("evaluation-") and name.endswith(".parquet") for name in names)
 
 
 def test_the_report_compares_both_estimators_both_layers_and_the_spectrum(retrained: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def test_retraining_again_executes_nothing(
 def test_the_registered_model_scores_paths_and_waveforms_like_the_evaluation(
     retrained: dict[str, Any], home: Home, small_machines: Path
 ) -> None:
-    table = pd.read_parquet(next(home.scores.glob("retrain-*.parquet")))
+    table = pd.read_parquet(next(home.scores.glob("evaluation-*.parquet")))
     known = table[table["system"] == retrained["system"]].iloc[[0, -1]]
     mlflow.set_tracking_uri(home.mlflow_uri)
     model = mlflow.pyfunc.load_model("models:/asd-detector@champion")

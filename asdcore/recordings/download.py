@@ -1,0 +1,514 @@
+"""The challenge's recordings from Zenodo: fetched, verified, extracted, once.
+
+A record of Zenodo says of each of its files the name, the size, the checksum and the address. Only what agrees with
+it is kept. In the folder of the recordings stand afterwards ``<machine>/{train,test}/``, the record as
+``zenodo-<number>.json``, and in a hidden folder what is still on its way.
+"""
+
+import errno
+import json
+import re
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import fsync
+from pathlib import Path, PurePosixPath
+from time import sleep
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+import pooch  # type: ignore[import-untyped]
+import requests
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, Field, ValidationError
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from asdcore.errors import AsdError
+from asdcore.home import whole_file
+from asdcore.progress import progress, say
+from asdcore.recordings.names import SPLIT_FOLDERS
+
+T = TypeVar("T")
+Part = Literal["development", "additional", "evaluation"]
+
+RECORDS: dict[Part, str] = {"development": "7882613", "additional": "7830345", "evaluation": "7860847"}
+"""The records of DCASE 2023 Task 2: seven machines to develop with, then seven new ones, first train, then test."""
+RECORD_URL = "https://zenodo.org/api/records/{record}"
+
+# dev_bearing.zip, eval_data_ToyDrone_train.zip; in other years also dev_data_fan.zip, eval_data_train_fan.zip
+_ZIP_NAME = re.compile(
+    r"(?:dev|eval|add)(?:_data)?(?:_(?:train|test))?_(?P<machine>[A-Za-z0-9][\w+-]*?)(?:_(?:train|test))?\.zip"
+)
+_ATTEMPTS = 5
+_WAIT_SECONDS = 1.0  # before the second attempt; twice as long before each further one
+_LONGEST_WAIT_SECONDS = 60.0  # Zenodo counts requests by the minute
+_TIMEOUT_SECONDS = (10.0, 60.0)  # to connect, between two pieces
+_TRY_AGAIN = {429, 500, 502, 503, 504}
+_PIECE_BYTES = 1 << 16  # what is lost at most when a connection breaks
+_COPY_BYTES = 1 << 20
+# Recordings hardly shrink in a zip: what grows much more than these on extraction is no archive of recordings.
+_USUAL_GROWTH = 2.0
+_LARGEST_GROWTH = 50.0
+_LARGEST_BYTES = 64 * 10**9
+_MOST_MEMBERS = 100_000
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, FileExistsError, NotADirectoryError)
+
+
+class _Links(BaseModel):
+    self: str
+
+
+class _File(BaseModel):
+    key: str
+    size: int = Field(ge=0)
+    checksum: str = Field(pattern=r"^(md5|sha1|sha256|sha512):[0-9a-fA-F]+$")
+    links: _Links
+
+
+class _Record(BaseModel):
+    files: list[_File]
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """A zip of a record."""
+
+    name: str
+    machine: str
+    size: int
+    checksum: str
+    url: str
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a record is, and where it goes."""
+
+    url: str
+    number: str
+    folder: Path
+
+    @property
+    def saved(self) -> Path:
+        return self.folder / f"zenodo-{self.number}.json"
+
+    @property
+    def remedy(self) -> str:
+        site = urlsplit(self.url)
+        return (
+            "Look to the connection and run the same command again: it goes on where it stopped. Or fetch by hand the "
+            f"zips of {site.scheme}://{site.netloc}/records/{self.number} and {self.url} (save it as "
+            f"{self.saved.name}), put them into {self.folder}, and run the same command again."
+        )
+
+
+class _Again(Exception):
+    """An attempt failed in a way that another one may not. ``wait``: the seconds that the server asks for."""
+
+    def __init__(self, problem: str, wait: float | None = None) -> None:
+        super().__init__(problem)
+        self.wait = wait
+
+
+def download(
+    part: Part, folder: Path, machines: Sequence[str] | None = None, record_url: str = RECORD_URL
+) -> list[Path]:
+    """Fetch recordings of DCASE 2023 Task 2 from Zenodo into ``folder/<machine>/{train,test}/``.
+
+    What is there already is neither fetched nor extracted again, and a download that broke off goes on where it
+    stopped. A zip is deleted once it is extracted. A file that is there with another content is never overwritten.
+
+    Args:
+        part: ``development``, ``additional`` (training recordings of the new machines) or ``evaluation`` (their test
+            recordings, without labels).
+        folder: made if need be. A zip that was put there by hand is used, if its checksum is right.
+        machines: in any case of letters; all of the record if None.
+        record_url: address of the record's JSON, with ``{record}`` for its number.
+
+    Returns:
+        The folder of each machine, in the order of the record.
+
+    Raises:
+        AsdError: an unknown part or machine, no connection, a wrong size or checksum, a zip that is damaged or would
+            write outside its folder, a file in the way, too little space. Nothing partial has a machine's name then.
+    """
+    if part not in RECORDS:
+        raise AsdError(f"part={part!r}, must be one of {', '.join(RECORDS)}")
+    folder = folder.expanduser().resolve()
+    source = _Source(record_url.format(record=RECORDS[part]), RECORDS[part], folder)
+    if source.saved.is_file():
+        chosen = _choose(_read_record(source.saved.read_bytes(), str(source.saved)), machines, source)
+        if all(_is_extracted(archive, folder) for archive in chosen):
+            return _machine_folders(chosen, folder)
+    with _remedies(folder), _only_one_in(folder) as work:
+        chosen = _choose(_fetch_record(source), machines, source)
+        pending = [archive for archive in chosen if not _is_extracted(archive, folder)]
+        _require_space(pending, folder, work)
+        for archive in pending:
+            zip_path = _fetch(archive, source, work)
+            with _remedies(zip_path):
+                files = _extract(zip_path, folder / archive.machine, work / "extracting")
+                with whole_file(_marker(archive, folder)) as temporary:
+                    temporary.write_text(json.dumps({"checksum": archive.checksum, "files": files}))
+                zip_path.unlink()
+    return _machine_folders(chosen, folder)
+
+
+def _machine_folders(archives: Sequence[_Archive], folder: Path) -> list[Path]:
+    return list(dict.fromkeys(folder / archive.machine for archive in archives))
+
+
+# ---- the record ----
+
+
+def _fetch_record(source: _Source) -> list[_Archive]:
+    """The zips that the record lists; from the record that an earlier run saved if the host can not be reached."""
+
+    def attempt() -> bytes:
+        with _open(source.url, source) as response:
+            return response.content
+
+    try:
+        text = _persistently(attempt, source.url, source)
+    except AsdError:
+        if not source.saved.is_file():
+            raise
+        say(f"{source.url} gives no record; going on with {source.saved}")
+        return _read_record(source.saved.read_bytes(), str(source.saved))
+    archives = _read_record(text, source.url)
+    with whole_file(source.saved) as temporary:
+        temporary.write_bytes(text)
+    return archives
+
+
+def _read_record(text: bytes, place: str) -> list[_Archive]:
+    try:
+        files = _Record.model_validate_json(text).files
+    except ValidationError as error:
+        raise AsdError(
+            f"{place}: not a record of Zenodo with its files ({error.errors()[0]['msg']}). If it is a file, delete it "
+            "and run the same command again"
+        ) from error
+    named = [(file, _ZIP_NAME.fullmatch(file.key)) for file in files]
+    archives = [_Archive(f.key, m["machine"], f.size, f.checksum.lower(), f.links.self) for f, m in named if m]
+    if not archives:
+        raise AsdError(f"{place}: the record has no zip of a machine, only {[file.key for file in files]}")
+    return archives
+
+
+def _choose(archives: list[_Archive], machines: Sequence[str] | None, source: _Source) -> list[_Archive]:
+    if machines is None:
+        return archives
+    there = {archive.machine.lower(): archive.machine for archive in archives}
+    unknown = sorted(machine for machine in machines if machine.lower() not in there)
+    if unknown:
+        raise AsdError(
+            f"no recordings of {', '.join(unknown)} in the record {source.number}; there are recordings of "
+            f"{', '.join(sorted(there.values()))}"
+        )
+    asked = {machine.lower() for machine in machines}
+    return [archive for archive in archives if archive.machine.lower() in asked]
+
+
+# ---- the network ----
+
+
+@contextmanager
+def _open(url: str, source: _Source, start: int = 0) -> Iterator[requests.Response]:
+    """The answer to one request, from byte ``start`` on if the server can: its status is 200, 206 or 416."""
+    # Compressed on the way, a body would have other bytes than the file.
+    headers = {"User-Agent": "asd (anomalous sound detection)", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS)
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise _Again("can not be reached") from error
+    except requests.RequestException as error:
+        raise AsdError(f"{url}: {error}. {source.remedy}") from error
+    with response:
+        if response.status_code in _TRY_AGAIN:
+            # Zenodo sends Retry-After with good answers too: it counts with these only.
+            asked = response.headers.get("Retry-After", "")
+            wait = float(asked) if asked.isdecimal() else None
+            raise _Again(f"answers {response.status_code} {response.reason}", wait)
+        if response.status_code not in (200, 206, 416):
+            raise AsdError(f"{url}: the server answers {response.status_code} {response.reason}. {source.remedy}")
+        try:
+            yield response
+        except requests.RequestException as error:
+            raise _Again("broke the connection") from error
+
+
+def _persistently(attempt: Callable[[], T], url: str, source: _Source) -> T:
+    """What ``attempt`` returns, after a bounded number of attempts that raise `_Again`."""
+    host = urlsplit(url).netloc
+    for count in range(1, _ATTEMPTS + 1):
+        try:
+            return attempt()
+        except _Again as problem:
+            if count == _ATTEMPTS:
+                raise AsdError(f"{url}: {host} {problem}, {count} times. {source.remedy}") from problem
+            wait = _WAIT_SECONDS * 2 ** (count - 1) if problem.wait is None else problem.wait
+            wait = min(wait, _LONGEST_WAIT_SECONDS)
+            say(f"{host} {problem}; trying again in {wait:g} s")
+            sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _fetch(archive: _Archive, source: _Source, work: Path) -> Path:
+    """The path of the verified zip: the one that was put into the folder by hand, or a fetched one in ``work``."""
+    by_hand = source.folder / archive.name
+    if by_hand.is_file():
+        algorithm = archive.checksum.split(":")[0]
+        got = f"{algorithm}:{pooch.file_hash(str(by_hand), alg=algorithm)}"
+        if got != archive.checksum:
+            raise AsdError(
+                f"{by_hand}: the checksum is {got}, expected {archive.checksum}. It is damaged or not complete: "
+                "delete it, or wait until its download has ended, and run the same command again"
+            )
+        return by_hand
+    fetched = work / archive.name
+
+    def resume(url: str, output_file: str, _pooch: object, check_only: bool = False) -> None:
+        partial = work / f"{archive.name}.partial"
+        with _byte_bar(archive) as at:
+            _persistently(lambda: _resume(archive, partial, source, at), url, source)
+        partial.replace(output_file)
+
+    pooch.get_logger().setLevel("WARNING")
+    with _remedies(fetched):
+        try:
+            pooch.retrieve(archive.url, archive.checksum, fname=archive.name, path=work, downloader=resume)
+        except ValueError as error:  # pooch names the file, the expected and the actual checksum, and has deleted it
+            raise AsdError(f"{archive.url}: {error} Run the same command again to fetch it anew") from error
+    return fetched
+
+
+def _resume(archive: _Archive, partial: Path, source: _Source, at: Callable[[int], None]) -> None:
+    """Bring ``partial`` to the whole size; ``at`` hears how many bytes there are."""
+    start = partial.stat().st_size if partial.exists() else 0
+    if start == archive.size and partial.exists():
+        return
+    if start > archive.size:
+        partial.unlink()
+        start = 0
+    with _open(archive.url, source, start) as response:
+        goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        if response.status_code == 416 or (response.status_code == 206 and not goes_on):
+            partial.unlink(missing_ok=True)
+            raise _Again(f"has nothing to send from byte {start} on, though {archive.name} has {archive.size} bytes")
+        # A server that does not know ranges sends the whole file.
+        with partial.open("ab" if response.status_code == 206 else "wb") as file:
+            for piece in response.iter_content(_PIECE_BYTES):
+                file.write(piece)
+                at(file.tell())
+                if file.tell() > archive.size:
+                    partial.unlink()
+                    raise AsdError(f"{archive.url}: sends more than the {archive.size} bytes that the record says")
+            written = file.tell()
+    if written < archive.size:
+        raise _Again(f"ended {archive.name} at {written} of {archive.size} bytes")
+
+
+@contextmanager
+def _byte_bar(archive: _Archive) -> Iterator[Callable[[int], None]]:
+    """Yield what is told how many bytes there are."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(archive.name, total=archive.size)
+        yield lambda n_bytes: bar.update(task, completed=n_bytes)
+
+
+# ---- the zip ----
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file of a zip, and where it goes below the machine's folder."""
+
+    info: zipfile.ZipInfo
+    target: PurePosixPath
+
+
+def _extract(zip_path: Path, machine_folder: Path, staging: Path) -> dict[str, int]:
+    """Extract all of the zip, or nothing: into ``staging``, then moved.
+
+    Returns:
+        The size in bytes of each file, by its path below the machine's folder.
+    """
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(zip_path) as archive:
+            members = _placed(_checked(archive, zip_path), machine_folder, zip_path)
+            needed = sum(member.info.file_size for member in members)
+            free = shutil.disk_usage(machine_folder.parent).free
+            if needed > free:
+                raise AsdError(
+                    f"{zip_path}: needs {decimal(needed)} extracted, but {machine_folder.parent} has {decimal(free)} "
+                    "free. Free some space and run the same command again: the zip is not fetched again"
+                )
+            for member in progress(members, f"extracting {zip_path.name}"):
+                _extract_one(archive, member.info, staging / member.target)
+        _move(staging, machine_folder)
+    except _DAMAGED as error:
+        raise AsdError(f"{zip_path}: a damaged zip ({error}). Nothing of it is kept in {machine_folder}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return {str(member.target): member.info.file_size for member in members}
+
+
+def _checked(archive: zipfile.ZipFile, zip_path: Path) -> list[zipfile.ZipInfo]:
+    """The files of the zip, if it can not do harm."""
+    infos = archive.infolist()
+    for info in infos:
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        parts = PurePosixPath(info.filename).parts
+        if info.filename.startswith("/") or re.match(r"[A-Za-z]:|.*\\", info.filename) or ".." in parts:
+            raise _refusal(zip_path, f"{info.filename!r} leads out of its folder")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise _refusal(zip_path, f"{info.filename!r} is a link or a device, not a file")
+        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _refusal(zip_path, f"{info.filename!r} is encrypted or packed in an unusual way")
+    # What the headers say binds: zipfile reads no more of a file than that.
+    total, largest = sum(info.file_size for info in infos), _LARGEST_GROWTH * zip_path.stat().st_size
+    if total > min(largest, _LARGEST_BYTES) or len(infos) > _MOST_MEMBERS:
+        raise _refusal(
+            zip_path,
+            f"it has {decimal(zip_path.stat().st_size)} and would become {decimal(total)} in {len(infos)} files",
+        )
+    files = [info for info in infos if not info.is_dir() and PurePosixPath(info.filename).parts[:1] != ("__MACOSX",)]
+    if not files or len({PurePosixPath(info.filename) for info in files}) < len(files):
+        raise _refusal(zip_path, "two of its files have one name" if files else "it holds no file")
+    return files
+
+
+def _refusal(zip_path: Path, reason: str) -> AsdError:
+    return AsdError(f"{zip_path}: not extracted: {reason}. No archive of recordings is like that; nothing was written")
+
+
+def _placed(infos: list[zipfile.ZipInfo], machine_folder: Path, zip_path: Path) -> list[_Member]:
+    """Where each file goes. The folder that the zip holds all in, if it does, becomes the machine's folder."""
+    paths = {info: PurePosixPath(info.filename) for info in infos}
+    tops = {path.parts[0] if len(path.parts) > 1 else "" for path in paths.values()}
+    if len(tops) == 1 and not tops & {"", *SPLIT_FOLDERS}:
+        paths = {info: path.relative_to(path.parts[0]) for info, path in paths.items()}
+    members = []
+    for info, path in paths.items():
+        if _differs(info, machine_folder / path) and path.match("attributes_*.csv"):
+            # A machine's training and test recordings come in two zips, either of which may have a table of its own.
+            path = path.with_name(f"{path.stem}_{zip_path.stem}.csv")
+        if _differs(info, machine_folder / path):
+            raise AsdError(
+                f"{machine_folder / path}: is there already and is not what {zip_path.name} holds. Nothing was "
+                "extracted; move it away, or choose another folder, and run the same command again"
+            )
+        members.append(_Member(info, path))
+    return members
+
+
+def _differs(info: zipfile.ZipInfo, there: Path) -> bool:
+    """Whether something else than the zip's file is there, or in the way to it."""
+    if not there.exists():
+        return not next(above for above in there.parents if above.exists()).is_dir()
+    return not there.is_file() or there.stat().st_size != info.file_size or zlib.crc32(there.read_bytes()) != info.CRC
+
+
+def _extract_one(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # No mode, owner or time of the zip is taken over; reading to the end verifies the zip's own checksum.
+    with archive.open(info) as packed, path.open("xb") as file:
+        shutil.copyfileobj(packed, file, _COPY_BYTES)
+        file.flush()
+        fsync(file.fileno())
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file or folder where it is missing: a whole machine or split in one step."""
+    if not target.exists():
+        source.rename(target)
+    elif source.is_dir():
+        for path in sorted(source.iterdir()):
+            _move(path, target / path.name)
+
+
+def _marker(archive: _Archive, folder: Path) -> Path:
+    return folder / archive.machine / f".{archive.name}.json"
+
+
+def _is_extracted(archive: _Archive, folder: Path) -> bool:
+    """Whether every file of the zip is there, whole, as the marker says that was written after the extraction."""
+    try:
+        said = json.loads(_marker(archive, folder).read_bytes())
+        return said["checksum"] == archive.checksum and all(
+            (folder / archive.machine / name).stat().st_size == size for name, size in said["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+# ---- the folder ----
+
+
+@contextmanager
+def _only_one_in(folder: Path) -> Iterator[Path]:
+    """Yield the hidden folder for what is on its way, as the only process that downloads into ``folder``."""
+    work = folder / ".download"
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"waiting for another process, which downloads into {folder}")
+        lock.acquire()
+    try:
+        for left in work.glob("tmp*"):  # pooch's, of a killed process
+            left.unlink()
+        yield work
+    finally:
+        lock.release()
+
+
+def _require_space(pending: Sequence[_Archive], folder: Path, work: Path) -> None:
+    """One zip is on the disk at a time, next to all that is extracted."""
+    if not pending:
+        return
+    there = sum(path.stat().st_size for path in work.glob("*.zip*"))
+    zipped = max((archive.size for archive in pending if not (folder / archive.name).is_file()), default=0)
+    extracted = round(_USUAL_GROWTH * sum(archive.size for archive in pending))
+    free = shutil.disk_usage(folder).free
+    if zipped + extracted - there > free:
+        raise AsdError(
+            f"{folder}: has {decimal(free)} free, but {', '.join(archive.name for archive in pending)} need about "
+            f"{decimal(zipped + extracted - there)} ({decimal(zipped)} for the largest zip, {decimal(extracted)} "
+            "extracted). Free some space, choose another folder, or name fewer machines"
+        )
+
+
+@contextmanager
+def _remedies(path: Path) -> Iterator[None]:
+    """Raise an OSError of the block as an AsdError with the remedy, where there is one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise AsdError(
+                f"{path}: the disk is full. Free some space, or choose another folder, and run the same command "
+                "again: it goes on where it stopped"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise AsdError(f"{path}: not writable ({error.strerror}). Choose a folder that you may write to") from error
+        raise

@@ -1,0 +1,82 @@
+"""The systems that can be compared: their names, and what each of them needs."""
+
+from dataclasses import dataclass
+
+from asdcore.baselines.autoencoder import Score
+from asdcore.errors import AsdError
+from asdcore.normality.models import NormalityModel
+from asdcore.normality.neighbours import NeighbourModel
+from asdcore.settings import NormalitySettings
+
+Model = NormalityModel | NeighbourModel
+
+ESTIMATORS = ("ml", "elliptic", "ledoit_wolf")
+SPECTRA = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
+
+
+@dataclass(frozen=True)
+class VectorSystem:
+    """A normality model of a vector of each recording. ``name`` is for reports."""
+
+    name: str
+    column: str
+    """h or z of the encoder, or mean or mean_and_deviation of the spectrogram over time"""
+    model: Model
+
+    @property
+    def needs_encoder(self) -> bool:
+        return self.column in ("h", "z")
+
+
+@dataclass(frozen=True)
+class AutoencoderSystem:
+    """The official baseline with one of its two scores."""
+
+    name: str
+    score: Score
+    per_frame_mean: bool = False
+
+
+System = VectorSystem | AutoencoderSystem
+
+
+def every_system(settings: NormalitySettings) -> dict[str, System]:
+    """All systems by name."""
+
+    def normality(estimator: str) -> NormalityModel:
+        return NormalityModel.of(settings.model_copy(update={"estimator": estimator}))
+
+    systems: list[System] = [
+        VectorSystem("paper-ml", "z", normality("ml")),
+        VectorSystem("paper-elliptic", "z", normality("elliptic")),
+        AutoencoderSystem("baseline-mse", "mse"),
+        AutoencoderSystem("baseline-mahalanobis", "mahalanobis"),
+        AutoencoderSystem("baseline-mahalanobis-frames", "mahalanobis", per_frame_mean=True),
+    ]
+    for name, column in SPECTRA.items():
+        systems.append(VectorSystem(name, column, NormalityModel("ledoit_wolf")))
+        systems.append(VectorSystem(f"{name}-ml", column, NormalityModel("ml")))
+        systems.append(VectorSystem(f"{name}-nearest", column, NeighbourModel()))
+    for estimator in ESTIMATORS:
+        systems += [VectorSystem(f"{estimator}-{layer}", layer, normality(estimator)) for layer in ("z", "h")]
+    return {system.name: system for system in systems}
+
+
+def systems_named(names: list[str], settings: NormalitySettings) -> list[System]:
+    """The systems of these names, in their order, each once.
+
+    Raises:
+        AsdError: a name that is none, listing those there are; or no name at all.
+    """
+    known = every_system(settings)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise AsdError(f"no system {', '.join(unknown) or 'named'}; there are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def reported_systems(settings: NormalitySettings) -> list[VectorSystem]:
+    """What a retraining reports: the chosen system first, the spectrum statistic last."""
+    known = every_system(settings)
+    names = [f"{settings.estimator}-{settings.layer}", "ml-z", "ml-h", "elliptic-z", "spectrum"]
+    return [system for name in dict.fromkeys(names) if isinstance(system := known[name], VectorSystem)]
