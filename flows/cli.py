@@ -2,14 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from asdcore.home import Home
@@ -33,6 +30,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="One setting, for example training.epochs=80; can be repeated", show_default=False),
 ]
+RecordingsOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, help="Ingest these, and use the machines that are there; default: all that was ingested"),
+]
 MachinesOption = Annotated[
     str | None, typer.Option(help="Only these machines, with commas between", show_default=False)
 ]
@@ -51,7 +52,11 @@ def demo(home: HomeOption = None) -> None:
     write_machines(folder)
     out.print(f"Simulated recordings of three machines: {folder}")
     _say_starting()
-    _show_retraining(flow(recordings=folder, settings=Settings.preset("demo"), home=place.root), place)
+    done = flow(recordings=folder, settings=Settings.preset("demo"), home=place.root)
+    from flows.show import show_registered, show_results
+
+    show_results(done, place)
+    show_registered(done, place)
 
 
 @app.command()
@@ -85,7 +90,9 @@ def ingest(
 
     _say_starting()
     done = flow(recordings=recordings, settings=settings.recordings, home=place.root)
-    _show_ingest(done, place, settings)
+    from flows.show import show_ingest
+
+    show_ingest(done, place, settings)
 
 
 @app.command()
@@ -122,7 +129,10 @@ def retrain(
 
     _say_starting()
     done = flow(recordings=recordings, machines=_names(machines), settings=settings, home=place.root)
-    _show_retraining(done, place)
+    from flows.show import show_registered, show_results
+
+    show_results(done, place)
+    show_registered(done, place)
 
 
 @app.command()
@@ -139,6 +149,7 @@ def score(
     import pandas as pd
 
     from flows.score import score as flow
+    from flows.show import print_table
 
     _say_starting()
     done = flow(recordings=recordings, machine=machine, model=model, home=place.root)
@@ -147,7 +158,7 @@ def score(
     rows = [
         [r["machine"], "-" if pd.isna(r["score"]) else f"{r['score']:.1f}", r["path"]] for r in shown.to_dict("records")
     ]
-    out.print(_table(["machine", "score", "recording"], rows, right=[1]))
+    print_table(["machine", "score", "recording"], rows, right=[1])
     out.print(f"Detector version {done['version']}. Scores: {done['table']}")
     if done["failed"]:
         for row in scores[scores["score"].isna()].to_dict("records"):
@@ -156,9 +167,94 @@ def score(
 
 
 @app.command()
+def benchmark(
+    recordings: RecordingsOption = None,
+    systems: Annotated[str, typer.Option(help="Names with commas between; the others are compared with the first")] = (
+        "paper-ml,paper-elliptic,baseline-mse,baseline-mahalanobis,spectrum"
+    ),
+    machines: MachinesOption = None,
+    published: Annotated[bool, typer.Option("--published", help="Add the paper's own figures")] = False,
+    preset: PresetOption = "default",
+    change: SetOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Any systems on the same recordings, side by side, with intervals: the layout of the paper's Table 1."""
+    settings = _settings(preset, change)
+    place = _start(home)
+    from flows.benchmark import benchmark as flow
+    from flows.show import show_results
+
+    _say_starting()
+    done = flow(
+        recordings=recordings,
+        systems=_names(systems) or [],
+        machines=_names(machines),
+        settings=settings,
+        published=published,
+        home=place.root,
+    )
+    show_results(done, place)
+
+
+@app.command()
+def evaluate(
+    scores: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of anomaly_score_*.csv files")],
+    ground_truth: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of ground truth files")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables")] = False,
+) -> None:
+    """The challenge's figures of official score and decision files, paired by file name."""
+    from asdcore.evaluation.metrics import machine_metrics, summary
+    from asdcore.evaluation.submission import read_submission
+
+    metrics = machine_metrics(read_submission(scores, ground_truth))
+    means = summary(metrics)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"machines": json.loads(metrics.to_json(orient="records")), "means": means}, indent=2))
+        return
+    from flows.show import show_metrics
+
+    show_metrics(metrics, means)
+
+
+@app.command()
+def submit(
+    scores: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Scores of a run, a Parquet file")],
+    folder: Annotated[Path, typer.Argument(help="Where the official files are written")],
+    system: Annotated[str | None, typer.Option(help="Which system's, if there are several", show_default=False)] = None,
+) -> None:
+    """Write the challenge's official files from the scores of a run."""
+    import pandas as pd
+
+    from asdcore.evaluation.submission import submission_table, write_submission
+
+    paths = write_submission(submission_table(pd.read_parquet(scores), system), folder)
+    for path in paths:
+        out.print(str(path), highlight=False)
+
+
+@app.command()
+def download(
+    part: Annotated[str, typer.Argument(help="development, additional or evaluation")],
+    folder: Annotated[Path, typer.Option(help="Where the recordings go")] = Path("dcase2023"),
+    machines: MachinesOption = None,
+) -> None:
+    """Fetch the recordings of DCASE 2023 Task 2 from Zenodo; what is there already is not fetched again."""
+    from asdcore.recordings.download import RECORDS
+    from asdcore.recordings.download import download as fetch
+
+    if part not in RECORDS:
+        raise typer.BadParameter(f"{part!r} is none of {', '.join(RECORDS)}", param_hint="PART")
+    for machine in fetch(part, folder, _names(machines)):
+        out.print(str(machine), highlight=False)
+
+
+@app.command()
 def models(home: HomeOption = None) -> None:
     """What is registered: version, alias, score, date, data."""
     place = _start(home)
+    from flows.show import print_table
     from tasks.registry import registered_models
 
     rows = registered_models(place)
@@ -166,7 +262,7 @@ def models(home: HomeOption = None) -> None:
         out.print(f"Nothing is registered in {place.mlflow_uri}. `asd retrain` makes a detector.")
         return
     columns = ["version", "alias", "score", "date", "machines", "data"]
-    out.print(_table(columns, [[str(row[name] or "") for name in columns] for row in rows]))
+    print_table(columns, [[str(row[name] or "") for name in columns] for row in rows])
     out.print(
         "score: harmonic mean of AUC source, AUC target and pAUC over the machines, percent, on the test recordings"
     )
@@ -254,74 +350,6 @@ def _settings(preset: str, changes: list[str] | None) -> "Settings":
 
 def _names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
-
-
-def _show_ingest(done: dict[str, Any], place: "Home", settings: "Settings") -> None:
-    from asdcore.recordings.catalog import Catalog
-    from tasks.recordings import machine_table
-
-    catalog = Catalog(place.recordings)
-    rows = [row for row in machine_table(catalog) if row["machine"] in done["machines"]]
-    if rows:
-        out.print(_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows], right=range(1, 8)))
-    own = catalog.recordings[catalog.recordings["machine"].isin(done["machines"])]
-    treated = own[own["treatment"] != ""]
-    for treatment, n in treated["treatment"].value_counts().items():
-        out.print(f"{n} x {treatment}", highlight=False)
-    total = sum(row["total"] for row in rows)
-    out.print(
-        f"{total} recordings of {len(rows)} machine(s): {done['added']} added, {done['known']} known already, "
-        f"{done['duplicates']} the same content under another name, {len(done['quarantined'])} quarantined."
-    )
-    for file, reason in sorted(done["quarantined"].items())[:20]:
-        err.print(f"quarantined: {file}: {reason}", markup=False, highlight=False)
-    if len(done["quarantined"]) > 20:
-        err.print(f"... and {len(done['quarantined']) - 20} more in {place.recordings}")
-    minimum = settings.recordings.minimum_training_recordings
-    few = [row["machine"] for row in rows if row["train source"] + row["train target"] < minimum]
-    if few:
-        err.print(f"too few normal training recordings for a detector (a machine needs {minimum}): {', '.join(few)}")
-
-
-def _show_retraining(done: dict[str, Any], place: "Home") -> None:
-    import pandas as pd
-
-    from asdcore.evaluation.table import cells
-
-    if done["table"]:
-        tables = [pd.read_parquet(place.root / done[name]) for name in ("table", "differences")]
-        header, *rows = cells(*tables)
-        title = next(line for line in done["report"].splitlines() if line.startswith("## ")).removeprefix("## ")
-        out.print(_table(header, rows, right=range(2, len(header)), title=f"{title}, percent; 50 is chance"))
-    for line in done["report"].splitlines():
-        if line.startswith("- "):
-            out.print(line, highlight=False, markup=False)
-    if not done["table"]:
-        out.print("There are no labelled test recordings: no figures can be given.")
-    shown = place.root if place.root != place.default().root else None
-    option = f" --home {_short(place.root)}" if shown else ""
-    out.print(f"figures    {_short(place.root / done['figures'])}", highlight=False)
-    out.print(f"detector   {_short(Path(done['detector']))}", highlight=False)
-    out.print(
-        f"registry   asd-detector version {done['version']}, the champion; see asd models{option}", highlight=False
-    )
-    out.print(f"UI         asd ui{option}", highlight=False)
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> Table:
-    """A table in which a first cell that repeats the one above is left empty."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index in right else "left", overflow="fold")
-    above = None
-    for first, *rest in rows:
-        table.add_row("" if first == above else first, *rest)
-        above = first
-    return table
 
 
 if __name__ == "__main__":

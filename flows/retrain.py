@@ -19,10 +19,10 @@ from tasks.evaluation import any_simulated, evaluation, publish, read_tables, re
 from tasks.features import feature_store
 from tasks.normality import fallback_notes, normality_models
 from tasks.recordings import data_digest
-from tasks.registry import registered_version
+from tasks.registry import champion_version, registered_version
 from tasks.representation import encoder_and_embeddings, training_key
 from tasks.systems import reported_systems
-from tasks.tracking import retraining_key, retraining_run
+from tasks.tracking import log_evaluation, retraining_key, tracked_run
 from tasks.warn import warn
 
 
@@ -72,7 +72,7 @@ def usable_recordings(home: Home, place: Path | None, machines: list[str] | None
 def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     store, data = feature_store(home, settings), data_digest(chosen)
     key = retraining_key(training_key(store, chosen, settings.training), settings.normality, data)
-    run = retraining_run(home, key, f"retrain {datetime.now().astimezone():%Y-%m-%d %H:%M}")
+    run = tracked_run(home, "retraining", key, f"retrain {datetime.now().astimezone():%Y-%m-%d %H:%M}")
     encoder, embeddings = encoder_and_embeddings(home, store, chosen, settings.training, run)
     averages = spectra(home, store, chosen)
     stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
@@ -92,7 +92,15 @@ def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings) -> 
         "data": " ".join([f"{normal} normal recordings", *(["simulated"] if simulated else []), data]),
         "machines": ", ".join(models[chosen_system]),
     }
-    version = registered_version(home, run, detector, encoder=encoder, evaluation=result, report=report, tags=tags)
+    log_evaluation(home, run, settings, encoder, result, report)
+    version = registered_version(home, run, detector, tags)
     publish("retrain-report", report)
-    made = {"version": version, "run": run, "system": chosen_system, "detector": str(detector), "report": report}
+    made = {
+        "version": version,
+        "champion": champion_version(home),
+        "run": run,
+        "system": chosen_system,
+        "detector": str(detector),
+        "report": report,
+    }
     return result["values"] | made

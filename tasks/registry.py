@@ -5,10 +5,8 @@ import warnings
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mlflow
-import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
@@ -18,9 +16,8 @@ import asdcore
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.home import Home, digest_of
-from asdcore.representation.encoder import TrainedEncoder
 from tasks.caching import CACHED, Result, code_version, run_cached
-from tasks.tracking import MlflowException, client, log_epoch, log_metrics, log_parameters, logged_epochs
+from tasks.tracking import MlflowException, client
 
 NAME = "asd-detector"
 CHAMPION = "champion"
@@ -40,50 +37,23 @@ NEEDED_TO_SCORE = (
 )
 
 
-@task(name="log and register", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
-def log_and_register(
-    key: str, home: Home, run: str, detector: Path, encoder: Path, evaluation: Result, report: str, tags: dict[str, str]
-) -> Result:
-    """Fill the MLflow run, register the detector and make it the champion."""
-    store = client(home)
-    loaded = Detector.load(detector)
-    log_parameters(home, run, loaded.settings.model_dump(mode="json") | {"device": str(loaded.about.get("device", ""))})
-    there = logged_epochs(home, run)
-    for figures in TrainedEncoder.load(encoder).history:
-        if int(figures["epoch"]) not in there:
-            log_epoch(home, run, figures)
-    values = evaluation["values"]
-    if values["table"]:
-        log_metrics(home, run, table_metrics(pd.read_parquet(home.root / values["table"])))
-    for path in evaluation["files"]:
-        store.log_artifact(run, str(home.root / path), "evaluation")
-    store.log_text(run, report, "evaluation/report.md")
+@task(name="register detector", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
+def register_detector(key: str, home: Home, run: str, detector: Path, tags: dict[str, str]) -> Result:
+    """Log the detector as a model of the run, register it and make it the champion."""
     for name, value in tags.items():
-        store.set_tag(run, f"asd.{name}", value)
-    registered = _register(home, run, detector, tags)
-    store.set_terminated(run)
-    return {"files": {}, "values": {"version": registered, "run": run}}
+        client(home).set_tag(run, f"asd.{name}", value)
+    return {"files": {}, "values": {"version": _register(home, run, detector, tags)}}
 
 
-def registered_version(home: Home, run: str, detector: Path, **arguments: Any) -> str:
-    """The registered version of a detector; what is registered already is not registered again."""
+def registered_version(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
+    """The registered version of a detector; what is registered already is not registered again, nor promoted again."""
     key = digest_of(home.mlflow_uri, run, detector.name, code_version("detector.py"))
 
     def registered(result: Result) -> bool:
         return _is_registered(home, result["values"]["version"], run)
 
-    call = {"key": key, "home": home, "run": run, "detector": detector, **arguments}
-    return str(run_cached(log_and_register, still_true=registered, **call)["values"]["version"])
-
-
-def table_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """The figures of a results table by name: ``<system>/<machine>/<figure>``, and ``<system>/harmonic mean``."""
-    figures = {}
-    for row in table.to_dict("records"):
-        for system in (name for name in table.columns[2:]):
-            last = f"{row['machine']}/{row['figure']}" if row["machine"] != "All" else "harmonic mean"
-            figures[f"{system}/{last}"] = float(row[system])
-    return {name: value for name, value in figures.items() if not name.split("/")[0].endswith((" low", " high"))}
+    work = {"run": run, "detector": detector, "tags": tags}
+    return str(run_cached(register_detector, home=home, still_true=registered, key=key, **work)["values"]["version"])
 
 
 def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
@@ -176,3 +146,11 @@ def load_detector(home: Home, model: str = CHAMPION) -> tuple[Detector, str]:
     with tempfile.TemporaryDirectory() as folder:
         local = mlflow.artifacts.download_artifacts(f"models:/{NAME}/{found.version}", dst_path=folder)
         return Detector.load(next(Path(local).rglob("detector.json")).parent), str(found.version)
+
+
+def champion_version(home: Home) -> str:
+    """The version that the alias champion names; empty if there is none."""
+    try:
+        return str(client(home).get_model_version_by_alias(NAME, CHAMPION).version)
+    except MlflowException:
+        return ""

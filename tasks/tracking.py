@@ -1,6 +1,9 @@
 """MLflow runs: one for each retraining, taken up again by a retraining that goes on after a kill."""
 
+import math
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 # Read when MLflow is imported: no report of usage to its makers, no progress bars among the log lines of a worker.
@@ -9,12 +12,17 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
+import pandas as pd
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from prefect import task
 
+from asdcore.evaluation.table import systems_of
 from asdcore.home import Home, digest_of
-from asdcore.settings import NormalitySettings
+from asdcore.representation.encoder import TrainedEncoder
+from asdcore.settings import NormalitySettings, Settings
+from tasks.caching import CACHED, Result, run_cached
 
 EXPERIMENT = "asd"
 
@@ -31,8 +39,13 @@ def retraining_key(training: str, normality: NormalitySettings, data: str) -> st
     return digest_of(training, normality.digest(), data)
 
 
-def retraining_run(home: Home, key: str, name: str) -> str:
-    """The id of the MLflow run of the retraining ``key``; it is opened if there is none."""
+def benchmark_key(systems: list[str], settings: Settings, data: str, published: bool) -> str:
+    """What makes two benchmarks the same: the systems in their order, the settings, the recordings."""
+    return digest_of(*systems, settings.digest(), data, str(published))
+
+
+def tracked_run(home: Home, kind: str, key: str, name: str) -> str:
+    """The id of the MLflow run of the retraining or benchmark ``key``; it is opened if there is none."""
     store = client(home)
     experiment = store.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
@@ -40,10 +53,51 @@ def retraining_run(home: Home, key: str, name: str) -> str:
         identifier = store.create_experiment(EXPERIMENT, artifact_location=home.mlartifacts.as_uri() if local else None)
     else:
         identifier = experiment.experiment_id
-    found = store.search_runs([identifier], f"tags.`asd.retraining` = '{key}'", max_results=1)
+    found = store.search_runs([identifier], f"tags.`asd.{kind}` = '{key}'", max_results=1)
     if found:
         return str(found[0].info.run_id)
-    return str(store.create_run(identifier, run_name=name, tags={"asd.retraining": key}).info.run_id)
+    return str(store.create_run(identifier, run_name=name, tags={f"asd.{kind}": key}).info.run_id)
+
+
+@task(name="log evaluation", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
+def log_evaluation_files(
+    key: str, home: Home, run: str, settings: Settings, encoder: Path | None, evaluation: Result, report: str
+) -> Result:
+    """Settings, figures by epoch, figures by machine, plots, tables and scores into the MLflow run."""
+    store = client(home)
+    log_parameters(home, run, settings.model_dump(mode="json"))
+    if encoder is not None:
+        there = {metric.step for metric in store.get_metric_history(run, "training/loss")}
+        for figures in TrainedEncoder.load(encoder).history:
+            if int(figures["epoch"]) not in there:
+                log_epoch(home, run, figures)
+    values = evaluation["values"]
+    if values["table"]:
+        log_metrics(home, run, table_metrics(pd.read_parquet(home.root / values["table"])))
+    for path in evaluation["files"]:
+        store.log_artifact(run, str(home.root / path), "evaluation")
+    store.log_text(run, report, "evaluation/report.md")
+    store.set_terminated(run)
+    return {"files": {}, "values": {}}
+
+
+def log_evaluation(
+    home: Home, run: str, settings: Settings, encoder: Path | None, evaluation: Result, report: str
+) -> None:
+    """Fill the MLflow run of a retraining or benchmark; what is in it already is left alone."""
+    key = digest_of(home.mlflow_uri, run, evaluation["values"]["figures"], report)
+    work: dict[str, Any] = {"run": run, "settings": settings, "encoder": encoder}
+    run_cached(log_evaluation_files, home=home, key=key, evaluation=evaluation, report=report, **work)
+
+
+def table_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """The figures of a results table by name: ``<system>/<machine>/<figure>``, and ``<system>/harmonic mean``."""
+    figures = {}
+    for row in table.to_dict("records"):
+        for system in systems_of(table):
+            last = "harmonic mean" if row["machine"] == "All" else f"{row['machine']}/{row['figure']}"
+            figures[f"{system}/{last}"] = float(row[system])
+    return figures
 
 
 def log_epoch(home: Home, run: str, figures: dict[str, float]) -> None:
@@ -55,9 +109,6 @@ def log_epoch(home: Home, run: str, figures: dict[str, float]) -> None:
 
 def log_metrics(home: Home, run: str, figures: dict[str, float], step: int = 0) -> None:
     """Figures by name. What MLflow allows in no name becomes a dash; NaN is left out, its charts do not draw it."""
-    import math
-    import time
-
     now = int(time.time() * 1000)
     metrics = [Metric(metric_name(name), value, now, step) for name, value in figures.items() if not math.isnan(value)]
     client(home).log_batch(run, metrics=metrics)
@@ -65,11 +116,6 @@ def log_metrics(home: Home, run: str, figures: dict[str, float], step: int = 0) 
 
 def metric_name(name: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-./ ") else "-" for c in name)
-
-
-def logged_epochs(home: Home, run: str) -> set[int]:
-    """The epochs that a run has figures of."""
-    return {metric.step for metric in client(home).get_metric_history(run, "training/loss")}
 
 
 def log_parameters(home: Home, run: str, parameters: dict[str, Any]) -> None:
@@ -89,4 +135,4 @@ def _flat(parameters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
     return flat
 
 
-__all__ = ["MlflowException", "client", "log_epoch", "log_metrics", "log_parameters", "logged_epochs", "retraining_run"]
+__all__ = ["MlflowException", "client", "log_epoch", "log_evaluation", "tracked_run"]

@@ -8,7 +8,8 @@ gamma distribution of the threshold is that of batches of training vectors, not 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from math import ceil
+from typing import Literal
 
 import numpy as np
 import torch
@@ -54,36 +55,47 @@ class AutoencoderModel:
 
     network: Autoencoder
     precision_source: Tensor
-    """(n_mels, n_mels): inverse covariance of the residuals of source training frames"""
+    """(n_mels, n_mels) float64: inverse covariance of the residuals of source training frames"""
     precision_target: Tensor
     """the same of target; that of source where there is no target recording"""
     thresholds: dict[str, float]
-    """score: the value from which a recording is called anomalous"""
+    """score: the value above which a recording is called anomalous"""
     history: list[dict[str, float]]
 
     def score(self, spectrogram: Spectrogram, score: Score, *, per_frame_mean: bool = False) -> float:
-        """The anomaly score of one recording, (n_mels, n_frames) dB.
+        """The anomaly score of one recording.
 
-        ``mse``: mean squared error of the reconstruction. ``mahalanobis``: d' S^-1 d of the mean residual d over all
-        frames of all vectors, the smaller of source and target, as published: its code averages the whole matrix of
-        cross terms, which is the same. ``per_frame_mean`` averages the distances of the frames instead.
+        Args:
+            spectrogram: (n_mels, n_frames) dB.
+            score: ``mse``: mean squared error of the reconstruction; ``mahalanobis``: d' S^-1 d of the mean residual d
+                over all frames of all vectors, the smaller of source and target. That is the published score: its code
+                averages the whole matrix of cross terms of the frames, which is the same.
+            per_frame_mean: ``mahalanobis`` averages the distances of the frames instead.
+
+        Returns:
+            Higher: more anomalous.
+
+        Raises:
+            AsdError: fewer than five frames.
         """
         self.network.eval()
         with torch.inference_mode():
-            x = vectors(torch.from_numpy(spectrogram.T.copy()))
+            x = vectors(torch.from_numpy(spectrogram.T))
             residual = self.network(x) - x
             if score == "mse":
                 return float(residual.square().mean())
-            frames = residual.reshape(-1, spectrogram.shape[0]).double()
-            d = frames if per_frame_mean else frames.mean(dim=0, keepdim=True)
-            precisions = (self.precision_source.double(), self.precision_target.double())
-            return min(float(((d @ precision) * d).sum(dim=1).mean()) for precision in precisions)
+            frames = residual.reshape(-1, len(spectrogram)).double()
+            return _distance(frames, (self.precision_source, self.precision_target), per_frame_mean)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Everything fitted but the history, for a safetensors file."""
         tensors = {f"network.{name}": value.contiguous() for name, value in self.network.state_dict().items()}
-        tensors |= {f"threshold.{name}": torch.tensor(value) for name, value in self.thresholds.items()}
-        return tensors | {"precision_source": self.precision_source, "precision_target": self.precision_target}
+        tensors |= {
+            f"threshold.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.thresholds.items()
+        }
+        tensors |= {"precision_source": self.precision_source, "precision_target": self.precision_target}
+        # Copies: safetensors refuses two names for one memory, as source and target are without target recordings.
+        return {name: value.contiguous().clone() for name, value in tensors.items()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "AutoencoderModel":
@@ -100,7 +112,9 @@ class AutoencoderModel:
 
 
 def vectors(frames: Tensor) -> Tensor:
-    """The windows of five rows of (n_frames, n_mels): (n_frames - 4, 5 * n_mels), oldest frame first. A view, no copy.
+    """The windows of five rows of (n_frames, n_mels): (n_frames - 4, 5 * n_mels), oldest frame first.
+
+    A view, no copy, of frames that are contiguous.
 
     >>> vectors(torch.arange(12.0).reshape(6, 2))[1].tolist()
     [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]
@@ -108,7 +122,7 @@ def vectors(frames: Tensor) -> Tensor:
     n_frames, n_mels = frames.shape
     if n_frames < FRAMES:
         raise AsdError(f"a spectrogram of {n_frames} frames: the autoencoder needs at least {FRAMES}")
-    return frames.as_strided((n_frames - FRAMES + 1, FRAMES * n_mels), (n_mels, 1))
+    return frames.contiguous().as_strided((n_frames - FRAMES + 1, FRAMES * n_mels), (n_mels, 1))
 
 
 def fit_autoencoder(
@@ -121,8 +135,11 @@ def fit_autoencoder(
         settings: see `AutoencoderSettings`.
         device: where it is trained.
 
+    Returns:
+        The model, on the CPU.
+
     Raises:
-        AsdError: no recording, or one of fewer than five frames.
+        AsdError: no recording, or one of fewer than five frames; too few vectors to train with; a loss that diverged.
     """
     data = _TrainingData.of(recordings, settings, device)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -137,8 +154,8 @@ def fit_autoencoder(
     for epoch in range(settings.epochs):
         network.train()
         losses = []
-        for chosen in data.batches(data.training, generator):
-            x = data.windows[chosen]
+        for chosen in data.batches(generator):
+            x = data.windows.index_select(0, chosen)
             loss = functional.mse_loss(network(x), x)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -146,19 +163,22 @@ def fit_autoencoder(
             losses.append(loss.detach())
         network.eval()
         with torch.inference_mode():
-            checks = [
-                functional.mse_loss(network(x), x) for x in map(data.windows.__getitem__, data.validation_batches())
-            ]
+            of_validation = (data.windows.index_select(0, chosen) for chosen in data.validation_batches())
+            checks = [functional.mse_loss(network(x), x) for x in of_validation]
         errors = torch.stack([*losses, *checks]).tolist()
+        if not np.isfinite(errors).all():
+            raise AsdError(
+                f"the autoencoder's loss is no number any more in epoch {epoch + 1}: choose a smaller learning_rate than "
+                f"{settings.learning_rate:g}"
+            )
         n = len(losses)
         means = {"loss": float(np.mean(errors[:n])), "validation_loss": float(np.mean(errors[n:]))}
         history.append({"epoch": float(epoch + 1)} | means)
-    source, target = _precisions(network, data, generator)
-    model = AutoencoderModel(network.cpu(), source.cpu(), target.cpu(), {}, history)
-    distances = _batch_distances(model, data, generator)
+    source, target = (_inverse(covariance) for covariance in _covariances(network, data, generator))
+    distances = _batch_distances(network, (source, target), data, generator)
     quantile = settings.decision_quantile
-    model.thresholds = {"mse": gamma_threshold(errors, quantile), "mahalanobis": gamma_threshold(distances, quantile)}
-    return model
+    thresholds = {"mse": gamma_threshold(errors, quantile), "mahalanobis": gamma_threshold(distances, quantile)}
+    return AutoencoderModel(network.cpu(), source, target, thresholds, history)
 
 
 def gamma_threshold(scores: Sequence[float], quantile: float) -> float:
@@ -180,6 +200,7 @@ class _TrainingData:
     is_target: Tensor
     """(n_frames - 4,) bool"""
     training: Tensor
+    """numbers of windows"""
     validation: Tensor
     batch_size: int
 
@@ -189,71 +210,89 @@ class _TrainingData:
     ) -> "_TrainingData":
         parts, usable, targets, start = [], [], [], 0
         for spectrogram, domain in recordings:
-            n = vectors(torch.from_numpy(spectrogram.T)).shape[0] if spectrogram.shape[1] >= FRAMES else 0
-            if not n:
-                raise AsdError(f"a training recording of {spectrogram.shape[1]} frames: at least {FRAMES} are needed")
-            parts.append(torch.from_numpy(np.ascontiguousarray(spectrogram.T)))
-            usable.append(torch.arange(start, start + n))
-            targets.append(torch.full((spectrogram.shape[1],), domain == "target"))
-            start += spectrogram.shape[1]
+            frames = torch.from_numpy(np.ascontiguousarray(spectrogram.T))
+            parts.append(frames)
+            usable.append(torch.arange(start, start + len(vectors(frames))))
+            targets.append(torch.full((len(frames),), domain == "target"))
+            start += len(frames)
         if not parts:
             raise AsdError("no training recording: the autoencoder has nothing to learn from")
-        frames = torch.cat(parts).to(device)
         windows = torch.cat(usable)
         order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(settings.seed))
-        n_validation = max(1, round(len(windows) * settings.validation_share))
-        split = windows[order]
-        return cls(vectors(frames), torch.cat(targets), split[n_validation:], split[:n_validation], settings.batch_size)
+        validation, training = windows[order].tensor_split([ceil(len(windows) * settings.validation_share)])
+        if len(training) < 2:
+            raise AsdError(
+                f"{len(windows)} vectors of {FRAMES} frames, {len(validation)} of them for validation: too few to train "
+                "an autoencoder; give it more or longer recordings"
+            )
+        return cls(
+            vectors(torch.cat(parts).to(device)),
+            torch.cat(targets).to(device),
+            training.to(device),
+            validation.to(device),
+            settings.batch_size,
+        )
 
-    def batches(self, windows: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
-        """Shuffled batches of window numbers; a single window is no batch, BatchNorm has no variance of it."""
-        order = windows[torch.randperm(len(windows), generator=generator)]
-        return (chosen for chosen in torch.split(order, self.batch_size) if len(chosen) > 1)
+    def batches(self, generator: torch.Generator) -> Iterator[Tensor]:
+        """Shuffled batches of training windows; a single window is no batch, BatchNorm has no variance of it."""
+        order = torch.randperm(len(self.training), generator=generator).to(self.training.device)
+        return (chosen for chosen in torch.split(self.training[order], self.batch_size) if len(chosen) > 1)
 
     def validation_batches(self) -> Iterator[Tensor]:
         return iter(torch.split(self.validation, self.batch_size))
 
 
-def _precisions(network: Autoencoder, data: _TrainingData, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Inverse covariances of the residuals' frames, source and target, summed over batches that are centred each."""
+def _covariances(network: Autoencoder, data: _TrainingData, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Covariances of the residuals' frames, source and target, as published: batches are centred each, then summed.
+
+    Returns:
+        Twice (n_mels, n_mels) float64, on the CPU; where a domain has fewer than two vectors, that of the other.
+    """
     n_mels = data.windows.shape[1] // FRAMES
-    sums = {is_target: torch.zeros(n_mels, n_mels, dtype=torch.float64) for is_target in (False, True)}
-    counts = {False: 0, True: 0}
+    sums, counts = torch.zeros(2, n_mels, n_mels, dtype=torch.float64), [0, 0]
     with torch.inference_mode():
-        for chosen in data.batches(data.training, generator):
-            x = data.windows[chosen]
-            residual = (x - network(x)).cpu()
-            for is_target in (False, True):
-                own = residual[data.is_target[chosen] == is_target]
-                frames = own.reshape(-1, n_mels).double()
-                centred = frames - frames.mean(dim=0) if len(own) else frames
-                sums[is_target] += centred.T @ centred
-                counts[is_target] += len(own)
+        for chosen in data.batches(generator):
+            x = data.windows.index_select(0, chosen)
+            residual, is_target = (x - network(x)).cpu(), data.is_target[chosen].cpu()
+            for domain, members in enumerate((~is_target, is_target)):
+                own = residual[members]
+                if len(own):
+                    frames = own.reshape(-1, n_mels).double()
+                    centred = frames - frames.mean(dim=0)
+                    sums[domain] += centred.T @ centred
+                    counts[domain] += len(own)
     # The published code divides the sum over five frames a vector by the number of vectors.
-    covariances = {t: sums[t] / max(counts[t] - 1, 1) for t in (False, True) if counts[t] > 1}
-    if not covariances:
-        raise AsdError("no training recording: the autoencoder has nothing to learn from")
-    source = _inverse(covariances.get(False, covariances.get(True)))
-    return source, _inverse(covariances[True]) if True in covariances else source
+    source, target = (total / max(count - 1, 1) for total, count in zip(sums, counts, strict=True))
+    if counts[0] < 2:
+        source = target.clone()
+    return source, source.clone() if counts[1] < 2 else target
 
 
-def _inverse(covariance: Any) -> Tensor:
-    """As published, without shrinkage; a pseudo-inverse where that has none (a band at the floor throughout)."""
-    inverse, failed = torch.linalg.inv_ex(covariance)
-    if failed or not torch.isfinite(inverse).all():
-        inverse = torch.linalg.pinv(covariance, hermitian=True)
-    as_float: Tensor = inverse.float()
-    return as_float
+def _inverse(covariance: Tensor) -> Tensor:
+    """The inverse, without shrinkage, as published.
+
+    The published code computes in float32. Directions with less variance than its rounding (a band at the floor
+    throughout) come out of its inversion as noise that swamps every score; here they are left out.
+    """
+    inverse: Tensor = torch.linalg.pinv(covariance, hermitian=True, rtol=torch.finfo(torch.float32).eps)
+    return inverse
 
 
-def _batch_distances(model: AutoencoderModel, data: _TrainingData, generator: torch.Generator) -> list[float]:
+def _distance(frames: Tensor, precisions: Sequence[Tensor], per_frame_mean: bool) -> float:
+    """d' S^-1 d of the mean d of residuals (n, n_mels), or the mean over all d; the smallest of the precisions S^-1."""
+    d = frames if per_frame_mean else frames.mean(dim=0, keepdim=True)
+    return min(float(((d @ precision) * d).sum(dim=1).mean()) for precision in precisions)
+
+
+def _batch_distances(
+    network: Autoencoder, precisions: Sequence[Tensor], data: _TrainingData, generator: torch.Generator
+) -> list[float]:
     """The Mahalanobis score of each batch of training and validation vectors, as published."""
     n_mels = data.windows.shape[1] // FRAMES
     distances = []
     with torch.inference_mode():
-        for chosen in [*data.batches(data.training, generator), *data.validation_batches()]:
-            x = data.windows[chosen].cpu()
-            d = (model.network(x) - x).reshape(-1, n_mels).double().mean(dim=0)
-            precisions = (model.precision_source.double(), model.precision_target.double())
-            distances.append(min(float(d @ precision @ d) for precision in precisions))
+        for chosen in [*data.batches(generator), *data.validation_batches()]:
+            x = data.windows.index_select(0, chosen)
+            frames = (network(x) - x).cpu().reshape(-1, n_mels).double()
+            distances.append(_distance(frames, precisions, per_frame_mean=False))
     return distances

@@ -18,6 +18,7 @@ import pandas as pd
 from asdcore.errors import AsdError
 from asdcore.evaluation.metrics import DOMAINS, LABELS, as_floats, has_decisions, refuse_rows, require_columns
 from asdcore.home import whole_file
+from asdcore.recordings.names import parse_place
 
 SCORE_KIND = "anomaly_score"
 DECISION_KIND = "decision_result"
@@ -81,6 +82,34 @@ def read_submission(scores_dir: Path | str, ground_truth_dir: Path | str) -> pd.
         values = {kind: _read_values(found[key], kind, truth) for kind, found in files.items() if found}
         tables.append(_table(key, truth, values))
     return pd.concat(tables, ignore_index=True)
+
+
+def submission_table(scores: pd.DataFrame, system: str | None = None) -> pd.DataFrame:
+    """What `write_submission` takes, from the scores of a run.
+
+    Args:
+        scores: ``path, machine, score`` and, where there are any, ``section, system, decision``. A section that is not
+            given is read from the file's name.
+        system: whose rows; may be left out where there is one system.
+
+    Raises:
+        AsdError: no such system, or one must be named; a recording without a score.
+    """
+    known = list(dict.fromkeys(scores["system"])) if "system" in scores else []
+    if known and system is None and len(known) > 1:
+        raise AsdError(f"scores of several systems: name one of {', '.join(known)} with --system")
+    if system is not None and system not in known:
+        raise AsdError(f"no scores of system {system!r}; there are {', '.join(known) or 'no system names'}")
+    own = scores[scores["system"] == system] if system is not None else scores
+    missing = own.loc[own["score"].isna(), "path"]
+    if len(missing):
+        raise AsdError(f"{missing.iloc[0]}: has no score, as have {len(missing) - 1} others; a submission needs all")
+    sections = own["section"] if "section" in own else own["path"].map(lambda path: parse_place(Path(path)).section)
+    table = own.assign(section=sections, file=own["path"].map(lambda path: Path(path).name))
+    columns = ["machine", "section", "file", "score"]
+    if "decision" in table and table["decision"].notna().all():
+        columns.append("decision")
+    return table[columns].reset_index(drop=True)
 
 
 def write_submission(table: pd.DataFrame, folder: Path | str) -> list[Path]:

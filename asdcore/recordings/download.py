@@ -6,17 +6,12 @@ it is kept. In the folder of the recordings stand afterwards ``<machine>/{train,
 """
 
 import errno
-import json
 import re
 import shutil
-import stat
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os import fsync
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from time import sleep
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
@@ -31,8 +26,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from asdcore.errors import AsdError
 from asdcore.home import whole_file
-from asdcore.progress import progress, say
-from asdcore.recordings.names import SPLIT_FOLDERS
+from asdcore.progress import say
+from asdcore.recordings.archive import extract, is_extracted
 
 T = TypeVar("T")
 Part = Literal["development", "additional", "evaluation"]
@@ -51,13 +46,7 @@ _LONGEST_WAIT_SECONDS = 60.0  # Zenodo counts requests by the minute
 _TIMEOUT_SECONDS = (10.0, 60.0)  # to connect, between two pieces
 _TRY_AGAIN = {429, 500, 502, 503, 504}
 _PIECE_BYTES = 1 << 16  # what is lost at most when a connection breaks
-_COPY_BYTES = 1 << 20
-# Recordings hardly shrink in a zip: what grows much more than these on extraction is no archive of recordings.
-_USUAL_GROWTH = 2.0
-_LARGEST_GROWTH = 50.0
-_LARGEST_BYTES = 64 * 10**9
-_MOST_MEMBERS = 100_000
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, FileExistsError, NotADirectoryError)
+_USUAL_GROWTH = 2.0  # of recordings, which hardly shrink in a zip
 
 
 class _Links(BaseModel):
@@ -144,18 +133,16 @@ def download(
     source = _Source(record_url.format(record=RECORDS[part]), RECORDS[part], folder)
     if source.saved.is_file():
         chosen = _choose(_read_record(source.saved.read_bytes(), str(source.saved)), machines, source)
-        if all(_is_extracted(archive, folder) for archive in chosen):
+        if not _pending(chosen, folder):
             return _machine_folders(chosen, folder)
     with _remedies(folder), _only_one_in(folder) as work:
         chosen = _choose(_fetch_record(source), machines, source)
-        pending = [archive for archive in chosen if not _is_extracted(archive, folder)]
+        pending = _pending(chosen, folder)
         _require_space(pending, folder, work)
         for archive in pending:
             zip_path = _fetch(archive, source, work)
             with _remedies(zip_path):
-                files = _extract(zip_path, folder / archive.machine, work / "extracting")
-                with whole_file(_marker(archive, folder)) as temporary:
-                    temporary.write_text(json.dumps({"checksum": archive.checksum, "files": files}))
+                extract(zip_path, archive.checksum, folder / archive.machine, work / "extracting")
                 zip_path.unlink()
     return _machine_folders(chosen, folder)
 
@@ -164,7 +151,9 @@ def _machine_folders(archives: Sequence[_Archive], folder: Path) -> list[Path]:
     return list(dict.fromkeys(folder / archive.machine for archive in archives))
 
 
-# ---- the record ----
+def _pending(archives: Sequence[_Archive], folder: Path) -> list[_Archive]:
+    """Those that are not extracted yet."""
+    return [one for one in archives if not is_extracted(one.name, one.checksum, folder / one.machine)]
 
 
 def _fetch_record(source: _Source) -> list[_Archive]:
@@ -214,9 +203,6 @@ def _choose(archives: list[_Archive], machines: Sequence[str] | None, source: _S
         )
     asked = {machine.lower() for machine in machines}
     return [archive for archive in archives if archive.machine.lower() in asked]
-
-
-# ---- the network ----
 
 
 @contextmanager
@@ -331,136 +317,6 @@ def _byte_bar(archive: _Archive) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(archive.name, total=archive.size)
         yield lambda n_bytes: bar.update(task, completed=n_bytes)
-
-
-# ---- the zip ----
-
-
-@dataclass(frozen=True)
-class _Member:
-    """A file of a zip, and where it goes below the machine's folder."""
-
-    info: zipfile.ZipInfo
-    target: PurePosixPath
-
-
-def _extract(zip_path: Path, machine_folder: Path, staging: Path) -> dict[str, int]:
-    """Extract all of the zip, or nothing: into ``staging``, then moved.
-
-    Returns:
-        The size in bytes of each file, by its path below the machine's folder.
-    """
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        with zipfile.ZipFile(zip_path) as archive:
-            members = _placed(_checked(archive, zip_path), machine_folder, zip_path)
-            needed = sum(member.info.file_size for member in members)
-            free = shutil.disk_usage(machine_folder.parent).free
-            if needed > free:
-                raise AsdError(
-                    f"{zip_path}: needs {decimal(needed)} extracted, but {machine_folder.parent} has {decimal(free)} "
-                    "free. Free some space and run the same command again: the zip is not fetched again"
-                )
-            for member in progress(members, f"extracting {zip_path.name}"):
-                _extract_one(archive, member.info, staging / member.target)
-        _move(staging, machine_folder)
-    except _DAMAGED as error:
-        raise AsdError(f"{zip_path}: a damaged zip ({error}). Nothing of it is kept in {machine_folder}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return {str(member.target): member.info.file_size for member in members}
-
-
-def _checked(archive: zipfile.ZipFile, zip_path: Path) -> list[zipfile.ZipInfo]:
-    """The files of the zip, if it can not do harm."""
-    infos = archive.infolist()
-    for info in infos:
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        parts = PurePosixPath(info.filename).parts
-        if info.filename.startswith("/") or re.match(r"[A-Za-z]:|.*\\", info.filename) or ".." in parts:
-            raise _refusal(zip_path, f"{info.filename!r} leads out of its folder")
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _refusal(zip_path, f"{info.filename!r} is a link or a device, not a file")
-        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _refusal(zip_path, f"{info.filename!r} is encrypted or packed in an unusual way")
-    # What the headers say binds: zipfile reads no more of a file than that.
-    total, largest = sum(info.file_size for info in infos), _LARGEST_GROWTH * zip_path.stat().st_size
-    if total > min(largest, _LARGEST_BYTES) or len(infos) > _MOST_MEMBERS:
-        raise _refusal(
-            zip_path,
-            f"it has {decimal(zip_path.stat().st_size)} and would become {decimal(total)} in {len(infos)} files",
-        )
-    files = [info for info in infos if not info.is_dir() and PurePosixPath(info.filename).parts[:1] != ("__MACOSX",)]
-    if not files or len({PurePosixPath(info.filename) for info in files}) < len(files):
-        raise _refusal(zip_path, "two of its files have one name" if files else "it holds no file")
-    return files
-
-
-def _refusal(zip_path: Path, reason: str) -> AsdError:
-    return AsdError(f"{zip_path}: not extracted: {reason}. No archive of recordings is like that; nothing was written")
-
-
-def _placed(infos: list[zipfile.ZipInfo], machine_folder: Path, zip_path: Path) -> list[_Member]:
-    """Where each file goes. The folder that the zip holds all in, if it does, becomes the machine's folder."""
-    paths = {info: PurePosixPath(info.filename) for info in infos}
-    tops = {path.parts[0] if len(path.parts) > 1 else "" for path in paths.values()}
-    if len(tops) == 1 and not tops & {"", *SPLIT_FOLDERS}:
-        paths = {info: path.relative_to(path.parts[0]) for info, path in paths.items()}
-    members = []
-    for info, path in paths.items():
-        if _differs(info, machine_folder / path) and path.match("attributes_*.csv"):
-            # A machine's training and test recordings come in two zips, either of which may have a table of its own.
-            path = path.with_name(f"{path.stem}_{zip_path.stem}.csv")
-        if _differs(info, machine_folder / path):
-            raise AsdError(
-                f"{machine_folder / path}: is there already and is not what {zip_path.name} holds. Nothing was "
-                "extracted; move it away, or choose another folder, and run the same command again"
-            )
-        members.append(_Member(info, path))
-    return members
-
-
-def _differs(info: zipfile.ZipInfo, there: Path) -> bool:
-    """Whether something else than the zip's file is there, or in the way to it."""
-    if not there.exists():
-        return not next(above for above in there.parents if above.exists()).is_dir()
-    return not there.is_file() or there.stat().st_size != info.file_size or zlib.crc32(there.read_bytes()) != info.CRC
-
-
-def _extract_one(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # No mode, owner or time of the zip is taken over; reading to the end verifies the zip's own checksum.
-    with archive.open(info) as packed, path.open("xb") as file:
-        shutil.copyfileobj(packed, file, _COPY_BYTES)
-        file.flush()
-        fsync(file.fileno())
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move a file or folder where it is missing: a whole machine or split in one step."""
-    if not target.exists():
-        source.rename(target)
-    elif source.is_dir():
-        for path in sorted(source.iterdir()):
-            _move(path, target / path.name)
-
-
-def _marker(archive: _Archive, folder: Path) -> Path:
-    return folder / archive.machine / f".{archive.name}.json"
-
-
-def _is_extracted(archive: _Archive, folder: Path) -> bool:
-    """Whether every file of the zip is there, whole, as the marker says that was written after the extraction."""
-    try:
-        said = json.loads(_marker(archive, folder).read_bytes())
-        return said["checksum"] == archive.checksum and all(
-            (folder / archive.machine / name).stat().st_size == size for name, size in said["files"].items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-# ---- the folder ----
 
 
 @contextmanager

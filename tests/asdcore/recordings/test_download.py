@@ -18,6 +18,7 @@ import pytest
 from filelock import FileLock
 
 from asdcore.errors import AsdError
+from asdcore.recordings import archive as archive_module
 from asdcore.recordings import download as module
 from asdcore.recordings.download import RECORD_URL, RECORDS, download
 from asdcore.recordings.names import find_recordings
@@ -286,9 +287,6 @@ def test_what_is_no_record_is_refused(
     assert visible(folder) == []
 
 
-# ---- the connection ----
-
-
 def test_a_broken_connection_goes_on_where_it_stopped(zenodo: Zenodo, folder: Path) -> None:
     zenodo.break_after = [5000, 2000]
     download("development", folder, ["bearing"], zenodo.url)
@@ -405,9 +403,6 @@ def test_a_damaged_file_put_there_by_hand_is_named_and_left(zenodo: Zenodo, fold
     assert (folder / "dev_bearing.zip").read_bytes() == b"half"
 
 
-# ---- the zip ----
-
-
 def special(mode: int, content: bytes = b"/etc") -> bytes:
     info = zipfile.ZipInfo("bearing/train/link")
     info.create_system, info.external_attr = 3, (mode | 0o777) << 16
@@ -446,7 +441,7 @@ MALICIOUS = {
 def test_a_malicious_or_damaged_zip_leaves_nothing(
     zenodo: Zenodo, folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_MEMBERS", 50)
+    monkeypatch.setattr(archive_module, "_MOST_MEMBERS", 50)
     zenodo.files["dev_bearing.zip"], reason = MALICIOUS[kind]
     with pytest.raises(AsdError, match=f"dev_bearing.zip.*{reason}"):
         download("development", folder, ["bearing"], zenodo.url)
@@ -541,9 +536,6 @@ def test_a_recording_that_was_cut_since_is_found_out(zenodo: Zenodo, folder: Pat
     (folder / "bearing/train/section_00_0001.wav").write_bytes(b"cut")
     with pytest.raises(AsdError, match=r"section_00_0001.wav: is there already and is not what dev_bearing.zip holds"):
         download("development", folder, ["bearing"], zenodo.url)
-
-
-# ---- the disk ----
 
 
 def test_too_little_space_is_said_before_anything_is_fetched(

@@ -1,0 +1,102 @@
+"""What the command line prints."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from asdcore.evaluation.table import cells
+from asdcore.home import Home
+from asdcore.recordings.catalog import Catalog
+from asdcore.settings import Settings
+from tasks.recordings import machine_table
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def show_ingest(done: dict[str, Any], place: Home, settings: Settings) -> None:
+    """The machines of an ingest, what was done to their recordings, and what was left out."""
+    catalog = Catalog(place.recordings)
+    rows = [row for row in machine_table(catalog) if row["machine"] in done["machines"]]
+    if rows:
+        print_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows], right=range(1, 8))
+    own = catalog.recordings[catalog.recordings["machine"].isin(done["machines"])]
+    treated = own[own["treatment"] != ""]
+    for treatment, n in treated["treatment"].value_counts().items():
+        out.print(f"{n} x {treatment}", highlight=False)
+    total = sum(row["total"] for row in rows)
+    out.print(
+        f"{total} recordings of {len(rows)} machine(s): {done['added']} added, {done['known']} known already, "
+        f"{done['duplicates']} the same content under another name, {len(done['quarantined'])} quarantined."
+    )
+    for file, reason in sorted(done["quarantined"].items())[:20]:
+        err.print(f"quarantined: {file}: {reason}", markup=False, highlight=False)
+    if len(done["quarantined"]) > 20:
+        err.print(f"... and {len(done['quarantined']) - 20} more in {place.recordings}")
+    minimum = settings.recordings.minimum_training_recordings
+    few = [row["machine"] for row in rows if row["train source"] + row["train target"] < minimum]
+    if few:
+        err.print(f"too few normal training recordings for a detector (a machine needs {minimum}): {', '.join(few)}")
+
+
+def show_results(done: dict[str, Any], place: Home) -> None:
+    """The table of figures of a retraining or benchmark, its notes, and where the rest is."""
+    if done["table"]:
+        tables = [pd.read_parquet(place.root / done[name]) for name in ("table", "differences")]
+        header, *rows = cells(*tables)
+        title = done["report"].splitlines()[0].removeprefix("## ")
+        print_table(header, rows, right=range(2, len(header)), title=f"{title}, percent; 50 is chance")
+    else:
+        out.print("There are no labelled test recordings: no figures can be given.")
+    for line in done["report"].splitlines():
+        if line.startswith("- "):
+            out.print(line, highlight=False, markup=False)
+    out.print(f"figures    {short(place.root / done['figures'])}", highlight=False)
+    out.print(f"scores     {short(place.root / done['scores'])}", highlight=False)
+
+
+def show_registered(done: dict[str, Any], place: Home) -> None:
+    """Where a retraining has left its detector."""
+    option = "" if place.root == Home.default().root else f" --home {short(place.root)}"
+    rank = "the champion" if done["champion"] == done["version"] else f"the champion is version {done['champion']}"
+    out.print(f"detector   {short(Path(done['detector']))}", highlight=False)
+    out.print(f"registry   asd-detector version {done['version']}, {rank}; see asd models{option}", highlight=False)
+    out.print(f"UI         asd ui{option}", highlight=False)
+
+
+def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:
+    """The figures of each machine and section, and the means over all."""
+    header = [str(name) for name in metrics.columns]
+    rows = [[f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in metrics.itertuples(index=False)]
+    print_table(header, rows, right=range(2, len(header)))
+    print_table(["mean", "value"], [[name, f"{value:.4f}"] for name, value in means.items()], right=[1])
+
+
+def short(path: Path) -> str:
+    """A path as one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def print_table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> None:
+    """Print a table as wide as it is: a line that is longer than the terminal can still be read, a folded one not."""
+    drawn = table(header, rows, right, title)
+    width = Measurement.get(out, out.options.update(max_width=10_000), drawn).maximum
+    Console(width=max(out.width, width)).print(drawn)
+
+
+def table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> Table:
+    """A table in which a first cell that repeats the one above is left empty."""
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for index, name in enumerate(header):
+        drawn.add_column(name, justify="right" if index in right else "left", overflow="fold")
+    above = None
+    for first, *rest in rows:
+        drawn.add_row("" if first == above else first, *rest)
+        above = first
+    return drawn
