@@ -140,6 +140,7 @@ class Settings(StageSettings):
                 augmentation=AugmentationSettings(pitch_method="spectral"),
                 training=TrainingSettings(crop_frames=32, epochs=16),
                 normality=NormalitySettings(elliptic_components=8),
+                autoencoder=AutoencoderSettings(epochs=50),
             )
         if name == "default":
             return cls()

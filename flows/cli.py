@@ -210,8 +210,12 @@ def evaluate(
     means = summary(metrics)
     if as_json:
         import json
+        import math
 
-        typer.echo(json.dumps({"machines": json.loads(metrics.to_json(orient="records")), "means": means}, indent=2))
+        # pandas' own JSON would round; a figure that is undefined (NaN) becomes null.
+        rows = metrics.astype(object).where(metrics.notna(), None).to_dict("records")
+        defined = {name: None if math.isnan(value) else value for name, value in means.items()}
+        typer.echo(json.dumps({"machines": rows, "means": defined}, indent=2, allow_nan=False))
         return
     from flows.show import show_metrics
 

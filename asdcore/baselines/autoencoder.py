@@ -168,8 +168,8 @@ def fit_autoencoder(
         errors = torch.stack([*losses, *checks]).tolist()
         if not np.isfinite(errors).all():
             raise AsdError(
-                f"the autoencoder's loss is no number any more in epoch {epoch + 1}: choose a smaller learning_rate than "
-                f"{settings.learning_rate:g}"
+                f"the autoencoder's loss is no number any more in epoch {epoch + 1}: "
+                f"choose a smaller learning_rate than {settings.learning_rate:g}"
             )
         n = len(losses)
         means = {"loss": float(np.mean(errors[:n])), "validation_loss": float(np.mean(errors[n:]))}
@@ -184,7 +184,8 @@ def fit_autoencoder(
 def gamma_threshold(scores: Sequence[float], quantile: float) -> float:
     """The quantile of a gamma distribution fitted to ``scores``; the plain quantile where none can be fitted."""
     try:
-        shape, location, scale = stats.gamma.fit(scores)
+        with np.errstate(all="ignore"):  # All scores the same: their skewness is 0 / 0.
+            shape, location, scale = stats.gamma.fit(scores)
         threshold = float(stats.gamma.ppf(quantile, shape, location, scale))
     except (stats.FitError, ValueError, RuntimeError):
         threshold = float("nan")
@@ -222,8 +223,8 @@ class _TrainingData:
         validation, training = windows[order].tensor_split([ceil(len(windows) * settings.validation_share)])
         if len(training) < 2:
             raise AsdError(
-                f"{len(windows)} vectors of {FRAMES} frames, {len(validation)} of them for validation: too few to train "
-                "an autoencoder; give it more or longer recordings"
+                f"{len(windows)} vectors of {FRAMES} frames, {len(validation)} of them for validation: "
+                "too few to train an autoencoder; give it more or longer recordings"
             )
         return cls(
             vectors(torch.cat(parts).to(device)),
@@ -264,8 +265,8 @@ def _covariances(network: Autoencoder, data: _TrainingData, generator: torch.Gen
     # The published code divides the sum over five frames a vector by the number of vectors.
     source, target = (total / max(count - 1, 1) for total, count in zip(sums, counts, strict=True))
     if counts[0] < 2:
-        source = target.clone()
-    return source, source.clone() if counts[1] < 2 else target
+        source = target
+    return source, source if counts[1] < 2 else target
 
 
 def _inverse(covariance: Tensor) -> Tensor:

@@ -23,14 +23,17 @@ def fit_machines(
 ) -> None:
     """Train the autoencoder of each machine and write it to its file; files that are there already are left alone.
 
+    On a CPU the network is too small for two threads to share: each machine has a process with one thread, and its
+    result does not depend on how many there are. On an accelerator machines take turns.
+
     Args:
         store: folder of a `Store` with the column ``original``.
         training: machine: (recording, domain) of its normal training recordings.
         files: machine: safetensors file.
         settings: see `AutoencoderSettings`.
 
-    On a CPU the network is too small for two threads to share: each machine has a process with one thread, and its
-    result does not depend on how many there are. On an accelerator machines take turns.
+    Raises:
+        AsdError: as `fit_autoencoder`; or the store lacks a recording. Machines that are finished keep their file.
     """
     device = choose_device("auto")
     jobs = cpu_count() if device.type == "cpu" else 1

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.metrics import roc_curve
@@ -60,10 +61,7 @@ def score_figure(scores: pd.DataFrame, title: str) -> Figure:
                 axes.hist(chosen["score"], bins=bins, alpha=0.55, color=colour, label=name)
         axes.set_xscale("log")
         axes.margins(y=0.4)  # Room for the legend.
-        if len(positive) and positive.max() < 100 * positive.min():  # Powers of ten alone would be too few labels.
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter(NullFormatter())
+        _label_decades(axes.xaxis, positive)
         axes.set(title=machine, xlabel="anomaly score")
         _legend(axes)
     return figure
@@ -91,23 +89,31 @@ def roc_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
 
 
 def harmonic_mean_figure(table: pd.DataFrame, title: str) -> Figure:
-    """The harmonic mean of each system of a `results_table`, with its 95 % interval."""
+    """The harmonic mean of each system, with its 95 % interval, where it has one.
+
+    Args:
+        table: a `results_table`.
+        title: above the panel.
+    """
     systems = systems_of(table)[::-1]
     last = table.iloc[-1]
-    figure = Figure(figsize=(7, 0.6 + 0.45 * len(systems)), layout="constrained")
+    figure = Figure(figsize=(7, 1.3 + 0.4 * len(systems)), layout="constrained")
+    figure.suptitle(title)
     axes = figure.subplots()
     axes.axvline(50, color="lightgrey", linewidth=1)
     for position, system in enumerate(systems):
         value, low, high = (float(last[name]) for name in (system, f"{system} low", f"{system} high"))
-        if np.isfinite([low, high]).all():
+        measured = np.isfinite([low, high]).all()
+        if measured:
             axes.plot([low, high], [position, position], color="tab:blue")
-        axes.plot(value, position, "o", color="tab:blue" if np.isfinite(low) else "grey")
-        axes.annotate(
-            f"{value:.1f}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
-        )
+        if np.isfinite(value):
+            axes.plot(value, position, "o", color="tab:blue" if measured else "grey")
+            axes.annotate(
+                f"{value:.1f}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+            )
     axes.set_yticks(range(len(systems)), systems)
     axes.set_ylim(-0.6, len(systems) - 0.2)
-    axes.set(title=title, xlabel="harmonic mean of AUC source, AUC target and pAUC, percent; 50 is chance")
+    axes.set_xlabel("harmonic mean of AUC source, AUC target, pAUC (%); 50 is chance", fontsize=9)
     return figure
 
 
@@ -118,30 +124,38 @@ def distribution_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figur
         scores: system: columns machine, domain, label, score.
         title: above the panels.
     """
-    machines = sorted(set(next(iter(scores.values()))["machine"]))
-    ticks = ["source\nnormal", "source\nanom.", "target\nnormal", "target\nanom."]
+    machines = sorted({str(machine) for table in scores.values() for machine in table["machine"]})
     groups = [(domain, label) for domain in ("source", "target") for label in ("normal", "anomaly")]
-    size = (1.0 + 2.1 * len(machines), 0.8 + 1.8 * len(scores))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=(max(5.0, 1.0 + 2.1 * len(machines)), 1.2 + 1.8 * len(scores)), layout="constrained")
     figure.suptitle(title)
-    panels = figure.subplots(len(scores), len(machines), squeeze=False)
+    panels = figure.subplots(len(scores), len(machines), squeeze=False, sharex=True)
     for (system, table), row in zip(scores.items(), panels, strict=True):
-        row[0].set_ylabel(f"{system}\nanomaly score", fontsize=8)
+        row[0].set_ylabel(system, fontsize=8)
         for machine, axes in zip(machines, row, strict=True):
-            own = table[table["machine"] == machine]
-            chosen = [own.loc[(own["domain"] == d) & (own["label"] == label), "score"] for d, label in groups]
-            boxes = axes.boxplot(chosen, widths=0.6, showfliers=True, flierprops={"markersize": 3}, patch_artist=True)
+            own = table[(table["machine"] == machine) & np.isfinite(table["score"])]
+            by_group = {name: group["score"].to_numpy() for name, group in own.groupby(["domain", "label"])}
+            chosen = [by_group.get(group, []) for group in groups]
+            boxes = axes.boxplot(chosen, widths=0.6, flierprops={"markersize": 3}, patch_artist=True)
             for box, (domain, label) in zip(boxes["boxes"], groups, strict=True):
                 box.set_facecolor(ANOMALY if label == "anomaly" else SOURCE if domain == "source" else TARGET)
                 box.set_alpha(0.6)
-            if (own["score"] > 0).any():
+            if len(own) and (own["score"] > 0).all():
                 axes.set_yscale("log")
-            axes.set_title(machine, fontsize=9)
-            axes.set_xticks(
-                range(1, 5), ["source\nnormal", "source\nanom.", "target\nnormal", "target\nanom."], fontsize=6
-            )
-            axes.tick_params(axis="y", labelsize=6)
+                _label_decades(axes.yaxis, own["score"])
+            axes.set_xticks(range(1, 5), [f"{domain}\n{label}" for domain, label in groups], rotation=45)
+            axes.tick_params(labelsize=7)
+    for machine, axes in zip(machines, panels[0], strict=True):
+        axes.set_title(machine, fontsize=9)
+    figure.supylabel("anomaly score", fontsize=9)
     return figure
+
+
+def _label_decades(axis: Axis, values: "pd.Series[float]") -> None:
+    """Label a logarithmic axis of few decades: powers of ten alone would be too few labels, all lines too many."""
+    if len(values) and values.max() < 100 * values.min():
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _legend(axes: Axes) -> None:

@@ -97,11 +97,12 @@ def cells(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> list[lis
         rows.append([str(row["machine"]), str(row["figure"]), *figures])
     last = table.iloc[-1]
     ends = [(last[f"{system} low"], last[f"{system} high"]) for system in systems]
-    rows.append(["", "95 % interval", *(_interval(low, high, "{:.1f}") for low, high in ends)])
+    rows.append(["", "95 % interval", *(_interval(low, high, "{:.1f}", "-") for low, high in ends)])
     if compared is not None and len(compared):
-        of = compared.set_index("system").astype(float)
-        values = [f"{of['difference'][system]:+.2f}" if system in of.index else "-" for system in systems]
-        spans = [_interval(of["low"][s], of["high"][s], "{:+.1f}") if s in of.index else "-" for s in systems]
+        # A system without a difference, such as a published one, has NaN.
+        of = compared.set_index("system").astype(float).reindex(systems)
+        values = ["-" if pd.isna(value) else f"{value:+.2f}" for value in of["difference"]]
+        spans = [_interval(low, high, "{:+.1f}", " to ") for low, high in zip(of["low"], of["high"], strict=True)]
         rows += [["", f"minus {systems[0]}", *values], ["", "95 % interval", *spans]]
     return rows
 
@@ -117,7 +118,7 @@ def latex(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> str:
     """A `results_table` as a LaTeX tabular (package booktabs)."""
     header, *rows = [[_latex_text(cell) for cell in line] for line in cells(table, compared)]
     lines = [" & ".join(line) + r" \\" for line in rows]
-    summary = next(index for index, line in enumerate(rows) if line[0] == "All")
+    summary = len(table) - 1
     body = [" & ".join(header) + r" \\", r"\midrule", *lines[:summary], r"\midrule", *lines[summary:]]
     return "\n".join(
         [rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}"]
@@ -137,14 +138,16 @@ def html(table: pd.DataFrame, title: str, compared: pd.DataFrame | None = None) 
     )
 
 
-def _interval(low: float, high: float, form: str) -> str:
-    if pd.isna(low) or pd.isna(high):
-        return "-"
-    between = " to " if "+" in form else "-"
-    return form.format(low) + between + form.format(high)
+def _interval(low: float, high: float, form: str, between: str) -> str:
+    return "-" if pd.isna(low) or pd.isna(high) else form.format(low) + between + form.format(high)
+
+
+_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+)
 
 
 def _latex_text(text: str) -> str:
-    for sign in "&%$#_{}":
-        text = text.replace(sign, f"\\{sign}")
-    return text
+    return text.translate(_LATEX)

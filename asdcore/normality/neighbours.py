@@ -31,8 +31,10 @@ class NeighbourModel(BaseEstimator):  # type: ignore[misc]
         """Keep (n, p) embeddings, one row a normal recording.
 
         Raises:
-            AsdError: fewer rows than neighbours, or values that are not finite.
+            AsdError: fewer rows than neighbours, no neighbour asked for, or values that are not finite.
         """
+        if self.neighbours < 1:
+            raise AsdError(f"neighbours is {self.neighbours}: at least 1 is needed")
         self.normal_ = checked(X)
         if len(self.normal_) < self.neighbours:
             raise AsdError(f"{len(self.normal_)} recordings: too few for the {self.neighbours} nearest neighbours")
@@ -41,13 +43,17 @@ class NeighbourModel(BaseEstimator):  # type: ignore[misc]
     def distance(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """The mean squared distance of each row of (n, p) to its nearest normal ones: (n,), higher: more anomalous."""
         check_is_fitted(self)
+        X = checked(X)
+        if X.shape[1] != self.normal_.shape[1]:
+            raise AsdError(f"embeddings of {X.shape[1]} values; this model was fitted on {self.normal_.shape[1]}")
         search = NearestNeighbors(n_neighbors=self.neighbours, algorithm="kd_tree").fit(self.normal_)
-        distances, _ = search.kneighbors(checked(X))
+        distances, _ = search.kneighbors(X)
         squared: NDArray[np.float64] = np.square(distances).mean(axis=1)
         return squared
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything fitted, as arrays without objects, for an npz file."""
+        check_is_fitted(self)
         return {"neighbours": np.array(self.neighbours), "normal": self.normal_}
 
     @classmethod

@@ -1,5 +1,7 @@
 """The command line, as its users meet it."""
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +12,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from asdcore.errors import AsdError
 from flows.cli import app
 
 Asd = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -92,3 +95,30 @@ def test_real_recordings_with_many_channels_and_rates_are_taken(asd: Asd, sample
     assert "3 added" in result.stdout
     for treatment in ("channel 1 of 8", "channel 1 of 2", "channel 1 of 2; resampled from 44100 to 16000 Hz"):
         assert f"1 x {treatment}" in result.stdout
+
+
+@pytest.mark.parametrize("submission", ["soft", "ties", "constant", "inverted", "oracle", "random", "no_decisions"])
+def test_evaluate_prints_the_official_evaluators_figures_as_json(sample_data: Path, submission: str) -> None:
+    golden = sample_data / "evaluator-golden"
+    arguments = ["--scores", str(golden / "submissions" / submission), "--ground-truth", str(golden), "--json"]
+    result = CliRunner().invoke(app, ["evaluate", *arguments])
+    assert result.exit_code == 0
+    expected = json.loads((golden / "expected_scores.json").read_text())[submission]["machines"]
+    printed = {row["machine"]: row for row in json.loads(result.stdout)["machines"]}
+    assert set(printed) == set(expected)
+    for machine, figures in expected.items():
+        for name, value in figures.items():
+            ours = name.lower().replace(" score", "").replace(" (", "_").replace(")", "")
+            assert printed[machine][ours] == pytest.approx(value, abs=1e-12, rel=0), (machine, name)
+
+
+def test_evaluate_refuses_a_misspelt_name_and_says_which(sample_data: Path, tmp_path: Path) -> None:
+    golden = sample_data / "evaluator-golden"
+    scores = Path(shutil.copytree(golden / "submissions" / "soft", tmp_path / "soft"))
+    file = next(scores.glob("anomaly_score_*bandsaw*.csv"))
+    file.chmod(0o644)
+    file.write_text(file.read_text().replace("section_00_0002.wav", "section_00_O002.wav"))
+    with pytest.raises(AsdError, match=r"bandsaw.*section_00_O002\.wav"):
+        CliRunner().invoke(
+            app, ["evaluate", "--scores", str(scores), "--ground-truth", str(golden)], catch_exceptions=False
+        )

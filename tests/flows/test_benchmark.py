@@ -1,0 +1,119 @@
+"""Systems side by side, with a real Prefect API and a real MLflow store."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from asdcore.errors import AsdError
+from asdcore.evaluation.metrics import machine_metrics
+from asdcore.home import Home
+from asdcore.settings import Settings
+from flows.benchmark import benchmark
+from tasks.tracking import client
+
+pytestmark = pytest.mark.flow
+
+Asd = Callable[..., "subprocess.CompletedProcess[str]"]
+
+SYSTEMS = ["paper-ml", "baseline-mse", "baseline-mahalanobis", "spectrum", "spectrum-deviation-nearest"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home.at(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def settings(small_settings: Settings) -> Settings:
+    return small_settings.model_copy(
+        update={"autoencoder": small_settings.autoencoder.model_copy(update={"epochs": 3, "batch_size": 64})}
+    )
+
+
+@pytest.fixture(scope="module")
+def compared(prefect_api: str, home: Home, small_machines: Path, settings: Settings) -> dict[str, Any]:
+    return benchmark(recordings=small_machines, systems=SYSTEMS, settings=settings, home=home.root)
+
+
+def test_the_table_has_a_column_a_system_with_intervals_and_differences(compared: dict[str, Any], home: Home) -> None:
+    table = pd.read_parquet(home.root / compared["table"])
+    assert [name for name in table.columns[2:] if not name.endswith((" low", " high"))] == SYSTEMS
+    assert table.iloc[-1]["figure"] == "harmonic mean"
+    differences = pd.read_parquet(home.root / compared["differences"])
+    assert differences["system"].tolist() == SYSTEMS[1:]
+    means = table.iloc[-1]
+    assert differences["difference"].tolist() == pytest.approx([means[s] - means[SYSTEMS[0]] for s in SYSTEMS[1:]])
+    assert "simulated machines" in compared["report"]
+
+
+def test_every_format_and_figure_is_there_and_in_mlflow(compared: dict[str, Any], home: Home) -> None:
+    names = {"results.md", "results.tex", "results.html", "results.parquet", "harmonic_means.png", "distributions.png"}
+    assert names <= {path.name for path in (home.root / compared["figures"]).iterdir()}
+    store = client(home)
+    assert names <= {Path(artifact.path).name for artifact in store.list_artifacts(compared["run"], "evaluation")}
+    run = store.get_run(compared["run"])
+    assert run.data.metrics["spectrum/harmonic mean"] == pytest.approx(compared["official_scores"]["spectrum"])
+    assert run.info.status == "FINISHED"
+
+
+def test_the_scores_give_the_figures_of_the_table_and_baselines_decide(compared: dict[str, Any], home: Home) -> None:
+    scores = pd.read_parquet(home.root / compared["scores"])
+    table = pd.read_parquet(home.root / compared["table"])
+    own = scores[scores["system"] == "baseline-mse"].drop(columns="decision")
+    metrics = machine_metrics(own).set_index("machine")
+    row = table[(table["machine"] == "simFan") & (table["figure"] == "AUC source")].iloc[0]
+    assert row["baseline-mse"] == pytest.approx(100 * metrics.loc["simFan", "auc_source"])
+    decided = scores.groupby("system")["decision"].apply(lambda decisions: decisions.notna().all())
+    assert decided[decided].index.tolist() == ["baseline-mahalanobis", "baseline-mse"]
+
+
+def test_comparing_again_computes_nothing(
+    compared: dict[str, Any], home: Home, small_machines: Path, settings: Settings
+) -> None:
+    made = {path: path.stat().st_mtime_ns for folder in (home.runs, home.features) for path in folder.rglob("*.*")}
+    again = benchmark(recordings=small_machines, systems=SYSTEMS, settings=settings, home=home.root)
+    assert again["run"] == compared["run"]
+    assert {p: p.stat().st_mtime_ns for f in (home.runs, home.features) for p in f.rglob("*.*")} == made
+
+
+def test_a_system_without_an_encoder_trains_none(
+    prefect_api: str, small_machines: Path, settings: Settings, tmp_path: Path
+) -> None:
+    done = benchmark(
+        recordings=small_machines, systems=["spectrum-nearest", "spectrum-ml"], settings=settings, home=tmp_path
+    )
+    assert set(done["official_scores"]) == {"spectrum-nearest", "spectrum-ml"}
+    assert not list(tmp_path.rglob("encoder.safetensors"))
+    assert "ledoit_wolf used" in done["report"]
+
+
+def test_an_unknown_system_lists_those_there_are(prefect_api: str, tmp_path: Path) -> None:
+    with pytest.raises(AsdError, match=r"no system magic; there are paper-ml, .*spectrum"):
+        benchmark(systems=["magic"], home=tmp_path)
+
+
+def test_a_submission_of_a_run_is_evaluated_to_the_figures_of_the_run(
+    compared: dict[str, Any], home: Home, asd: Asd, tmp_path: Path
+) -> None:
+    scores = home.root / compared["scores"]
+    several = asd("submit", scores, tmp_path / "files")
+    assert several.returncode == 1
+    assert "name one of paper-ml" in several.stderr
+    assert asd("submit", scores, tmp_path / "files", "--system", "baseline-mse").returncode == 0
+    own = pd.read_parquet(scores)
+    own = own[own["system"] == "baseline-mse"].assign(file=lambda t: t["path"].map(lambda p: Path(p).name))
+    truth = tmp_path / "truth"
+    for folder, column, one in (("ground_truth_data", "label", "anomaly"), ("ground_truth_domain", "domain", "target")):
+        (truth / folder).mkdir(parents=True)
+        for machine, rows in own.groupby("machine"):
+            lines = [f"{row.file},{int(getattr(row, column) == one)}" for row in rows.itertuples()]
+            (truth / folder / f"ground_truth_{machine}_section_00_test.csv").write_text("\n".join(lines) + "\n")
+    result = asd("evaluate", "--scores", tmp_path / "files", "--ground-truth", truth, "--json")
+    assert result.returncode == 0, result.stderr
+    means = json.loads(result.stdout)["means"]
+    assert 100 * means["official_score"] == pytest.approx(compared["official_scores"]["baseline-mse"])
