@@ -273,9 +273,13 @@ def _inverse(covariance: Tensor) -> Tensor:
     """The inverse, without shrinkage, as published.
 
     The published code computes in float32. Directions with less variance than its rounding (a band at the floor
-    throughout) come out of its inversion as noise that swamps every score; here they are left out.
+    throughout, fewer frames than bands) come out of its inversion as noise that swamps every score; here they have that
+    much variance.
     """
-    inverse: Tensor = torch.linalg.pinv(covariance, hermitian=True, rtol=torch.finfo(torch.float32).eps)
+    variances, directions = torch.linalg.eigh(covariance)
+    rounding = torch.finfo(torch.float32)
+    seen = variances.clamp(min=max(float(variances[-1]) * rounding.eps, rounding.tiny))
+    inverse: Tensor = (directions / seen) @ directions.T
     return inverse
 
 

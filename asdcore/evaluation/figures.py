@@ -126,7 +126,7 @@ def distribution_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figur
     """
     machines = sorted({str(machine) for table in scores.values() for machine in table["machine"]})
     groups = [(domain, label) for domain in ("source", "target") for label in ("normal", "anomaly")]
-    figure = Figure(figsize=(max(5.0, 1.0 + 2.1 * len(machines)), 1.2 + 1.8 * len(scores)), layout="constrained")
+    figure = Figure(figsize=(max(6.5, 1.0 + 2.1 * len(machines)), 1.2 + 1.8 * len(scores)), layout="constrained")
     figure.suptitle(title)
     panels = figure.subplots(len(scores), len(machines), squeeze=False, sharex=True)
     for (system, table), row in zip(scores.items(), panels, strict=True):

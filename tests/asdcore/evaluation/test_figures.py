@@ -6,9 +6,16 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from asdcore.evaluation.figures import roc_figure, score_figure, training_figure
+from asdcore.evaluation.figures import (
+    distribution_figure,
+    harmonic_mean_figure,
+    roc_figure,
+    score_figure,
+    training_figure,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -113,3 +120,78 @@ def test_figures_need_no_display(tmp_path: Path) -> None:
     done = subprocess.run(command, env={"MPLBACKEND": "TkAgg"}, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "training.png").stat().st_size > 1000
+
+
+def nothing_is_cut(figure: Figure) -> bool:
+    """Whether titles and labels lie within the picture."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn_inches, (width, height) = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
+    return drawn_inches.x0 >= 0 and drawn_inches.y0 >= 0 and drawn_inches.x1 <= width and drawn_inches.y1 <= height
+
+
+SYSTEMS = ["paper-ml", "paper-elliptic", "baseline-mse", "baseline-mahalanobis", "spectrum-deviation-nearest"]
+
+
+@pytest.mark.parametrize("systems", [1, 5])
+def test_every_system_has_its_harmonic_mean_and_interval(systems: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    last: dict[str, str | float] = {"machine": "All", "figure": "harmonic mean"}
+    for system in SYSTEMS[:systems]:
+        value = rng.uniform(50, 70)
+        last |= {system: value, f"{system} low": value - 2, f"{system} high": value + 3}
+    last |= {"published ML": 62.41, "published ML low": np.nan, "published ML high": np.nan}
+    figure = harmonic_mean_figure(pd.DataFrame([last]), "Systems side by side (simulated machines)")
+    (axes,) = figure.axes
+    names = [*SYSTEMS[:systems], "published ML"]
+    assert [label.get_text() for label in axes.get_yticklabels()][::-1] == names
+    lines = [line.get_xydata().tolist() for line in axes.get_lines()[1:]]
+    for row, name in enumerate(names[::-1]):
+        assert [[last[name], row]] in lines
+        assert ([[last[f"{name} low"], row], [last[f"{name} high"], row]] in lines) == (name != "published ML")
+    assert nothing_is_cut(figure)
+    drawn(figure, tmp_path / "means.png")
+
+
+def test_a_system_without_a_harmonic_mean_has_an_empty_line(tmp_path: Path) -> None:
+    row = {"machine": "All", "figure": "harmonic mean", "ml": np.nan, "ml low": np.nan, "ml high": np.nan}
+    figure = harmonic_mean_figure(pd.DataFrame([row]), "Systems")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ml"]
+    assert not figure.axes[0].texts
+    drawn(figure, tmp_path / "means.png")
+
+
+@pytest.mark.parametrize("systems", [1, 5])
+@pytest.mark.parametrize("machines", [1, 7])
+def test_every_machine_and_system_has_a_box_of_each_domain_and_label(machines: int, systems: int) -> None:
+    tables = {name: scores(machines, seed) for seed, name in enumerate(SYSTEMS[:systems])}
+    figure = distribution_figure(tables, "Scores by machine, domain and label (simulated machines)")
+    assert len(figure.axes) == machines * systems
+    for index, axes in enumerate(figure.axes):
+        system, machine = list(tables)[index // machines], f"machine{index % machines}"
+        own = tables[system][tables[system]["machine"] == machine]
+        medians = [line.get_ydata()[0] for line in axes.get_lines() if len(set(line.get_ydata())) == 1]
+        for _, group in own.groupby(["domain", "label"]):
+            assert np.isclose(medians, group["score"].median()).any()
+        assert len(axes.patches) == 4 and axes.get_yscale() == "log"
+    assert [axes.get_title() for axes in figure.axes[:machines]] == [f"machine{m}" for m in range(machines)]
+    assert [axes.get_ylabel() for axes in figure.axes[::machines]] == SYSTEMS[:systems]
+    assert nothing_is_cut(figure)
+
+
+@pytest.mark.parametrize("kept", ["domain == 'source'", "label == 'normal'", "label == 'unheard of'"])
+def test_missing_domains_labels_and_machines_leave_their_place_empty(kept: str, tmp_path: Path) -> None:
+    one = scores(2)
+    some = pd.concat([one[one["machine"] == "machine0"], one[one["machine"] == "machine1"].query(kept)])
+    figure = distribution_figure({"fewer": some[some["machine"] == "machine0"], "all": some, "both": one}, "Scores")
+    assert len(figure.axes) == 6
+    drawn(figure, tmp_path / "distributions.png")
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [5.0, 5.0], [np.nan, 3.0], [np.inf, 3.0], [-1.0, 4.0], [1e-30, 1e30]])
+def test_odd_scores_have_boxes_too(values: list[float], tmp_path: Path) -> None:
+    table = pd.DataFrame({"machine": "fan", "domain": "source", "label": ["normal", "anomaly"], "score": values})
+    figure = distribution_figure({"ml-z": table}, "Scores")
+    # A logarithmic axis would hide what is not above zero.
+    assert (figure.axes[0].get_yscale() == "log") == (min(values) > 0 or bool(np.isnan(values[0])))
+    drawn(figure, tmp_path / "distributions.png")

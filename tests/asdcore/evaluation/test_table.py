@@ -1,9 +1,25 @@
+import re
+from html.parser import HTMLParser
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from asdcore.errors import AsdError
+from asdcore.evaluation.bootstrap import paired_bootstrap
 from asdcore.evaluation.metrics import harmonic_mean, machine_metrics, summary
-from asdcore.evaluation.table import cells, labelled, markdown, results_table, systems_of
+from asdcore.evaluation.published import HARMONIC_MEANS, SYSTEMS, published_figures
+from asdcore.evaluation.table import (
+    cells,
+    differences,
+    html,
+    labelled,
+    latex,
+    markdown,
+    results_table,
+    systems_of,
+    with_published,
+)
 
 
 def scores(
@@ -124,3 +140,172 @@ def test_only_rows_with_label_domain_and_score_make_figures() -> None:
     kept = labelled(one)
     assert kept["recording"].tolist() == [name for i, name in enumerate(one["recording"]) if i not in (3, 5, 7)]
     assert kept.index.tolist() == list(range(len(kept)))
+
+
+def side_by_side() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A table with one published column set and one machine that the paper lacks, and its differences."""
+    names = ("fan", "pump & co")
+    systems = {"ml_z": scores(*names), "spectrum": scores(*names, seed=1), "<b>50%</b>": scores(*names, seed=2)}
+    return with_published(results_table(systems)), differences(systems)
+
+
+def test_published_figures_stand_where_the_machines_match() -> None:
+    table, _ = side_by_side()
+    assert systems_of(table) == ["ml_z", "spectrum", "<b>50%</b>", *SYSTEMS]
+    published = published_figures().set_index(["machine", "figure"])
+    for system in SYSTEMS:
+        own = published[system]["fan"]
+        expected = [own["auc_target"], own["auc_source"], own["pauc"]]
+        assert table.loc[table["machine"] == "fan", system].tolist() == expected
+        assert table.loc[table["machine"] == "pump & co", system].isna().all()
+        assert table[system].iloc[-1] == pytest.approx(3 / sum(1 / value for value in expected))
+        assert table[[f"{system} low", f"{system} high"]].isna().all(axis=None)
+        assert cells(table)[-1][2 + systems_of(table).index(system)] == "-"
+
+
+def test_on_the_papers_machines_the_published_means_are_the_printed_ones() -> None:
+    machines = published_figures()["machine"].unique()
+    table = with_published(results_table({"ml_z": scores(*machines)}))
+    assert {system: round(table[system].iloc[-1], 2) for system in SYSTEMS} == HARMONIC_MEANS
+    assert table["machine"].tolist()[-1] == "All" and len(table) == 22
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_machine_of_the_paper_the_published_columns_are_dashes() -> None:
+    table = with_published(results_table({"ml_z": scores("pump")}))
+    assert {cell for line in cells(table)[1:] for cell in line[3:]} == {"-"}
+
+
+def test_differences_are_the_paired_ones_to_the_first_system_in_points() -> None:
+    systems = {name: scores("fan", "pump", seed=seed) for seed, name in enumerate(("first", "second", "third"))}
+    table = differences(systems).set_index("system")
+    assert table.index.tolist() == ["second", "third"]
+    official = {name: summary(machine_metrics(own))["official_score"] for name, own in systems.items()}
+    for name, row in table.iterrows():
+        assert row["difference"] == pytest.approx(100 * (official[name] - official["first"]))
+        low, high = np.quantile(paired_bootstrap(systems[name], systems["first"]).official_score, [0.025, 0.975])
+        assert row[["low", "high"]].tolist() == pytest.approx([100 * low, 100 * high])
+    same = differences({"one": systems["first"], "other": systems["first"]}).iloc[0]
+    assert same[["difference", "low", "high"]].tolist() == [0, 0, 0]
+
+
+def test_one_system_has_no_difference_and_other_recordings_are_refused() -> None:
+    alone = differences({"ml_z": scores("fan")})
+    assert alone.columns.tolist() == ["system", "difference", "low", "high"] and alone.empty
+    table = results_table({"ml_z": scores("fan")})
+    assert cells(table, alone) == cells(table)
+    with pytest.raises(AsdError, match="Score the same"):
+        differences({"ml_z": scores("fan"), "spectrum": scores("pump")})
+
+
+def test_the_last_two_rows_are_the_differences_and_their_intervals() -> None:
+    table, compared = side_by_side()
+    plain, full = cells(table), cells(table, compared)
+    assert full[:-2] == plain
+    assert full[-2][:3] == ["", "minus ml_z", "-"] and full[-1][:3] == ["", "95 % interval", "-"]
+    for column, row in enumerate(compared.itertuples(), start=3):
+        assert full[-2][column] == f"{row.difference:+.2f}"
+        assert full[-1][column] == f"{row.low:+.1f} to {row.high:+.1f}"
+        assert re.fullmatch(r"[+-]\d+\.\d\d", full[-2][column])
+    assert full[-2][5:] == full[-1][5:] == ["-"] * 4
+    assert len({len(line) for line in full}) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_undefined_difference_is_a_dash() -> None:
+    systems = {name: scores("fan", labels=("normal",), seed=seed) for seed, name in enumerate(("one", "other"))}
+    text = cells(results_table(systems), differences(systems))
+    assert {cell for line in text[1:] for cell in line[2:]} == {"-"}
+
+
+def latex_cells(text: str) -> list[list[str]]:
+    """The cells of a tabular of which every row has as many as it has columns."""
+    first, top, *lines, bottom, last = text.splitlines()
+    columns = re.fullmatch(r"\\begin\{tabular\}\{(ll r*)\}".replace(" ", ""), first)
+    assert columns and (top, bottom, last) == (r"\toprule", r"\bottomrule", r"\end{tabular}")
+    rows = [line for line in lines if line != r"\midrule"]
+    assert all(row.endswith(r" \\") for row in rows)
+    split = [re.split(r"(?<!\\)&", row.removesuffix(r" \\")) for row in rows]
+    assert {len(row) for row in split} == {len(columns[1])}
+    return [[cell.strip() for cell in row] for row in split]
+
+
+def test_the_latex_table_has_balanced_braces_full_rows_and_no_naked_sign() -> None:
+    table, compared = side_by_side()
+    text = latex(table, compared)
+    plain = re.sub(r"\\[{}%$#_&]", "", text)
+    assert plain.count("{") == plain.count("}")
+    assert not set("%$#_^~<>|") & set(plain)
+    rows = latex_cells(text)
+    assert rows[0][2:5] == [r"ml\_z", "spectrum", r"\textless{}b\textgreater{}50\%\textless{}/b\textgreater{}"]
+    assert rows[4][0] == r"pump \& co"
+    assert [row[1] for row in rows[-3:]] == [r"95 \% interval", r"minus ml\_z", r"95 \% interval"]
+    assert text.count(r"\midrule") == 2
+    # The second rule is above the harmonic mean.
+    lines = text.splitlines()
+    assert lines[len(lines) - 1 - lines[::-1].index(r"\midrule") + 1].startswith("All & harmonic mean")
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("a\\b", r"a\textbackslash{}b"),
+        ("{x}", r"\{x\}"),
+        ("~^", r"\textasciitilde{}\textasciicircum{}"),
+        ("a|b", r"a\textbar{}b"),
+        ("#1 $", r"\#1 \$"),
+    ],
+)
+def test_every_sign_that_latex_reads_as_a_command_is_escaped(name: str, written: str) -> None:
+    assert latex_cells(latex(results_table({"ml": scores(name)})))[1][0] == written
+
+
+def test_a_machine_called_as_the_last_row_does_not_move_the_rule() -> None:
+    lines = latex(results_table({"ml": scores("All", "fan")})).splitlines()
+    assert lines.index(r"\midrule", 4) == len(lines) - 5
+
+
+class Cells(HTMLParser):
+    """The text of the cells, by row; every element but void ones must be closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.texts: dict[str, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+        elif self.open:
+            self.texts[self.open[-1]] = self.texts.get(self.open[-1], "") + data
+
+
+def test_the_page_says_what_the_cells_say_whatever_the_names_are() -> None:
+    table, compared = side_by_side()
+    title = "<script>alert('&')</script>"
+    page = Cells()
+    page.feed(html(table, title, compared))
+    page.close()
+    assert page.open == []
+    assert page.rows == cells(table, compared)
+    assert page.texts["title"] == page.texts["h1"] == title
+    assert "script" not in page.texts
+
+
+def test_the_markdown_table_has_the_differences_too() -> None:
+    table, compared = side_by_side()
+    header, _, *rows = markdown(table, compared).splitlines()
+    parsed = [[cell.strip() for cell in line[1:-1].split("|")] for line in (header, *rows)]
+    assert parsed == cells(table, compared)
