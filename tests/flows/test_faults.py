@@ -63,7 +63,8 @@ def test_two_retrains_at_once_on_one_home_give_one_detector(
     both = [start(prefect_api, *command) for _ in range(2)]
     said = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert sum("waiting for process" in stderr for _, stderr in said) == 1
+    # The first may not have written down who it is when the second asks.
+    assert sum("waiting for" in stderr for _, stderr in said) == 1, said
     assert all("asd-detector version 1" in stdout for stdout, _ in said)
     assert len(list(tmp_path.glob("runs/*/encoder.safetensors"))) == 1
 
