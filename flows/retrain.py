@@ -61,7 +61,8 @@ def usable_recordings(home: Home, place: Path | None, machines: list[str] | None
         AsdError: none, or a machine with too few normal training recordings.
     """
     if place is not None:
-        machines = machines or ingest(place, settings.recordings, home.root)["machines"]
+        found = ingest(place, settings.recordings, home.root)["machines"]
+        machines = machines or found
     chosen = Catalog(home.recordings).of_machines(machines)
     if chosen.empty:
         raise AsdError(f"there is no recording in {home.root}; give --recordings, or `asd ingest` some first")

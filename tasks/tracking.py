@@ -30,8 +30,12 @@ EXPERIMENT = "asd"
 def client(home: Home) -> MlflowClient:
     """A client of the store of this home, or of ``MLFLOW_TRACKING_URI``."""
     home.root.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(home.mlflow_uri)
-    return MlflowClient(home.mlflow_uri)
+    uri, given = home.mlflow_uri, os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    if given is None:
+        # MLflow has just set it, and the next home of this process would take it for the user's wish.
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    return MlflowClient(uri)
 
 
 def retraining_key(training: str, normality: NormalitySettings, data: str) -> str:

@@ -83,7 +83,7 @@ def test_the_registered_model_scores_paths_and_waveforms_like_the_evaluation(
 ) -> None:
     table = pd.read_parquet(next(home.scores.glob("evaluation-*.parquet")))
     known = table[table["system"] == retrained["system"]].iloc[[0, -1]]
-    mlflow.set_tracking_uri(home.mlflow_uri)
+    client(home)  # sets the tracking URI
     model = mlflow.pyfunc.load_model("models:/asd-detector@champion")
     by_path = model.predict(pd.DataFrame({"path": known["path"].tolist()}))
     np.testing.assert_array_equal(by_path["score"], known["score"])
@@ -198,3 +198,9 @@ def test_the_flow_forms_know_every_setting() -> None:
 
     text = json.dumps(parameter_schema(retrain).model_dump())
     assert all(name in text for name in ("temperature", "minimum_training_recordings", "pitch_method", "machines"))
+
+
+def test_two_homes_in_one_process_have_a_store_each(retrained: dict[str, Any], home: Home, tmp_path: Path) -> None:
+    assert len(registered_models(home)) >= 1
+    assert registered_models(Home.at(tmp_path)) == []
+    assert len(registered_models(home)) >= 1
