@@ -15,6 +15,7 @@ from asdcore import __version__
 from asdcore.errors import AsdError
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.home import digest_of_file, whole_folder
+from asdcore.normality.calibration import Calibration
 from asdcore.normality.models import NormalityModel
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode, prepare
@@ -43,6 +44,7 @@ class Detector:
     about: dict[str, Any] = field(default_factory=dict)
     """what it was made from: digests, counts, figures; plain JSON"""
     device: torch.device = field(default_factory=lambda: choose_device("cpu"))
+    _calibrations: dict[str, Calibration | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def machines(self) -> list[str]:
@@ -57,8 +59,10 @@ class Detector:
                 or the only machine there is.
 
         Returns:
-            path, machine, score (squared Mahalanobis distance, higher is more anomalous) and reason: why a recording
-            that could not be scored was not, with NaN for its score; else empty.
+            path, machine, score (the squared distance, higher is more anomalous), p_value (how often a normal recording
+            of this machine is at least as far), decision (1: anomalous, the p-value is at most
+            ``settings.normality.false_alarm_rate``; 0: normal) and reason: why a recording that could not be scored was
+            not, with NaN for its figures; else empty.
 
         Raises:
             AsdError: a machine that is not enrolled.
@@ -68,15 +72,18 @@ class Detector:
         rows = []
         for file, of in zip(progress(files, "scoring"), machines, strict=True):
             score, reason = float("nan"), ""
+            p_value, decision = float("nan"), None
             try:
                 waveform = decode(file.read_bytes(), self.settings.recordings).samples
                 score = self._distance(waveform, of)
+                p_value, decision = self.judge(score, of)
             except OSError as error:
                 reason = f"unreadable: {error.strerror}"
             except BadRecording as bad:
                 reason = str(bad)
-            rows.append((str(file), of, score, reason))
-        return pd.DataFrame(rows, columns=["path", "machine", "score", "reason"])
+            rows.append((str(file), of, score, p_value, decision, reason))
+        table = pd.DataFrame(rows, columns=["path", "machine", "score", "p_value", "decision", "reason"])
+        return table.astype({"decision": "Int64"})
 
     def score_waveform(self, samples: NDArray[np.floating], sample_rate: int, machine: str | None = None) -> float:
         """The anomaly score of (n_samples,) or (n_samples, n_channels), full scale at 1, at ``sample_rate`` Hz.
@@ -89,6 +96,20 @@ class Detector:
         except BadRecording as bad:
             raise AsdError(f"this waveform can not be scored: {bad}") from bad
         return self._distance(waveform, self.enrolled(machine))
+
+    def judge(self, score: float, machine: str) -> tuple[float, int | None]:
+        """The p-value of a score of ``machine``, and the decision: 1 anomalous, 0 normal.
+
+        NaN and None where the normality model has no leave-one-out distances to judge by (``elliptic`` without folds).
+        """
+        if machine not in self._calibrations:
+            distances = getattr(self.models[machine], "leave_one_out_", None)
+            self._calibrations[machine] = None if distances is None else Calibration().fit(distances)
+        calibration = self._calibrations[machine]
+        if calibration is None:
+            return float("nan"), None
+        p_value = float(calibration.p_value(score))
+        return p_value, int(p_value <= self.settings.normality.false_alarm_rate)
 
     def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """h and z of each (n_mels, n_frames) log-mel spectrogram, dB."""

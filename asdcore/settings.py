@@ -94,7 +94,9 @@ class TrainingSettings(StageSettings):
 class NormalitySettings(StageSettings):
     """The normality model of each machine (paper 2.2)."""
 
-    estimator: Literal["ml", "elliptic", "ledoit_wolf"] = Field("ml", description="the covariance estimator")
+    estimator: Literal["ml", "elliptic", "ledoit_wolf", "tied", "knn"] = Field(
+        "ml", description="how normal is modelled; tied: a mean for each domain; knn: nearest normal recordings"
+    )
     layer: Literal["z", "h"] = Field("z", description="z: after the projection head, as in the paper; h: the encoder")
     insist: bool = Field(False, description="use ml or elliptic even where there are too few recordings for it")
     elliptic_components: int | None = Field(
@@ -103,6 +105,9 @@ class NormalitySettings(StageSettings):
         description="principal components kept before elliptic; all if empty. 1000 x 128 takes about a minute",
     )
     seed: int = Field(0, ge=0, description="random state of elliptic")
+    false_alarm_rate: float = Field(
+        0.01, gt=0, lt=1, description="share of normal recordings that may be called anomalous; 0.1 in challenge files"
+    )
 
 
 class AutoencoderSettings(StageSettings):

@@ -149,16 +149,12 @@ def score(
     import pandas as pd
 
     from flows.score import score as flow
-    from flows.show import print_table
+    from flows.show import print_scores
 
     _say_starting()
     done = flow(recordings=recordings, machine=machine, model=model, home=place.root)
     scores = pd.read_parquet(done["table"])
-    shown = scores.sort_values("score", ascending=False, na_position="last")
-    rows = [
-        [r["machine"], "-" if pd.isna(r["score"]) else f"{r['score']:.1f}", r["path"]] for r in shown.to_dict("records")
-    ]
-    print_table(["machine", "score", "recording"], rows, right=[1])
+    print_scores(scores)
     out.print(f"Detector version {done['version']}. Scores: {done['table']}")
     if done["failed"]:
         for row in scores[scores["score"].isna()].to_dict("records"):

@@ -83,6 +83,26 @@ def short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+def print_scores(scores: pd.DataFrame) -> None:
+    """A row a recording, the most anomalous first."""
+    ordered = scores.sort_values("score", ascending=False, na_position="last")
+    words = {1: "ANOMALOUS", 0: "normal"}
+    rows = [
+        [str(machine), f"{score:.1f}", f"{p_value:.2g}", words.get(decision, "-"), str(path)]
+        if score == score  # NaN is no score
+        else [str(machine), "-", "-", "not scored", str(path)]
+        for machine, score, p_value, decision, path in zip(
+            ordered["machine"],
+            ordered["score"].tolist(),
+            ordered["p_value"].tolist(),
+            ordered["decision"].astype(object),
+            ordered["path"],
+            strict=True,
+        )
+    ]
+    print_table(["machine", "score", "p-value", "decision", "recording"], rows, right=[1, 2])
+
+
 def print_table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> None:
     """Print a table as wide as it is: a line that is longer than the terminal can still be read, a folded one not."""
     drawn = table(header, rows, right, title)

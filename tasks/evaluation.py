@@ -23,6 +23,7 @@ from asdcore.evaluation.table import (
 )
 from asdcore.features.store import Store
 from asdcore.home import Home, digest_of, whole_file
+from asdcore.normality.calibration import Calibration
 from asdcore.recordings.catalog import Catalog
 from asdcore.representation.encoder import TrainedEncoder
 from tasks.baselines import read_autoencoder
@@ -30,6 +31,8 @@ from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.normality import Models, Stores, read_model
 from tasks.systems import System, VectorSystem
 
+CHALLENGE_RATE = 0.1
+"""False-alarm rate of the decisions in the challenge's files."""
 DESCRIBED = ["recording", "path", "machine", "section", "domain", "label"]
 
 
@@ -108,7 +111,7 @@ def evaluation(
     names = [
         f"{system.name} {machine} {path.stem}" for system in systems for machine, path in models[system.name].items()
     ]
-    code = code_version("evaluation", "baselines")
+    code = code_version("evaluation", "baselines", "normality", "features/store.py")
     key = digest_of(
         code, str(encoder and encoder.parent.name), str(published), *names, *(" ".join(row) for row in rows)
     )
@@ -150,7 +153,11 @@ def _scores(system: System, recordings: "pd.Series[str]", stores: Stores, model:
     if isinstance(system, VectorSystem):
         store = Store(stores[system.column])
         vectors = np.stack([store.read(recording, system.column) for recording in recordings])
-        return {"score": read_model(model).distance(vectors), "decision": None}
+        fitted = read_model(model)
+        distances = fitted.distance(vectors)
+        own = getattr(fitted, "leave_one_out_", None)
+        alarms = None if own is None else Calibration().fit(own).decision(distances, CHALLENGE_RATE).astype(int)
+        return {"score": distances, "decision": alarms}
     store, autoencoder = Store(stores["original"]), read_autoencoder(model)
     originals = (store.read(recording, "original") for recording in recordings)
     scores = [autoencoder.score(each, system.score, per_frame_mean=system.per_frame_mean) for each in originals]

@@ -10,8 +10,7 @@ from prefect import task
 
 from asdcore.features.store import Store
 from asdcore.home import Home, digest_of, whole_file
-from asdcore.normality.models import NormalityModel
-from asdcore.normality.neighbours import NeighbourModel
+from asdcore.normality.models import NormalityModel, model_from_arrays
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
@@ -25,11 +24,12 @@ Models = dict[str, dict[str, Path]]
 
 @task(name="fit normality model", **CACHED)
 def fit_normality(
-    key: str, home: Home, vectors: Path, machine: str, system: VectorSystem, recordings: Sequence[str]
+    key: str, home: Home, vectors: Path, machine: str, system: VectorSystem, recordings: Sequence[tuple[str, str]]
 ) -> Result:
-    """Fit one machine's model on the vectors of its normal training recordings (digests)."""
+    """Fit one machine's model on the vectors of its normal training recordings: (digest, domain) pairs."""
     store = Store(vectors)
-    model = system.model.fit(np.stack([store.read(recording, system.column) for recording in recordings]))
+    X = np.stack([store.read(recording, system.column) for recording, _ in recordings])
+    model = system.model.fit(X, domains=[domain for _, domain in recordings])
     path = home.runs / "normality" / f"{key}.npz"
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **model.to_arrays())
@@ -43,10 +43,13 @@ def normality_models(home: Home, stores: Stores, recordings: pd.DataFrame, syste
     plan = [(system, machine) for system in systems for machine in sorted(set(recordings["machine"]))]
     made: Models = {system.name: {} for system in systems}
     for system, machine in progress(plan, "normality models"):
-        own = sorted(training.loc[training["machine"] == machine, "recording"])
+        rows = training.loc[training["machine"] == machine, ["recording", "domain"]]
+        own = sorted(rows.itertuples(index=False, name=None))
         vectors = stores[system.column]
         parameters = repr((type(system.model).__name__, sorted(system.model.get_params().items())))
-        key = digest_of(vectors.parent.name, vectors.name, code, system.column, parameters, *own)
+        key = digest_of(
+            vectors.parent.name, vectors.name, code, system.column, parameters, *(" ".join(pair) for pair in own)
+        )
         work: dict[str, Any] = {"vectors": vectors, "machine": machine, "system": system, "recordings": own}
         run_cached(fit_normality, key=key, home=home, **work)
         made[system.name][machine] = home.runs / "normality" / f"{key}.npz"
@@ -68,5 +71,4 @@ def fallback_notes(models: Models) -> list[str]:
 def read_model(path: Path) -> Model:
     """The fitted model that a file holds."""
     with np.load(path, allow_pickle=False) as arrays:
-        kind = NeighbourModel if "normal" in arrays else NormalityModel
-        return kind.from_arrays(dict(arrays))
+        return model_from_arrays(dict(arrays))

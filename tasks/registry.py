@@ -47,7 +47,7 @@ def register_detector(key: str, home: Home, run: str, detector: Path, tags: dict
 
 def registered_version(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
     """The registered version of a detector; what is registered already is not registered again, nor promoted again."""
-    key = digest_of(home.mlflow_uri, run, detector.name, code_version("detector.py"))
+    key = digest_of(home.mlflow_uri, run, detector.name, code_version("detector.py", "normality"))
 
     def registered(result: Result) -> bool:
         return _is_registered(home, result["values"]["version"], run)
@@ -91,7 +91,11 @@ def signature() -> ModelSignature:
         ]
     )
     outputs = Schema(
-        [ColSpec(DataType.string, "machine"), ColSpec(DataType.double, "score"), ColSpec(DataType.string, "reason")]
+        [
+            ColSpec(DataType.string, "machine"),
+            *(ColSpec(DataType.double, figure) for figure in ("score", "p_value", "decision")),
+            ColSpec(DataType.string, "reason"),
+        ]
     )
     return ModelSignature(inputs=inputs, outputs=outputs)
 

@@ -16,7 +16,7 @@ from tasks.registry import load_detector
 def score_recordings(
     home: Home, recordings: list[Path], machine: str | None, model: str, table: Path
 ) -> dict[str, Any]:
-    """Score audio files and folders; write path, recording, machine, score, reason and detector to ``table``."""
+    """Score audio files and folders; write what `Detector.score` gives, the digest and the version to ``table``."""
     files = [file for place in recordings for file in _audio_files(place)]
     detector, version = load_detector(home, model)
     scores = detector.score(files, machine)
@@ -25,7 +25,8 @@ def score_recordings(
     with whole_file(table) as temporary:
         scores.to_parquet(temporary)
     shown = scores.sort_values("score", ascending=False).head(100)
-    rows = {name: shown[name].tolist() for name in ("path", "machine", "score", "reason")}
+    columns = shown[["path", "machine", "score", "p_value", "decision", "reason"]].astype(object)
+    rows = {str(name): values.where(values.notna(), None).tolist() for name, values in columns.items()}
     create_table_artifact(key="scores", table=rows, description=f"Highest scores, detector version {version}; {table}")
     failed = int(scores["score"].isna().sum())
     return {"version": version, "table": str(table), "scored": len(scores) - failed, "failed": failed}

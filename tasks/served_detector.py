@@ -10,14 +10,17 @@ from mlflow.models import set_model
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 
+COLUMNS = ["machine", "score", "p_value", "decision", "reason"]
+
 
 class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
     """Scores a table of paths or waveforms.
 
     Input, one row a recording: ``path``, or ``waveform`` (samples, full scale at 1) and ``sample_rate`` (Hz, default
     16000); and ``machine``, which may be left out where the path's folder names it or only one is enrolled.
-    Output, one row a recording, in the same order: ``machine``, ``score`` (higher is more anomalous), ``reason`` (why a
-    recording could not be scored; else empty).
+    Output, one row a recording, in the same order: ``machine``, ``score`` (higher is more anomalous), ``p_value`` (how
+    often a normal recording is at least as far), ``decision`` (1: anomalous), ``reason`` (why a recording could not be
+    scored, with NaN for its figures; else empty).
     """
 
     def load_context(self, context: Any) -> None:
@@ -25,22 +28,25 @@ class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defin
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         rows = [self._score(row) for row in model_input.to_dict("records")]
-        return pd.DataFrame(rows, columns=["machine", "score", "reason"], index=model_input.index)
+        return pd.DataFrame(rows, columns=COLUMNS, index=model_input.index)
 
-    def _score(self, row: dict[Any, Any]) -> tuple[str, float, str]:
+    def _score(self, row: dict[Any, Any]) -> tuple[str, float, float, float, str]:
         given = {name: value for name, value in row.items() if value is not None and value is not np.nan}
         machine = given.get("machine")
         if "path" in given:
             scored = self.detector.score([given["path"]], machine).iloc[0]
-            return scored["machine"], float(scored["score"]), scored["reason"]
+            decision = float("nan") if pd.isna(scored["decision"]) else float(scored["decision"])
+            return scored["machine"], float(scored["score"]), float(scored["p_value"]), decision, scored["reason"]
         if "waveform" not in given:
             raise AsdError(f"a row needs path or waveform; this one has {', '.join(map(str, given)) or 'nothing'}")
         known = self.detector.enrolled(machine)
         samples = np.asarray(given["waveform"], dtype=np.float32)
         try:
-            return known, self.detector.score_waveform(samples, int(given.get("sample_rate", 16_000)), known), ""
+            score = self.detector.score_waveform(samples, int(given.get("sample_rate", 16_000)), known)
         except AsdError as error:
-            return known, float("nan"), str(error)
+            return known, float("nan"), float("nan"), float("nan"), str(error)
+        p_value, decided = self.detector.judge(score, known)
+        return known, score, p_value, float("nan") if decided is None else float(decided), ""
 
 
 set_model(ServedDetector())

@@ -1,60 +1,74 @@
-"""Normality models: fit on embeddings of normal recordings; squared Mahalanobis distance of any one (paper 2.2)."""
+"""Normality models: fit on embeddings of normal recordings; squared distance of any one from them (paper 2.2)."""
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import pinvh
 from sklearn.base import BaseEstimator
 from sklearn.covariance import EllipticEnvelope, EmpiricalCovariance, LedoitWolf
 from sklearn.decomposition import PCA
+from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
 from asdcore.errors import AsdError
+from asdcore.normality.embeddings import (
+    Arrays,
+    BadEmbeddings,
+    FitReport,
+    Floats,
+    checked,
+    collapsed,
+    condition_of,
+    same_size,
+    seen_variances,
+)
+from asdcore.normality.leave_one_out import (
+    domain_means,
+    domain_weights,
+    leave_one_out,
+    leave_one_out_pseudo_inverse,
+)
+from asdcore.normality.neighbours import KIND as NEIGHBOURS
+from asdcore.normality.neighbours import NeighbourModel
+from asdcore.progress import progress
 from asdcore.settings import NormalitySettings
 
-Estimator = Literal["ml", "elliptic", "ledoit_wolf"]
-Floats = NDArray[np.float64]
+__all__ = ["ESTIMATORS", "Estimator", "FitReport", "NormalityModel", "checked", "model_from_arrays"]
 
+Estimator = Literal["ml", "elliptic", "ledoit_wolf", "tied", "knn"]
+ESTIMATORS: tuple[Estimator, ...] = ("ml", "elliptic", "ledoit_wolf", "tied", "knn")
 
-@dataclass(frozen=True)
-class FitReport:
-    """What a fit was made of, and whether to trust it."""
-
-    asked: Estimator
-    used: Estimator
-    n: int
-    """recordings"""
-    p: int
-    """values an embedding"""
-    rank: int
-    """of the centred embeddings; below p, some directions have not been seen at all"""
-    condition: float
-    """largest by smallest variance among the directions that have been seen"""
-    note: str
-    """why something else than asked was used; empty if it was not"""
-
-    @property
-    def n_over_p(self) -> float:
-        return self.n / self.p
+KIND = "normality"
+_ENOUGH_FOR_TIED = 2
+"""recordings a value from which the pooled covariance is not shrunk: below, its inverse is mostly noise"""
+_PARAMETERS = ("components", "insist", "seed", "neighbours", "folds")
 
 
 class NormalityModel(BaseEstimator):  # type: ignore[misc]
-    """Mean and precision matrix of normal embeddings, estimated in one of three ways.
+    """What is normal for one machine, estimated in one of five ways.
 
     Args:
         estimator: ``ml``: scikit-learn's EmpiricalCovariance, the paper's best; ``elliptic``: its EllipticEnvelope, the
-            paper's second; ``ledoit_wolf``: shrinkage, which needs no more recordings than values.
+            paper's second; ``ledoit_wolf``: shrinkage, which needs no more recordings than values; ``tied``: one
+            covariance for all domains, each with its own mean, and the distance from the nearest of them; ``knn``: the
+            nearest normal recordings, see `NeighbourModel`.
         components: principal components kept before ``elliptic``; None keeps all. What lies outside them is not seen.
-        insist: do not fall back to ``ledoit_wolf`` where there are too few recordings for the other two.
-        seed: random state of ``elliptic``.
+        insist: do not fall back to ``ledoit_wolf`` where there are too few recordings for ``ml`` or ``elliptic``.
+        seed: random state of ``elliptic`` and of its folds.
+        neighbours: of ``knn``.
+        folds: of the cross-fitting that stands in for leaving one out with ``elliptic``, each as dear as the fit;
+            0: none.
 
-    Fitted: ``location_`` (p,), ``precision_`` (p, p), ``report_``.
+    Fitted: ``leave_one_out_`` (n,): squared distance of each training row from the model of the others, in their order
+    (of ``elliptic`` with no folds there is none); ``report_``; ``n_features_in_``; but for ``knn``, ``location_`` (p,)
+    and ``precision_`` (p, p); for ``tied``, ``domains_`` (k,) names, ``counts_`` (k,) and ``locations_`` (k, p).
 
     >>> rng = np.random.default_rng(0)
     >>> model = NormalityModel("ledoit_wolf").fit(rng.normal(size=(50, 4)))
-    >>> bool(model.distance(np.full((1, 4), 9.0))[0] > model.distance(np.zeros((1, 4)))[0])
+    >>> bool(model.distance(np.full((1, 4), 9.0))[0] > model.leave_one_out_.max())
     True
     """
 
@@ -64,61 +78,104 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         components: int | None = None,
         insist: bool = False,
         seed: int = 0,
+        neighbours: int = 1,
+        folds: int = 5,
     ) -> None:
         self.estimator = estimator
         self.components = components
         self.insist = insist
         self.seed = seed
+        self.neighbours = neighbours
+        self.folds = folds
 
     @classmethod
     def of(cls, settings: NormalitySettings) -> "NormalityModel":
+        """The unfitted model that settings describe."""
         return cls(settings.estimator, settings.elliptic_components, settings.insist, settings.seed)
 
-    def fit(self, X: NDArray[np.floating], y: object = None) -> Self:
-        """Fit on (n, p) embeddings, one row a normal recording.
+    def fit(self, X: NDArray[np.floating], y: object = None, *, domains: ArrayLike | None = None) -> Self:
+        """Fit on embeddings of normal recordings.
+
+        Args:
+            X: (n, p), one row a recording, n at least 2.
+            y: ignored.
+            domains: (n,) a name each, for ``tied``; None: all of one. The others take no notice of them.
 
         Raises:
-            AsdError: fewer than 2 rows, values that are not finite, or rows that are all the same.
+            AsdError: no such estimator, fewer than 2 rows, values that are not finite, rows that are all the same, or
+                another number of domains than of rows.
         """
+        if self.estimator not in ESTIMATORS:
+            raise AsdError(f"estimator {self.estimator!r} is none of {', '.join(ESTIMATORS)}")
         X = checked(X)
-        if len(X) < 2:
-            raise AsdError(f"{len(X)} recording: a normality model needs at least 2")
-        variances = np.square(np.linalg.svd(X - X.mean(axis=0), compute_uv=False))
-        seen = variances[variances > variances.max() * max(X.shape) * np.finfo(np.float64).eps]
-        # Embeddings are float32: rows that differ by less than its rounding are the same.
-        if np.sqrt(variances.sum()) <= np.finfo(np.float32).eps * np.linalg.norm(X):
-            raise AsdError(
-                f"all {len(X)} embeddings are the same: the representation has collapsed; retrain the encoder"
+        n, p = X.shape
+        if n < 2:
+            raise BadEmbeddings(
+                f"{n} recording: a normality model needs at least 2. {n} sample(s): a minimum of 2 is required"
             )
-        p = X.shape[1]
+        if collapsed(X):
+            raise BadEmbeddings(
+                f"all {n} embeddings are the same: the representation has collapsed; retrain the encoder"
+            )
+        seen = seen_variances(X)
+        size = p
         if self.estimator == "elliptic" and self.components and self.components < min(X.shape):
-            p = self.components
-        used, note = self._choose(len(X), p, min(len(seen), p))
-        model = self._estimators()[used]
-        if used == "elliptic" and p < X.shape[1]:
-            axes = PCA(p, random_state=self.seed).fit(X).components_
-            model.fit(X @ axes.T)
-            # The same distances, written in the values of an embedding: axes is orthonormal.
-            self.location_: Floats = model.location_ @ axes
-            self.precision_: Floats = axes.T @ model.get_precision() @ axes
+            size = self.components
+        used, note = self._choose(n, size, min(len(seen), size))
+        self.n_features_in_ = p
+        shrinkage, of_domains = 0.0, 1
+        for name in ("leave_one_out_", "neighbour_model_", "domains_", "counts_", "locations_"):
+            self.__dict__.pop(name, None)
+        if used == "knn":
+            self.neighbour_model_ = NeighbourModel(self.neighbours).fit(X)
+            self.leave_one_out_: Floats = self.neighbour_model_.leave_one_out_
+        elif used == "tied":
+            shrinkage = self._fit_tied(X, _indexed(domains, n))
+            of_domains = len(self.domains_)
+        elif used == "elliptic":
+            self._fit_elliptic(X, size)
         else:
-            self.location_, self.precision_ = model.fit(X).location_, model.get_precision()
-        self.report_ = FitReport(self.estimator, used, len(X), X.shape[1], len(seen), float(seen[0] / seen[-1]), note)
+            model = LedoitWolf().fit(X) if used == "ledoit_wolf" else EmpiricalCovariance().fit(X)
+            self.location_, self.precision_ = model.location_, model.get_precision()
+            shrinkage = float(getattr(model, "shrinkage_", 0.0))
+            blind = used == "ml" and len(seen) < p
+            self.leave_one_out_ = leave_one_out_pseudo_inverse(X) if blind else leave_one_out(X, shrinkage)
+        condition = condition_of(seen)
+        self.report_ = FitReport(self.estimator, used, n, p, len(seen), condition, note, shrinkage, of_domains)
         return self
 
     def distance(self, X: NDArray[np.floating]) -> Floats:
-        """The squared Mahalanobis distance of each row of (n, p) from what is normal: (n,), higher: more anomalous."""
+        """The squared distance of each row from what is normal.
+
+        Args:
+            X: (m, p). A row gets the same distance to the last bit alone and among others, whatever its domain.
+
+        Returns:
+            (m,), higher is more anomalous: squared Mahalanobis distance; squared Euclidean for ``knn``.
+
+        Raises:
+            AsdError: values that are not finite, or another p than that of the fit.
+        """
         check_is_fitted(self)
         X = checked(X)
-        if X.shape[1] != len(self.location_):
-            raise AsdError(f"embeddings of {X.shape[1]} values; this model was fitted on {len(self.location_)}")
+        same_size(X, self.n_features_in_)
+        if self.report_.used == "knn":
+            return self.neighbour_model_.distance(X)
         # Row by row: in a product of all at once the last digits of a row hang on how many there are.
-        return np.array([row @ self.precision_ @ row for row in X - self.location_], dtype=np.float64)
+        if self.report_.used != "tied":
+            return np.array([row @ self.precision_ @ row for row in X - self.location_], dtype=np.float64)
+        each = [
+            [weight * (row @ self.precision_ @ row) for row in X - location]
+            for location, weight in zip(self.locations_, domain_weights(self.counts_), strict=True)
+        ]
+        nearest: Floats = np.asarray(each, dtype=np.float64).min(axis=0)
+        return nearest
 
     def _choose(self, n: int, p: int, rank: int) -> tuple[Estimator, str]:
         """The estimator to use, and the reason if it is not the one that was asked for."""
-        needs = {"ml": p + 1, "elliptic": 2 * p + 1, "ledoit_wolf": 2}[self.estimator]
-        enough = n >= needs and (rank == p or self.estimator == "ledoit_wolf")
+        # ml: one more than spans the space, so that every recording can be left out.
+        needs = {"ml": p + 2, "elliptic": 2 * p + 1}.get(self.estimator, 2)
+        enough = n >= needs and (rank == p or self.estimator not in ("ml", "elliptic"))
         if enough or self.insist:
             return self.estimator, ""
         reason = f"{n} recordings of {p} values" if n < needs else f"the embeddings span {rank} of {p} directions"
@@ -127,38 +184,103 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
             f"{reason}: {self.estimator} would miss what lies outside the training span; ledoit_wolf used",
         )
 
-    def _estimators(self) -> dict[Estimator, Any]:
-        return {
-            "ml": EmpiricalCovariance(),
-            "elliptic": _QuietEllipticEnvelope(random_state=self.seed),
-            "ledoit_wolf": LedoitWolf(),
-        }
+    def _fit_tied(self, X: Floats, domains: tuple[NDArray[np.str_], NDArray[np.intp]]) -> float:
+        """Returns the shrinkage."""
+        names, domain = domains
+        if len(names) > 1 and collapsed(X - domain_means(X, domain)[0][domain] + X.mean(axis=0)):
+            # Nothing varies within the domains: only all of them together say what is normal.
+            names, domain = np.array(["+".join(names)]), np.zeros_like(domain)
+        (n, p), k = X.shape, len(names)
+        self.domains_ = names
+        self.locations_, self.counts_ = domain_means(X, domain)
+        self.location_ = X.mean(axis=0)
+        within = X - self.locations_[domain]
+        few = n - k < _ENOUGH_FOR_TIED * p or len(seen_variances(within)) < p
+        shared = within[self.counts_[domain] > 1]
+        shrinkage = float(LedoitWolf(assume_centered=True).fit(shared).shrinkage_) if few else 0.0
+        covariance = within.T @ within / (n - k + 1)
+        sphere = np.trace(covariance) / p * np.eye(p)
+        self.precision_ = pinvh((1 - shrinkage) * covariance + shrinkage * sphere)
+        self.leave_one_out_ = leave_one_out(X, shrinkage, domain)
+        return shrinkage
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything fitted, as arrays without objects, for an npz file."""
+    def _fit_elliptic(self, X: Floats, size: int) -> None:
+        """Fit on all rows, and on all but those of each fold; a minute each for 1000 x 128."""
+        folds = min(self.folds, len(X))
+        parts = KFold(folds, shuffle=True, random_state=self.seed).split(X) if folds > 1 else []
+        jobs = [(np.arange(len(X)), np.arange(0)), *parts]
+        distances = np.full(len(X), np.nan)
+        for index, (used, held_out) in enumerate(progress(jobs, "elliptic envelopes")):
+            location, precision = self._elliptic(X[used], size)
+            if index == 0:
+                self.location_, self.precision_ = location, precision
+            away = X[held_out] - location
+            distances[held_out] = np.einsum("ij,ij->i", away @ precision, away)
+        if folds > 1:
+            self.leave_one_out_ = distances
+
+    def _elliptic(self, X: Floats, size: int) -> tuple[Floats, Floats]:
+        """Location and precision, behind the ``size`` first principal components."""
+        model = _QuietEllipticEnvelope(random_state=self.seed)
+        if size >= X.shape[1]:
+            return model.fit(X).location_, model.get_precision()
+        axes = PCA(size, random_state=self.seed).fit(X).components_
+        model.fit(X @ axes.T)
+        # The same distances, written in the values of an embedding: axes is orthonormal.
+        return model.location_ @ axes, axes.T @ model.get_precision() @ axes
+
+    def to_arrays(self) -> Arrays:
+        """Everything fitted, as arrays without objects, for an npz file; `model_from_arrays` restores it."""
         check_is_fitted(self)
-        report = {f"report.{name}": np.array(value) for name, value in asdict(self.report_).items()}
-        parameters = {
-            "components": -1 if self.components is None else self.components,
-            "insist": self.insist,
-            "seed": self.seed,
-        }
-        return {
-            "location": self.location_,
-            "precision": self.precision_,
-            **{f"parameter.{name}": np.array(value) for name, value in parameters.items()},
-            **report,
-        }
+        arrays = {"kind": np.array(KIND)}
+        for name in ("location", "precision", "locations", "counts", "domains", "leave_one_out"):
+            if f"{name}_" in vars(self):
+                arrays[name] = np.asarray(getattr(self, f"{name}_"))
+        if self.report_.used == "knn":
+            arrays["knn.normal"] = self.neighbour_model_.normal_
+        for name in _PARAMETERS:
+            value = getattr(self, name)
+            arrays[f"parameter.{name}"] = np.array(-1 if value is None else value)
+        return arrays | {f"report.{name}": np.array(value) for name, value in asdict(self.report_).items()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "NormalityModel":
-        """The fitted model that `to_arrays` described."""
-        fields = ("asked", "used", "n", "p", "rank", "condition", "note")
-        report = FitReport(**{name: arrays[f"report.{name}"].item() for name in fields})
-        components, insist, seed = (arrays[f"parameter.{name}"].item() for name in ("components", "insist", "seed"))
-        model = cls(report.asked, None if components < 0 else components, insist, seed)
-        model.location_, model.precision_, model.report_ = arrays["location"], arrays["precision"], report
+        """The fitted model that `to_arrays` described, of this version or an older one (no leave-one-out distances)."""
+        written = [field.name for field in fields(FitReport) if f"report.{field.name}" in arrays]
+        report = FitReport(**{name: arrays[f"report.{name}"].item() for name in written})
+        model = cls(report.asked)  # type: ignore[arg-type]
+        for name in _PARAMETERS:
+            if f"parameter.{name}" in arrays:
+                setattr(model, name, arrays[f"parameter.{name}"].item())
+        if model.components is not None and model.components < 0:
+            model.components = None
+        for name in ("location", "precision", "locations", "counts", "domains", "leave_one_out"):
+            if name in arrays:
+                setattr(model, f"{name}_", arrays[name])
+        if "knn.normal" in arrays:
+            model.neighbour_model_ = NeighbourModel(model.neighbours).fit(arrays["knn.normal"])
+        model.n_features_in_, model.report_ = report.p, report
         return model
+
+
+def model_from_arrays(arrays: dict[str, NDArray[Any]]) -> NormalityModel | NeighbourModel:
+    """The fitted model that any ``to_arrays`` of this package described.
+
+    Args:
+        arrays: as they were returned, or read from an npz file.
+
+    Raises:
+        AsdError: arrays of something else.
+
+    >>> model_from_arrays(NeighbourModel().fit(np.eye(3)).to_arrays())
+    NeighbourModel()
+    """
+    kind = str(arrays["kind"]) if "kind" in arrays else NEIGHBOURS if "normal" in arrays else KIND
+    if kind == NEIGHBOURS:
+        return NeighbourModel.from_arrays(arrays)
+    if kind == KIND and "report.used" in arrays:
+        return NormalityModel.from_arrays(arrays)
+    raise AsdError(f"arrays {', '.join(sorted(arrays)) or 'of nothing'}: no normality model")
 
 
 class _QuietEllipticEnvelope(EllipticEnvelope):  # type: ignore[misc]
@@ -171,11 +293,12 @@ class _QuietEllipticEnvelope(EllipticEnvelope):  # type: ignore[misc]
         return self
 
 
-def checked(embeddings: NDArray[np.floating]) -> Floats:
-    """(n, p) as float64; AsdError for another shape and for values that are not finite."""
-    X: Floats = np.asarray(embeddings, dtype=np.float64, order="C")
-    if X.ndim != 2:
-        raise AsdError(f"embeddings must be (n, p), got the shape {X.shape}")
-    if not np.isfinite(X).all():
-        raise AsdError(f"{np.count_nonzero(~np.isfinite(X).all(axis=1))} of {len(X)} embeddings hold NaN or infinity")
-    return X
+def _indexed(domains: ArrayLike | None, n: int) -> tuple[NDArray[np.str_], NDArray[np.intp]]:
+    """The names of the domains (k,), and which of them each of n rows is of (n,)."""
+    if domains is None:
+        return np.array([""]), np.zeros(n, dtype=np.intp)
+    named = np.asarray(domains).astype(str)
+    if named.shape != (n,):
+        raise BadEmbeddings(f"domains must be one name for each of {n} recordings, got the shape {named.shape}")
+    names, domain = np.unique(named, return_inverse=True)
+    return names, domain.astype(np.intp)

@@ -100,7 +100,9 @@ def test_a_row_for_each_file_in_their_order_with_the_machine_of_its_folder(detec
         write(tmp_path / "fan" / "monday.wav", hum(1)),
     ]
     table = detector.score(map(str, files))
-    assert table.columns.tolist() == ["path", "machine", "score", "reason"]
+    assert table.columns.tolist() == ["path", "machine", "score", "p_value", "decision", "reason"]
+    assert ((table["p_value"] > 0) & (table["p_value"] <= 1)).all()
+    assert table["decision"].tolist() == [int(p <= 0.01) for p in table["p_value"]]
     assert table["path"].tolist() == [str(file) for file in files]
     assert table["machine"].tolist() == ["pump", "fan"]
     assert table["reason"].tolist() == ["", ""]
@@ -218,7 +220,7 @@ def test_a_bad_waveform_is_refused_with_the_reason(detector: Detector) -> None:
 
 
 def test_no_file_gives_an_empty_table(detector: Detector) -> None:
-    assert detector.score([]).columns.tolist() == ["path", "machine", "score", "reason"]
+    assert detector.score([]).columns.tolist() == ["path", "machine", "score", "p_value", "decision", "reason"]
 
 
 def test_the_spectrogram_of_the_store_gives_the_score_of_the_file(detector: Detector, tmp_path: Path) -> None:
@@ -398,3 +400,21 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120
     )
+
+
+def test_a_decision_keeps_the_false_alarm_rate_and_finds_what_is_far(detector: Detector) -> None:
+    distances = detector.models["fan"].leave_one_out_
+    assert detector.judge(float(distances.min()) / 2, "fan") == (1.0, 0)
+    p_values = [detector.judge(float(distance), "fan")[0] for distance in np.sort(distances)]
+    assert p_values == sorted(p_values, reverse=True)
+    p_value, decision = detector.judge(float(distances.max()) * 1e6, "fan")
+    assert 0 < p_value < 0.01
+    assert decision == 1
+
+
+def test_without_leave_one_out_distances_there_is_a_score_but_no_decision(detector: Detector) -> None:
+    fitted = detector.models["fan"]
+    arrays = {name: values for name, values in fitted.to_arrays().items() if name != "leave_one_out"}
+    blind = Detector(detector.settings, detector.encoder, {"fan": type(fitted).from_arrays(arrays)})
+    p_value, decision = blind.judge(10.0, "fan")
+    assert np.isnan(p_value) and decision is None

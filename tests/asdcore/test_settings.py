@@ -50,6 +50,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "insist": True,
         "elliptic_components": 8,
         "seed": 1,
+        "false_alarm_rate": 0.1,
     },
     AutoencoderSettings: {
         "mel": MelSettings(n_fft=512),

@@ -11,7 +11,8 @@ from sklearn.covariance import EllipticEnvelope, EmpiricalCovariance, LedoitWolf
 from sklearn.decomposition import PCA
 
 from asdcore.errors import AsdError
-from asdcore.normality.models import NormalityModel
+from asdcore.normality.models import ESTIMATORS, NormalityModel, model_from_arrays
+from asdcore.normality.neighbours import NeighbourModel
 from asdcore.settings import NormalitySettings
 
 
@@ -21,6 +22,7 @@ def correlated(n: int, p: int, seed: int = 0) -> NDArray[np.float64]:
 
 
 X, NEW = correlated(120, 6), correlated(30, 6, seed=1)
+DOMAINS = np.where(np.arange(120) < 110, "source", "target")
 
 
 @pytest.mark.parametrize(("estimator", "reference"), [("ml", EmpiricalCovariance()), ("ledoit_wolf", LedoitWolf())])
@@ -54,7 +56,7 @@ def test_elliptic_with_components_needs_recordings_for_the_components_only() -> 
     assert NormalityModel("elliptic", components=4).fit(many_values).report_.used == "elliptic"
 
 
-@pytest.mark.parametrize(("estimator", "enough"), [("ml", 7), ("elliptic", 13)])
+@pytest.mark.parametrize(("estimator", "enough"), [("ml", 8), ("elliptic", 13)])
 def test_with_too_few_recordings_it_falls_back_and_says_so(estimator: str, enough: int) -> None:
     assert NormalityModel(estimator).fit(X[:enough]).report_.used == estimator
 
@@ -89,7 +91,7 @@ def test_the_report_has_n_p_rank_and_condition() -> None:
     assert report.n_over_p == pytest.approx(4 / 3)
 
 
-@pytest.mark.parametrize("estimator", ["ml", "elliptic", "ledoit_wolf"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("value", [0.0, 0.1, -31.7])
 def test_embeddings_that_are_all_the_same_are_a_collapsed_representation(estimator: str, value: float) -> None:
     # The mean of thirty times 0.1 is not 0.1: what is left is rounding, and must not pass for a spread.
@@ -117,10 +119,11 @@ def test_one_recording_a_single_vector_or_another_size_is_refused() -> None:
         fitted("ml").distance(X[:, :1])
 
 
-@pytest.mark.parametrize("estimator", ["ml", "elliptic", "ledoit_wolf"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("p", [2, 5, 64, 129])
 def test_the_distance_of_a_row_is_the_same_alone_and_among_many_bit_for_bit(estimator: str, p: int) -> None:
-    model = NormalityModel(estimator, components=min(4, p)).fit(correlated(300, p))
+    domains = np.arange(300) % 3
+    model = NormalityModel(estimator, components=min(4, p), folds=0).fit(correlated(300, p), domains=domains)
     new = correlated(40, p, seed=1).astype(np.float32)
     together = model.distance(new)
     alone = [model.distance(row[None])[0] for row in new]
@@ -137,15 +140,18 @@ def test_a_deviation_in_any_direction_is_farther_than_the_normal_ones(estimator:
 
 
 @pytest.mark.parametrize("components", [None, 3])
-@pytest.mark.parametrize("estimator", ["ml", "elliptic", "ledoit_wolf"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_arrays_in_an_npz_file_hold_the_whole_model_without_objects(
     tmp_path: Path, estimator: str, components: int | None
 ) -> None:
-    model = NormalityModel(estimator, components, insist=True, seed=5).fit(X)
+    model = NormalityModel(estimator, components, insist=True, seed=5, neighbours=2).fit(X, domains=DOMAINS)
     np.savez(tmp_path / "model.npz", **model.to_arrays())
     with np.load(tmp_path / "model.npz", allow_pickle=False) as arrays:
-        loaded = NormalityModel.from_arrays(dict(arrays))
+        loaded = model_from_arrays(dict(arrays))
+    assert type(loaded) is NormalityModel
     np.testing.assert_array_equal(loaded.distance(NEW), model.distance(NEW))
+    np.testing.assert_array_equal(loaded.leave_one_out_, model.leave_one_out_)
+    assert vars(loaded).keys() == vars(model).keys()
     assert loaded.report_ == model.report_
     assert loaded.get_params() == model.get_params()
 
@@ -158,11 +164,18 @@ def test_the_note_of_a_fall_back_survives_the_npz_file() -> None:
     with np.load(file, allow_pickle=False) as arrays:
         report = NormalityModel.from_arrays(dict(arrays)).report_
     assert report == model.report_
-    json.dumps(report.__dict__)  # Plain numbers and text, as MLflow and Prefect take them.
+    json.dumps(report.__dict__, allow_nan=False)  # Plain numbers and text, as MLflow and Prefect take them.
 
 
 def test_parameters_are_stored_untouched_and_a_clone_is_unfitted() -> None:
-    parameters = {"estimator": "elliptic", "components": 3, "insist": True, "seed": 9}
+    parameters = {
+        "estimator": "elliptic",
+        "components": 3,
+        "insist": True,
+        "seed": 9,
+        "neighbours": 2,
+        "folds": 3,
+    }
     model = NormalityModel(**parameters)  # type: ignore[arg-type]
     assert model.get_params() == parameters
     assert set(vars(model)) == set(parameters)
@@ -174,13 +187,55 @@ def test_parameters_are_stored_untouched_and_a_clone_is_unfitted() -> None:
 def test_settings_become_parameters() -> None:
     settings = NormalitySettings(estimator="elliptic", insist=True, elliptic_components=3, seed=4)
     expected = {"estimator": "elliptic", "components": 3, "insist": True, "seed": 4}
-    assert NormalityModel.of(settings).get_params() == expected
+    assert NormalityModel.of(settings).get_params() == NormalityModel().get_params() | expected
+    for estimator in ESTIMATORS:
+        assert NormalityModel.of(NormalitySettings(estimator=estimator)).estimator == estimator
 
 
 def test_elliptic_does_not_warn_of_its_many_small_fits() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         NormalityModel("elliptic", insist=True).fit(X[:8])
+
+
+def test_a_model_of_an_older_version_has_no_leave_one_out_distances_and_is_read_all_the_same() -> None:
+    model = fitted("ml")
+    newer = ("kind", "leave_one_out", "parameter.neighbours", "parameter.folds", "report.shrinkage", "report.domains")
+    older = {name: values for name, values in model.to_arrays().items() if name not in newer}
+    loaded = model_from_arrays(older)
+    np.testing.assert_array_equal(loaded.distance(NEW), model.distance(NEW))
+    assert not hasattr(loaded, "leave_one_out_")
+    assert loaded.report_ == model.report_
+
+
+def test_arrays_say_which_model_they_are_of() -> None:
+    neighbours = NeighbourModel(2).fit(X)
+    assert isinstance(model_from_arrays(neighbours.to_arrays()), NeighbourModel)
+    older = {name: values for name, values in neighbours.to_arrays().items() if name != "kind"}
+    assert model_from_arrays(older).distance(NEW).tolist() == neighbours.distance(NEW).tolist()
+    for nothing in ({}, {"kind": np.array("calibration"), "distances": np.ones(3)}):
+        with pytest.raises(AsdError, match="no normality model"):
+            model_from_arrays(nothing)
+
+
+def test_knn_is_the_neighbour_model() -> None:
+    model, reference = NormalityModel("knn", neighbours=3).fit(X), NeighbourModel(3).fit(X)
+    assert model.distance(NEW).tolist() == reference.distance(NEW).tolist()
+    assert model.leave_one_out_.tolist() == reference.leave_one_out_.tolist()
+    assert model.report_ == reference.report_
+
+
+def test_a_second_fit_leaves_nothing_of_the_first() -> None:
+    model = NormalityModel("tied").fit(X, domains=DOMAINS).set_params(estimator="ml").fit(X)
+    assert vars(model).keys() == vars(fitted("ml")).keys()
+    assert model.distance(NEW).tolist() == fitted("ml").distance(NEW).tolist()
+
+
+def test_an_unknown_estimator_and_domains_of_another_number_are_refused() -> None:
+    with pytest.raises(AsdError, match="'mle' is none of ml, elliptic, ledoit_wolf, tied, knn"):
+        NormalityModel("mle").fit(X)  # type: ignore[arg-type]
+    with pytest.raises(AsdError, match=r"one name for each of 120 recordings, got the shape \(3,\)"):
+        NormalityModel("tied").fit(X, domains=["a", "b", "c"])
 
 
 def fitted(estimator: str) -> NormalityModel:

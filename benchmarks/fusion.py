@@ -1,0 +1,108 @@
+"""How to fuse the p-values of two eyes: false alarms kept and faults found, by rule and by dependence of the eyes.
+
+    python benchmarks/fusion.py [--quick] [--json FILE]
+
+All data are simulated. A recording has two distances, log-normal, correlated as ``dependence`` says; a fault moves each
+by so many standard deviations of its logarithm. Every eye is calibrated on n normal recordings, then each rule fuses
+their p-values: ``raw``, as the textbook has it for independent eyes, and ``calibrated``, by `Fusion`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from asdcore.normality.calibration import Calibration
+from asdcore.normality.fusion import RULES, Fusion
+
+DEPENDENCE = (0.0, 0.5, 0.9)
+RECORDINGS = (30, 100, 1000)
+FAULTS = {
+    "both see it": (2.0, 2.0),
+    "both, faintly": (1.2, 1.2),
+    "one well, one faintly": (2.5, 1.0),
+    "one only": (2.5, 0.0),
+    "one only, strongly": (4.0, 0.0),
+}
+RATES = (0.01, 0.05, 0.1)
+
+
+def distances(rng: np.random.Generator, n: int, dependence: float, fault: tuple[float, float]) -> NDArray[np.float64]:
+    """(n, 2), of which the second eye has nothing to do with the first one's scale or shape."""
+    drawn = rng.multivariate_normal([0, 0], [[1, dependence], [dependence, 1]], size=n) + fault
+    return np.exp(drawn * [0.1, 0.5])
+
+
+def one(rng: np.random.Generator, n: int, dependence: float, fresh: int) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """system: what happens: share of recordings called anomalous at each rate."""
+    eyes = [Calibration().fit(values) for values in distances(rng, n, dependence, (0, 0)).T]
+    own = np.column_stack([eye.p_values_ for eye in eyes])
+    fusions = {rule: Fusion(rule).fit(own) for rule in RULES}
+    shares: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for what, fault in {"normal": (0.0, 0.0), **FAULTS}.items():
+        new = distances(rng, fresh, dependence, fault)
+        p = np.column_stack([eye.p_value(values) for eye, values in zip(eyes, new.T, strict=True)])
+        fused = {"eye 1": p[:, 0], "eye 2": p[:, 1]}
+        fused |= {f"{rule}, raw": np.exp(combine(p)) for rule, combine in RULES.items()}
+        fused |= {f"{rule}, calibrated": fusion.p_value(p) for rule, fusion in fusions.items()}
+        # Not a rule of this project: for comparison, with the normal distribution's own quantiles.
+        fused["stouffer, raw"] = norm.sf(norm.isf(np.maximum(p, 1e-300)).sum(axis=1) / np.sqrt(2))
+        for system, values in fused.items():
+            shares.setdefault(system, {})[what] = np.array([(values <= rate).mean() for rate in RATES])
+    return shares
+
+
+def measure(repeats: int, fresh: int) -> list[dict[str, Any]]:
+    """A row for each number of recordings, dependence, system and happening; means over training sets."""
+    rows = []
+    for n in RECORDINGS:
+        for dependence in DEPENDENCE:
+            made = [one(np.random.default_rng([n, seed]), n, dependence, fresh) for seed in range(repeats)]
+            for system, happenings in made[0].items():
+                for what in happenings:
+                    mean = np.mean([shares[system][what] for shares in made], axis=0)
+                    called = {f"at {rate:g}": round(float(share), 4) for rate, share in zip(RATES, mean, strict=True)}
+                    rows.append({"n": n, "dependence": dependence, "system": system, "what": what, **called})
+    return rows
+
+
+def table(rows: list[dict[str, Any]], rate: float) -> str:
+    """Shares called anomalous at ``rate``, in percent."""
+    whats = ["normal", *FAULTS]
+    width = max(len(row["system"]) for row in rows)
+    lines = []
+    for n in RECORDINGS:
+        for dependence in DEPENDENCE:
+            own = [row for row in rows if (row["n"], row["dependence"]) == (n, dependence)]
+            lines.append(
+                f"\n{n} recordings, dependence {dependence:g}, {rate:.0%} false alarms asked; % called anomalous"
+            )
+            lines.append(" " * width + "".join(f"{what:>23}" for what in ["false alarms", *whats[1:]]))
+            for system in dict.fromkeys(row["system"] for row in own):
+                of = {row["what"]: row[f"at {rate:g}"] for row in own if row["system"] == system}
+                lines.append(f"{system:{width}}" + "".join(f"{100 * of[what]:23.1f}" for what in whats))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer training sets: seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one JSON object; - is stdout")
+    arguments = parser.parse_args()
+    repeats = 40 if arguments.quick else 400
+    rows = measure(repeats, fresh=1000)
+    figures = {"benchmark": "fusion", "data": "simulated", "training_sets": repeats, "rates": RATES, "rows": rows}
+    if arguments.json and str(arguments.json) == "-":
+        print(json.dumps(figures))
+        return
+    print(f"Simulated data, {repeats} training sets" + "".join(table(rows, rate) for rate in (0.01, 0.1)))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()
