@@ -61,6 +61,13 @@ class Home:
         """``MLFLOW_TRACKING_URI`` if that is set, else the sqlite file of this home."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
 
+    def sweep(self) -> int:
+        """Delete what killed writers left behind, where only the holder of the lock writes; return how many.
+
+        Scores are written without the lock, and another home may stand in this one's folder: both are left alone.
+        """
+        return sum(sweep_partial(folder) for folder in (self.recordings, self.features, self.runs))
+
     @contextmanager
     def lock(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Be the only process that writes here; wait for another one, after saying so through ``on_wait``.

@@ -6,13 +6,13 @@ from typing import Any
 
 from prefect import flow
 
-from asdcore.home import Home, sweep_partial
+from asdcore.home import Home
 from asdcore.settings import Settings
 from flows.retrain import usable_recordings
 from tasks.baselines import autoencoders, spectra
 from tasks.evaluation import any_simulated, evaluation, publish, read_tables, report_text
 from tasks.features import complete_features, feature_store
-from tasks.normality import Models, Stores, fallback_notes, normality_models
+from tasks.normality import Models, Stores, fallback_notes, fit_figures, fit_table, normality_models
 from tasks.recordings import data_digest
 from tasks.representation import encoder_and_embeddings
 from tasks.systems import AutoencoderSystem, VectorSystem, systems_named
@@ -51,7 +51,7 @@ def benchmark(
     with_encoder = any(system.needs_encoder for system in vector)
     baseline = settings.model_copy(update={"mel": settings.autoencoder.mel})
     with place.lock(warn):
-        sweep_partial(place.root)
+        place.sweep()
         chosen = usable_recordings(place, recordings, machines, settings)
         names = sorted(set(chosen["machine"]))
         if vector:
@@ -79,7 +79,9 @@ def benchmark(
             models |= {system.name: files for system in network}
         result = evaluation(place, chosen, chosen_systems, stores, models, encoder, published)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
+        fits = fit_figures({system.name: models[system.name] for system in vector})
         report = report_text(*read_tables(place, result), notes, any_simulated(chosen))
-        log_evaluation(place, run, settings, encoder, result, report)
+        report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
+        log_evaluation(place, run, settings, encoder, result, report, fits)
         publish("benchmark-report", report)
         return result["values"] | {"run": run, "report": report}

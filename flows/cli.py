@@ -111,12 +111,7 @@ def features(
 
 @app.command()
 def retrain(
-    recordings: Annotated[
-        Path | None,
-        typer.Option(
-            help="Ingest these first and train on the machines that are there; default: all that was ingested"
-        ),
-    ] = None,
+    recordings: RecordingsOption = None,
     machines: MachinesOption = None,
     preset: PresetOption = "default",
     change: SetOption = None,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from asdcore.home import Home, sweep_partial
+from asdcore.home import Home
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from tasks.features import complete_features
@@ -22,6 +22,6 @@ def features(settings: Settings = Settings(), machines: list[str] | None = None,
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
-        sweep_partial(place.features)
+        place.sweep()
         recordings = Catalog(place.recordings).of_machines(machines)
         return len(recordings) - len(complete_features(place, recordings, settings))

@@ -8,7 +8,7 @@ import pandas as pd
 from prefect import flow
 
 from asdcore.errors import AsdError
-from asdcore.home import Home, sweep_partial
+from asdcore.home import Home
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
 from asdcore.settings import Settings
 from flows.features import features
@@ -17,12 +17,12 @@ from tasks.baselines import spectra
 from tasks.detector import detector_folder
 from tasks.evaluation import any_simulated, evaluation, publish, read_tables, report_text
 from tasks.features import feature_store
-from tasks.normality import fallback_notes, normality_models
+from tasks.normality import fallback_notes, fit_figures, fit_table, normality_models
 from tasks.recordings import data_digest
 from tasks.registry import champion_version, registered_version
 from tasks.representation import encoder_and_embeddings, training_key
 from tasks.systems import reported_systems
-from tasks.tracking import log_evaluation, retraining_key, tracked_run
+from tasks.tracking import failed_if_it_fails, log_evaluation, retraining_key, tracked_run
 from tasks.warn import warn
 
 
@@ -46,7 +46,7 @@ def retrain(
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
-        sweep_partial(place.root)
+        place.sweep()
         chosen = usable_recordings(place, recordings, machines, settings)
         features(settings, sorted(set(chosen["machine"])), place.root)
         # Recordings that could not be read any more have left the table.
@@ -61,12 +61,20 @@ def usable_recordings(home: Home, place: Path | None, machines: list[str] | None
         AsdError: none, or a machine with too few normal training recordings.
     """
     if place is not None:
-        found = ingest(place, settings.recordings, home.root)["machines"]
-        machines = machines or found
+        found = ingest(place, settings.recordings, home.root)
+        for file, reason in list(found["quarantined"].items())[:10]:
+            warn(f"quarantined: {file}: {reason}")
+        if len(found["quarantined"]) > 10:
+            warn(f"quarantined: {len(found['quarantined']) - 10} more; `asd ingest` of the same place lists them")
+        machines = machines or found["machines"]
     chosen = Catalog(home.recordings).of_machines(machines)
     if chosen.empty:
         raise AsdError(f"there is no recording in {home.root}; give --recordings, or `asd ingest` some first")
     require_training(chosen, settings.recordings.minimum_training_recordings)
+    if place is not None and place.is_dir():
+        elsewhere = chosen[~chosen["path"].map(lambda path: Path(path).is_relative_to(place.resolve()))]
+        for machine, own in elsewhere.groupby("machine"):
+            warn(f"{machine}: {len(own)} recordings that were ingested from other places are used, too")
     return chosen
 
 
@@ -74,6 +82,11 @@ def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings) -> 
     store, data = feature_store(home, settings), data_digest(chosen)
     key = retraining_key(training_key(store, chosen, settings.training), settings.normality, data)
     run = tracked_run(home, "retraining", key, f"retrain {datetime.now().astimezone():%Y-%m-%d %H:%M}")
+    with failed_if_it_fails(home, run):
+        return _tracked(home, chosen, settings, store, data, run)
+
+
+def _tracked(home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, data: str, run: str) -> dict[str, Any]:
     encoder, embeddings = encoder_and_embeddings(home, store, chosen, settings.training, run)
     averages = spectra(home, store, chosen)
     stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
@@ -85,7 +98,9 @@ def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings) -> 
     chosen_system = systems[0].name
     detector = detector_folder(home, settings, encoder, models[chosen_system], about)
     result = evaluation(home, chosen, systems, stores, models, encoder)
+    fits = fit_figures(models)
     report = report_text(*read_tables(home, result), fallback_notes(models), simulated)
+    report += f"\n\n### Normality models\n\n{fit_table(fits)}\n"
     score = result["values"]["official_scores"].get(chosen_system)
     tags = {
         "system": chosen_system,
@@ -93,7 +108,7 @@ def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings) -> 
         "data": " ".join([f"{normal} normal recordings", *(["simulated"] if simulated else []), data]),
         "machines": ", ".join(models[chosen_system]),
     }
-    log_evaluation(home, run, settings, encoder, result, report)
+    log_evaluation(home, run, settings, encoder, result, report, fits)
     version = registered_version(home, run, detector, tags)
     publish("retrain-report", report)
     made = {

@@ -1,6 +1,7 @@
 """The Prefect and MLflow servers of a home, on loopback."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -37,6 +38,11 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
             *("--backend-store-uri", home.mlflow_uri, "--artifacts-destination", str(home.mlartifacts)),
         ],
     }
+    if not home.mlflow_uri.startswith("sqlite:"):
+        del commands[f"http://{LOOPBACK}:{mlflow}"]
+        say(f"{'mlflow':8} {home.mlflow_uri}, as MLFLOW_TRACKING_URI says")
+    # systemd and containers stop a program this way; without it the servers would live on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say("Starting the servers; this takes about half a minute.")
     logs = home.root / "logs"
     logs.mkdir(exist_ok=True)
@@ -70,6 +76,7 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
 def _free(port: int) -> int:
     with socket.socket() as attempt:
         try:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             attempt.bind((LOOPBACK, port))
         except OSError as error:
             raise AsdError(f"port {port} is taken; choose another one, or 0 for any free one") from error

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -29,7 +30,7 @@ def show_ingest(done: dict[str, Any], place: Home, settings: Settings) -> None:
     own = catalog.recordings[catalog.recordings["machine"].isin(done["machines"])]
     treated = own[own["treatment"] != ""]
     for treatment, n in treated["treatment"].value_counts().items():
-        out.print(f"{n} x {treatment}", highlight=False)
+        out.print(f"{n} x {treatment}", highlight=False, markup=False)
     total = sum(row["total"] for row in rows)
     out.print(
         f"{total} recordings of {len(rows)} machine(s): {done['added']} added, {done['known']} known already, "
@@ -57,17 +58,21 @@ def show_results(done: dict[str, Any], place: Home) -> None:
     for line in done["report"].splitlines():
         if line.startswith("- "):
             out.print(line, highlight=False, markup=False)
-    out.print(f"figures    {short(place.root / done['figures'])}", highlight=False)
-    out.print(f"scores     {short(place.root / done['scores'])}", highlight=False)
+    out.print(f"figures    {short(place.root / done['figures'])}", highlight=False, markup=False)
+    out.print(f"scores     {short(place.root / done['scores'])}", highlight=False, markup=False)
 
 
 def show_registered(done: dict[str, Any], place: Home) -> None:
     """Where a retraining has left its detector."""
     option = "" if place.root == Home.default().root else f" --home {short(place.root)}"
     rank = "the champion" if done["champion"] == done["version"] else f"the champion is version {done['champion']}"
-    out.print(f"detector   {short(Path(done['detector']))}", highlight=False)
-    out.print(f"registry   asd-detector version {done['version']}, {rank}; see asd models{option}", highlight=False)
-    out.print(f"UI         asd ui{option}", highlight=False)
+    out.print(f"detector   {short(Path(done['detector']))}", highlight=False, markup=False)
+    out.print(
+        f"registry   asd-detector version {done['version']}, {rank}; see asd models{option}",
+        highlight=False,
+        markup=False,
+    )
+    out.print(f"UI         asd ui{option}", highlight=False, markup=False)
 
 
 def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:
@@ -117,6 +122,6 @@ def table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), t
         drawn.add_column(name, justify="right" if index in right else "left", overflow="fold")
     above = None
     for first, *rest in rows:
-        drawn.add_row("" if first == above else first, *rest)
+        drawn.add_row(*(escape(cell) for cell in ("" if first == above else first, *rest)))
         above = first
     return drawn

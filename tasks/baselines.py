@@ -61,14 +61,12 @@ def autoencoders(home: Home, store: Path, recordings: pd.DataFrame, settings: Au
     training: dict[str, list[tuple[str, str]]] = {}
     files: dict[str, Path] = {}
     code = code_version("baselines/autoencoder.py", "baselines/fitting.py")
-    # Which score is taken, and how its frames are averaged, changes nothing that is trained.
-    trained = settings.model_copy(update={"per_frame_mean": False})
     for machine, own in training_recordings(recordings).groupby("machine"):
         pairs = sorted(own[["recording", "domain"]].itertuples(index=False, name=None))
-        name = digest_of(store.name, code, trained.digest(), *(" ".join(pair) for pair in pairs))
+        name = digest_of(store.name, code, settings.digest(), *(" ".join(pair) for pair in pairs))
         training[str(machine)], files[str(machine)] = pairs, home.runs / "autoencoders" / f"{name}.safetensors"
     key = digest_of(*(path.stem for path in files.values()))
-    run_cached(train_autoencoders, key=key, home=home, store=store, training=training, files=files, settings=trained)
+    run_cached(train_autoencoders, key=key, home=home, store=store, training=training, files=files, settings=settings)
     return files
 
 

@@ -46,6 +46,8 @@ def run_cached(task: Task[..., Result], *, home: Home, still_true: Check = lambd
     here = task.with_options(result_storage=home.prefect / "results")
     result: Result = here(home=home, **arguments)
     if not (holds(result["files"], home) and still_true(result)):
+        for path in damaged(result["files"], home):
+            path.unlink()
         result = here.with_options(refresh_cache=True)(home=home, **arguments)
     return result
 
@@ -57,8 +59,13 @@ def claim(home: Home, *paths: Path) -> Files:
 
 def holds(files: Files, home: Home) -> bool:
     """Whether every claimed file is there with the content that it had."""
+    return all((home.root / path).is_file() for path in files) and not damaged(files, home)
+
+
+def damaged(files: Files, home: Home) -> list[Path]:
+    """The claimed files that are there with another content."""
     paths = {home.root / path: digest for path, digest in files.items()}
-    return all(path.is_file() and digest_of_file(path) == digest for path, digest in paths.items())
+    return [path for path, digest in paths.items() if path.is_file() and digest_of_file(path) != digest]
 
 
 @cache

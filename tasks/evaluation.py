@@ -107,14 +107,12 @@ def evaluation(
 ) -> Result:
     """The result of `evaluate` for these recordings and models."""
     test = recordings[recordings["split"] == "test"]
-    rows = test[["recording", "machine", "section", "domain", "label"]].itertuples(index=False)
-    names = [
-        f"{system.name} {machine} {path.stem}" for system in systems for machine, path in models[system.name].items()
-    ]
+    rows = test[DESCRIBED].itertuples(index=False)
+    fitted = [(each.name, machine, path.stem) for each in systems for machine, path in models[each.name].items()]
     code = code_version("evaluation", "baselines", "normality", "features/store.py")
-    key = digest_of(
-        code, str(encoder and encoder.parent.name), str(published), *names, *(" ".join(row) for row in rows)
-    )
+    simulated = any_simulated(recordings)
+    decided = f"{encoder and encoder.parent.name} {published} {simulated} {CHALLENGE_RATE}"
+    key = digest_of(code, decided, *(" ".join(row) for row in [*fitted, *rows]))
     return run_cached(
         evaluate,
         key=key,
@@ -124,7 +122,7 @@ def evaluation(
         stores=stores,
         models=models,
         encoder=encoder,
-        simulated=any_simulated(recordings),
+        simulated=simulated,
         published=published,
     )
 
@@ -172,8 +170,8 @@ def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes
     if table is not None:
         body = markdown(table, compared)
     explained = (
-        "In percent; 50 is chance. Columns: estimator and layer of the normality model, or the spectrum statistic, "
-        "which uses no network. Intervals: over the test recordings."
+        "In percent; 50 is chance. Intervals: over the test recordings. `ml`, `elliptic`, `ledoit_wolf`, `tied`, "
+        "`knn`: the normality model, of `z` or `h`; `spectrum`: no network, the time-averaged spectrum."
     )
     return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
 

@@ -18,7 +18,13 @@ from tasks.warn import warn
 
 def feature_store(home: Home, settings: Settings, *, variants: bool = True) -> Path:
     """The folder of the spectrograms that are made with these settings and this code."""
-    code = code_version("features/spectrogram.py", "features/augmentation.py", "recordings/audio.py")
+    code = code_version(
+        "features/spectrogram.py",
+        "features/augmentation.py",
+        "features/compute.py",
+        "features/store.py",
+        "recordings/audio.py",
+    )
     return home.features / features_digest(settings, code, variants=variants)
 
 
@@ -29,6 +35,10 @@ def features_shard(
     """Spectrograms, and their variants, of some hundred (digest, path) pairs, in parallel processes."""
     shard, failures = compute_shard(folder, recordings, settings, variants=variants)
     return {"files": claim(home, shard) if shard else {}, "values": {"failures": failures}}
+
+
+def _without_failures(result: Result) -> bool:
+    return not result["values"]["failures"]
 
 
 def complete_features(
@@ -50,7 +60,8 @@ def complete_features(
         chunk = pairs[start : start + SHARD_SIZE]
         key = digest_of(folder.name, *(digest for digest, _ in chunk))
         work: dict[str, Any] = {"folder": folder, "recordings": chunk, "settings": settings, "variants": variants}
-        result = run_cached(features_shard, key=key, home=home, **work)
+        # What could not be read then may be readable now: a drive is back, a file has been ingested at another place.
+        result = run_cached(features_shard, still_true=_without_failures, key=key, home=home, **work)
         failures |= result["values"]["failures"]
     if failures:
         Catalog(home.recordings).quarantine(failures)

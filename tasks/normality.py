@@ -56,6 +56,36 @@ def normality_models(home: Home, stores: Stores, recordings: pd.DataFrame, syste
     return made
 
 
+def fit_figures(models: Models) -> dict[str, float]:
+    """n, p, rank, condition number and n / p of every Mahalanobis model: ``normality/<system>/<machine>/<figure>``."""
+    figures: dict[str, float] = {}
+    for system, of_machines in models.items():
+        for machine, path in of_machines.items():
+            model = read_model(path)
+            if isinstance(model, NormalityModel):
+                report = model.report_
+                own = {"n": report.n, "p": report.p, "rank": report.rank, "condition": report.condition}
+                for name, value in {**own, "n over p": report.n_over_p}.items():
+                    figures[f"normality/{system}/{machine}/{name}"] = float(value)
+    return figures
+
+
+def fit_table(figures: dict[str, float]) -> str:
+    """`fit_figures` as a Markdown table."""
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for name, value in figures.items():
+        _, system, machine, figure = name.split("/")
+        rows.setdefault((system, machine), {})[figure] = value
+    lines = [
+        "| system | machine | n | p | rank | condition | n/p |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for (system, machine), own in rows.items():
+        counts = " | ".join(f"{own[name]:.0f}" for name in ("n", "p", "rank"))
+        lines.append(f"| {system} | {machine} | {counts} | {own['condition']:.2g} | {own['n over p']:.2f} |")
+    return "\n".join(lines)
+
+
 def fallback_notes(models: Models) -> list[str]:
     """One sentence for each system whose normality models are not what was asked for."""
     said = []

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
@@ -17,7 +18,7 @@ from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.home import Home, digest_of
 from tasks.caching import CACHED, Result, code_version, run_cached
-from tasks.tracking import MlflowException, client
+from tasks.tracking import client
 
 NAME = "asd-detector"
 CHAMPION = "champion"
@@ -102,8 +103,9 @@ def signature() -> ModelSignature:
 
 def _is_registered(home: Home, registered: str, run: str) -> bool:
     try:
-        return bool(client(home).get_model_version(NAME, registered).run_id == run)
-    except MlflowException:
+        known = client(home).get_model_version(NAME, registered).run_id == run
+        return known and bool(mlflow.artifacts.list_artifacts(artifact_uri=f"models:/{NAME}/{registered}"))
+    except (MlflowException, OSError):
         return False
 
 
@@ -148,8 +150,15 @@ def load_detector(home: Home, model: str = CHAMPION) -> tuple[Detector, str]:
     except MlflowException as error:
         raise AsdError(f"no registered detector {model!r} in {home.mlflow_uri}; `asd retrain` makes one") from error
     with tempfile.TemporaryDirectory() as folder:
-        local = mlflow.artifacts.download_artifacts(f"models:/{NAME}/{found.version}", dst_path=folder)
-        return Detector.load(next(Path(local).rglob("detector.json")).parent), str(found.version)
+        try:
+            local = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{found.version}", dst_path=folder))
+            (description,) = local.rglob("detector.json")
+        except (MlflowException, OSError, ValueError) as error:
+            raise AsdError(
+                f"the files of version {found.version} are not where the registry says ({found.source}): they were "
+                "deleted, or the home was moved. `asd retrain` registers the detector again"
+            ) from error
+        return Detector.load(description.parent), str(found.version)
 
 
 def champion_version(home: Home) -> str:

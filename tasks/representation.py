@@ -30,8 +30,11 @@ def train_encoder(
     artifact = cast("UUID", create_progress_artifact(0.0, key="training", description=f"{settings.epochs} epochs"))
 
     def on_epoch(figures: dict[str, float]) -> None:
-        log_epoch(home, run, figures)
-        update_progress_artifact(artifact, 100 * figures["epoch"] / settings.epochs)
+        try:
+            log_epoch(home, run, figures)
+            update_progress_artifact(artifact, 100 * figures["epoch"] / settings.epochs)
+        except Exception as error:  # A store that does not answer must not end hours of training.
+            warn(f"epoch {figures['epoch']:.0f} could not be shown while it ran, it will be afterwards: {error}")
 
     folder = home.runs / key
     checkpoint = folder / "checkpoint.pt"
@@ -40,7 +43,6 @@ def train_encoder(
     trained = train(Store(store), recordings, settings, checkpoint, on_epoch)
     encoder = folder / "encoder.safetensors"
     trained.save(encoder)
-    checkpoint.unlink(missing_ok=True)
     return {"files": claim(home, encoder), "values": {"recordings": len(recordings)}}
 
 
@@ -76,6 +78,8 @@ def encoder_and_embeddings(
     training = training_recordings(recordings)["recording"].tolist()
     run_cached(train_encoder, key=key, home=home, store=store, recordings=training, settings=settings, run=run)
     encoder = home.runs / key / "encoder.safetensors"
+    # Only now: a kill before the result is stored would otherwise have to train from the start.
+    encoder.with_name("checkpoint.pt").unlink(missing_ok=True)
     folder = encoder.parent / "embeddings"
     drop_damaged(folder)
     missing = Store(folder).missing(recordings["recording"])

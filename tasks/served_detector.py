@@ -10,6 +10,11 @@ from mlflow.models import set_model
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 
+
+def _is_missing(value: Any) -> bool:
+    return bool(pd.isna(value))
+
+
 COLUMNS = ["machine", "score", "p_value", "decision", "reason"]
 
 
@@ -31,7 +36,7 @@ class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defin
         return pd.DataFrame(rows, columns=COLUMNS, index=model_input.index)
 
     def _score(self, row: dict[Any, Any]) -> tuple[str, float, float, float, str]:
-        given = {name: value for name, value in row.items() if value is not None and value is not np.nan}
+        given = {name: value for name, value in row.items() if np.ndim(value) or not _is_missing(value)}
         machine = given.get("machine")
         if "path" in given:
             scored = self.detector.score([given["path"]], machine).iloc[0]

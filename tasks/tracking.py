@@ -3,6 +3,8 @@
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 import mlflow
 import pandas as pd
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from prefect import task
 
@@ -51,10 +52,15 @@ def benchmark_key(systems: list[str], settings: Settings, data: str, published: 
 def tracked_run(home: Home, kind: str, key: str, name: str) -> str:
     """The id of the MLflow run of the retraining or benchmark ``key``; it is opened if there is none."""
     store = client(home)
+    location = home.mlartifacts.as_uri() if home.mlflow_uri.startswith("sqlite:") else None
     experiment = store.get_experiment_by_name(EXPERIMENT)
+    title = EXPERIMENT
+    if experiment is not None and location not in (None, experiment.artifact_location):
+        # The home was moved. MLflow keeps absolute places: going on would write to where the home was.
+        title = f"{EXPERIMENT} {digest_of(str(location))[:6]}"
+        experiment = store.get_experiment_by_name(title)
     if experiment is None:
-        local = home.mlflow_uri.startswith("sqlite:")
-        identifier = store.create_experiment(EXPERIMENT, artifact_location=home.mlartifacts.as_uri() if local else None)
+        identifier = store.create_experiment(title, artifact_location=location)
     else:
         identifier = experiment.experiment_id
     found = store.search_runs([identifier], f"tags.`asd.{kind}` = '{key}'", max_results=1)
@@ -65,7 +71,14 @@ def tracked_run(home: Home, kind: str, key: str, name: str) -> str:
 
 @task(name="log evaluation", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
 def log_evaluation_files(
-    key: str, home: Home, run: str, settings: Settings, encoder: Path | None, evaluation: Result, report: str
+    key: str,
+    home: Home,
+    run: str,
+    settings: Settings,
+    encoder: Path | None,
+    evaluation: Result,
+    report: str,
+    fits: dict[str, float],
 ) -> Result:
     """Settings, figures by epoch, figures by machine, plots, tables and scores into the MLflow run."""
     store = client(home)
@@ -78,6 +91,7 @@ def log_evaluation_files(
     values = evaluation["values"]
     if values["table"]:
         log_metrics(home, run, table_metrics(pd.read_parquet(home.root / values["table"])))
+    log_metrics(home, run, fits)
     for path in evaluation["files"]:
         store.log_artifact(run, str(home.root / path), "evaluation")
     store.log_text(run, report, "evaluation/report.md")
@@ -86,11 +100,17 @@ def log_evaluation_files(
 
 
 def log_evaluation(
-    home: Home, run: str, settings: Settings, encoder: Path | None, evaluation: Result, report: str
+    home: Home,
+    run: str,
+    settings: Settings,
+    encoder: Path | None,
+    evaluation: Result,
+    report: str,
+    fits: dict[str, float],
 ) -> None:
     """Fill the MLflow run of a retraining or benchmark; what is in it already is left alone."""
     key = digest_of(home.mlflow_uri, run, evaluation["values"]["figures"], report)
-    work: dict[str, Any] = {"run": run, "settings": settings, "encoder": encoder}
+    work: dict[str, Any] = {"run": run, "settings": settings, "encoder": encoder, "fits": fits}
     run_cached(log_evaluation_files, home=home, key=key, evaluation=evaluation, report=report, **work)
 
 
@@ -102,6 +122,16 @@ def table_metrics(table: pd.DataFrame) -> dict[str, float]:
             last = "harmonic mean" if row["machine"] == "All" else f"{row['machine']}/{row['figure']}"
             figures[f"{system}/{last}"] = float(row[system])
     return figures
+
+
+@contextmanager
+def failed_if_it_fails(home: Home, run: str) -> Iterator[None]:
+    """Set the MLflow run to FAILED when the block does not end well; a killed one stays RUNNING until it goes on."""
+    try:
+        yield
+    except Exception:
+        client(home).set_terminated(run, "FAILED")
+        raise
 
 
 def log_epoch(home: Home, run: str, figures: dict[str, float]) -> None:
@@ -119,7 +149,9 @@ def log_metrics(home: Home, run: str, figures: dict[str, float], step: int = 0) 
 
 
 def metric_name(name: str) -> str:
-    return "".join(c if c.isascii() and (c.isalnum() or c in "_-./ ") else "-" for c in name)
+    """``name`` as MLflow allows it; where that changes it, digits that keep two names apart are added."""
+    allowed = "".join(c if c.isalnum() or c in "_-. /" else "-" for c in name)
+    return allowed if allowed == name else f"{allowed} {digest_of(name)[:6]}"
 
 
 def log_parameters(home: Home, run: str, parameters: dict[str, Any]) -> None:
@@ -137,6 +169,3 @@ def _flat(parameters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
     for name, value in parameters.items():
         flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
     return flat
-
-
-__all__ = ["MlflowException", "client", "log_epoch", "log_evaluation", "tracked_run"]

@@ -312,3 +312,14 @@ def test_digests_tell_contents_and_the_order_of_parts_apart(tmp_path: Path) -> N
     assert digest_of_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert len({digest_of("a", "b"), digest_of("b", "a"), digest_of("ab"), digest_of("a", "b", "")}) == 4
     assert digest_of("a", "b") == digest_of("a", "b")
+
+
+def test_a_sweep_leaves_scores_and_a_home_inside_this_one_alone(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    left = [home.features / "a" / ".shard-1.partial", home.runs / ".encoder.partial"]
+    others = [home.scores / ".score.parquet.1.partial", home.root / "demo" / "features" / ".shard-2.partial"]
+    for path in [*left, *others]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert home.sweep() == 2
+    assert [path.exists() for path in [*left, *others]] == [False, False, True, True]

@@ -73,12 +73,12 @@ def test_a_kill_while_shards_are_written_leaves_no_partial_shard(
     prefect_api: str, asd: Callable[..., "subprocess.CompletedProcess[str]"], small_machines: Path, tmp_path: Path
 ) -> None:
     assert asd("ingest", small_machines, "--home", tmp_path).returncode == 0
-    process = start(prefect_api, "features", "--preset", "demo", "--home", tmp_path)
+    process = start(prefect_api, "features", "--home", tmp_path)
     wait_for(lambda: list(tmp_path.glob("features/*/.shard-*.partial")), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list(tmp_path.glob("features/*/shard-*.parquet"))
-    again = asd("features", "--preset", "demo", "--home", tmp_path)
+    again = asd("features", "--home", tmp_path)
     assert "52 recordings have features" in again.stdout, again.stderr
     (shard,) = tmp_path.glob("features/*/shard-*.parquet")
     assert digest_of_file(shard)[:16] in shard.name

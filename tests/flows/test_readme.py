@@ -35,4 +35,5 @@ def test_the_line_that_scores_from_the_registry_works_on_a_real_recording(
 def test_every_file_that_the_readme_names_is_there() -> None:
     named = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
     assert named
+    assert not re.findall(r"\b[A-Z]+_[A-Z]+_TABLE\b|\bTODO\b", (ROOT / "README.md").read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []

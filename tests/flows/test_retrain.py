@@ -204,3 +204,40 @@ def test_two_homes_in_one_process_have_a_store_each(retrained: dict[str, Any], h
     assert len(registered_models(home)) >= 1
     assert registered_models(Home.at(tmp_path)) == []
     assert len(registered_models(home)) >= 1
+
+
+def test_recordings_that_could_not_be_read_once_are_computed_when_they_are_back(
+    prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    from flows.features import features
+    from flows.ingest import ingest
+
+    drive = shutil.copytree(small_machines, tmp_path / "drive")
+    total = ingest(recordings=drive, home=tmp_path / "home")["added"]
+    drive.rename(tmp_path / "unplugged")
+    assert features(settings=small_settings, home=tmp_path / "home") == 0
+    (tmp_path / "unplugged").rename(drive)
+    ingest(recordings=drive, home=tmp_path / "home")
+    assert features(settings=small_settings, home=tmp_path / "home") == total
+
+
+def test_a_home_that_was_moved_goes_on_where_it_is_now(
+    retrained: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    moved = Home.at(shutil.copytree(home.root, tmp_path / "moved", symlinks=True))
+    shutil.rmtree(moved.mlartifacts)
+    before = files_below(home.mlartifacts)
+    again = retrain(recordings=small_machines, settings=small_settings, home=moved.root)
+    assert files_below(home.mlartifacts) == before
+    detector, version = load_detector(moved)
+    assert version == again["version"]
+    assert detector.machines == ["simFan", "simValve"]
+    assert list(moved.mlartifacts.rglob("detector.json"))
+
+
+def test_machines_whose_names_differ_in_one_letter_keep_their_figures_apart() -> None:
+    from tasks.tracking import metric_name
+
+    names = ["ml-z/Pümpe/pAUC", "ml-z/P$mpe/pAUC", "ml-z/P&mpe/pAUC"]
+    assert len({metric_name(name) for name in names}) == 3
+    assert metric_name("spectrum/harmonic mean") == "spectrum/harmonic mean"
