@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from asdcore.normality.calibration import Calibration
 from asdcore.normality.models import ESTIMATORS, Estimator, NormalityModel
@@ -93,4 +94,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with threadpool_limits(1):  # Its matrices are so small that two threads spend their time waiting for each other.
+        main()
