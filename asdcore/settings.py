@@ -119,9 +119,6 @@ class AutoencoderSettings(StageSettings):
     learning_rate: float = Field(1e-3, gt=0, description="Adam")
     validation_share: float = Field(0.1, gt=0, lt=1, description="share of the vectors that do not train")
     decision_quantile: float = Field(0.9, gt=0, lt=1, description="of the gamma distribution of the training scores")
-    per_frame_mean: bool = Field(
-        False, description="Mahalanobis: mean of the distances of the frames; published: distance of the mean residual"
-    )
     seed: int = Field(13711, ge=0, description="of the published results")
 
 

@@ -7,12 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sklearn.metrics import roc_curve
 
 from asdcore.evaluation.table import systems_of
 
 SOURCE, TARGET, ANOMALY = "tab:blue", "tab:cyan", "tab:red"
+LONGEST = 400.0
+"""inches, of a side of a figure: below matplotlib's 65,535 pixels at up to 160 dots per inch"""
 
 
 def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -28,6 +31,7 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
         for column in columns:
             axes.plot(table["epoch"], table[column], marker=".", label=column.replace("effective_rank_", ""))
         axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(columns) > 1:
             axes.legend(frameon=False)
         if columns == ["loss"]:
@@ -62,7 +66,8 @@ def score_figure(scores: pd.DataFrame, title: str) -> Figure:
         axes.set_xscale("log")
         axes.margins(y=0.4)  # Room for the legend.
         _label_decades(axes.xaxis, positive)
-        axes.set(title=machine, xlabel="anomaly score")
+        axes.set_title(_name(machine), parse_math=False)
+        axes.set_xlabel("anomaly score")
         _legend(axes)
     return figure
 
@@ -82,8 +87,9 @@ def roc_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
             own = table[(table["machine"] == machine) & table["label"].isin(["normal", "anomaly"])]
             if own["label"].nunique() == 2:
                 false_alarms, detected, _ = roc_curve(own["label"] == "anomaly", own["score"])
-                axes.plot(false_alarms, detected, label=system, color=f"C{index}")
-        axes.set(title=machine, xlabel="share of normals above", ylabel="share of anomalies above", aspect="equal")
+                axes.plot(false_alarms, detected, label=_name(system), color=f"C{index}")
+        axes.set_title(_name(machine), parse_math=False)
+        axes.set(xlabel="share of normals above", ylabel="share of anomalies above", aspect="equal")
         _legend(axes)
     return figure
 
@@ -97,8 +103,7 @@ def harmonic_mean_figure(table: pd.DataFrame, title: str) -> Figure:
     """
     systems = systems_of(table)[::-1]
     last = table.iloc[-1]
-    figure = Figure(figsize=(7, 1.3 + 0.4 * len(systems)), layout="constrained")
-    figure.suptitle(title)
+    figure = _figure(7, 1.3 + 0.4 * len(systems), title)
     axes = figure.subplots()
     axes.axvline(50, color="lightgrey", linewidth=1)
     for position, system in enumerate(systems):
@@ -111,7 +116,7 @@ def harmonic_mean_figure(table: pd.DataFrame, title: str) -> Figure:
             axes.annotate(
                 f"{value:.1f}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
             )
-    axes.set_yticks(range(len(systems)), systems)
+    axes.set_yticks(range(len(systems)), [_name(system) for system in systems], parse_math=False)
     axes.set_ylim(-0.6, len(systems) - 0.2)
     axes.set_xlabel("harmonic mean of AUC source, AUC target, pAUC (%); 50 is chance", fontsize=9)
     return figure
@@ -126,11 +131,10 @@ def distribution_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figur
     """
     machines = sorted({str(machine) for table in scores.values() for machine in table["machine"]})
     groups = [(domain, label) for domain in ("source", "target") for label in ("normal", "anomaly")]
-    figure = Figure(figsize=(max(6.5, 1.0 + 2.1 * len(machines)), 1.2 + 1.8 * len(scores)), layout="constrained")
-    figure.suptitle(title)
-    panels = figure.subplots(len(scores), len(machines), squeeze=False, sharex=True)
+    figure = _figure(max(6.5, 1.0 + 2.1 * len(machines)), 1.2 + 1.8 * len(scores), title)
+    panels = figure.subplots(len(scores), len(machines), squeeze=False, sharex="col")
     for (system, table), row in zip(scores.items(), panels, strict=True):
-        row[0].set_ylabel(system, fontsize=8)
+        row[0].set_ylabel(_name(system), fontsize=8, parse_math=False)
         for machine, axes in zip(machines, row, strict=True):
             own = table[(table["machine"] == machine) & np.isfinite(table["score"])]
             by_group = {name: group["score"].to_numpy() for name, group in own.groupby(["domain", "label"])}
@@ -145,9 +149,20 @@ def distribution_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figur
             axes.set_xticks(range(1, 5), [f"{domain}\n{label}" for domain, label in groups], rotation=45)
             axes.tick_params(labelsize=7)
     for machine, axes in zip(machines, panels[0], strict=True):
-        axes.set_title(machine, fontsize=9)
+        axes.set_title(_name(machine), fontsize=9, parse_math=False)
     figure.supylabel("anomaly score", fontsize=9)
     return figure
+
+
+def _name(name: str) -> str:
+    r"""As it can be drawn: a character that the font lacks is its number, so that names stay different.
+
+    >>> _name("pump [old]"), _name("\u6cf5 2")
+    ('pump [old]', '\\u6cf5 2')
+    """
+    font = get_font(findfont(FontProperties()))
+    known = {sign for sign in name if sign == "\n" or font.get_char_index(ord(sign))}
+    return "".join(sign if sign in known else sign.encode("unicode_escape").decode() for sign in name)
 
 
 def _label_decades(axis: Axis, values: "pd.Series[float]") -> None:
@@ -160,17 +175,24 @@ def _label_decades(axis: Axis, values: "pd.Series[float]") -> None:
 
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize="small")
+        for text in axes.legend(frameon=False, fontsize="small").get_texts():
+            text.set_parse_math(False)
     else:
         said = "no labelled recordings to draw this from"
         axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color="grey")
 
 
+def _figure(width: float, height: float, title: str) -> Figure:
+    """Of so many inches, or the most that can be drawn."""
+    figure = Figure(figsize=(min(LONGEST, width), min(LONGEST, height)), layout="constrained")
+    figure.suptitle(_name(title), parse_math=False)
+    return figure
+
+
 def _grid(machines: Sequence[str], title: str) -> tuple[Figure, dict[str, Axes]]:
     columns = min(len(machines), 4)
     rows = -(-len(machines) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
-    figure.suptitle(title)
+    figure = _figure(4.2 * columns, 3.4 * rows, title)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[len(machines) :]:
         unused.axis("off")

@@ -53,13 +53,16 @@ def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def with_published(table: pd.DataFrame) -> pd.DataFrame:
     """A `results_table` with the paper's four columns added, where machine names match.
 
-    Their harmonic means are over the machines that match; they have no interval, the recordings' scores being unknown.
+    Their harmonic means are over the paper's seven machines, and are given only where the table is of exactly these:
+    one row never compares different machines. They have no interval, the recordings' scores being unknown.
     """
     published = published_figures().assign(figure=lambda rows: rows["figure"].replace(FIGURES))
     joined = table.merge(published, on=["machine", "figure"], how="left")
+    the_same = set(table["machine"].iloc[:-1]) == set(published["machine"])
     for system in published.columns[2:]:
-        mean = harmonic_mean(joined[system].to_numpy(dtype=float) / 100) * 100
-        joined.loc[joined.index[-1], system] = mean
+        if the_same:
+            mean = harmonic_mean(joined[system].to_numpy(dtype=float) / 100) * 100
+            joined.loc[joined.index[-1], system] = mean
         joined = joined.assign(**{f"{system} low": float("nan"), f"{system} high": float("nan")})
     return joined
 

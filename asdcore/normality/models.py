@@ -179,10 +179,11 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         if enough or self.insist:
             return self.estimator, ""
         reason = f"{n} recordings of {p} values" if n < needs else f"the embeddings span {rank} of {p} directions"
-        return (
-            "ledoit_wolf",
-            f"{reason}: {self.estimator} would miss what lies outside the training span; ledoit_wolf used",
-        )
+        if self.estimator == "elliptic" and n < needs:
+            why = f"a robust covariance of the half of the recordings that agree most needs more than {2 * p}"
+        else:
+            why = f"{self.estimator} would miss what lies outside the training span"
+        return "ledoit_wolf", f"{reason}: {why}; ledoit_wolf used"
 
     def _fit_tied(self, X: Floats, domains: tuple[NDArray[np.str_], NDArray[np.intp]]) -> float:
         """Returns the shrinkage."""

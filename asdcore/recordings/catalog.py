@@ -39,8 +39,13 @@ SCHEMA = pa.schema(
         ("treatment", pa.string()),  # what was done to get the waveform
         ("reason", pa.string()),  # why it is in quarantine; empty: it is not
         ("ingested_at", pa.timestamp("us", tz="UTC")),
+        ("settings", pa.string()),  # digest of those it was decoded and judged with; null in parts of older versions
     ]
 )
+
+
+FACTS = ("seconds", "sample_rate", "channels", "treatment", "settings")
+"""Columns that the settings decide, or that only decoding finds out."""
 
 
 @dataclass(frozen=True)
@@ -120,36 +125,53 @@ class Catalog:
     def ingest(self, found: Sequence[Found], settings: RecordingSettings) -> Ingested:
         """Add what is new among ``found``; the files themselves are only read.
 
+        A known recording is decoded and judged again where ``settings`` differ from those that it was taken with.
+
         Raises:
             AsdError: one content stands in train and in test, or under two machines or labels. Nothing is added then.
         """
         known = self.recordings.set_index("recording")
         in_quarantine = dict(zip(self.quarantined["path"], self.quarantined["reason"], strict=True))
 
+        key = _settings_key(settings)
+
         def examine(one: Found) -> dict[str, object]:
-            return _row(one, settings, known)
+            return _row(one, settings, key, known)
 
         with ThreadPoolExecutor() as threads:
             rows = list(progress(threads.map(examine, found), "reading recordings", total=len(found)))
         # Labelled ones first: of one content under two names the label is kept.
         good = sorted((row for row in rows if not row["reason"]), key=lambda row: row["label"] == "unknown")
         _refuse_conflicts(good, known.drop(known.index[known["path"].isin([str(one.path) for one in found])]))
-        new, duplicates, seen = [], 0, dict[str, dict[str, object]]()
+        new, duplicates, seen = dict[str, dict[str, object]](), [], set[str]()
         for row in good:
             digest = str(row["recording"])
             if digest in seen:
-                duplicates += 1
+                duplicates.append(row)
                 continue
-            seen[digest] = row
-            if digest not in known.index or _supersedes(row, known.loc[digest].to_dict()):
-                new.append(row)
+            seen.add(digest)
+            before = known.loc[digest].to_dict() if digest in known.index else None
+            if before is None or _supersedes(row, before):
+                new[digest] = row
+            elif row["settings"] != before["settings"]:
+                # Another file of the same content: what is known of the first one stays.
+                facts = {name: row[name] for name in (*FACTS, "ingested_at")}
+                new[digest] = {str(name): value for name, value in before.items()} | facts | {"recording": digest}
         bad = [row for row in rows if row["reason"]]
-        self.append(new + [row for row in bad if in_quarantine.get(str(row["path"])) != row["reason"]])
-        added = sum(str(row["recording"]) not in known.index for row in new)
+        seen_bad: set[object] = set()
+        for row in bad:
+            # One row alone takes a known content out of use; the others are about their paths.
+            row["recording"] = "" if row["recording"] in seen_bad else row["recording"]
+            seen_bad.add(row["recording"])
+        # A copy that is no longer bad leaves the quarantine; first, so that it gives way to the row of its content.
+        freed = [row for row in duplicates if str(row["path"]) in in_quarantine and str(row["recording"]) in new]
+        bad_news = [row for row in bad if row["recording"] or in_quarantine.get(str(row["path"])) != row["reason"]]
+        self.append([*freed, *new.values(), *bad_news])
+        added = sum(digest not in known.index for digest in seen)
         return Ingested(
             added=added,
             known=len(seen) - added,
-            duplicates=duplicates,
+            duplicates=len(duplicates),
             quarantined={str(row["path"]): str(row["reason"]) for row in bad},
             machines=sorted({str(row["machine"]) for row in good}),
         )
@@ -173,8 +195,13 @@ def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
     return recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")].reset_index(drop=True)
 
 
-def _row(one: Found, settings: RecordingSettings, known: pd.DataFrame) -> dict[str, object]:
-    """The table's row of a found file. A recording that is known already is not decoded again."""
+def _settings_key(settings: RecordingSettings) -> str:
+    """16 digits that change with every setting that decoding or judging a recording depends on."""
+    return digest_of(settings.model_dump_json(exclude={"minimum_training_recordings"}))
+
+
+def _row(one: Found, settings: RecordingSettings, key: str, known: pd.DataFrame) -> dict[str, object]:
+    """The table's row of a found file. A recording that is known with these settings is not decoded again."""
     import hashlib
 
     row: dict[str, object] = {
@@ -188,6 +215,7 @@ def _row(one: Found, settings: RecordingSettings, known: pd.DataFrame) -> dict[s
         "attributes": json.dumps(one.attributes, sort_keys=True),
         "reason": one.problem,
         "ingested_at": datetime.now(UTC),
+        "settings": key,
     }
     if one.problem:
         return row
@@ -196,14 +224,13 @@ def _row(one: Found, settings: RecordingSettings, known: pd.DataFrame) -> dict[s
     except OSError as error:
         return row | {"reason": f"unreadable: {error.strerror}"}
     digest = hashlib.sha256(content).hexdigest()
-    if digest in known.index:
-        before = known.loc[digest]
-        facts = {name: before[name] for name in ("seconds", "sample_rate", "channels", "treatment")}
-        return row | {"recording": digest} | facts
+    if digest in known.index and known.loc[digest, "settings"] == key:
+        return row | {"recording": digest} | {name: known.loc[digest, name] for name in FACTS}
     try:
         waveform = decode(content, settings)
     except BadRecording as reason:
-        return row | {"reason": str(reason)}
+        # With its digest where it was in use: whatever path it is known by, it is no longer.
+        return row | {"reason": str(reason), "recording": digest if digest in known.index else ""}
     return row | {
         "recording": digest,
         "seconds": waveform.seconds,
@@ -222,10 +249,10 @@ def _read_part(part: Path) -> pa.Table:
 
 def _supersedes(row: dict[str, object], before: Mapping[Hashable, Any]) -> bool:
     """Whether a row says something new of a known recording: the same file is described otherwise (a corrected
-    manifest), the file has moved, or its label has become known.
+    manifest) or was decoded with other settings, the file has moved, or its label has become known.
     """
     if row["path"] == before["path"]:
-        described = ("machine", "section", "domain", "split", "label", "attributes")
+        described = ("machine", "section", "domain", "split", "label", "attributes", "settings")
         return any(row[name] != before[name] for name in described)
     return not Path(before["path"]).exists() or (before["label"] == "unknown" and row["label"] != "unknown")
 

@@ -9,6 +9,7 @@ name alone decides: labelled normal is for training, everything else for testing
 import csv
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -139,6 +140,9 @@ def read_manifest(path: Path) -> list[Found]:
     """The recordings that a manifest lists: ``path`` and ``machine``, and where they differ from normal training
     recordings of the source domain, ``split``, ``domain``, ``label``, ``section``; other columns are attributes.
     Paths are relative to the manifest.
+
+    Raises:
+        AsdError: a wrong column or value, or a machine name that can not be part of a file's name; with file and line.
     """
     allowed = {
         "split": {"train", "test"},
@@ -159,6 +163,11 @@ def read_manifest(path: Path) -> list[Found]:
         for name in ("path", "machine"):
             if name not in values:
                 raise AsdError(f"{path}, line {line}: {name} is empty")
+        if not _fit_for_file_name(values["machine"]):
+            raise AsdError(
+                f"{path}, line {line}: machine={values['machine']!r} holds a slash, a backslash or a control "
+                "character; files of results bear the names of machines: name it without"
+            )
         for name, choices in allowed.items():
             if name in values and values[name] not in choices:
                 raise AsdError(
@@ -175,6 +184,11 @@ def read_manifest(path: Path) -> list[Found]:
             problem = f"{known['label']} recording in the train split: training takes normal ones only"
         found.append(Found(file_path, attributes=values, problem=problem, **known))
     return _mark_simulated(sorted(found, key=lambda f: f.path))
+
+
+def _fit_for_file_name(name: str) -> bool:
+    """Spaces and letters of any script are."""
+    return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
 
 
 def _audio_files(root: Path) -> list[Path]:

@@ -59,7 +59,6 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "learning_rate": 1e-4,
         "validation_share": 0.2,
         "decision_quantile": 0.95,
-        "per_frame_mean": True,
         "seed": 1,
     },
 }

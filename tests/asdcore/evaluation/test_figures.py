@@ -88,6 +88,49 @@ def test_the_training_figure_has_every_epoch(tmp_path: Path) -> None:
     drawn(figure, tmp_path / "training.png")
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 8])
+def test_epochs_are_counted_in_whole_numbers(epochs: int) -> None:
+    figure = training_figure(HISTORY[:epochs])
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        ticks = axes.get_xticks()
+        assert len(ticks) > 0 and (ticks == np.round(ticks)).all()
+
+
+ODD_NAMES = ["a$x_$b^", "泵", "泵2", "pump [old]"]
+
+
+def test_names_are_drawn_as_they_are_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = scores(len(ODD_NAMES))
+    table["machine"] = table["machine"].map(dict(zip(sorted(set(table["machine"])), ODD_NAMES, strict=True)))
+    systems = dict.fromkeys(ODD_NAMES, table)
+    last: dict[str, str | float] = {"machine": "All", "figure": "harmonic mean"}
+    for name in ODD_NAMES:
+        last |= {name: 60.0, f"{name} low": 55.0, f"{name} high": 65.0}
+    shown = sorted(["a$x_$b^", r"\u6cf5", r"\u6cf52", "pump [old]"])  # The font has no Chinese.
+    title = "Scores of a$x_$b^ 泵"
+    means = harmonic_mean_figure(pd.DataFrame([last]), title)
+    assert sorted(label.get_text() for label in means.axes[0].get_yticklabels()) == shown
+    boxes, roc = distribution_figure(systems, title), roc_figure(systems, title)
+    assert sorted(axes.get_title() for axes in boxes.axes[:4]) == shown
+    assert sorted(axes.get_ylabel() for axes in boxes.axes[::4]) == shown
+    assert sorted(text.get_text() for text in roc.axes[0].get_legend().get_texts()) == shown
+    of_one = score_figure(table, title)
+    assert sorted(axes.get_title() for axes in of_one.axes) == shown
+    for figure in (means, boxes, roc, of_one):
+        assert figure.get_suptitle() == r"Scores of a$x_$b^ \u6cf5"
+        drawn(figure, tmp_path / "odd.png")
+    assert not caplog.records
+
+
+def test_four_hundred_machines_fit_in_the_largest_picture() -> None:
+    one = scores(1).head(1)
+    table = pd.concat([one.assign(machine=f"m{index:03d}") for index in range(400)])
+    figure = distribution_figure({"ml": table}, "Scores")
+    assert len(figure.axes) == 400
+    assert max(figure.get_size_inches()) * 160 < 65_535
+
+
 def test_a_training_of_one_epoch_can_be_drawn(tmp_path: Path) -> None:
     drawn(training_figure(HISTORY[:1]), tmp_path / "training.png")
 

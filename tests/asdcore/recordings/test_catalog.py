@@ -2,10 +2,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
 from asdcore.errors import AsdError
 from asdcore.home import digest_of_file
@@ -311,6 +314,87 @@ def test_machines_are_chosen_by_name_and_an_unknown_one_is_an_error(home: Path, 
     assert len(catalog.of_machines(None)) == 4
     with pytest.raises(AsdError, match="no recording of machine pmup; there are recordings of fan, pump"):
         catalog.of_machines(["pmup"])
+
+
+def stereo(path: Path, seed: int = 0, seconds: float = 1.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = 0.1 * np.random.default_rng(seed).standard_normal((round(16_000 * seconds), 2))
+    soundfile.write(path, samples, 16_000)
+    return path
+
+
+def take(home: Path, place: Path, **settings: Any) -> Ingested:
+    return Catalog(home).ingest(find_recordings(place), RecordingSettings(**settings))
+
+
+def test_another_channel_is_taken_of_known_recordings_too(home: Path, tmp_path: Path) -> None:
+    path = stereo(tmp_path / "place" / "pump" / "a.wav")
+    for settings, treatment in (({}, "channel 1 of 2"), ({"channel": 1}, "channel 2 of 2")):
+        take(home, path.parent, **settings)
+        assert list(table(home)["treatment"]) == [treatment]
+    before = parts(home)
+    done = take(home, path.parent, channel=1, minimum_training_recordings=50)
+    assert (done.added, done.known) == (0, 1)
+    assert parts(home) == before
+
+
+def test_a_known_recording_that_other_settings_refuse_is_quarantined_until_they_take_it(
+    home: Path, place: Path
+) -> None:
+    copy = Path(shutil.copy(place / "pump" / "monday.flac", place / "pump" / "copy.flac"))
+    ingest(home, place)
+    for _ in range(2):
+        done = take(home, place, minimum_seconds=2)
+        assert (done.added, len(done.quarantined)) == (0, 5)
+        catalog = Catalog(home)
+        assert catalog.recordings.empty
+        assert str(copy) in set(catalog.quarantined["path"])
+        assert set(catalog.quarantined["reason"]) == {"too short: 1.000 s, the minimum is 2 s"}
+        assert len(list(home.iterdir())) == 2
+    ingest(home, place)
+    assert len(table(home)) == 4
+    assert Catalog(home).quarantined.empty
+    before = parts(home)
+    ingest(home, place)
+    assert parts(home) == before
+
+
+def test_a_copy_elsewhere_that_is_refused_takes_the_content_out_of_use(home: Path, place: Path, tmp_path: Path) -> None:
+    ingest(home, place / "pump")
+    (tmp_path / "later" / "pump").mkdir(parents=True)
+    copy = shutil.copy(place / "pump" / "monday.flac", tmp_path / "later" / "pump" / "copy.flac")
+    take(home, tmp_path / "later", minimum_seconds=2)
+    assert table(home).empty
+    assert list(Catalog(home).quarantined["path"]) == [str(copy)]
+
+
+def test_a_copy_elsewhere_with_other_settings_changes_the_facts_and_not_the_place(home: Path, tmp_path: Path) -> None:
+    path = stereo(tmp_path / "place" / "pump" / "a.wav")
+    ingest(home, path.parent)
+    (tmp_path / "later" / "pump").mkdir(parents=True)
+    shutil.copy(path, tmp_path / "later" / "pump" / "b.wav")
+    for _ in range(2):
+        done = take(home, tmp_path / "later", channel="mean")
+        assert (done.added, done.known) == (0, 1)
+        (row,) = table(home).to_dict("records")
+        assert (row["path"], row["treatment"]) == (str(path), "mean of 2 channels")
+        assert len(list(home.iterdir())) == 2
+
+
+def test_parts_of_a_version_without_the_column_of_settings_are_read_and_judged_anew_once(
+    home: Path, place: Path
+) -> None:
+    ingest(home, place)
+    part = home / "part-000000.parquet"
+    pq.write_table(pq.read_table(part).drop_columns(["settings"]), part)
+    digest = Catalog(home).digest()
+    assert table(home)["settings"].isna().all() and len(table(home)) == 4
+    for _ in range(2):
+        done = ingest(home, place)
+        assert (done.added, done.known) == (0, 4)
+        assert table(home)["settings"].notna().all()
+        assert len(list(home.iterdir())) == 2
+    assert Catalog(home).digest() == digest
 
 
 def test_an_empty_home_is_an_empty_table(home: Path) -> None:

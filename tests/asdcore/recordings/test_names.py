@@ -266,6 +266,12 @@ def test_a_manifest_describes_recordings_of_any_name_and_place(tmp_path: Path, b
         assert a.path == tmp_path / "sounds" / "a.wav"
 
 
+@pytest.mark.parametrize("name", ["pump [old]", "Lüfter 3", "泵", "a$x_$b^", "पंप", "pump: 7*"])
+def test_a_machine_may_have_any_name_that_files_can_bear(tmp_path: Path, name: str) -> None:
+    (found,) = find_recordings(manifest(tmp_path, f"path,machine\nb.flac,{name}\n"))
+    assert found.machine == name
+
+
 def test_a_manifest_test_recording_without_a_label_is_unlabelled(tmp_path: Path) -> None:
     (found,) = find_recordings(manifest(tmp_path, "path,machine,split\nb.flac,pump,test\n"))
     assert found.label == "unknown"
@@ -298,6 +304,12 @@ def test_a_manifest_row_that_can_not_be_used_goes_to_quarantine(tmp_path: Path, 
         ("path,machine\nb.flac,pump,normal\n", "line 2: has another number of values"),
         ("path,machine\nb.flac, \n", "line 2: machine is empty"),
         ("path,machine\n,pump\n", "line 2: path is empty"),
+        ("path,machine\nb.flac,pump\nb.flac,hall/pump\n", "line 3: machine='hall/pump' holds a slash"),
+        ("path,machine\nb.flac,hall\\pump\n", "line 2: machine='hall\\\\pump' holds a slash, a backslash"),
+        ("path,machine\nb.flac,pu\x1bmp\n", "line 2: machine='pu\\x1bmp' holds"),
+        ("path,machine\nb.flac,pu\x7fmp\n", "bear the names of machines: name it without"),
+        ('path,machine\nb.flac,"pump\nold"\n', "machine='pump\\nold' holds"),
+        ("path,machine\nb.flac,pump\u2028old\n", "machine='pump\\u2028old' holds"),
     ],
 )
 def test_a_wrong_manifest_is_an_error_that_names_file_and_line(tmp_path: Path, text: str, words: str) -> None:
