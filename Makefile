@@ -20,7 +20,8 @@ check: $(INSTALLED)
 # The pictures of the README: those that the demo has just made.
 pictures: demo
 	mkdir -p docs/pictures
-	cp "$$(ls -td .asd/demo/runs/evaluations/*/ | head -1)"*.png docs/pictures/
+	latest=$$(ls -td .asd/demo/runs/evaluations/*/ | head -1); \
+	for name in scores roc training; do cp "$$latest$$name.png" docs/pictures/; done
 
 # constraints.txt pins the whole set that is known to work together; pyproject.toml says what is needed.
 $(INSTALLED): pyproject.toml constraints.txt
