@@ -61,9 +61,7 @@ def test_every_format_and_figure_is_there_and_in_mlflow(compared: dict[str, Any]
     assert run.info.status == "FINISHED"
 
 
-def test_the_scores_give_the_figures_of_the_table_and_decisions(
-    compared: dict[str, Any], home: Home
-) -> None:
+def test_the_scores_give_the_figures_of_the_table_and_decisions(compared: dict[str, Any], home: Home) -> None:
     scores = pd.read_parquet(home.root / compared["scores"])
     table = pd.read_parquet(home.root / compared["table"])
     own = scores[scores["system"] == "baseline-mse"].drop(columns="decision")
