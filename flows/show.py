@@ -31,9 +31,8 @@ def show_ingest(done: dict[str, Any], place: Home, settings: Settings) -> None:
     treated = own[own["treatment"] != ""]
     for treatment, n in treated["treatment"].value_counts().items():
         out.print(f"{n} x {treatment}", highlight=False, markup=False)
-    total = sum(row["total"] for row in rows)
     out.print(
-        f"{total} recordings of {len(rows)} machine(s): {done['added']} added, {done['known']} known already, "
+        f"{done['added'] + done['known']} recordings here, of {len(rows)} machine(s): {done['added']} added, {done['known']} known already, "
         f"{done['duplicates']} the same content under another name, {len(done['quarantined'])} quarantined."
     )
     for file, reason in sorted(done["quarantined"].items())[:20]:
