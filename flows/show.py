@@ -32,8 +32,9 @@ def show_ingest(done: dict[str, Any], place: Home, settings: Settings) -> None:
     for treatment, n in treated["treatment"].value_counts().items():
         out.print(f"{n} x {treatment}", highlight=False, markup=False)
     out.print(
-        f"{done['added'] + done['known']} recordings here, of {len(rows)} machine(s): {done['added']} added, {done['known']} known already, "
-        f"{done['duplicates']} the same content under another name, {len(done['quarantined'])} quarantined."
+        f"{done['added'] + done['known']} recordings of {len(rows)} machine(s) there: {done['added']} added, "
+        f"{done['known']} known already, {done['duplicates']} the same content under another name, "
+        f"{len(done['quarantined'])} quarantined. The table above counts all that was ever ingested of these machines."
     )
     for file, reason in sorted(done["quarantined"].items())[:20]:
         err.print(f"quarantined: {file}: {reason}", markup=False, highlight=False)
