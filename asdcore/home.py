@@ -75,7 +75,7 @@ class Home:
         The operating system frees the lock of a killed process. Taking it again in the same process is fine.
         """
         holder = self.root / "lock.holder"
-        with _remedies(self.root):
+        with disk_remedies(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.root / "lock", thread_local=False, is_singleton=True)
             try:
@@ -85,7 +85,7 @@ class Home:
                 on_wait(f"waiting for {who}, which is at work in {self.root}")
                 lock.acquire()
         try:
-            with _remedies(holder):
+            with disk_remedies(holder):
                 holder.write_text(f"process {os.getpid()}")
             yield
         finally:
@@ -106,7 +106,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     'whole'
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    with _remedies(path):
+    with disk_remedies(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -122,7 +122,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """As `whole_file`, for a folder; an older folder of that name is replaced."""
     name = f".{path.name}.{uuid.uuid4().hex[:8]}"
     temporary, older = path.with_name(f"{name}.partial"), path.with_name(f"{name}.old.partial")
-    with _remedies(path):
+    with disk_remedies(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         try:
@@ -160,18 +160,21 @@ def digest_of(*parts: str) -> str:
 
 
 @contextmanager
-def _remedies(path: Path) -> Iterator[None]:
-    """Raise an OSError of the block as an AsdError with the remedy, where there is one."""
+def disk_remedies(path: Path, elsewhere: str = "set ASD_HOME to a folder on another disk") -> Iterator[None]:
+    """Raise an OSError of the block as an AsdError with the remedy, where there is one.
+
+    Args:
+        path: what is being written.
+        elsewhere: how its user chooses another place.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise AsdError(
-                f"{path}: the disk is full. Nothing partial was kept; free some space, or set ASD_HOME to a larger "
-                "disk, and run the same command again: it goes on where it stopped."
+                f"{path}: the disk is full. Nothing partial was kept; free some space, or {elsewhere}, "
+                "and run the same command again: it goes on where it stopped."
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise AsdError(
-                f"{path}: not writable ({error.strerror}). Set ASD_HOME to a folder that you may write to."
-            ) from error
+            raise AsdError(f"{path}: not writable ({error.strerror}). Make it so, or {elsewhere}.") from error
         raise

@@ -5,7 +5,6 @@ it is kept. In the folder of the recordings stand afterwards ``<machine>/{train,
 ``zenodo-<number>.json``, and in a hidden folder what is still on its way.
 """
 
-import errno
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +24,13 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from asdcore.errors import AsdError
-from asdcore.home import whole_file
+from asdcore.home import disk_remedies, whole_file
 from asdcore.progress import say
 from asdcore.recordings.archive import extract, is_extracted
 
 T = TypeVar("T")
+
+ELSEWHERE = "choose another folder"
 Part = Literal["development", "additional", "evaluation"]
 
 RECORDS: dict[Part, str] = {"development": "7882613", "additional": "7830345", "evaluation": "7860847"}
@@ -135,13 +136,13 @@ def download(
         chosen = _choose(_read_record(source.saved.read_bytes(), str(source.saved)), machines, source)
         if not _pending(chosen, folder):
             return _machine_folders(chosen, folder)
-    with _remedies(folder), _only_one_in(folder) as work:
+    with disk_remedies(folder, ELSEWHERE), _only_one_in(folder) as work:
         chosen = _choose(_fetch_record(source), machines, source)
         pending = _pending(chosen, folder)
         _require_space(pending, folder, work)
         for archive in pending:
             zip_path = _fetch(archive, source, work)
-            with _remedies(zip_path):
+            with disk_remedies(zip_path, ELSEWHERE):
                 extract(zip_path, archive.checksum, folder / archive.machine, work / "extracting")
                 zip_path.unlink()
     return _machine_folders(chosen, folder)
@@ -269,7 +270,7 @@ def _fetch(archive: _Archive, source: _Source, work: Path) -> Path:
         partial.replace(output_file)
 
     pooch.get_logger().setLevel("WARNING")
-    with _remedies(fetched):
+    with disk_remedies(fetched, ELSEWHERE):
         try:
             pooch.retrieve(archive.url, archive.checksum, fname=archive.name, path=work, downloader=resume)
         except ValueError as error:  # pooch names the file, the expected and the actual checksum, and has deleted it
@@ -352,19 +353,3 @@ def _require_space(pending: Sequence[_Archive], folder: Path, work: Path) -> Non
             f"{decimal(zipped + extracted - there)} ({decimal(zipped)} for the largest zip, {decimal(extracted)} "
             "extracted). Free some space, choose another folder, or name fewer machines"
         )
-
-
-@contextmanager
-def _remedies(path: Path) -> Iterator[None]:
-    """Raise an OSError of the block as an AsdError with the remedy, where there is one."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise AsdError(
-                f"{path}: the disk is full. Free some space, or choose another folder, and run the same command "
-                "again: it goes on where it stopped"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise AsdError(f"{path}: not writable ({error.strerror}). Choose a folder that you may write to") from error
-        raise

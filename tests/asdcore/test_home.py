@@ -231,7 +231,7 @@ def test_a_folder_of_someone_else_is_an_error_with_its_remedy(tmp_path: Path) ->
 
 
 def refuses_to_write(folder: Path) -> None:
-    with pytest.raises(AsdError, match=r"not writable.*Set ASD_HOME"), whole_file(folder / "a") as temporary:
+    with pytest.raises(AsdError, match=r"not writable.*set ASD_HOME"), whole_file(folder / "a") as temporary:
         temporary.touch()
     with pytest.raises(AsdError, match="not writable"), whole_file(folder / "deep" / "a"):
         pass
