@@ -4,6 +4,7 @@ One row says what was known of one recording at one ingest; a later row about th
 on reading. Rows with a ``reason`` are the quarantine.
 """
 
+import hashlib
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -202,8 +203,6 @@ def _settings_key(settings: RecordingSettings) -> str:
 
 def _row(one: Found, settings: RecordingSettings, key: str, known: pd.DataFrame) -> dict[str, object]:
     """The table's row of a found file. A recording that is known with these settings is not decoded again."""
-    import hashlib
-
     row: dict[str, object] = {
         "recording": "",
         "path": str(one.path),
