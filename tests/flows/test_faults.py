@@ -74,7 +74,7 @@ def test_a_kill_while_shards_are_written_leaves_no_partial_shard(
 ) -> None:
     assert asd("ingest", small_machines, "--home", tmp_path).returncode == 0
     process = start(prefect_api, "features", "--home", tmp_path)
-    wait_for(lambda: list(tmp_path.glob("features/*/.shard-*.partial")), process)
+    wait_for(lambda: list(tmp_path.glob("features/*/*.partial")), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list(tmp_path.glob("features/*/shard-*.parquet"))
