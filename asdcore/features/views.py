@@ -21,6 +21,8 @@ class Batch:
     """Views of ``recordings``: the original and a variant, each (n_recordings, 1, n_mels, n_frames) float32."""
 
     recordings: list[str]
+    variants: list[str]
+    """which variant was drawn of each recording"""
     original: NDArray[np.float32]
     variant: NDArray[np.float32]
 
@@ -49,12 +51,13 @@ def batches(
 
     def load(positions: NDArray[np.int64]) -> Batch:
         chosen = [recordings[i] for i in positions]
+        drawn = [VARIANTS[variants[i]] for i in positions]
         pairs = []
-        for recording, i in zip(chosen, positions, strict=True):
-            views = (store.read(recording, "original"), store.read(recording, VARIANTS[variants[i]]))
+        for recording, variant, i in zip(chosen, drawn, positions, strict=True):
+            views = (store.read(recording, "original"), store.read(recording, variant))
             pairs.append([crop(normalisation(view), crop_frames, starts[i]) for view in views])
         stacked = np.stack([np.stack(pair) for pair in pairs])[:, :, None]
-        return Batch(chosen, stacked[:, 0], stacked[:, 1])
+        return Batch(chosen, drawn, stacked[:, 0], stacked[:, 1])
 
     plan = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
     with ThreadPoolExecutor(max_workers=1) as reader:
