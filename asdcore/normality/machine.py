@@ -1,0 +1,107 @@
+"""One machine, two eyes: the normality models of its embeddings and of its spectra, and their verdict."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from asdcore.errors import AsdError
+from asdcore.normality.calibration import Calibration
+from asdcore.normality.embeddings import Arrays, Floats
+from asdcore.normality.fusion import Fusion
+from asdcore.normality.models import NormalityModel
+
+Eye = Literal["embedding", "spectrum"]
+Eyes = Literal["embedding", "spectrum", "both"]
+EYES: tuple[Eye, ...] = ("embedding", "spectrum")
+VERDICT = ["score", "p_value", "extrapolated", "decision", "seen_by"]
+Vectors = Mapping[Eye, NDArray[np.floating]]
+"""eye: (n, p), one row a recording: h or z of the encoder; the time-averaged spectrum, dB"""
+
+
+class MachineModel:
+    """What is normal for one machine: a fitted normality model for each eye, calibrated, and the fusion of both.
+
+    Args:
+        models: of both eyes, fitted on the same recordings in the same order, with their leave-one-out distances.
+
+    Raises:
+        AsdError: an eye without a model, without leave-one-out distances, or fitted on other recordings than the other.
+
+    >>> rng = np.random.default_rng(0)
+    >>> vectors = {eye: rng.normal(size=(200, 4)) for eye in EYES}
+    >>> machine = MachineModel({eye: NormalityModel("ml").fit(X) for eye, X in vectors.items()})
+    >>> strange = {"embedding": np.zeros((1, 4)), "spectrum": np.full((1, 4), 9.0)}
+    >>> machine.verdict(strange, "both", 0.01)[["decision", "seen_by"]].values.tolist()
+    [[1, 'spectrum']]
+    """
+
+    def __init__(self, models: Mapping[Eye, NormalityModel]) -> None:
+        self.models: dict[Eye, NormalityModel] = {}
+        self.calibrations: dict[Eye, Calibration] = {}
+        for eye in EYES:
+            if not hasattr(models.get(eye), "leave_one_out_"):
+                raise AsdError(f"the normality model of the {eye} has no leave-one-out distances to calibrate it with")
+            self.models[eye] = models[eye]
+            self.calibrations[eye] = Calibration().fit(models[eye].leave_one_out_)
+        own = [self.calibrations[eye].p_values_ for eye in EYES]
+        if len(own[0]) != len(own[1]):
+            raise AsdError(
+                f"the normality model of the embedding was fitted on {len(own[0])} recordings, that of the spectrum on "
+                f"{len(own[1])}: they must be the same"
+            )
+        self.fusion = Fusion().fit(np.column_stack(own))
+
+    def verdict(self, vectors: Vectors, eyes: Eyes, false_alarm_rate: float) -> pd.DataFrame:
+        """What to think of recordings.
+
+        Args:
+            vectors: eye: (m, p), for both eyes.
+            eyes: which of them count.
+            false_alarm_rate: share of normal recordings that may be called anomalous.
+
+        Returns:
+            m rows: score, higher is more anomalous: the squared distance of the one eye, or of both -log10 of the fused
+            p-value; p_value: how often a normal recording of this machine looks as anomalous or more; extrapolated:
+            whether the p-value lies beyond those of all training recordings; decision: 1, anomalous, where it is at
+            most ``false_alarm_rate``, else 0; seen_by: which eyes call an anomalous recording so on their own
+            (embedding, spectrum or both), or the one that finds it stranger; empty for a normal one.
+
+        Raises:
+            AsdError: vectors that are not finite, or of another size than those of the fit.
+        """
+        distances = {eye: self.models[eye].distance(vectors[eye]) for eye in EYES}
+        p = np.column_stack([self.calibrations[eye].p_value(distances[eye]) for eye in EYES])
+        if eyes == "both":
+            p_value = self.fusion.p_value(p)
+            score, extrapolated = -np.log10(p_value), self.fusion.extrapolated(p)
+        else:
+            p_value = p[:, EYES.index(eyes)]
+            score, extrapolated = distances[eyes], self.calibrations[eyes].extrapolated(distances[eyes])
+        anomalous = p_value <= false_alarm_rate
+        stranger = np.where(p[:, 0] <= p[:, 1], *EYES)
+        both = (p <= false_alarm_rate).all(axis=1)
+        seen_by = np.where(both, "both", stranger) if eyes == "both" else np.full(len(p), eyes)
+        columns = (score, p_value, extrapolated, anomalous.astype(np.int64), np.where(anomalous, seen_by, ""))
+        return pd.DataFrame(dict(zip(VERDICT, columns, strict=True)))
+
+    def leave_one_out_p_values(self, eyes: Eyes) -> Floats:
+        """(n,): of each training recording among the others, uniform but for chance, for the eyes that count."""
+        if eyes != "both":
+            return self.calibrations[eyes].p_values_
+        return self.fusion.calibration_.p_values_
+
+    def to_arrays(self) -> Arrays:
+        """Everything fitted, as arrays without objects, for an npz file."""
+        return {f"{eye}.{name}": values for eye in EYES for name, values in self.models[eye].to_arrays().items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "MachineModel":
+        """The machine that `to_arrays` described."""
+        own = {
+            eye: {name.removeprefix(f"{eye}."): arrays[name] for name in arrays if name.startswith(f"{eye}.")}
+            for eye in EYES
+        }
+        return cls({eye: NormalityModel.from_arrays(values) for eye, values in own.items()})

@@ -1,0 +1,98 @@
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from asdcore.errors import AsdError
+from asdcore.normality.machine import EYES, Eye, MachineModel
+from asdcore.normality.models import NormalityModel
+
+P = 6
+
+
+def vectors(
+    rng: np.random.Generator, n: int, embedding: float = 0.0, spectrum: float = 0.0
+) -> dict[Eye, NDArray[np.float64]]:
+    """Normal vectors whose halves the eyes share, moved by so many standard deviations."""
+    shared = rng.normal(size=(n, P // 2))
+    moves: Mapping[Eye, float] = {"embedding": embedding, "spectrum": spectrum}
+    return {eye: np.hstack([shared, rng.normal(size=(n, P // 2)) + moves[eye]]) for eye in EYES}
+
+
+def fitted(own: Mapping[Eye, NDArray[np.float64]]) -> MachineModel:
+    return MachineModel({eye: NormalityModel("ml").fit(X) for eye, X in own.items()})
+
+
+@pytest.fixture(scope="module")
+def machine() -> MachineModel:
+    return fitted(vectors(np.random.default_rng(0), 300))
+
+
+@pytest.mark.parametrize("eyes", ["embedding", "spectrum", "both"])
+def test_fresh_normal_recordings_alarm_at_the_rate_that_was_asked_for(eyes: str) -> None:
+    rng = np.random.default_rng(1)
+    rates = [
+        fitted(vectors(rng, 150)).verdict(vectors(rng, 200), eyes, 0.05)["decision"].mean()  # type: ignore[arg-type]
+        for _ in range(60)
+    ]
+    assert 0.035 <= np.mean(rates) <= 0.055
+
+
+@pytest.mark.parametrize(
+    ("moved", "seen_by"),
+    [({"embedding": 5.0}, "embedding"), ({"spectrum": 5.0}, "spectrum"), ({"embedding": 5.0, "spectrum": 5.0}, "both")],
+)
+def test_a_fault_is_found_whichever_eye_sees_it_and_that_eye_is_named(
+    machine: MachineModel, moved: dict[str, float], seen_by: str
+) -> None:
+    found = machine.verdict(vectors(np.random.default_rng(2), 50, **moved), "both", 0.01)
+    assert found["decision"].mean() > 0.95
+    assert found["seen_by"].mode()[0] == seen_by
+    assert (found["score"] == -np.log10(found["p_value"])).all()
+
+
+def test_one_eye_alone_does_not_see_what_only_the_other_can(machine: MachineModel) -> None:
+    strange = vectors(np.random.default_rng(3), 50, spectrum=8.0)
+    assert machine.verdict(strange, "embedding", 0.01)["decision"].mean() < 0.2
+    seen = machine.verdict(strange, "spectrum", 0.01)
+    assert seen["decision"].all() and set(seen["seen_by"]) == {"spectrum"}
+    np.testing.assert_array_equal(seen["score"], machine.models["spectrum"].distance(strange["spectrum"]))
+
+
+def test_a_normal_recording_is_seen_by_none_and_only_what_is_beyond_all_training_is_extrapolated(
+    machine: MachineModel,
+) -> None:
+    found = machine.verdict(vectors(np.random.default_rng(4), 200), "both", 0.01)
+    assert set(found.loc[found["decision"] == 0, "seen_by"]) == {""}
+    far = machine.verdict(vectors(np.random.default_rng(5), 5, spectrum=50.0), "both", 0.01)
+    assert far["extrapolated"].all() and not found["extrapolated"].all()
+
+
+def test_a_recording_has_the_same_verdict_alone_and_among_others(machine: MachineModel) -> None:
+    new = vectors(np.random.default_rng(6), 40)
+    together = machine.verdict(new, "both", 0.01)
+    alone = machine.verdict({eye: X[7:8] for eye, X in new.items()}, "both", 0.01)
+    assert alone.iloc[0].to_dict() == together.iloc[7].to_dict()
+
+
+def test_what_was_written_as_arrays_comes_back_with_the_same_verdicts(machine: MachineModel) -> None:
+    arrays = machine.to_arrays()
+    assert not any(values.dtype.hasobject for values in arrays.values())
+    new = vectors(np.random.default_rng(7), 20, embedding=2.0)
+    again = MachineModel.from_arrays(arrays)
+    assert again.verdict(new, "both", 0.01).equals(machine.verdict(new, "both", 0.01))
+
+
+@pytest.mark.parametrize("eyes", ["embedding", "spectrum", "both"])
+def test_p_values_of_the_training_recordings_are_uniform_but_for_chance(machine: MachineModel, eyes: str) -> None:
+    own = machine.leave_one_out_p_values(eyes)  # type: ignore[arg-type]
+    assert own.shape == (300,) and abs(own.mean() - 0.5) < 0.06
+
+
+def test_eyes_that_were_not_fitted_on_the_same_recordings_are_refused() -> None:
+    own = vectors(np.random.default_rng(8), 30)
+    with pytest.raises(AsdError, match="on 30 recordings, that of the spectrum on 29"):
+        fitted(own | {"spectrum": own["spectrum"][1:]})
+    with pytest.raises(AsdError, match="the spectrum has no leave-one-out distances"):
+        MachineModel({"embedding": NormalityModel("ml").fit(own["embedding"])})
