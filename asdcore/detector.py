@@ -12,24 +12,25 @@ import torch
 from numpy.typing import NDArray
 
 from asdcore import __version__
+from asdcore.baselines.spectrum import time_statistics
 from asdcore.errors import AsdError
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.home import digest_of_file, whole_folder
-from asdcore.normality.calibration import Calibration
-from asdcore.normality.models import NormalityModel
+from asdcore.normality.machine import VERDICT, MachineModel, Vectors
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode, prepare
 from asdcore.recordings.names import parse_place
 from asdcore.representation.encoder import TrainedEncoder, choose_device
 from asdcore.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
+COLUMNS = ["path", "machine", *VERDICT, "reason"]
 _DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
 
 
 @dataclass
 class Detector:
-    """Settings, encoder and the normality model of each enrolled machine.
+    """Settings, encoder and the model of each enrolled machine.
 
     A score needs the recording and this object: no statistics of other recordings that are scored with it.
 
@@ -39,16 +40,11 @@ class Detector:
 
     settings: Settings
     encoder: TrainedEncoder
-    models: Mapping[str, NormalityModel]
-    """machine: its normality model of h or z, as ``settings.normality.layer`` says"""
+    machines: Mapping[str, MachineModel]
+    """name: what is normal for it, of h or z as ``settings.normality.layer`` says, and of the spectrum"""
     about: dict[str, Any] = field(default_factory=dict)
     """what it was made from: digests, counts, figures; plain JSON"""
     device: torch.device = field(default_factory=lambda: choose_device("cpu"))
-    _calibrations: dict[str, Calibration | None] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def machines(self) -> list[str]:
-        return sorted(self.models)
 
     def score(self, paths: Iterable[str | Path], machine: str | None = None) -> pd.DataFrame:
         """Score audio files: one row each, in their order.
@@ -59,57 +55,45 @@ class Detector:
                 or the only machine there is.
 
         Returns:
-            path, machine, score (the squared distance, higher is more anomalous), p_value (how often a normal recording
-            of this machine is at least as far), decision (1: anomalous, the p-value is at most
-            ``settings.normality.false_alarm_rate``; 0: normal) and reason: why a recording that could not be scored was
-            not, with NaN for its figures; else empty.
+            A row a file: path, machine, the columns of `MachineModel.verdict`, of which decision is Int64, and reason:
+            why a recording that could not be scored was not, with nothing in the columns of the verdict; else empty.
 
         Raises:
             AsdError: a machine that is not enrolled.
         """
         files = [Path(path) for path in paths]
         machines = [self._machine_of(file, machine) for file in files]
-        rows = []
+        rows: list[dict[str, Any]] = []
         for file, of in zip(progress(files, "scoring"), machines, strict=True):
-            score, reason = float("nan"), ""
-            p_value, decision = float("nan"), None
+            row: dict[str, Any] = {"path": str(file), "machine": of, "reason": ""}
             try:
-                waveform = decode(file.read_bytes(), self.settings.recordings).samples
-                score = self._distance(waveform, of)
-                p_value, decision = self.judge(score, of)
+                row |= self._verdict(decode(file.read_bytes(), self.settings.recordings).samples, of)
             except OSError as error:
-                reason = f"unreadable: {error.strerror}"
+                row["reason"] = f"unreadable: {error.strerror}"
             except BadRecording as bad:
-                reason = str(bad)
-            rows.append((str(file), of, score, p_value, decision, reason))
-        table = pd.DataFrame(rows, columns=["path", "machine", "score", "p_value", "decision", "reason"])
-        return table.astype({"decision": "Int64"})
+                row["reason"] = str(bad)
+            rows.append(row)
+        table = pd.DataFrame(rows, columns=COLUMNS)
+        table["seen_by"] = table["seen_by"].fillna("")
+        return table.astype({"score": float, "p_value": float}).astype({"extrapolated": "boolean", "decision": "Int64"})
 
-    def score_waveform(self, samples: NDArray[np.floating], sample_rate: int, machine: str | None = None) -> float:
-        """The anomaly score of (n_samples,) or (n_samples, n_channels), full scale at 1, at ``sample_rate`` Hz.
+    def score_waveform(
+        self, samples: NDArray[np.floating], sample_rate: int, machine: str | None = None
+    ) -> dict[str, Any]:
+        """The verdict on (n_samples,) or (n_samples, n_channels), full scale at 1, at ``sample_rate`` Hz.
+
+        Returns:
+            machine, and the columns of `MachineModel.verdict` with their values.
 
         Raises:
             AsdError: a machine that is not enrolled, or a waveform that no recording would be taken with.
         """
+        known = self.enrolled(machine)
         try:
             waveform = prepare(samples, sample_rate, self.settings.recordings)
         except BadRecording as bad:
             raise AsdError(f"this waveform can not be scored: {bad}") from bad
-        return self._distance(waveform, self.enrolled(machine))
-
-    def judge(self, score: float, machine: str) -> tuple[float, int | None]:
-        """The p-value of a score of ``machine``, and the decision: 1 anomalous, 0 normal.
-
-        NaN and None where the normality model has no leave-one-out distances to judge by (``elliptic`` without folds).
-        """
-        if machine not in self._calibrations:
-            distances = getattr(self.models[machine], "leave_one_out_", None)
-            self._calibrations[machine] = None if distances is None else Calibration().fit(distances)
-        calibration = self._calibrations[machine]
-        if calibration is None:
-            return float("nan"), None
-        p_value = float(calibration.p_value(score))
-        return p_value, int(p_value <= self.settings.normality.false_alarm_rate)
+        return {"machine": known} | self._verdict(waveform, known)
 
     def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """h and z of each (n_mels, n_frames) log-mel spectrogram, dB."""
@@ -121,29 +105,32 @@ class Detector:
         Raises:
             AsdError: it is not enrolled, or must be named; lists the enrolled ones.
         """
-        if machine is None and len(self.models) == 1:
-            return self.machines[0]
-        if machine is None or machine not in self.models:
+        if machine is None and len(self.machines) == 1:
+            return next(iter(self.machines))
+        if machine is None or machine not in self.machines:
             what = "name the machine" if machine is None else f"machine {machine!r} is not enrolled"
-            raise AsdError(f"{what}; this detector knows {', '.join(self.machines)}")
+            raise AsdError(f"{what}; this detector knows {', '.join(sorted(self.machines))}")
         return machine
 
     def _machine_of(self, file: Path, machine: str | None) -> str:
-        if machine is not None or len(self.models) == 1:
+        if machine is not None or len(self.machines) == 1:
             return self.enrolled(machine)
         found = parse_place(file.resolve()).machine
-        if found not in self.models:
+        if found not in self.machines:
             raise AsdError(
                 f"{file}: its folder says machine {found!r}, which is not enrolled; "
-                f"name one of {', '.join(self.machines)}"
+                f"name one of {', '.join(sorted(self.machines))}"
             )
         return found
 
-    def _distance(self, waveform: NDArray[np.float32], machine: str) -> float:
+    def _verdict(self, waveform: NDArray[np.float32], machine: str) -> dict[str, Any]:
         values = as_stored(spectrogram(waveform, self.settings.recordings.sample_rate, self.settings.mel))
         h, z = next(iter(self.embed([values])))
         embedding = h if self.settings.normality.layer == "h" else z
-        return float(self.models[machine].distance(embedding[None])[0])
+        vectors: Vectors = {"embedding": embedding[None], "spectrum": time_statistics(values)["mean"][None]}
+        normality = self.settings.normality
+        verdict = self.machines[machine].verdict(vectors, normality.eyes, normality.false_alarm_rate)
+        return {str(name): value for name, value in verdict.to_dict("records")[0].items()}
 
     def save(self, folder: str | Path) -> None:
         """Write detector.json, encoder.safetensors and normality.npz: the folder appears whole or not at all."""
@@ -151,14 +138,14 @@ class Detector:
             self.encoder.save(temporary / _ENCODER)
             arrays = {
                 f"{index}.{name}": values
-                for index, machine in enumerate(self.machines)
-                for name, values in self.models[machine].to_arrays().items()
+                for index, machine in enumerate(sorted(self.machines))
+                for name, values in self.machines[machine].to_arrays().items()
             }
             np.savez(temporary / _NORMALITY, allow_pickle=False, **arrays)
             description = {
                 "format": FORMAT,
                 "asd": __version__,
-                "machines": self.machines,
+                "machines": sorted(self.machines),
                 "settings": self.settings.model_dump(mode="json"),
                 "about": self.about,
                 "sha256": {name: digest_of_file(temporary / name) for name in (_ENCODER, _NORMALITY)},
@@ -175,21 +162,22 @@ class Detector:
         folder = Path(folder)
         try:
             description = json.loads((folder / _DESCRIPTION).read_text())
-            if description["format"] > FORMAT:
-                raise AsdError(f"{folder}: made by asd {description['asd']}, a newer version than this {__version__}")
+            if description["format"] != FORMAT:
+                what = "a newer version than" if description["format"] > FORMAT else "too old for"
+                raise AsdError(f"{folder}: made by asd {description['asd']}, {what} this {__version__}: retrain")
             settings = Settings.model_validate(description["settings"])
-            machines, about, digests = (description[name] for name in ("machines", "about", "sha256"))
+            names, about, digests = (description[name] for name in ("machines", "about", "sha256"))
             for name in (_ENCODER, _NORMALITY):
                 if not (folder / name).is_file() or digest_of_file(folder / name) != digests[name]:
                     raise AsdError(f"{folder / name}: missing or damaged; register or retrain this detector again")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AsdError(f"{folder / _DESCRIPTION}: no description of a detector ({error!r})") from error
         with np.load(folder / _NORMALITY, allow_pickle=False) as arrays:
-            models = {
-                machine: NormalityModel.from_arrays(_with_prefix(arrays, f"{index}."))
-                for index, machine in enumerate(machines)
+            machines = {
+                machine: MachineModel.from_arrays(_with_prefix(arrays, f"{index}."))
+                for index, machine in enumerate(names)
             }
-        return cls(settings, TrainedEncoder.load(folder / _ENCODER), models, about, choose_device(device))
+        return cls(settings, TrainedEncoder.load(folder / _ENCODER), machines, about, choose_device(device))
 
 
 def embeddings(

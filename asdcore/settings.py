@@ -98,6 +98,9 @@ class NormalitySettings(StageSettings):
         "ml", description="how normal is modelled; tied: a mean for each domain; knn: nearest normal recordings"
     )
     layer: Literal["z", "h"] = Field("z", description="z: after the projection head, as in the paper; h: the encoder")
+    eyes: Literal["embedding", "spectrum", "both"] = Field(
+        "both", description="what the detector judges by: embedding alone as in the paper, the spectrum, or both fused"
+    )
     insist: bool = Field(False, description="use ml or elliptic even where there are too few recordings for it")
     elliptic_components: int | None = Field(
         None,
@@ -136,7 +139,10 @@ class Settings(StageSettings):
     def preset(cls, name: str) -> "Settings":
         """``paper``: the closest literal reading; ``default``: for real work; ``demo``: minutes on two CPU cores."""
         if name == "paper":
-            return cls(training=TrainingSettings(learning_rate=0.5, crop_frames=313, epochs=100))
+            return cls(
+                training=TrainingSettings(learning_rate=0.5, crop_frames=313, epochs=100),
+                normality=NormalitySettings(eyes="embedding"),
+            )
         if name == "demo":
             return cls(
                 augmentation=AugmentationSettings(pitch_method="spectral"),

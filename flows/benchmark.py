@@ -15,7 +15,7 @@ from tasks.features import complete_features, feature_store
 from tasks.normality import Models, Stores, fallback_notes, fit_figures, fit_table, normality_models
 from tasks.recordings import data_digest
 from tasks.representation import encoder_and_embeddings
-from tasks.systems import AutoencoderSystem, VectorSystem, systems_named
+from tasks.systems import AutoencoderSystem, systems_named
 from tasks.tracking import benchmark_key, log_evaluation, tracked_run
 from tasks.warn import warn
 
@@ -46,7 +46,7 @@ def benchmark(
     """
     place = Home.at(home) if home else Home.default()
     chosen_systems = systems_named(systems, settings.normality)
-    vector = [system for system in chosen_systems if isinstance(system, VectorSystem)]
+    vector = [system for system in chosen_systems if not isinstance(system, AutoencoderSystem)]
     network = [system for system in chosen_systems if isinstance(system, AutoencoderSystem)]
     with_encoder = any(system.needs_encoder for system in vector)
     baseline = settings.model_copy(update={"mel": settings.autoencoder.mel})

@@ -21,7 +21,7 @@ from tasks.normality import fallback_notes, fit_figures, fit_table, normality_mo
 from tasks.recordings import data_digest
 from tasks.registry import champion_version, registered_version
 from tasks.representation import encoder_and_embeddings, training_key
-from tasks.systems import reported_systems
+from tasks.systems import detector_system, reported_systems
 from tasks.tracking import failed_if_it_fails, log_evaluation, retraining_key, tracked_run
 from tasks.warn import warn
 
@@ -90,13 +90,13 @@ def _tracked(home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, 
     encoder, embeddings = encoder_and_embeddings(home, store, chosen, settings.training, run)
     averages = spectra(home, store, chosen)
     stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
-    systems = reported_systems(settings.normality)
-    models = normality_models(home, stores, chosen, systems)
+    systems, both = reported_systems(settings.normality), detector_system(settings.normality)
+    models = normality_models(home, stores, chosen, [*systems, both])
     simulated = any_simulated(chosen)
     normal = len(training_recordings(chosen))
     about = {"data": data, "recordings": len(chosen), "training_recordings": normal, "simulated": simulated}
     chosen_system = systems[0].name
-    detector = detector_folder(home, settings, encoder, models[chosen_system], about)
+    detector = detector_folder(home, settings, encoder, models[both.name], about)
     result = evaluation(home, chosen, systems, stores, models, encoder)
     fits = fit_figures(models)
     report = report_text(*read_tables(home, result), fallback_notes(models), simulated)

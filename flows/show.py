@@ -92,20 +92,16 @@ def print_scores(scores: pd.DataFrame) -> None:
     """A row a recording, the most anomalous first."""
     ordered = scores.sort_values("score", ascending=False, na_position="last")
     words = {1: "ANOMALOUS", 0: "normal"}
-    rows = [
-        [str(machine), f"{score:.1f}", f"{p_value:.2g}", words.get(decision, "-"), str(path)]
-        if score == score  # NaN is no score
-        else [str(machine), "-", "-", "not scored", str(path)]
-        for machine, score, p_value, decision, path in zip(
-            ordered["machine"],
-            ordered["score"].tolist(),
-            ordered["p_value"].tolist(),
-            ordered["decision"].astype(object),
-            ordered["path"],
-            strict=True,
-        )
-    ]
-    print_table(["machine", "score", "p-value", "decision", "recording"], rows, right=[1, 2])
+    rows = []
+    for row in ordered.to_dict("records"):
+        verdict = ["-", "-", "not scored", ""]
+        if not row["reason"]:
+            beyond = "*" if row["extrapolated"] else ""
+            verdict = [f"{row['score']:.1f}", f"{row['p_value']:.2g}{beyond}", words[row["decision"]], row["seen_by"]]
+        rows.append([row["machine"], *verdict, row["path"]])
+    print_table(["machine", "score", "p-value", "decision", "seen by", "recording"], rows, right=[1, 2])
+    if scores["extrapolated"].any():
+        out.print("* beyond every normal recording of the training: extrapolated")
 
 
 def print_table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> None:

@@ -7,32 +7,31 @@ from prefect import task
 
 from asdcore.detector import Detector
 from asdcore.home import Home, digest_of
-from asdcore.normality.models import NormalityModel
 from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import Settings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
-from tasks.normality import read_model
+from tasks.normality import read_machine
 
 
 @task(name="assemble detector", **CACHED)
 def assemble_detector(
-    key: str, home: Home, settings: Settings, encoder: Path, models: dict[str, Path], about: dict[str, Any]
+    key: str, home: Home, settings: Settings, encoder: Path, machines: dict[str, Path], about: dict[str, Any]
 ) -> Result:
     """Write the detector's folder."""
     folder = home.runs / "detectors" / key
-    fitted = {machine: read_model(path) for machine, path in models.items()}
-    if not all(isinstance(model, NormalityModel) for model in fitted.values()):
-        raise TypeError("a detector holds Mahalanobis models only")
+    fitted = {machine: read_machine(path) for machine, path in machines.items()}
     Detector(settings, TrainedEncoder.load(encoder), fitted, about).save(folder)
-    return {"files": claim(home, *sorted(folder.iterdir())), "values": {"machines": sorted(models)}}
+    return {"files": claim(home, *sorted(folder.iterdir())), "values": {"machines": sorted(machines)}}
 
 
 def detector_folder(
-    home: Home, settings: Settings, encoder: Path, models: dict[str, Path], about: dict[str, Any]
+    home: Home, settings: Settings, encoder: Path, machines: dict[str, Path], about: dict[str, Any]
 ) -> Path:
-    """The folder of the detector with this encoder and these normality models (machine: npz file)."""
-    code = code_version("detector.py")
-    names = [f"{machine}={path.stem}" for machine, path in sorted(models.items())]
+    """The folder of the detector with this encoder and these machines (name: npz file)."""
+    code = code_version("detector.py", "normality/machine.py")
+    names = [f"{machine}={path.stem}" for machine, path in sorted(machines.items())]
     key = digest_of(settings.digest(), code, encoder.parent.name, repr(sorted(about.items())), *names)
-    run_cached(assemble_detector, key=key, home=home, settings=settings, encoder=encoder, models=models, about=about)
+    run_cached(
+        assemble_detector, key=key, home=home, settings=settings, encoder=encoder, machines=machines, about=about
+    )
     return home.runs / "detectors" / key

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
@@ -24,12 +25,13 @@ from asdcore.evaluation.table import (
 from asdcore.features.store import Store
 from asdcore.home import Home, digest_of, whole_file
 from asdcore.normality.calibration import Calibration
+from asdcore.normality.machine import Eye
 from asdcore.recordings.catalog import Catalog
 from asdcore.representation.encoder import TrainedEncoder
 from tasks.baselines import read_autoencoder
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
-from tasks.normality import Models, Stores, read_model
-from tasks.systems import System, VectorSystem
+from tasks.normality import Models, Stores, read_machine, read_model
+from tasks.systems import BothSystem, System, VectorSystem
 
 CHALLENGE_RATE = 0.1
 """False-alarm rate of the decisions in the challenge's files."""
@@ -148,9 +150,13 @@ def score_table(test: pd.DataFrame, systems: Sequence[System], stores: Stores, m
 
 
 def _scores(system: System, recordings: "pd.Series[str]", stores: Stores, model: Path) -> dict[str, Any]:
+    if isinstance(system, BothSystem):
+        parts: dict[Eye, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
+        of_eyes = {eye: _vectors(part, recordings, stores) for eye, part in parts.items()}
+        verdict = read_machine(model).verdict(of_eyes, "both", CHALLENGE_RATE)
+        return {name: verdict[name].to_numpy() for name in ("score", "decision")}
     if isinstance(system, VectorSystem):
-        store = Store(stores[system.column])
-        vectors = np.stack([store.read(recording, system.column) for recording in recordings])
+        vectors = _vectors(system, recordings, stores)
         fitted = read_model(model)
         distances = fitted.distance(vectors)
         own = getattr(fitted, "leave_one_out_", None)
@@ -163,6 +169,11 @@ def _scores(system: System, recordings: "pd.Series[str]", stores: Stores, model:
     return {"score": scores, "decision": None if system.per_frame_mean else decisions}
 
 
+def _vectors(system: VectorSystem, recordings: "pd.Series[str]", stores: Stores) -> NDArray[np.float32]:
+    store = Store(stores[system.column])
+    return np.stack([store.read(recording, system.column) for recording in recordings])
+
+
 def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes: list[str], simulated: bool) -> str:
     """The results in Markdown: the table, then what one should know about it."""
     what = "Results on simulated machines" if simulated else "Results"
@@ -171,7 +182,8 @@ def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes
         body = markdown(table, compared)
     explained = (
         "In percent; 50 is chance. Intervals: over the test recordings. `ml`, `elliptic`, `ledoit_wolf`, `tied`, "
-        "`knn`: the normality model, of `z` or `h`; `spectrum`: no network, the time-averaged spectrum."
+        "`knn`: the normality model, of `z` or `h`; `spectrum`: no network, the time-averaged spectrum; `both`: the "
+        "fused p-values of the embedding and of the spectrum."
     )
     return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
 

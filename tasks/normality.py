@@ -1,6 +1,6 @@
 """The normality stage: one task a machine and system."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,19 @@ from prefect import task
 
 from asdcore.features.store import Store
 from asdcore.home import Home, digest_of, whole_file
+from asdcore.normality.machine import Eye, MachineModel
 from asdcore.normality.models import NormalityModel, model_from_arrays
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
-from tasks.systems import Model, VectorSystem
+from tasks.systems import BothSystem, Model, NormalitySystem, VectorSystem
 
 Stores = dict[str, Path]
 """column: folder of the store that has it"""
 Models = dict[str, dict[str, Path]]
 """system: machine: file of the fitted model"""
+MACHINES = "machines"
+"""folder of the files that hold both models of a machine"""
 
 
 @task(name="fit normality model", **CACHED)
@@ -36,8 +39,47 @@ def fit_normality(
     return {"files": claim(home, path), "values": {"machine": machine, "system": system.name}}
 
 
-def normality_models(home: Home, stores: Stores, recordings: pd.DataFrame, systems: Sequence[VectorSystem]) -> Models:
-    """The fitted models of these systems; equal ones are fitted once, whatever they are called."""
+@task(name="join both eyes", **CACHED)
+def join_eyes(key: str, home: Home, machine: str, embedding: Path, spectrum: Path) -> Result:
+    """One machine's two normality models, calibrated on the same recordings, as one file."""
+    files: dict[Eye, Path] = {"embedding": embedding, "spectrum": spectrum}
+    read = {eye: read_model(file) for eye, file in files.items()}
+    fitted = {eye: model for eye, model in read.items() if isinstance(model, NormalityModel)}
+    path = home.runs / MACHINES / f"{key}.npz"
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **MachineModel(fitted).to_arrays())
+    return {"files": claim(home, path), "values": {"machine": machine}}
+
+
+def normality_models(
+    home: Home, stores: Stores, recordings: pd.DataFrame, systems: Sequence[NormalitySystem]
+) -> Models:
+    """The fitted models of these systems and of what they consist of; equal ones are fitted once."""
+    single: dict[str, VectorSystem] = {}
+    for system in systems:
+        parts = (system.embedding, system.spectrum) if isinstance(system, BothSystem) else (system,)
+        single |= {part.name: part for part in parts}
+    fitted = _fitted(home, stores, recordings, list(single.values()))
+    joined = {
+        system.name: _joined(home, fitted[system.embedding.name], fitted[system.spectrum.name])
+        for system in systems
+        if isinstance(system, BothSystem)
+    }
+    return fitted | joined
+
+
+def _joined(home: Home, embedding: dict[str, Path], spectrum: dict[str, Path]) -> dict[str, Path]:
+    code = code_version("normality")
+    made = {}
+    for machine in embedding:
+        key = digest_of(code, embedding[machine].stem, spectrum[machine].stem)
+        paths: dict[str, Any] = {"embedding": embedding[machine], "spectrum": spectrum[machine]}
+        run_cached(join_eyes, key=key, home=home, machine=machine, **paths)
+        made[machine] = home.runs / MACHINES / f"{key}.npz"
+    return made
+
+
+def _fitted(home: Home, stores: Stores, recordings: pd.DataFrame, systems: Sequence[VectorSystem]) -> Models:
     training = training_recordings(recordings)
     code = code_version("normality")
     plan = [(system, machine) for system in systems for machine in sorted(set(recordings["machine"]))]
@@ -59,14 +101,11 @@ def normality_models(home: Home, stores: Stores, recordings: pd.DataFrame, syste
 def fit_figures(models: Models) -> dict[str, float]:
     """n, p, rank, condition number and n / p of every Mahalanobis model: ``normality/<system>/<machine>/<figure>``."""
     figures: dict[str, float] = {}
-    for system, of_machines in models.items():
-        for machine, path in of_machines.items():
-            model = read_model(path)
-            if isinstance(model, NormalityModel):
-                report = model.report_
-                own = {"n": report.n, "p": report.p, "rank": report.rank, "condition": report.condition}
-                for name, value in {**own, "n over p": report.n_over_p}.items():
-                    figures[f"normality/{system}/{machine}/{name}"] = float(value)
+    for system, machine, model in _covariances(models):
+        report = model.report_
+        own = {"n": report.n, "p": report.p, "rank": report.rank, "condition": report.condition}
+        for name, value in {**own, "n over p": report.n_over_p}.items():
+            figures[f"normality/{system}/{machine}/{name}"] = float(value)
     return figures
 
 
@@ -88,17 +127,29 @@ def fit_table(figures: dict[str, float]) -> str:
 
 def fallback_notes(models: Models) -> list[str]:
     """One sentence for each system whose normality models are not what was asked for."""
-    said = []
-    for system, of_machines in models.items():
-        fitted = {machine: read_model(path) for machine, path in of_machines.items()}
-        notes = {m: model.report_.note for m, model in fitted.items() if isinstance(model, NormalityModel)}
-        for note in dict.fromkeys(filter(None, notes.values())):
-            machines = ", ".join(machine for machine, own in notes.items() if own == note)
-            said.append(f"{system}, {machines}: {note}")
-    return said
+    machines: dict[tuple[str, str], list[str]] = {}
+    for system, machine, model in _covariances(models):
+        if model.report_.note:
+            machines.setdefault((system, model.report_.note), []).append(machine)
+    return [f"{system}, {', '.join(own)}: {note}" for (system, note), own in machines.items()]
 
 
 def read_model(path: Path) -> Model:
     """The fitted model that a file holds."""
     with np.load(path, allow_pickle=False) as arrays:
         return model_from_arrays(dict(arrays))
+
+
+def read_machine(path: Path) -> MachineModel:
+    """The two fitted models of a machine that a file holds."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return MachineModel.from_arrays(dict(arrays))
+
+
+def _covariances(models: Models) -> Iterator[tuple[str, str, NormalityModel]]:
+    """system, machine, model of each file that holds one model."""
+    for system, of_machines in models.items():
+        for machine, path in of_machines.items():
+            model = None if path.parent.name == MACHINES else read_model(path)
+            if isinstance(model, NormalityModel):
+                yield system, machine, model

@@ -94,8 +94,8 @@ def signature() -> ModelSignature:
     outputs = Schema(
         [
             ColSpec(DataType.string, "machine"),
-            *(ColSpec(DataType.double, figure) for figure in ("score", "p_value", "decision")),
-            ColSpec(DataType.string, "reason"),
+            *(ColSpec(DataType.double, figure) for figure in ("score", "p_value", "extrapolated", "decision")),
+            *(ColSpec(DataType.string, text) for text in ("seen_by", "reason")),
         ]
     )
     return ModelSignature(inputs=inputs, outputs=outputs)

@@ -6,6 +6,7 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
+from asdcore.detector import COLUMNS
 from asdcore.errors import AsdError
 from asdcore.home import Home, digest_of_file, whole_file
 from asdcore.recordings.names import AUDIO_SUFFIXES
@@ -25,7 +26,7 @@ def score_recordings(
     with whole_file(table) as temporary:
         scores.to_parquet(temporary)
     shown = scores.sort_values("score", ascending=False).head(100)
-    columns = shown[["path", "machine", "score", "p_value", "decision", "reason"]].astype(object)
+    columns = shown[COLUMNS].astype(object)
     rows = {str(name): values.where(values.notna(), None).tolist() for name, values in columns.items()}
     create_table_artifact(key="scores", table=rows, description=f"Highest scores, detector version {version}; {table}")
     failed = int(scores["score"].isna().sum())

@@ -9,13 +9,14 @@ from mlflow.models import set_model
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
+from asdcore.normality.machine import VERDICT
 
 
 def _is_missing(value: Any) -> bool:
     return bool(pd.isna(value))
 
 
-COLUMNS = ["machine", "score", "p_value", "decision", "reason"]
+COLUMNS = ["machine", *VERDICT, "reason"]
 
 
 class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
@@ -23,9 +24,8 @@ class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defin
 
     Input, one row a recording: ``path``, or ``waveform`` (samples, full scale at 1) and ``sample_rate`` (Hz, default
     16000); and ``machine``, which may be left out where the path's folder names it or only one is enrolled.
-    Output, one row a recording, in the same order: ``machine``, ``score`` (higher is more anomalous), ``p_value`` (how
-    often a normal recording is at least as far), ``decision`` (1: anomalous), ``reason`` (why a recording could not be
-    scored, with NaN for its figures; else empty).
+    Output, one row a recording, in the same order: ``machine``, the columns of `MachineModel.verdict`, and ``reason``:
+    why a recording could not be scored, with nothing in the columns of the verdict; else empty.
     """
 
     def load_context(self, context: Any) -> None:
@@ -33,25 +33,26 @@ class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defin
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         rows = [self._score(row) for row in model_input.to_dict("records")]
-        return pd.DataFrame(rows, columns=COLUMNS, index=model_input.index)
+        table = pd.DataFrame(rows, columns=COLUMNS, index=model_input.index)
+        # As the signature says: MLflow's numbers have no missing values but NaN.
+        figures = dict.fromkeys(("score", "p_value", "extrapolated", "decision"), float)
+        return table.fillna({"seen_by": ""}).astype(figures)
 
-    def _score(self, row: dict[Any, Any]) -> tuple[str, float, float, float, str]:
+    def _score(self, row: dict[Any, Any]) -> dict[str, Any]:
         given = {name: value for name, value in row.items() if np.ndim(value) or not _is_missing(value)}
         machine = given.get("machine")
         if "path" in given:
-            scored = self.detector.score([given["path"]], machine).iloc[0]
-            decision = float("nan") if pd.isna(scored["decision"]) else float(scored["decision"])
-            return scored["machine"], float(scored["score"]), float(scored["p_value"]), decision, scored["reason"]
+            scored = self.detector.score([given["path"]], machine).astype(object)
+            return dict(scored.where(scored.notna(), np.nan).iloc[0])
         if "waveform" not in given:
             raise AsdError(f"a row needs path or waveform; this one has {', '.join(map(str, given)) or 'nothing'}")
         known = self.detector.enrolled(machine)
         samples = np.asarray(given["waveform"], dtype=np.float32)
         try:
-            score = self.detector.score_waveform(samples, int(given.get("sample_rate", 16_000)), known)
+            verdict = self.detector.score_waveform(samples, int(given.get("sample_rate", 16_000)), known)
         except AsdError as error:
-            return known, float("nan"), float("nan"), float("nan"), str(error)
-        p_value, decided = self.detector.judge(score, known)
-        return known, score, p_value, float("nan") if decided is None else float(decided), ""
+            return {"machine": known, "reason": str(error)}
+        return verdict | {"reason": ""}
 
 
 set_model(ServedDetector())

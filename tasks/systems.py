@@ -36,7 +36,18 @@ class AutoencoderSystem:
     per_frame_mean: bool = False
 
 
-System = VectorSystem | AutoencoderSystem
+@dataclass(frozen=True)
+class BothSystem:
+    """The fused p-values of two: what the detector holds of each machine."""
+
+    name: str
+    embedding: VectorSystem
+    spectrum: VectorSystem
+    needs_encoder = True
+
+
+NormalitySystem = VectorSystem | BothSystem
+System = NormalitySystem | AutoencoderSystem
 
 
 def every_system(settings: NormalitySettings) -> dict[str, System]:
@@ -62,7 +73,15 @@ def every_system(settings: NormalitySettings) -> dict[str, System]:
         systems.append(VectorSystem(f"{name}-nearest", column, NeighbourModel()))
     for estimator in ESTIMATORS:
         systems += [VectorSystem(f"{estimator}-{layer}", layer, normality(estimator)) for layer in ("z", "h")]
-    return {system.name: system for system in systems}
+    both = detector_system(settings)
+    return {system.name: system for system in [*systems, both]}
+
+
+def detector_system(settings: NormalitySettings) -> BothSystem:
+    """The two normality models of each machine that a detector holds, whichever of them its ``eyes`` setting uses."""
+    model = NormalityModel.of(settings)
+    embedding = VectorSystem(f"{settings.estimator}-{settings.layer}", settings.layer, model)
+    return BothSystem("both", embedding, VectorSystem("spectrum", SPECTRA["spectrum"], NormalityModel("ledoit_wolf")))
 
 
 def systems_named(names: list[str], settings: NormalitySettings) -> list[System]:
@@ -78,8 +97,10 @@ def systems_named(names: list[str], settings: NormalitySettings) -> list[System]
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def reported_systems(settings: NormalitySettings) -> list[VectorSystem]:
-    """What a retraining reports: the chosen system first, the spectrum statistic last."""
+def reported_systems(settings: NormalitySettings) -> list[NormalitySystem]:
+    """What a retraining reports: what the detector judges by first, the spectrum statistic last but for that."""
     known = every_system(settings)
-    names = [f"{settings.estimator}-{settings.layer}", "ml-z", "ml-h", "elliptic-z", "spectrum"]
-    return [system for name in dict.fromkeys(names) if isinstance(system := known[name], VectorSystem)]
+    embedding = f"{settings.estimator}-{settings.layer}"
+    first = {"both": "both", "embedding": embedding, "spectrum": "spectrum"}[settings.eyes]
+    names = [first, embedding, "ml-z", "ml-h", "elliptic-z", "spectrum"]
+    return [system for name in dict.fromkeys(names) if not isinstance(system := known[name], AutoencoderSystem)]

@@ -76,7 +76,7 @@ class MachineModel:
         p = np.column_stack([self.calibrations[eye].p_value(distances[eye]) for eye in EYES])
         if eyes == "both":
             p_value = self.fusion.p_value(p)
-            score, extrapolated = -np.log10(p_value), self.fusion.extrapolated(p)
+            score, extrapolated = 0.0 - np.log10(p_value), self.fusion.extrapolated(p)
         else:
             p_value = p[:, EYES.index(eyes)]
             score, extrapolated = distances[eyes], self.calibrations[eyes].extrapolated(distances[eyes])

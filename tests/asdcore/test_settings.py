@@ -47,6 +47,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
     NormalitySettings: {
         "estimator": "ledoit_wolf",
         "layer": "h",
+        "eyes": "spectrum",
         "insist": True,
         "elliptic_components": 8,
         "seed": 1,
@@ -190,7 +191,8 @@ def test_the_paper_preset_has_the_learning_rate_of_the_paper_and_otherwise_the_d
     assert paper.training.epochs % 4 == 0
     ten_seconds = 10 * paper.recordings.sample_rate / paper.mel.hop_length
     assert paper.training.crop_frames == pytest.approx(ten_seconds, abs=1)
-    for stage in STAGES - {"training"}:
+    assert paper.normality == NormalitySettings(eyes="embedding")
+    for stage in STAGES - {"training", "normality"}:
         assert getattr(paper, stage) == getattr(Settings(), stage)
 
 
