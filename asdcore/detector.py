@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,23 @@ class Detector:
         except BadRecording as bad:
             raise AsdError(f"this waveform can not be scored: {bad}") from bad
         return {"machine": known} | self._verdict(waveform, known)
+
+    def with_machine(self, name: str, machine: MachineModel, about: Mapping[str, Any]) -> "Detector":
+        """This detector with one more machine, or another model of a known one; all else is the same."""
+        enrolled = {**self.about.get("enrolled", {}), name: dict(about)}
+        return replace(self, machines={**self.machines, name: machine}, about={**self.about, "enrolled": enrolled})
+
+    def without_machine(self, name: str) -> "Detector":
+        """This detector without a machine; all else is the same.
+
+        Raises:
+            AsdError: it is not enrolled, or the only one.
+        """
+        rest = {other: model for other, model in self.machines.items() if other != self.enrolled(name)}
+        if not rest:
+            raise AsdError(f"{name} is the only machine of this detector: enroll another one first")
+        enrolled = {other: about for other, about in self.about.get("enrolled", {}).items() if other != name}
+        return replace(self, machines=rest, about={**self.about, "enrolled": enrolled})
 
     def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """h and z of each (n_mels, n_frames) log-mel spectrogram, dB."""

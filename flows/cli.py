@@ -3,14 +3,23 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-if TYPE_CHECKING:
-    from asdcore.home import Home
-    from asdcore.settings import Settings
+from flows.options import (
+    HomeOption,
+    MachinesOption,
+    PresetOption,
+    RecordingsOption,
+    SetOption,
+    err,
+    names,
+    out,
+    say_starting,
+    settings_of,
+    start,
+)
 
 app = typer.Typer(
     help="Anomalous sound detection on machines: learns from normal recordings, tells which machine sounds wrong.",
@@ -19,24 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
-
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="Where everything is kept; default ASD_HOME or .asd", show_default=False)
-]
-PresetOption = Annotated[str, typer.Option(help="paper, default, or demo (minutes on two CPU cores)")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="One setting, for example training.epochs=80; can be repeated", show_default=False),
-]
-RecordingsOption = Annotated[
-    Path | None,
-    typer.Option(exists=True, help="Ingest these, and use the machines that are there; default: all that was ingested"),
-]
-MachinesOption = Annotated[
-    str | None, typer.Option(help="Only these machines, with commas between", show_default=False)
-]
 
 
 @app.command()
@@ -44,14 +35,14 @@ def demo(home: HomeOption = None) -> None:
     """Simulate three machines, train on them and show what comes out, in a home of its own."""
     from asdcore.settings import Settings
 
-    place = _start(home, below="demo")
+    place = start(home, below="demo")
     from asdcore.recordings.simulate import simulate as write_machines
     from flows.retrain import retrain as flow
 
     folder = place.root / "simulated"
     write_machines(folder)
     out.print(f"Simulated recordings of three machines: {folder}")
-    _say_starting()
+    say_starting()
     done = flow(recordings=folder, settings=Settings.preset("demo"), home=place.root)
     from flows.show import show_registered, show_results
 
@@ -71,7 +62,7 @@ def simulate(
     from asdcore.recordings.simulate import MACHINES
     from asdcore.recordings.simulate import simulate as write_machines
 
-    chosen = _names(machines) or list(MACHINES)
+    chosen = names(machines) or list(MACHINES)
     paths = write_machines(folder, machines=chosen, seconds=seconds, strength=strength, seed=seed)
     out.print(f"{len(paths)} simulated recordings of {', '.join(chosen)} in {folder}")
 
@@ -84,11 +75,11 @@ def ingest(
     home: HomeOption = None,
 ) -> None:
     """Check recordings and add what is new to the table of recordings. The files are only read."""
-    settings = _settings(preset, change)
-    place = _start(home)
+    settings = settings_of(preset, change)
+    place = start(home)
     from flows.ingest import ingest as flow
 
-    _say_starting()
+    say_starting()
     done = flow(recordings=recordings, settings=settings.recordings, home=place.root)
     from flows.show import show_ingest
 
@@ -100,12 +91,12 @@ def features(
     machines: MachinesOption = None, preset: PresetOption = "default", change: SetOption = None, home: HomeOption = None
 ) -> None:
     """Compute the spectrograms that are missing. `asd retrain` does it, too."""
-    settings = _settings(preset, change)
-    place = _start(home)
+    settings = settings_of(preset, change)
+    place = start(home)
     from flows.features import features as flow
 
-    _say_starting()
-    count = flow(settings=settings, machines=_names(machines), home=place.root)
+    say_starting()
+    count = flow(settings=settings, machines=names(machines), home=place.root)
     out.print(f"{count} recordings have features in {place.features}")
 
 
@@ -118,12 +109,12 @@ def retrain(
     home: HomeOption = None,
 ) -> None:
     """From recordings to a registered detector; what is done already is not done again."""
-    settings = _settings(preset, change)
-    place = _start(home)
+    settings = settings_of(preset, change)
+    place = start(home)
     from flows.retrain import retrain as flow
 
-    _say_starting()
-    done = flow(recordings=recordings, machines=_names(machines), settings=settings, home=place.root)
+    say_starting()
+    done = flow(recordings=recordings, machines=names(machines), settings=settings, home=place.root)
     from flows.show import show_registered, show_results
 
     show_results(done, place)
@@ -140,13 +131,13 @@ def score(
     home: HomeOption = None,
 ) -> None:
     """Score recordings with a registered detector. Higher is more anomalous."""
-    place = _start(home)
+    place = start(home)
     import pandas as pd
 
     from flows.score import score as flow
     from flows.show import print_scores
 
-    _say_starting()
+    say_starting()
     done = flow(recordings=recordings, machine=machine, model=model, home=place.root)
     scores = pd.read_parquet(done["table"])
     print_scores(scores)
@@ -155,6 +146,42 @@ def score(
         for row in scores[scores["score"].isna()].to_dict("records"):
             err.print(f"not scored: {row['path']}: {row['reason']}", markup=False)
         raise typer.Exit(1)
+
+
+@app.command()
+def enroll(
+    machine: Annotated[str, typer.Argument(help="Its name")],
+    recordings: Annotated[Path, typer.Option(exists=True, help="A folder of its normal recordings, or a manifest CSV")],
+    model: Annotated[str, typer.Option(help="Alias or version of the registered detector")] = "champion",
+    force: Annotated[bool, typer.Option("--force", help="Whatever speaks against these recordings")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Add a machine to a registered detector, or fit a known one anew: a minute, no encoder training."""
+    place = start(home)
+    from flows.enroll import enroll as flow
+
+    say_starting()
+    done = flow(machine=machine, recordings=recordings, model=model, force=force, home=place.root)
+    from flows.show import show_enrolment
+
+    show_enrolment(done, place)
+
+
+@app.command()
+def retire(
+    machine: Annotated[str, typer.Argument(help="An enrolled machine")],
+    model: Annotated[str, typer.Option(help="Alias or version of the registered detector")] = "champion",
+    home: HomeOption = None,
+) -> None:
+    """Take a machine out of a registered detector. Its recordings stay; `asd enroll` brings it back."""
+    place = start(home)
+    from flows.enroll import retire as flow
+
+    say_starting()
+    done = flow(machine=machine, model=model, home=place.root)
+    from flows.show import show_enrolment
+
+    show_enrolment(done, place)
 
 
 @app.command()
@@ -170,16 +197,16 @@ def benchmark(
     home: HomeOption = None,
 ) -> None:
     """Any systems on the same recordings, side by side, with intervals: the layout of the paper's Table 1."""
-    settings = _settings(preset, change)
-    place = _start(home)
+    settings = settings_of(preset, change)
+    place = start(home)
     from flows.benchmark import benchmark as flow
     from flows.show import show_results
 
-    _say_starting()
+    say_starting()
     done = flow(
         recordings=recordings,
-        systems=_names(systems) or [],
-        machines=_names(machines),
+        systems=names(systems) or [],
+        machines=names(machines),
         settings=settings,
         published=published,
         home=place.root,
@@ -241,14 +268,14 @@ def download(
 
     if part not in RECORDS:
         raise typer.BadParameter(f"{part!r} is none of {', '.join(RECORDS)}", param_hint="PART")
-    for machine in fetch(part, folder, _names(machines)):
+    for machine in fetch(part, folder, names(machines)):
         out.print(str(machine), highlight=False)
 
 
 @app.command()
 def models(home: HomeOption = None) -> None:
     """What is registered: version, alias, score, date, data."""
-    place = _start(home)
+    place = start(home)
     from flows.show import print_table
     from tasks.registry import registered_models
 
@@ -270,7 +297,7 @@ def ui(
     mlflow_port: Annotated[int, typer.Option(help="0: any free one")] = 5000,
 ) -> None:
     """Start the Prefect and MLflow servers of this home on loopback, until Ctrl-C."""
-    place = _start(home)
+    place = start(home)
     from flows.servers import serve
 
     serve(place, prefect_port, mlflow_port, out.print)
@@ -299,52 +326,6 @@ def _fail(message: str, debug: bool) -> None:
         raise
     err.print(f"asd: {message}", markup=False, highlight=False)
     sys.exit(1)
-
-
-def _start(home: Path | None, below: str = "") -> "Home":
-    """The home, after Prefect and MLflow have been told about it. Call it before importing a flow."""
-    from asdcore.home import Home
-    from flows.environment import prepare
-
-    place = Home.at(home) if home else Home.default()
-    if below:
-        place = Home(place.root / below)
-    prepare(place, quiet=not os.environ.get("ASD_DEBUG"))
-    return place
-
-
-def _say_starting() -> None:
-    if not os.environ.get("PREFECT_API_URL"):
-        err.print("Starting Prefect's API for this run ...", style="dim")
-
-
-def _settings(preset: str, changes: list[str] | None) -> "Settings":
-    from pydantic import ValidationError
-
-    from asdcore.settings import PRESETS, Settings
-
-    if preset not in PRESETS:
-        raise typer.BadParameter(f"{preset!r} is none of {', '.join(PRESETS)}", param_hint="--preset")
-    values = Settings.preset(preset).model_dump()
-    for change in changes or []:
-        name, separator, value = change.partition("=")
-        stage, _, knob = name.partition(".")
-        if not separator or knob not in values.get(stage, {}):
-            raise typer.BadParameter(
-                f"{change!r}: write stage.name=value, for example training.epochs=80", param_hint="--set"
-            )
-        values[stage][knob] = value
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-        raise typer.BadParameter(f"{where}: {first['msg']}{given}", param_hint="--set") from error
-
-
-def _names(text: str | None) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
 
 if __name__ == "__main__":

@@ -75,6 +75,15 @@ def show_registered(done: dict[str, Any], place: Home) -> None:
     out.print(f"UI         asd ui{option}", highlight=False, markup=False)
 
 
+def show_enrolment(done: dict[str, Any], place: Home) -> None:
+    """The version that an enrolment or a retirement has made."""
+    count = done.get("training_recordings")
+    what = f"enrolled on {count} normal recordings" if count else "retired"
+    out.print(f"{done['machine']} {what}; every other machine of version {done['parent']} is as it was")
+    out.print(f"machines   {', '.join(done['machines'])}", highlight=False, markup=False)
+    show_registered(done, place)
+
+
 def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:
     """The figures of each machine and section, and the means over all."""
     header = [str(name) for name in metrics.columns]

@@ -6,7 +6,7 @@ from typing import Any
 from prefect import task
 
 from asdcore.detector import Detector
-from asdcore.home import Home, digest_of
+from asdcore.home import Home, digest_of, digest_of_file
 from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import Settings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
@@ -34,4 +34,25 @@ def detector_folder(
     run_cached(
         assemble_detector, key=key, home=home, settings=settings, encoder=encoder, machines=machines, about=about
     )
+    return home.runs / "detectors" / key
+
+
+@task(name="change machines", **CACHED)
+def change_machines(
+    key: str, home: Home, base: Path, machine: str, model: Path | None, about: dict[str, Any]
+) -> Result:
+    """Write the detector of the folder ``base`` with this machine's model; without this machine where it is None."""
+    folder = home.runs / "detectors" / key
+    detector = Detector.load(base)
+    changed = detector.with_machine(machine, read_machine(model), about) if model else detector.without_machine(machine)
+    changed.save(folder)
+    return {"files": claim(home, *sorted(folder.iterdir())), "values": {"machines": sorted(changed.machines)}}
+
+
+def changed_detector(home: Home, base: Path, machine: str, model: Path | None, about: dict[str, Any]) -> Path:
+    """The folder of the detector in ``base`` with one machine enrolled (npz file), or retired (None)."""
+    code = code_version("detector.py", "normality/machine.py")
+    digests = [digest_of_file(file) for file in sorted(base.iterdir())]
+    key = digest_of(code, *digests, machine, model.stem if model else "", repr(sorted(about.items())))
+    run_cached(change_machines, key=key, home=home, base=base, machine=machine, model=model, about=about)
     return home.runs / "detectors" / key

@@ -10,10 +10,12 @@ from prefect import task
 
 from asdcore.features.store import Store
 from asdcore.home import Home, digest_of, whole_file
+from asdcore.normality.doubts import doubts
 from asdcore.normality.machine import Eye, MachineModel
 from asdcore.normality.models import NormalityModel, model_from_arrays
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
+from asdcore.settings import Settings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.systems import BothSystem, Model, NormalitySystem, VectorSystem
 
@@ -96,6 +98,15 @@ def _fitted(home: Home, stores: Stores, recordings: pd.DataFrame, systems: Seque
         run_cached(fit_normality, key=key, home=home, **work)
         made[system.name][machine] = home.runs / "normality" / f"{key}.npz"
     return made
+
+
+def enrolment_doubts(averages: Path, recordings: pd.DataFrame, settings: Settings) -> list[str]:
+    """What speaks against these recordings being the normal sound of one machine; see `doubts`."""
+    training = training_recordings(recordings)
+    store = Store(averages)
+    statistics = np.stack([store.read(recording, "mean_and_deviation") for recording in training["recording"]])
+    frames = training["seconds"] * settings.recordings.sample_rate / settings.mel.hop_length
+    return doubts(statistics, training["domain"].tolist(), frames.tolist())
 
 
 def fit_figures(models: Models) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """The recordings stage: find, check, add to the table of recordings."""
 
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,35 @@ import pandas as pd
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
+from asdcore.errors import AsdError
 from asdcore.home import Home, digest_of
 from asdcore.recordings.catalog import Catalog, training_recordings
-from asdcore.recordings.names import find_recordings
+from asdcore.recordings.names import Found, find_recordings
 from asdcore.settings import RecordingSettings
 
 
 @task(name="ingest recordings")
-def ingest_recordings(place: Path, home: Home, settings: RecordingSettings) -> dict[str, Any]:
+def ingest_recordings(
+    place: Path, home: Home, settings: RecordingSettings, machine: str | None = None
+) -> dict[str, Any]:
     """Add what is new at ``place`` to the table of recordings; counts, reasons and machines, as JSON.
+
+    ``machine``: the one that all of them are of, whatever their folder is called.
 
     Not cached: only a look at the place tells whether it has changed. Recordings known by their digest are not decoded.
     """
     catalog = Catalog(home.recordings)
-    ingested = catalog.ingest(find_recordings(place), settings)
+    found = find_recordings(place)
+    if machine is not None:
+        found = _all_of(machine, found, place)
+        paths = [str(one.path) for one in found]
+        others = catalog.recordings[catalog.recordings["path"].isin(paths) & (catalog.recordings["machine"] != machine)]
+        if len(others):
+            names = ", ".join(sorted(set(others["machine"])))
+            raise AsdError(
+                f"{len(others)} of the recordings in {place} are known as recordings of {names}, not {machine}"
+            )
+    ingested = catalog.ingest(found, settings)
     create_table_artifact(
         key="recordings", table=machine_table(catalog), description=f"Table of recordings in {home.root}"
     )
@@ -30,6 +46,15 @@ def ingest_recordings(place: Path, home: Home, settings: RecordingSettings) -> d
         rows = [{"file": file, "reason": reason} for file, reason in sorted(ingested.quarantined.items())]
         create_table_artifact(key="quarantine", table=rows, description=f"Quarantined at the ingest of {place}")
     return asdict(ingested)
+
+
+def _all_of(machine: str, found: Sequence[Found], place: Path) -> list[Found]:
+    named = sorted({one.machine for one in found if not one.problem})
+    if machine in named:
+        return [one for one in found if one.machine == machine]
+    if len(named) > 1:
+        raise AsdError(f"{place} holds recordings of {', '.join(named)}: name the folder of {machine} alone")
+    return [replace(one, machine=machine) for one in found]
 
 
 def data_digest(recordings: pd.DataFrame) -> str:

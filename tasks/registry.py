@@ -2,9 +2,12 @@
 
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -39,25 +42,25 @@ NEEDED_TO_SCORE = (
 
 
 @task(name="register detector", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
-def register_detector(key: str, home: Home, run: str, detector: Path, tags: dict[str, str]) -> Result:
-    """Log the detector as a model of the run, register it and make it the champion."""
+def register_detector(key: str, home: Home, run: str, detector: Path, tags: dict[str, str], promote: bool) -> Result:
+    """Log the detector as a model of the run, register it and make it the champion where ``promote`` says so."""
     for name, value in tags.items():
         client(home).set_tag(run, f"asd.{name}", value)
-    return {"files": {}, "values": {"version": _register(home, run, detector, tags)}}
+    return {"files": {}, "values": {"version": _register(home, run, detector, tags, promote)}}
 
 
-def registered_version(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
+def registered_version(home: Home, run: str, detector: Path, tags: dict[str, str], *, promote: bool = True) -> str:
     """The registered version of a detector; what is registered already is not registered again, nor promoted again."""
     key = digest_of(home.mlflow_uri, run, detector.name, code_version("detector.py", "normality"))
 
     def registered(result: Result) -> bool:
         return _is_registered(home, result["values"]["version"], run)
 
-    work = {"run": run, "detector": detector, "tags": tags}
+    work: dict[str, Any] = {"run": run, "detector": detector, "tags": tags, "promote": promote}
     return str(run_cached(register_detector, home=home, still_true=registered, key=key, **work)["values"]["version"])
 
 
-def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
+def _register(home: Home, run: str, detector: Path, tags: dict[str, str], promote: bool) -> str:
     store = client(home)
     with mlflow.start_run(run_id=run), warnings.catch_warnings():
         # MLflow would like an input example: a path that is there when the model is loaded. There is none.
@@ -77,7 +80,8 @@ def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str
     registered = str(store.create_model_version(NAME, logged.model_uri, run, model_id=logged.model_id).version)
     for name, value in tags.items():
         store.set_model_version_tag(NAME, registered, name, value)
-    store.set_registered_model_alias(NAME, CHAMPION, registered)
+    if promote:
+        store.set_registered_model_alias(NAME, CHAMPION, registered)
     return registered
 
 
@@ -141,6 +145,17 @@ def load_detector(home: Home, model: str = CHAMPION) -> tuple[Detector, str]:
     Raises:
         AsdError: there is none.
     """
+    with registered_folder(home, model) as (folder, registered):
+        return Detector.load(folder), registered
+
+
+@contextmanager
+def registered_folder(home: Home, model: str) -> Iterator[tuple[Path, str]]:
+    """A copy of the registered detector of an alias or version, as long as the block lasts, and its version.
+
+    Raises:
+        AsdError: there is none.
+    """
     store = client(home)
     try:
         if model.isdigit():
@@ -158,7 +173,7 @@ def load_detector(home: Home, model: str = CHAMPION) -> tuple[Detector, str]:
                 f"the files of version {found.version} are not where the registry says ({found.source}): they were "
                 "deleted, or the home was moved. `asd retrain` registers the detector again"
             ) from error
-        return Detector.load(description.parent), str(found.version)
+        yield description.parent, str(found.version)
 
 
 def champion_version(home: Home) -> str:

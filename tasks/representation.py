@@ -80,17 +80,22 @@ def encoder_and_embeddings(
     encoder = home.runs / key / "encoder.safetensors"
     # Only now: a kill before the result is stored would otherwise have to train from the start.
     encoder.with_name("checkpoint.pt").unlink(missing_ok=True)
+    return encoder, embeddings_of(home, store, encoder, recordings, settings.device)
+
+
+def embeddings_of(home: Home, store: Path, encoder: Path, recordings: pd.DataFrame, device: str) -> Path:
+    """The store of the embeddings of all recordings by a trained encoder, beside its file."""
     folder = encoder.parent / "embeddings"
     drop_damaged(folder)
     missing = Store(folder).missing(recordings["recording"])
     if missing:
         run_cached(
             embed_recordings,
-            key=digest_of(key, *missing),
+            key=digest_of(encoder.parent.name, *missing),
             home=home,
             store=store,
             encoder=encoder,
             recordings=missing,
-            device=settings.device,
+            device=device,
         )
-    return encoder, folder
+    return folder

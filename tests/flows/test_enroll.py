@@ -1,0 +1,150 @@
+"""One machine more, one less."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from asdcore.detector import Detector
+from asdcore.errors import AsdError
+from asdcore.home import Home, digest_of_file
+from asdcore.settings import Settings
+from flows.enroll import enroll, retire
+from flows.retrain import retrain
+from flows.score import score
+from tasks.registry import load_detector, registered_models
+
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home.at(tmp_path_factory.mktemp("enroll") / "home")
+
+
+@pytest.fixture(scope="module")
+def without_valve(prefect_api: str, home: Home, small_machines: Path, small_settings: Settings) -> Detector:
+    """The champion of a home that has never heard of simValve, as it was before anything was enrolled."""
+    retrain(recordings=small_machines / "simFan", settings=small_settings, home=home.root)
+    return load_detector(home)[0]
+
+
+@pytest.fixture(scope="module")
+def enrolled(without_valve: Detector, home: Home, small_machines: Path) -> dict[str, Any]:
+    return enroll("simValve", small_machines / "simValve", home=home.root)
+
+
+def test_an_enrolled_machine_is_scored_by_the_champion(
+    enrolled: dict[str, Any], home: Home, small_machines: Path
+) -> None:
+    assert (enrolled["version"], enrolled["champion"], enrolled["parent"]) == ("2", "2", "1")
+    assert enrolled["machines"] == ["simFan", "simValve"] and enrolled["training_recordings"] == 14
+    done = score(recordings=[small_machines / "simValve" / "test"], home=home.root)
+    scores = pd.read_parquet(done["table"])
+    assert set(scores["machine"]) == {"simValve"} and scores["score"].notna().all()
+    assert set(scores["detector"]) == {"2"}
+
+
+def test_everything_else_of_the_detector_is_bit_for_bit_the_same(
+    without_valve: Detector, enrolled: dict[str, Any], home: Home, small_machines: Path, tmp_path: Path
+) -> None:
+    now, _ = load_detector(home)
+    for detector, name in ((without_valve, "before"), (now, "now")):
+        detector.encoder.save(tmp_path / name)
+    assert digest_of_file(tmp_path / "before") == digest_of_file(tmp_path / "now")
+    before, after = (detector.machines["simFan"].to_arrays() for detector in (without_valve, now))
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert now.settings == without_valve.settings
+    files = sorted((small_machines / "simFan" / "test").glob("*.wav"))[:3]
+    assert now.score(files).equals(without_valve.score(files))
+
+
+def test_enrolling_the_same_recordings_again_registers_no_other_model_of_them(
+    enrolled: dict[str, Any], home: Home, small_machines: Path
+) -> None:
+    models = {path: digest_of_file(path) for path in home.runs.glob("machines/*.npz")}
+    again = enroll("simValve", small_machines / "simValve", home=home.root)
+    assert {path: digest_of_file(path) for path in home.runs.glob("machines/*.npz")} == models
+    assert again["data"] == enrolled["data"]
+
+
+def test_a_retired_machine_is_unknown_and_comes_back(
+    enrolled: dict[str, Any], home: Home, small_machines: Path
+) -> None:
+    gone = retire("simValve", home=home.root)
+    assert gone["machines"] == ["simFan"] and gone["champion"] == gone["version"]
+    with pytest.raises(AsdError, match="'simValve' is not enrolled; this detector knows simFan"):
+        score(recordings=[small_machines / "simValve"], machine="simValve", home=home.root)
+    with pytest.raises(AsdError, match="simFan is the only machine"):
+        retire("simFan", home=home.root)
+    back = enroll("simValve", small_machines / "simValve", home=home.root)
+    assert back["machines"] == ["simFan", "simValve"]
+    row = registered_models(home)[0]
+    assert (row["version"], row["alias"]) == (back["version"], "champion")
+    assert f"version {gone['version']}, enrolled simValve (14 normal recordings)" in str(row["data"])
+
+
+def test_another_version_can_get_the_machine_and_the_champion_stays(
+    enrolled: dict[str, Any], home: Home, small_machines: Path
+) -> None:
+    other = enroll("simValve", small_machines / "simValve", model="1", home=home.root)
+    assert (other["parent"], other["machines"]) == ("1", ["simFan", "simValve"])
+    assert other["champion"] != other["version"]
+
+
+def test_recordings_that_are_no_machine_are_refused_with_the_reason_unless_forced(
+    enrolled: dict[str, Any], home: Home, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        (tmp_path / "hiss").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "hiss" / f"{index}.wav", 0.1 * rng.normal(size=16_000).clip(-3, 3), 16_000)
+    before = len(registered_models(home))
+    with pytest.raises(AsdError, match=r"hiss is not enrolled: .* all but one sound.*--force"):
+        enroll("hiss", tmp_path / "hiss", home=home.root)
+    assert len(registered_models(home)) == before
+    forced = enroll("hiss", tmp_path / "hiss", force=True, home=home.root)
+    assert "hiss" in forced["machines"] and "all but one sound" in forced["doubts"][0]
+
+
+def test_what_can_not_be_enrolled_is_said_before_anything_is_registered(
+    enrolled: dict[str, Any], home: Home, small_machines: Path, tmp_path: Path
+) -> None:
+    before = len(registered_models(home))
+    with pytest.raises(AsdError, match="holds recordings of simFan, simValve: name the folder of pump alone"):
+        enroll("pump", small_machines, home=home.root)
+    with pytest.raises(AsdError, match=r"26 of the recordings in .* are known as recordings of simValve"):
+        enroll("pump", small_machines / "simValve", home=home.root)
+    few = tmp_path / "pump"
+    few.mkdir()
+    source = sorted((small_machines / "simValve" / "test").glob("*normal*.wav"))[:3]
+    for index, file in enumerate(source):
+        samples, rate = soundfile.read(file)
+        soundfile.write(few / f"{index}.wav", samples * 0.5, rate)
+    with pytest.raises(AsdError, match="pump has 3; a machine needs 10"):
+        enroll("pump", few, home=home.root)
+    shutil.rmtree(few)
+    few.mkdir()
+    with pytest.raises(AsdError):
+        enroll("pump", few, home=home.root)
+    assert len(registered_models(home)) == before
+
+
+def test_the_commands_say_what_they_have_done(
+    asd: "Callable[..., subprocess.CompletedProcess[str]]", enrolled: dict[str, Any], home: Home, small_machines: Path
+) -> None:
+    done = asd("enroll", "simValve", "--recordings", small_machines / "simValve", "--home", home.root)
+    assert done.returncode == 0, done.stderr
+    assert "simValve enrolled on 14 normal recordings; every other machine" in done.stdout
+    assert re.search(r"asd-detector version \d+, the champion", done.stdout)
+    gone = asd("retire", "simPump", "--home", home.root)
+    assert gone.returncode == 1
+    assert "machine 'simPump' is not enrolled; this detector knows" in gone.stderr
