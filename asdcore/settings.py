@@ -67,7 +67,7 @@ class AugmentationSettings(StageSettings):
 
 
 class TrainingSettings(StageSettings):
-    """The encoder and its contrastive training (paper 2.1 and 2.3)."""
+    """The encoder, what it is trained for, and the training (paper 2.1 and 2.3)."""
 
     where_not_what: ClassVar[frozenset[str]] = frozenset({"device"})
 
@@ -75,7 +75,12 @@ class TrainingSettings(StageSettings):
     z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")
     crop_frames: int = Field(128, ge=16, description="frames of a training view; the same span in both views")
     batch_size: int = Field(48, ge=2, description="recordings a batch; twice as many views")
-    temperature: float = Field(0.05, gt=0, description="tau of NT-Xent")
+    objective: Literal["nt_xent", "supervised_contrastive", "discriminative", "combined"] = Field(
+        "nt_xent", description="nt_xent: the paper's; discriminative: tell machines, attributes and pitch shifts apart"
+    )
+    temperature: float = Field(0.05, gt=0, description="tau of nt_xent and supervised_contrastive")
+    subclusters: int = Field(4, ge=1, description="centres of a class of discriminative")
+    contrastive_weight: float = Field(0.1, ge=0, description="of nt_xent in combined; that of discriminative is 1")
     learning_rate: float = Field(1e-3, gt=0, description="Adam; the paper states 0.5")
     cycles: int = Field(4, ge=1, description="cosine cycles: three warm restarts make four")
     epochs: int = Field(40, ge=1, description="a multiple of cycles")
@@ -140,7 +145,7 @@ class Settings(StageSettings):
         """``paper``: the closest literal reading; ``default``: for real work; ``demo``: minutes on two CPU cores."""
         if name == "paper":
             return cls(
-                training=TrainingSettings(learning_rate=0.5, crop_frames=313, epochs=100),
+                training=TrainingSettings(objective="nt_xent", learning_rate=0.5, crop_frames=313, epochs=100),
                 normality=NormalitySettings(eyes="embedding"),
             )
         if name == "demo":

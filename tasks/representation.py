@@ -24,9 +24,9 @@ from tasks.warn import warn
 
 @task(name="train encoder", **CACHED)
 def train_encoder(
-    key: str, home: Home, store: Path, recordings: Sequence[str], settings: TrainingSettings, run: str
+    key: str, home: Home, store: Path, recordings: pd.DataFrame, settings: TrainingSettings, run: str
 ) -> Result:
-    """Train on the recordings (digests) of a store; go on from the checkpoint of a killed training with this key."""
+    """Train on these recordings of a store; go on from the checkpoint of a killed training with this key."""
     artifact = cast("UUID", create_progress_artifact(0.0, key="training", description=f"{settings.epochs} epochs"))
 
     def on_epoch(figures: dict[str, float]) -> None:
@@ -67,7 +67,8 @@ def embed_recordings(
 def training_key(store: Path, recordings: pd.DataFrame, settings: TrainingSettings) -> str:
     """What an encoder is made from: normal training recordings, their features, settings, code."""
     code = code_version("representation", "features/views.py", "features/normalisation.py")
-    return digest_of(store.name, settings.digest(), code, *sorted(training_recordings(recordings)["recording"]))
+    rows = training_recordings(recordings)[["recording", "machine", "attributes"]].itertuples(index=False)
+    return digest_of(store.name, settings.digest(), code, *sorted(" ".join(row) for row in rows))
 
 
 def encoder_and_embeddings(
@@ -75,7 +76,7 @@ def encoder_and_embeddings(
 ) -> tuple[Path, Path]:
     """The encoder trained on the normal training recordings, and the store of the embeddings of all recordings."""
     key = training_key(store, recordings, settings)
-    training = training_recordings(recordings)["recording"].tolist()
+    training = training_recordings(recordings)[["recording", "machine", "attributes"]]
     run_cached(train_encoder, key=key, home=home, store=store, recordings=training, settings=settings, run=run)
     encoder = home.runs / key / "encoder.safetensors"
     # Only now: a kill before the result is stored would otherwise have to train from the start.

@@ -23,7 +23,7 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
     table = pd.DataFrame(list(history))
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     panels: list[tuple[str, list[str]]] = [
-        ("NT-Xent loss", ["loss"]),
+        ("loss", ["loss"]),
         ("effective rank", ["effective_rank_h", "effective_rank_z"]),
         ("alignment and uniformity", ["alignment", "uniformity"]),
     ]

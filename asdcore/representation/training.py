@@ -1,4 +1,4 @@
-"""Contrastive training (paper 2.1 and 2.3), a checkpoint after every epoch, and going on from one."""
+"""Training (paper 2.1 and 2.3) for any objective, a checkpoint after every epoch, and going on from one."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from asdcore.errors import AsdError
@@ -16,8 +17,10 @@ from asdcore.features.store import Store
 from asdcore.features.views import batches
 from asdcore.home import digest_of, whole_file
 from asdcore.progress import progress
+from asdcore.representation.collapse import alignment, effective_rank, spread, uniformity
 from asdcore.representation.encoder import Encoder, TrainedEncoder, choose_device
-from asdcore.representation.objectives import alignment, effective_rank, nt_xent, uniformity
+from asdcore.representation.labels import Labelling
+from asdcore.representation.objectives import Objective, objective_of
 from asdcore.settings import TrainingSettings
 
 ENOUGH_FOR_RANK = 2048
@@ -33,13 +36,14 @@ class _Progress:
     made_of: str
     """Digest of settings and recordings: a checkpoint of another training must not be gone on from."""
     encoder: Encoder
+    objective: Objective
     optimiser: torch.optim.Optimizer
     history: list[dict[str, float]]
 
 
 def train(
     store: Store,
-    recordings: Sequence[str],
+    recordings: pd.DataFrame,
     settings: TrainingSettings,
     checkpoint: Path,
     on_epoch: OnEpoch = lambda _: None,
@@ -48,7 +52,8 @@ def train(
 
     Args:
         store: has an ``original`` and the six variants of each recording.
-        recordings: digests; their order does not matter.
+        recordings: columns ``recording`` (digest), ``machine`` and ``attributes`` (JSON text), as in the catalog; their
+            order does not matter.
         settings: see `TrainingSettings`.
         checkpoint: read if it is there, written after every epoch. A killed training that is called again ends with the
             weights that it would have had, bit for bit on the same CPU and number of threads.
@@ -58,21 +63,20 @@ def train(
         AsdError: fewer than two recordings, a spectrogram, loss or gradient that is not finite, or a checkpoint that is
             damaged or of another training.
     """
-    recordings = sorted(set(recordings))
-    if len(recordings) < 2:
-        raise AsdError(
-            f"{len(recordings)} training recordings: contrastive training needs at least 2, and wants hundreds"
-        )
+    labelling = Labelling(recordings)
+    digests = sorted(labelling.of)
+    if len(digests) < 2:
+        raise AsdError(f"{len(digests)} training recordings: training needs at least 2, and wants hundreds")
     device = choose_device(settings.device)
-    normalisation = Normalisation.fit(_finite_originals(store, recordings))
-    state = _start(settings, device, digest_of(settings.digest(), *recordings))
+    normalisation = Normalisation.fit(_finite_originals(store, digests))
+    state = _start(settings, labelling, device)
     _load_checkpoint(state, checkpoint, device)
-    batch_size = min(settings.batch_size, len(recordings))
-    steps = len(recordings) // batch_size
+    batch_size = min(settings.batch_size, len(digests))
+    steps = len(digests) // batch_size
     for epoch in range(len(state.history), settings.epochs):
         epoch_batches = batches(
             store,
-            recordings,
+            digests,
             normalisation,
             batch_size=batch_size,
             crop_frames=settings.crop_frames,
@@ -81,18 +85,20 @@ def train(
         )
         figures = _Figures()
         state.encoder.train()
+        state.objective.train()
         for step, batch in enumerate(progress(epoch_batches, f"epoch {epoch + 1} of {settings.epochs}", total=steps)):
             rate = learning_rate(epoch * steps + step, steps, settings)
             for group in state.optimiser.param_groups:
                 group["lr"] = rate
             views = torch.from_numpy(batch.original), torch.from_numpy(batch.variant)
             x = torch.cat(views).to(device, memory_format=torch.channels_last)
+            labels = labelling.labels(batch.recordings, batch.variants).to(device)
             h, z = state.encoder(x)
-            n = len(batch.recordings)
-            loss = nt_xent(z[:n], z[n:], settings.temperature)
+            loss = state.objective(h, z, labels)
             state.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.get_total_norm([p.grad for p in state.encoder.parameters() if p.grad is not None])
+            loss.backward()
+            weights = state.optimiser.param_groups[0]["params"]
+            norm = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
             if not (torch.isfinite(loss) and torch.isfinite(norm)):
                 raise AsdError(
                     f"epoch {epoch + 1}, step {step + 1}: loss {loss.item():g}, gradient norm {norm.item():g}. "
@@ -100,7 +106,7 @@ def train(
                     f"Recordings of the batch: {', '.join(batch.recordings)}"
                 )
             state.optimiser.step()
-            figures.add(loss, norm, h, z, n)
+            figures.add(loss, state.objective.chance(labels), norm, h, z)
         state.history.append({"epoch": float(epoch + 1), "learning_rate": rate} | figures.summary())
         _save_checkpoint(state, checkpoint)
         on_epoch(state.history[-1])
@@ -122,25 +128,32 @@ class _Figures:
     """The figures of one epoch, gathered step by step."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[float, float, float, float]] = []
+        self.rows: list[dict[str, float]] = []
         self.h: list[torch.Tensor] = []
         self.z: list[torch.Tensor] = []
 
-    def add(self, loss: torch.Tensor, norm: torch.Tensor, h: torch.Tensor, z: torch.Tensor, n: int) -> None:
+    def add(self, loss: torch.Tensor, chance: float, norm: torch.Tensor, h: torch.Tensor, z: torch.Tensor) -> None:
+        n = len(h) // 2
         h, z = h.detach().cpu(), z.detach().cpu()  # The figures need float64 and pdist, which mps has not.
-        self.rows.append((float(loss.detach()), float(norm), alignment(z[:n], z[n:]), uniformity(z)))
+        self.rows.append(
+            {
+                "loss": float(loss.detach()),
+                "chance": chance,
+                "gradient_norm": float(norm),
+                "alignment": alignment(z[:n], z[n:]),
+                "uniformity": uniformity(z),
+            }
+        )
         if len(self.h) * n < ENOUGH_FOR_RANK:
             self.h.append(h[:n])
             self.z.append(z[:n])
 
     def summary(self) -> dict[str, float]:
-        means = torch.tensor(self.rows, dtype=torch.float64).mean(dim=0).tolist()
-        named = dict(zip(("loss", "gradient_norm", "alignment", "uniformity"), means, strict=True))
-        ranks = {
-            "effective_rank_h": effective_rank(torch.cat(self.h)),
-            "effective_rank_z": effective_rank(torch.cat(self.z)),
-        }
-        return named | ranks
+        figures = {name: float(np.mean([row[name] for row in self.rows])) for name in self.rows[0]}
+        for layer, embeddings in (("h", torch.cat(self.h)), ("z", torch.cat(self.z))):
+            figures[f"effective_rank_{layer}"] = effective_rank(embeddings)
+            figures[f"spread_{layer}"] = spread(embeddings)
+        return figures
 
 
 def _finite_originals(store: Store, recordings: Sequence[str]) -> Iterator[Spectrogram]:
@@ -152,18 +165,24 @@ def _finite_originals(store: Store, recordings: Sequence[str]) -> Iterator[Spect
         yield values
 
 
-def _start(settings: TrainingSettings, device: torch.device, made_of: str) -> _Progress:
+def _start(settings: TrainingSettings, labelling: Labelling, device: torch.device) -> _Progress:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         encoder = Encoder(settings.encoder, settings.z_size)
+        objective = objective_of(settings, len(labelling.conditions), encoder.h_size)
     encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _Progress(made_of, encoder, torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate), [])
+    objective.to(device)
+    weights = [*encoder.parameters(), *objective.parameters()]
+    optimiser = torch.optim.Adam(weights, lr=settings.learning_rate)
+    rows = [" ".join((recording, *condition)) for recording, condition in sorted(labelling.of.items())]
+    return _Progress(digest_of(settings.digest(), *rows), encoder, objective, optimiser, [])
 
 
 def _save_checkpoint(state: _Progress, path: Path) -> None:
     content = {
         "made_of": state.made_of,
         "encoder": state.encoder.state_dict(),
+        "objective": state.objective.state_dict(),
         "optimiser": state.optimiser.state_dict(),
         "history": state.history,
     }
@@ -180,6 +199,7 @@ def _load_checkpoint(state: _Progress, path: Path, device: torch.device) -> None
         same = content["made_of"] == state.made_of
         if same:
             state.encoder.load_state_dict(content["encoder"])
+            state.objective.load_state_dict(content["objective"])
             state.optimiser.load_state_dict(content["optimiser"])
             state.history = content["history"]
     # torch lets through whatever it stumbles over in a damaged file, with the advice to allow pickles.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,7 +17,9 @@ from asdcore.settings import TrainingSettings
 
 BANDS, FRAMES = 16, 24
 TINY = TrainingSettings(crop_frames=16, batch_size=4, epochs=4, cycles=2, z_size=8, device="cpu")
-RECORDINGS = [f"recording-{i}" for i in range(8)]
+RECORDINGS = pd.DataFrame(
+    {"recording": [f"recording-{i}" for i in range(8)], "machine": ["fan"] * 4 + ["valve"] * 4, "attributes": "{}"}
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def tiny_row(index: int) -> Row:
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("tiny")
-    write_shard(folder, [(name, tiny_row(i)) for i, name in enumerate(RECORDINGS)])
+    write_shard(folder, [(name, tiny_row(i)) for i, name in enumerate(RECORDINGS["recording"])])
     return Store(folder)
 
 
@@ -66,7 +69,7 @@ def spoilt_store(tmp_path: Path) -> Callable[[Sequence[str], float], Store]:
     """Makes the store with one value of ``recording-3`` replaced in some columns."""
 
     def make(columns: Sequence[str], value: float) -> Store:
-        rows = [(name, tiny_row(i)) for i, name in enumerate(RECORDINGS)]
+        rows = [(name, tiny_row(i)) for i, name in enumerate(RECORDINGS["recording"])]
         for column in columns:
             rows[3][1][column][5, 7] = value
         write_shard(tmp_path / "spoilt", rows)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from asdcore.representation.objectives import alignment, effective_rank, nt_xent, uniformity
+from asdcore.representation.collapse import alignment, effective_rank, uniformity
+from asdcore.representation.contrastive import nt_xent
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
