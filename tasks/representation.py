@@ -14,6 +14,7 @@ from asdcore.features.store import Row, Store, drop_damaged, write_shard
 from asdcore.home import Home, digest_of
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
+from asdcore.representation.collapse import collapse
 from asdcore.representation.encoder import TrainedEncoder, choose_device
 from asdcore.representation.training import train
 from asdcore.settings import TrainingSettings
@@ -81,6 +82,8 @@ def encoder_and_embeddings(
     encoder = home.runs / key / "encoder.safetensors"
     # Only now: a kill before the result is stored would otherwise have to train from the start.
     encoder.with_name("checkpoint.pt").unlink(missing_ok=True)
+    for sentence in collapse(TrainedEncoder.load(encoder).history):
+        warn(sentence)
     return encoder, embeddings_of(home, store, encoder, recordings, settings.device)
 
 

@@ -21,6 +21,7 @@ from prefect import task
 
 from asdcore.evaluation.table import systems_of
 from asdcore.home import Home, digest_of
+from asdcore.representation.collapse import collapse
 from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import NormalitySettings, Settings
 from tasks.caching import CACHED, Result, run_cached
@@ -85,7 +86,10 @@ def log_evaluation_files(
     log_parameters(home, run, settings.model_dump(mode="json"))
     if encoder is not None:
         there = {metric.step for metric in store.get_metric_history(run, "training/loss")}
-        for figures in TrainedEncoder.load(encoder).history:
+        history = TrainedEncoder.load(encoder).history
+        if said := collapse(history):
+            store.set_tag(run, "asd.collapse", " ".join(said))
+        for figures in history:
             if int(figures["epoch"]) not in there:
                 log_epoch(home, run, figures)
     values = evaluation["values"]

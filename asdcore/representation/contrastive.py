@@ -1,7 +1,5 @@
 """Objectives that compare the views of a batch with each other: NT-Xent, and its supervised form."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -64,9 +62,6 @@ class NTXent(nn.Module):
         n = len(z) // 2
         return nt_xent(z[:n], z[n:], self.temperature)
 
-    def chance(self, labels: Labels) -> float:
-        return math.log(len(labels.shift) - 1)
-
 
 class SupervisedContrastive(nn.Module):
     """`supervised_contrastive` of z: views of the same machine with the same shift are positives."""
@@ -77,6 +72,3 @@ class SupervisedContrastive(nn.Module):
 
     def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         return supervised_contrastive(z, 3 * labels.machine + labels.shift, self.temperature)
-
-    def chance(self, labels: Labels) -> float:
-        return math.log(len(labels.shift) - 1)

@@ -54,10 +54,6 @@ class Discriminative(nn.Module):
         angle = cosine[own].amax(dim=1).clamp(-1, 1).acos().median()
         return log_others / angle.clamp(max=math.pi / 4).cos()
 
-    def chance(self, labels: Labels) -> float:
-        share = torch.bincount(self.class_of(labels)) / len(labels.shift)
-        return float(torch.special.entr(share).sum())
-
     def class_of(self, labels: Labels) -> Tensor:
         """(n,) int64: 3 x condition, and 0, 1, 2 for pitch shifted down, not, up."""
         return 3 * labels.condition + labels.shift + 1

@@ -1,8 +1,8 @@
 """What an encoder is trained for: all objectives behind one face.
 
 An objective is a module. It is called with h (2n, h_size), z (2n, z_size) and the `Labels` of the 2n views of a batch,
-the originals first, and gives the loss, a scalar; its ``chance`` is the loss of views that can not be told apart. Its
-own weights, if it has any, train with the encoder's, and are no part of the encoder.
+the originals first, and gives the loss, a scalar. Its own weights, if it has any, train with the encoder's, and are no
+part of the encoder.
 """
 
 from torch import Tensor, nn
@@ -23,9 +23,6 @@ class Combined(nn.Module):
     def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         loss: Tensor = self.discriminative(h, z, labels) + self.weight * self.contrastive(h, z, labels)
         return loss
-
-    def chance(self, labels: Labels) -> float:
-        return self.discriminative.chance(labels) + self.weight * self.contrastive.chance(labels)
 
 
 Objective = NTXent | SupervisedContrastive | Discriminative | Combined

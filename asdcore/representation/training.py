@@ -17,7 +17,7 @@ from asdcore.features.store import Store
 from asdcore.features.views import batches
 from asdcore.home import digest_of, whole_file
 from asdcore.progress import progress
-from asdcore.representation.collapse import alignment, effective_rank, spread, uniformity
+from asdcore.representation.collapse import alignment, chance, effective_rank, spread, uniformity
 from asdcore.representation.encoder import Encoder, TrainedEncoder, choose_device
 from asdcore.representation.labels import Labelling
 from asdcore.representation.objectives import Objective, objective_of
@@ -106,7 +106,7 @@ def train(
                     f"Recordings of the batch: {', '.join(batch.recordings)}"
                 )
             state.optimiser.step()
-            figures.add(loss, state.objective.chance(labels), norm, h, z)
+            figures.add(loss, chance(state.objective, h, z, labels), norm, h, z)
         state.history.append({"epoch": float(epoch + 1), "learning_rate": rate} | figures.summary())
         _save_checkpoint(state, checkpoint)
         on_epoch(state.history[-1])

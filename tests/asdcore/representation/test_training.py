@@ -14,7 +14,8 @@ import torch
 from asdcore.errors import AsdError
 from asdcore.features.augmentation import VARIANTS
 from asdcore.features.store import Store
-from asdcore.representation.encoder import TrainedEncoder
+from asdcore.representation.encoder import Encoder, TrainedEncoder
+from asdcore.representation.objectives import objective_of
 from asdcore.representation.training import learning_rate, train
 from asdcore.settings import TrainingSettings
 
@@ -70,6 +71,42 @@ def test_interrupted_after_each_epoch_and_resumed_it_ends_with_the_same_weights(
     assert_same_weights(resumed, undisturbed.encoder)
     assert [row["epoch"] for row in seen] == [1, 2, 3, 4]
     assert seen == undisturbed.seen
+
+
+@pytest.mark.parametrize("objective", ["supervised_contrastive", "discriminative", "combined"])
+def test_with_any_objective_a_resumed_training_ends_with_the_same_weights(
+    tiny_store: Store, tmp_path: Path, objective: str
+) -> None:
+    def stop_once(figures: dict[str, float]) -> None:
+        if figures["epoch"] == 2:
+            raise Interrupted
+
+    settings = TINY.model_copy(update={"objective": objective})
+    whole = train(tiny_store, RECORDINGS, settings, tmp_path / "whole.pt")
+    with pytest.raises(Interrupted):
+        train(tiny_store, RECORDINGS, settings, tmp_path / "cut.pt", stop_once)
+    resumed = train(tiny_store, RECORDINGS, settings, tmp_path / "cut.pt")
+    assert_same_weights(resumed, whole)
+    assert resumed.history == whole.history
+    own, again = (torch.load(tmp_path / name, weights_only=True)["objective"] for name in ("whole.pt", "cut.pt"))
+    assert own.keys() == again.keys()
+    assert all(torch.equal(own[name], again[name]) for name in own)
+    # The own weights of an objective train, and are no part of the encoder.
+    first = objective_of(settings, 2, 512).state_dict()
+    assert all(not torch.equal(own[name], first[name]) for name in own)
+    assert whole.encoder.state_dict().keys() == Encoder(z_size=8).state_dict().keys()
+
+
+@pytest.mark.parametrize("objective", ["supervised_contrastive", "discriminative", "combined"])
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_any_objective_survives_one_machine_with_few_recordings_and_no_attributes(
+    tiny_store: Store, tmp_path: Path, objective: str, count: int
+) -> None:
+    settings = TINY.model_copy(update={"objective": objective, "batch_size": 48, "epochs": 2, "cycles": 1})
+    few = RECORDINGS[:count].assign(machine="fan")
+    trained = train(tiny_store, few, settings, tmp_path / "checkpoint.pt")
+    assert all(math.isfinite(value) for row in trained.history for value in row.values())
+    assert all(torch.isfinite(tensor).all() for tensor in trained.encoder.state_dict().values())
 
 
 KILLED = """
@@ -242,9 +279,9 @@ def test_a_checkpoint_that_runs_code_when_unpickled_is_refused_without_running_i
     assert not (tmp_path / "it ran").exists()
 
 
-@pytest.mark.parametrize("other", ["settings", "recordings"])
+@pytest.mark.parametrize("other", ["settings", "recordings", "machines"])
 def test_a_checkpoint_of_another_training_is_refused(tiny_store: Store, undisturbed, other: str) -> None:
     settings = TINY.model_copy(update={"temperature": 0.5}) if other == "settings" else TINY
-    recordings = RECORDINGS[1:] if other == "recordings" else RECORDINGS
+    recordings = {"recordings": RECORDINGS[1:], "machines": RECORDINGS.assign(machine="fan")}.get(other, RECORDINGS)
     with pytest.raises(AsdError, match=r"checkpoint\.pt: of a training with other recordings or settings"):
         train(tiny_store, recordings, settings, undisturbed.checkpoint)
