@@ -14,12 +14,12 @@ class Discriminative(nn.Module):
     (Zhang et al. 2019).
 
     The probability of a class is the sum over its sub-clusters of the softmax over the cosines to all centres, scaled.
-    There are at least three classes: one machine's three shifts.
+    There are at least three classes: one machine's three shifts. The embedding is h; z and its head do not train.
 
     Args:
         conditions: how many machines x attributes.
         subclusters: centres of a class.
-        size: values of the embedding.
+        size: values of h.
     """
 
     def __init__(self, conditions: int, subclusters: int, size: int) -> None:
