@@ -66,7 +66,7 @@ def score_figure(scores: pd.DataFrame, title: str) -> Figure:
         axes.set_xscale("log")
         axes.margins(y=0.4)  # Room for the legend.
         _label_decades(axes.xaxis, positive)
-        axes.set_title(_name(machine), parse_math=False)
+        axes.set_title(drawable(machine), parse_math=False)
         axes.set_xlabel("anomaly score")
         _legend(axes)
     return figure
@@ -87,8 +87,8 @@ def roc_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
             own = table[(table["machine"] == machine) & table["label"].isin(["normal", "anomaly"])]
             if own["label"].nunique() == 2:
                 false_alarms, detected, _ = roc_curve(own["label"] == "anomaly", own["score"])
-                axes.plot(false_alarms, detected, label=_name(system), color=f"C{index}")
-        axes.set_title(_name(machine), parse_math=False)
+                axes.plot(false_alarms, detected, label=drawable(system), color=f"C{index}")
+        axes.set_title(drawable(machine), parse_math=False)
         axes.set(xlabel="share of normals above", ylabel="share of anomalies above", aspect="equal")
         _legend(axes)
     return figure
@@ -116,7 +116,7 @@ def harmonic_mean_figure(table: pd.DataFrame, title: str) -> Figure:
             axes.annotate(
                 f"{value:.1f}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
             )
-    axes.set_yticks(range(len(systems)), [_name(system) for system in systems], parse_math=False)
+    axes.set_yticks(range(len(systems)), [drawable(system) for system in systems], parse_math=False)
     axes.set_ylim(-0.6, len(systems) - 0.2)
     axes.set_xlabel("harmonic mean of AUC source, AUC target, pAUC (%); 50 is chance", fontsize=9)
     return figure
@@ -134,7 +134,7 @@ def distribution_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figur
     figure = _figure(max(6.5, 1.0 + 2.1 * len(machines)), 1.2 + 1.8 * len(scores), title)
     panels = figure.subplots(len(scores), len(machines), squeeze=False, sharex="col")
     for (system, table), row in zip(scores.items(), panels, strict=True):
-        row[0].set_ylabel(_name(system), fontsize=8, parse_math=False)
+        row[0].set_ylabel(drawable(system), fontsize=8, parse_math=False)
         for machine, axes in zip(machines, row, strict=True):
             own = table[(table["machine"] == machine) & np.isfinite(table["score"])]
             by_group = {name: group["score"].to_numpy() for name, group in own.groupby(["domain", "label"])}
@@ -149,15 +149,15 @@ def distribution_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figur
             axes.set_xticks(range(1, 5), [f"{domain}\n{label}" for domain, label in groups], rotation=45)
             axes.tick_params(labelsize=7)
     for machine, axes in zip(machines, panels[0], strict=True):
-        axes.set_title(_name(machine), fontsize=9, parse_math=False)
+        axes.set_title(drawable(machine), fontsize=9, parse_math=False)
     figure.supylabel("anomaly score", fontsize=9)
     return figure
 
 
-def _name(name: str) -> str:
+def drawable(name: str) -> str:
     r"""As it can be drawn: a character that the font lacks is its number, so that names stay different.
 
-    >>> _name("pump [old]"), _name("\u6cf5 2")
+    >>> drawable("pump [old]"), drawable("\u6cf5 2")
     ('pump [old]', '\\u6cf5 2')
     """
     font = get_font(findfont(FontProperties()))
@@ -185,7 +185,7 @@ def _legend(axes: Axes) -> None:
 def _figure(width: float, height: float, title: str) -> Figure:
     """Of so many inches, or the most that can be drawn."""
     figure = Figure(figsize=(min(LONGEST, width), min(LONGEST, height)), layout="constrained")
-    figure.suptitle(_name(title), parse_math=False)
+    figure.suptitle(drawable(title), parse_math=False)
     return figure
 
 
