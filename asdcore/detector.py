@@ -16,6 +16,7 @@ from asdcore.baselines.spectrum import time_statistics
 from asdcore.errors import AsdError
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.home import digest_of_file, whole_folder
+from asdcore.normality.explanation import Explanation, explain
 from asdcore.normality.machine import VERDICT, MachineModel, Vectors
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode, prepare
@@ -95,6 +96,26 @@ class Detector:
             raise AsdError(f"this waveform can not be scored: {bad}") from bad
         return {"machine": known} | self._verdict(waveform, known)
 
+    def explain(self, path: str | Path, machine: str | None = None) -> Explanation:
+        """Where a recording differs from what is usual for its machine: frequencies, times, sentences.
+
+        Args:
+            path: wav or flac file.
+            machine: as in `score`.
+
+        Raises:
+            AsdError: a machine that is not enrolled or has no profile, or a recording that can not be scored.
+        """
+        known = self._machine_of(Path(path), machine)
+        profile = self.machines[known].profile
+        if profile is None:
+            raise AsdError(f"machine {known!r} has no profile to explain recordings with; retrain or enroll it again")
+        try:
+            waveform = decode(Path(path).read_bytes(), self.settings.recordings).samples
+        except (OSError, BadRecording) as error:
+            raise AsdError(f"{path} can not be explained: {error}") from error
+        return explain(self._spectrogram(waveform), profile)
+
     def with_machine(self, name: str, machine: MachineModel, about: Mapping[str, Any]) -> "Detector":
         """This detector with one more machine, or another model of a known one; all else is the same."""
         enrolled = {**self.about.get("enrolled", {}), name: dict(about)}
@@ -141,13 +162,16 @@ class Detector:
         return found
 
     def _verdict(self, waveform: NDArray[np.float32], machine: str) -> dict[str, Any]:
-        values = as_stored(spectrogram(waveform, self.settings.recordings.sample_rate, self.settings.mel))
+        values = self._spectrogram(waveform)
         h, z = next(iter(self.embed([values])))
         embedding = h if self.settings.normality.layer == "h" else z
         vectors: Vectors = {"embedding": embedding[None], "spectrum": time_statistics(values)["mean"][None]}
         normality = self.settings.normality
         verdict = self.machines[machine].verdict(vectors, normality.eyes, normality.false_alarm_rate)
         return {str(name): value for name, value in verdict.to_dict("records")[0].items()}
+
+    def _spectrogram(self, waveform: NDArray[np.float32]) -> Spectrogram:
+        return as_stored(spectrogram(waveform, self.settings.recordings.sample_rate, self.settings.mel))
 
     def save(self, folder: str | Path) -> None:
         """Write detector.json, encoder.safetensors and normality.npz: the folder appears whole or not at all."""

@@ -123,29 +123,41 @@ def retrain(
 
 @app.command()
 def score(
-    recordings: Annotated[list[Path], typer.Argument(exists=True, help="Audio files, or folders of them")],
+    recordings: Annotated[
+        list[Path], typer.Argument(help="Audio files, or folders of them; - alone: one recording on standard input")
+    ],
     machine: Annotated[
         str | None, typer.Option(help="Default: each file's folder names it", show_default=False)
     ] = None,
     model: Annotated[str, typer.Option(help="Alias or version of the registered detector")] = "champion",
+    explain: Annotated[bool, typer.Option("--explain", help="Say where anomalous ones differ, and draw it")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Score recordings with a registered detector. Higher is more anomalous."""
+    """Score recordings with a registered detector. Higher is more anomalous.
+
+    Exit code 3: something is anomalous; else 1: something could not be scored; else 0.
+    """
+    for path in recordings:
+        # Typer's own check takes - for a file, though allow_dash is set.
+        if not path.exists() and path != Path("-"):
+            raise typer.BadParameter(f"path {str(path)!r} does not exist", param_hint="RECORDINGS")
     place = start(home)
     import pandas as pd
 
     from flows.score import score as flow
-    from flows.show import print_scores
+    from flows.show import print_explanations, print_scores
 
     say_starting()
-    done = flow(recordings=recordings, machine=machine, model=model, home=place.root)
+    done = flow(recordings=recordings, machine=machine, model=model, explain=explain, home=place.root)
     scores = pd.read_parquet(done["table"])
     print_scores(scores)
+    print_explanations(done)
     out.print(f"Detector version {done['version']}. Scores: {done['table']}")
     if done["failed"]:
         for row in scores[scores["score"].isna()].to_dict("records"):
             err.print(f"not scored: {row['path']}: {row['reason']}", markup=False)
-        raise typer.Exit(1)
+    # An alarm is never hidden by a file that could not be read.
+    raise typer.Exit(3 if done["anomalous"] else 1 if done["failed"] else 0)
 
 
 @app.command()
@@ -304,7 +316,7 @@ def ui(
 
 
 def main() -> None:
-    """Run a command. Exit codes: 0 done, 1 the work failed, 2 wrong usage."""
+    """Run a command. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` found something anomalous."""
     from asdcore.errors import AsdError
 
     debug = bool(os.environ.get("ASD_DEBUG")) or "--debug" in sys.argv

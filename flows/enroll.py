@@ -15,7 +15,7 @@ from tasks.baselines import spectra
 from tasks.detector import changed_detector
 from tasks.evaluation import any_simulated, publish
 from tasks.features import complete_features, feature_store
-from tasks.normality import enrolment_doubts, normality_models
+from tasks.normality import enrolment_doubts, normality_models, profiles
 from tasks.recordings import data_digest, ingest_recordings
 from tasks.registry import CHAMPION, champion_version, registered_folder, registered_version
 from tasks.representation import embeddings_of
@@ -75,7 +75,8 @@ def enroll(
             "encoder_of_version": parent,
             "doubts": doubts,
         }
-        folder = changed_detector(place, base, machine, models[system.name][machine], about)
+        files = (models[system.name][machine], profiles(place, store, chosen, settings)[machine])
+        folder = changed_detector(place, base, machine, files, about)
         text = f"enrolled {machine} ({about['training_recordings']} normal recordings)"
         return _registered(place, folder, parent, model, machine, text) | about
 

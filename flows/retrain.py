@@ -17,7 +17,7 @@ from tasks.baselines import spectra
 from tasks.detector import detector_folder
 from tasks.evaluation import any_simulated, evaluation, publish, read_tables, report_text
 from tasks.features import feature_store
-from tasks.normality import fallback_notes, fit_figures, fit_table, normality_models
+from tasks.normality import fallback_notes, fit_figures, fit_table, normality_models, profiles
 from tasks.recordings import data_digest
 from tasks.registry import champion_version, registered_version
 from tasks.representation import encoder_and_embeddings, training_key
@@ -96,7 +96,8 @@ def _tracked(home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, 
     normal = len(training_recordings(chosen))
     about = {"data": data, "recordings": len(chosen), "training_recordings": normal, "simulated": simulated}
     chosen_system = systems[0].name
-    detector = detector_folder(home, settings, encoder, models[both.name], about)
+    usual = profiles(home, store, chosen, settings)
+    detector = detector_folder(home, settings, encoder, models[both.name], usual, about)
     result = evaluation(home, chosen, systems, stores, models, encoder)
     fits = fit_figures(models)
     report = report_text(*read_tables(home, result), fallback_notes(models), simulated)

@@ -13,19 +13,26 @@ from tasks.scoring import score_recordings
 
 @flow(name="score")
 def score(
-    recordings: list[Path], machine: str | None = None, model: str = "champion", home: Path | None = None
+    recordings: list[Path],
+    machine: str | None = None,
+    model: str = "champion",
+    explain: bool = False,
+    home: Path | None = None,
 ) -> dict[str, Any]:
     """Score audio files, or all below a folder.
 
     Args:
-        recordings: files or folders.
+        recordings: files or folders; or ``-`` alone: one recording on standard input.
         machine: the machine that all of them are of; default: each one's folder names it.
         model: alias or version in the registry.
+        explain: say of the anomalous ones where they differ from normal, and draw it, 20 at most.
         home: where the registry and the scores are; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
-        version of the detector, path of the table of scores (Parquet), and how many could and could not be scored.
+        version of the detector, path of the table of scores (Parquet), how many could and could not be scored and are
+        anomalous, and explained: path, sentences and figure of each.
     """
     place = Home.at(home) if home else Home.default()
     name = f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
-    return score_recordings(place, [Path(path) for path in recordings], machine, model, place.scores / name)
+    paths = [Path(path) for path in recordings]
+    return score_recordings(place, paths, machine, model, explain, place.scores / name)

@@ -113,6 +113,19 @@ def print_scores(scores: pd.DataFrame) -> None:
         out.print("* beyond every normal recording of the training: extrapolated")
 
 
+def print_explanations(done: dict[str, Any]) -> None:
+    """Where the anomalous recordings differ from normal, and where that is drawn."""
+    for explained in done["explained"]:
+        out.print(f"\n{explained['path']}", highlight=False, markup=False)
+        for sentence in explained["sentences"]:
+            out.print(f"  {sentence}", highlight=False, markup=False)
+        out.print(f"  figure: {short(Path(explained['figure']))}", highlight=False, markup=False)
+    if done["explain"] and not done["anomalous"]:
+        out.print("Nothing is anomalous: there is nothing to explain.")
+    if 0 < len(done["explained"]) < done["anomalous"]:
+        out.print(f"\nExplained: the {len(done['explained'])} most anomalous of {done['anomalous']}.")
+
+
 def print_table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> None:
     """Print a table as wide as it is: a line that is longer than the terminal can still be read, a folded one not."""
     drawn = table(header, rows, right, title)

@@ -15,44 +15,59 @@ from tasks.normality import read_machine
 
 @task(name="assemble detector", **CACHED)
 def assemble_detector(
-    key: str, home: Home, settings: Settings, encoder: Path, machines: dict[str, Path], about: dict[str, Any]
+    key: str,
+    home: Home,
+    settings: Settings,
+    encoder: Path,
+    machines: dict[str, Path],
+    profiles: dict[str, Path],
+    about: dict[str, Any],
 ) -> Result:
     """Write the detector's folder."""
     folder = home.runs / "detectors" / key
-    fitted = {machine: read_machine(path) for machine, path in machines.items()}
+    fitted = {machine: read_machine(path, profiles[machine]) for machine, path in machines.items()}
     Detector(settings, TrainedEncoder.load(encoder), fitted, about).save(folder)
     return {"files": claim(home, *sorted(folder.iterdir())), "values": {"machines": sorted(machines)}}
 
 
 def detector_folder(
-    home: Home, settings: Settings, encoder: Path, machines: dict[str, Path], about: dict[str, Any]
+    home: Home,
+    settings: Settings,
+    encoder: Path,
+    machines: dict[str, Path],
+    profiles: dict[str, Path],
+    about: dict[str, Any],
 ) -> Path:
-    """The folder of the detector with this encoder and these machines (name: npz file)."""
-    code = code_version("detector.py", "normality/machine.py")
-    names = [f"{machine}={path.stem}" for machine, path in sorted(machines.items())]
+    """The folder of the detector with this encoder, these machines and their profiles (name: npz file)."""
+    code = code_version("detector.py", "normality/machine.py", "normality/profile.py")
+    names = [f"{machine}={path.stem} {profiles[machine].stem}" for machine, path in sorted(machines.items())]
     key = digest_of(settings.digest(), code, encoder.parent.name, repr(sorted(about.items())), *names)
-    run_cached(
-        assemble_detector, key=key, home=home, settings=settings, encoder=encoder, machines=machines, about=about
-    )
+    work: dict[str, Any] = {"settings": settings, "encoder": encoder, "machines": machines, "about": about}
+    run_cached(assemble_detector, key=key, home=home, profiles=profiles, **work)
     return home.runs / "detectors" / key
 
 
 @task(name="change machines", **CACHED)
 def change_machines(
-    key: str, home: Home, base: Path, machine: str, model: Path | None, about: dict[str, Any]
+    key: str, home: Home, base: Path, machine: str, files: tuple[Path, Path] | None, about: dict[str, Any]
 ) -> Result:
-    """Write the detector of the folder ``base`` with this machine's model; without this machine where it is None."""
+    """Write the detector of the folder ``base`` with this machine's model and profile; without it where they are None."""
     folder = home.runs / "detectors" / key
     detector = Detector.load(base)
-    changed = detector.with_machine(machine, read_machine(model), about) if model else detector.without_machine(machine)
+    if files:
+        changed = detector.with_machine(machine, read_machine(*files), about)
+    else:
+        changed = detector.without_machine(machine)
     changed.save(folder)
     return {"files": claim(home, *sorted(folder.iterdir())), "values": {"machines": sorted(changed.machines)}}
 
 
-def changed_detector(home: Home, base: Path, machine: str, model: Path | None, about: dict[str, Any]) -> Path:
-    """The folder of the detector in ``base`` with one machine enrolled (npz file), or retired (None)."""
-    code = code_version("detector.py", "normality/machine.py")
+def changed_detector(
+    home: Home, base: Path, machine: str, files: tuple[Path, Path] | None, about: dict[str, Any]
+) -> Path:
+    """The folder of the detector in ``base`` with one machine enrolled (its model and profile), or retired (None)."""
+    code = code_version("detector.py", "normality/machine.py", "normality/profile.py")
     digests = [digest_of_file(file) for file in sorted(base.iterdir())]
-    key = digest_of(code, *digests, machine, model.stem if model else "", repr(sorted(about.items())))
-    run_cached(change_machines, key=key, home=home, base=base, machine=machine, model=model, about=about)
+    key = digest_of(code, *digests, machine, *(file.stem for file in files or ()), repr(sorted(about.items())))
+    run_cached(change_machines, key=key, home=home, base=base, machine=machine, files=files, about=about)
     return home.runs / "detectors" / key

@@ -13,6 +13,7 @@ from asdcore.home import Home, digest_of, whole_file
 from asdcore.normality.doubts import doubts
 from asdcore.normality.machine import Eye, MachineModel
 from asdcore.normality.models import NormalityModel, model_from_arrays
+from asdcore.normality.profile import Profile
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
 from asdcore.settings import Settings
@@ -109,6 +110,33 @@ def enrolment_doubts(averages: Path, recordings: pd.DataFrame, settings: Setting
     return doubts(statistics, training["domain"].tolist(), frames.tolist())
 
 
+@task(name="fit profile", **CACHED)
+def fit_profile(
+    key: str, home: Home, store: Path, machine: str, settings: Settings, recordings: Sequence[tuple[str, str]]
+) -> Result:
+    """Learn what one machine's spectra usually look like, from its training recordings: (digest, domain) pairs."""
+    spectrograms = Store(store)
+    values = (spectrograms.read(recording, "original") for recording, _ in recordings)
+    domains = [domain for _, domain in recordings]
+    profile = Profile.fit(values, domains, settings.mel, settings.recordings.sample_rate)
+    path = home.runs / "profiles" / f"{key}.npz"
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **profile.to_arrays())
+    return {"files": claim(home, path), "values": {"machine": machine}}
+
+
+def profiles(home: Home, store: Path, recordings: pd.DataFrame, settings: Settings) -> dict[str, Path]:
+    """The profile of each machine, to explain its recordings with: name: npz file."""
+    made = {}
+    for machine, own in training_recordings(recordings).groupby("machine"):
+        pairs = sorted(own[["recording", "domain"]].itertuples(index=False, name=None))
+        key = digest_of(store.name, code_version("normality/profile.py"), *(" ".join(pair) for pair in pairs))
+        work: dict[str, Any] = {"store": store, "machine": machine, "settings": settings, "recordings": pairs}
+        run_cached(fit_profile, key=key, home=home, **work)
+        made[str(machine)] = home.runs / "profiles" / f"{key}.npz"
+    return made
+
+
 def fit_figures(models: Models) -> dict[str, float]:
     """n, p, rank, condition number and n / p of every Mahalanobis model: ``normality/<system>/<machine>/<figure>``."""
     figures: dict[str, float] = {}
@@ -151,10 +179,14 @@ def read_model(path: Path) -> Model:
         return model_from_arrays(dict(arrays))
 
 
-def read_machine(path: Path) -> MachineModel:
-    """The two fitted models of a machine that a file holds."""
+def read_machine(path: Path, profile: Path | None = None) -> MachineModel:
+    """The two fitted models of a machine that a file holds, and the profile that another one does."""
     with np.load(path, allow_pickle=False) as arrays:
-        return MachineModel.from_arrays(dict(arrays))
+        machine = MachineModel.from_arrays(dict(arrays))
+    if profile is not None:
+        with np.load(profile, allow_pickle=False) as arrays:
+            machine.profile = Profile.from_arrays(dict(arrays))
+    return machine
 
 
 def _covariances(models: Models) -> Iterator[tuple[str, str, NormalityModel]]:

@@ -1,27 +1,45 @@
 """The scoring stage: a registered detector on audio files, as a table."""
 
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
-from asdcore.detector import COLUMNS
+from asdcore.detector import COLUMNS, Detector
 from asdcore.errors import AsdError
+from asdcore.evaluation.explanation_figure import explanation_figure
 from asdcore.home import Home, digest_of_file, whole_file
 from asdcore.recordings.names import AUDIO_SUFFIXES
 from tasks.registry import load_detector
 
+STANDARD_INPUT = Path("-")
+MOST_EXPLAINED = 20
+"""recordings, the most anomalous ones: a person looks at them one by one"""
+
 
 @task(name="score recordings")
 def score_recordings(
-    home: Home, recordings: list[Path], machine: str | None, model: str, table: Path
+    home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool, table: Path
 ) -> dict[str, Any]:
-    """Score audio files and folders; write what `Detector.score` gives, the digest and the version to ``table``."""
-    files = [file for place in recordings for file in _audio_files(place)]
+    """Score audio files and folders; write what `Detector.score` gives, the digest and the version to ``table``.
+
+    The figures of ``explain`` go to a folder beside it, of the same name.
+    """
     detector, version = load_detector(home, model)
-    scores = detector.score(files, machine)
-    scores.insert(1, "recording", [digest_of_file(file) if file.is_file() else "" for file in files])
+    with tempfile.TemporaryDirectory() as folder:
+        if STANDARD_INPUT in recordings:
+            machine, files = detector.enrolled(machine), [_from_standard_input(recordings, Path(folder))]
+        else:
+            files = [file for place in recordings for file in _audio_files(place)]
+        scores = detector.score(files, machine)
+        scores.insert(1, "recording", [digest_of_file(file) if file.is_file() else "" for file in files])
+        if STANDARD_INPUT in recordings:
+            scores["path"] = str(STANDARD_INPUT)
+        explained = _explain(detector, scores, files, table.with_suffix("")) if explain else []
     scores["detector"] = version
     with whole_file(table) as temporary:
         scores.to_parquet(temporary)
@@ -30,7 +48,37 @@ def score_recordings(
     rows = {str(name): values.where(values.notna(), None).tolist() for name, values in columns.items()}
     create_table_artifact(key="scores", table=rows, description=f"Highest scores, detector version {version}; {table}")
     failed = int(scores["score"].isna().sum())
-    return {"version": version, "table": str(table), "scored": len(scores) - failed, "failed": failed}
+    return {
+        "version": version,
+        "table": str(table),
+        "scored": len(scores) - failed,
+        "failed": failed,
+        "anomalous": int((scores["decision"] == 1).sum()),
+        "explain": explain,
+        "explained": explained,
+    }
+
+
+def _explain(detector: Detector, scores: pd.DataFrame, files: list[Path], folder: Path) -> list[dict[str, Any]]:
+    """Draw the most anomalous recordings that are called so: path, sentences and figure of each."""
+    explained = []
+    anomalous = scores[scores["decision"] == 1].sort_values("score", ascending=False)
+    for number, row in enumerate(anomalous.index[:MOST_EXPLAINED], start=1):
+        verdict = {str(name): value for name, value in scores.loc[row].items()}
+        explanation = detector.explain(files[row], verdict["machine"])
+        figure = folder / f"{number:02d}-{files[row].stem[:100]}.png"
+        with whole_file(figure) as temporary:
+            explanation_figure(explanation, verdict).savefig(temporary, format="png", dpi=120)
+        explained.append({"path": verdict["path"], "sentences": explanation.sentences, "figure": str(figure)})
+    return explained
+
+
+def _from_standard_input(recordings: list[Path], folder: Path) -> Path:
+    if len(recordings) > 1:
+        raise AsdError("- is one recording on standard input; score other files with a command of their own")
+    file = folder / "standard-input"
+    file.write_bytes(sys.stdin.buffer.read())
+    return file
 
 
 def _audio_files(place: Path) -> list[Path]:

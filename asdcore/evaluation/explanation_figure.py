@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Transform
 
 from asdcore.evaluation.figures import ANOMALY, SOURCE, drawable
 from asdcore.normality.embeddings import Floats
@@ -42,7 +43,7 @@ def explanation_figure(explanation: Explanation, verdict: Mapping[str, Any]) -> 
     word, colour = ("ANOMALOUS", ANOMALY) if verdict["decision"] else ("normal", "black")
     title = drawable(f"{verdict['machine']}: {word}")
     figure.suptitle(title, fontsize=15, fontweight="bold", color=colour, parse_math=False)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[5.6, text_height])
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5.6, text_height])[:, 0]
     left, right = upper.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     about = f"{Path(verdict['path']).name}\n{odds(verdict['p_value'], verdict['extrapolated'])}"
     upper.suptitle(drawable(about), fontsize=9, color="dimgrey", parse_math=False)
@@ -117,14 +118,21 @@ def _mark(left: Axes, right: Axes, explanation: Explanation) -> None:
         start, end = (_band(explanation.edges, hz) for hz in finding.hz)
         colour = ANOMALY if finding.decibels > 0 and finding.kind != "gaps" else SOURCE
         for first, last in finding.times or ((0.0, seconds),):
-            for look in ({"facecolor": colour, "alpha": 0.12}, {"fill": False, "edgecolor": colour, "linewidth": 1.3}):
-                left.add_patch(Rectangle((first, start), last - first, end - start, **look))
-        badge = {"boxstyle": "circle,pad=0.2", "facecolor": colour, "edgecolor": "white"}
-        text = {"color": "white", "fontsize": 8, "fontweight": "bold", "ha": "center", "va": "center", "bbox": badge}
+            size = (last - first, end - start)
+            left.add_patch(Rectangle((first, start), *size, facecolor=colour, alpha=0.12))
+            left.add_patch(Rectangle((first, start), *size, fill=False, edgecolor=colour, linewidth=1.3))
         middle = (start + end) / 2
         near = sum(abs(middle - other) < _BADGE for other in placed)
         placed.append(middle)
-        left.text(finding.times[0][0] if finding.times else (0.02 + 0.04 * near) * seconds, middle, str(number), **text)
+        x = finding.times[0][0] if finding.times else (0.02 + 0.04 * near) * seconds
+        _number(left, x, middle, number, colour, left.transData)
         if finding.kind in _LEVELS:
             right.axhspan(start, end, facecolor=colour, alpha=0.15)
-            right.text(0.04 + 0.06 * near, middle, str(number), transform=right.get_yaxis_transform(), **text)
+            _number(right, 0.04 + 0.06 * near, middle, number, colour, right.get_yaxis_transform())
+
+
+def _number(axes: Axes, x: float, y: float, number: int, colour: str, transform: Transform) -> None:
+    badge = {"boxstyle": "circle,pad=0.2", "facecolor": colour, "edgecolor": "white"}
+    text = axes.text(x, y, str(number), color="white", fontsize=8, fontweight="bold", ha="center", va="center")
+    text.set_transform(transform)
+    text.set_bbox(badge)

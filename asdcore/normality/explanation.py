@@ -114,11 +114,7 @@ def explain(spectrogram: Spectrogram, profile: Profile) -> Explanation:
     inner = profile.inner(spectrogram)
     found = traits(inner)
     expected = {trait: profile.usual[trait].expected(found[trait]) for trait in TRAITS}
-    events = [
-        finding
-        for sign, trait, kind in ((1, "peak", "knocks"), (-1, "dip", "gaps"))
-        for finding in _events(inner, profile, found, expected, sign, trait, kind)
-    ]
+    events = _events(inner, profile, found, expected, "knocks") + _events(inner, profile, found, expected, "gaps")
     findings = events + _levels(inner, profile, found["level"], expected["level"], events)
     findings += _swings(profile, found["swing"], expected["swing"], events)
     usual = profile.usual["level"]
@@ -175,11 +171,10 @@ def _events(
     profile: Profile,
     found: dict[str, Floats],
     expected: dict[str, Floats],
-    sign: int,
-    trait: str,
-    kind: Kind,
+    kind: Literal["knocks", "gaps"],
 ) -> list[Finding]:
     """Frames that reach beyond the peaks (dips) that are usual; none where they are so many that it is the rule."""
+    trait, sign = ("peak", 1) if kind == "knocks" else ("dip", -1)
     usual = profile.usual[trait]
     excess = np.maximum(found[trait] - expected[trait], 0.0)
     traces = sign * range_traces(spectrogram)
@@ -187,7 +182,7 @@ def _events(
     bound = expected[trait] + np.maximum(usual.limit / 2 * usual.deviation, _LEAST[trait] / 2)
     findings = []
     for start, end in _groups(excess, usual.deviation, usual.limit, _LEAST[trait]):
-        on = (above[start:end] > bound[start:end, None]).any(axis=0)
+        on: NDArray[np.bool_] = np.any(above[start:end] > bound[start:end, None], axis=0)
         if on.mean() <= _NOW_AND_THEN:
             most = start + int(np.argmax(excess[start:end] / usual.deviation[start:end]))
             deviations = float(excess[most] / usual.deviation[most])
@@ -199,8 +194,8 @@ def _events(
 def _groups(excess: Floats, deviation: Floats, limit: float, least: float) -> list[tuple[int, int]]:
     """Neighbouring places, from and to, that are unusual in the same direction.
 
-    A group has a place beyond the limit, and goes on to both sides as long as places are beyond half of it; a gap of one
-    place does not end it.
+    A group has a place beyond the limit, and goes on to both sides as long as places are beyond half of it; a gap of
+    one place does not end it.
     """
     groups: list[tuple[int, int]] = []
     for sign in (1, -1):

@@ -12,6 +12,7 @@ from asdcore.normality.calibration import Calibration
 from asdcore.normality.embeddings import Arrays, Floats
 from asdcore.normality.fusion import Fusion
 from asdcore.normality.models import NormalityModel
+from asdcore.normality.profile import Profile
 
 Eye = Literal["embedding", "spectrum"]
 Eyes = Literal["embedding", "spectrum", "both"]
@@ -26,6 +27,7 @@ class MachineModel:
 
     Args:
         models: of both eyes, fitted on the same recordings in the same order, with their leave-one-out distances.
+        profile: what its spectra usually look like, for explanations; no part of a verdict.
 
     Raises:
         AsdError: an eye without a model, without leave-one-out distances, or fitted on other recordings than the other.
@@ -38,7 +40,8 @@ class MachineModel:
     [[1, 'spectrum']]
     """
 
-    def __init__(self, models: Mapping[Eye, NormalityModel]) -> None:
+    def __init__(self, models: Mapping[Eye, NormalityModel], profile: Profile | None = None) -> None:
+        self.profile = profile
         self.models: dict[Eye, NormalityModel] = {}
         self.calibrations: dict[Eye, Calibration] = {}
         for eye in EYES:
@@ -95,13 +98,18 @@ class MachineModel:
 
     def to_arrays(self) -> Arrays:
         """Everything fitted, as arrays without objects, for an npz file."""
-        return {f"{eye}.{name}": values for eye in EYES for name, values in self.models[eye].to_arrays().items()}
+        parts = {str(eye): model.to_arrays() for eye, model in self.models.items()}
+        if self.profile is not None:
+            parts["profile"] = self.profile.to_arrays()
+        return {f"{part}.{name}": values for part, arrays in parts.items() for name, values in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "MachineModel":
         """The machine that `to_arrays` described."""
-        own = {
-            eye: {name.removeprefix(f"{eye}."): arrays[name] for name in arrays if name.startswith(f"{eye}.")}
-            for eye in EYES
-        }
-        return cls({eye: NormalityModel.from_arrays(values) for eye, values in own.items()})
+
+        def of(part: str) -> dict[str, NDArray[Any]]:
+            return {name.removeprefix(f"{part}."): arrays[name] for name in arrays if name.startswith(f"{part}.")}
+
+        profile = of("profile")
+        models = {eye: NormalityModel.from_arrays(of(eye)) for eye in EYES}
+        return cls(models, Profile.from_arrays(profile) if profile else None)

@@ -89,7 +89,8 @@ class Usual:
         difference = values - centre
         if not len(self.components):
             return centre
-        weights, along = np.ones_like(difference), np.zeros(len(self.components))
+        weights: Floats = np.ones(difference.shape)
+        along: NDArray[Any] = np.zeros(len(self.components))
         # Cauchy's weights: what is unusual at some places must not be taken for another speed or load.
         for _ in range(_REWEIGHTED):
             weighted = self.components * weights
