@@ -51,7 +51,7 @@ def detector_folder(
 def change_machines(
     key: str, home: Home, base: Path, machine: str, files: tuple[Path, Path] | None, about: dict[str, Any]
 ) -> Result:
-    """Write the detector of the folder ``base`` with this machine's model and profile; without it where they are None."""
+    """Write the detector of the folder ``base`` with this machine's model and profile, or without the machine."""
     folder = home.runs / "detectors" / key
     detector = Detector.load(base)
     if files:

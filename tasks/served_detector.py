@@ -5,6 +5,7 @@ from typing import Any
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 
 from asdcore.detector import Detector
@@ -32,7 +33,11 @@ class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defin
         self.detector = Detector.load(context.artifacts["detector"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        rows = [self._score(row) for row in model_input.to_dict("records")]
+        try:
+            rows = [self._score(row) for row in model_input.to_dict("records")]
+        except AsdError as error:
+            # The server shows its clients the text of these, and of all others a stack trace.
+            raise MlflowException.invalid_parameter_value(str(error)) from error
         table = pd.DataFrame(rows, columns=COLUMNS, index=model_input.index)
         # As the signature says: MLflow's numbers have no missing values but NaN.
         figures = dict.fromkeys(("score", "p_value", "extrapolated", "decision"), float)

@@ -28,6 +28,8 @@ _ALL_THE_TIME, _NOW_AND_THEN = 0.75, 0.2
 _LONGEST_KNOCK = 0.25
 """seconds"""
 _SMOOTH_FRAMES = 5
+_CLEAR = 2.0
+"""a level that is off by so many times what it usually swings over time can be told in single moments"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Finding:
     deviations: float
     """the same in usual deviations of normal recordings, positive"""
     times: tuple[Span, ...] = ()
-    """seconds, from and to; empty: all the time"""
+    """seconds, from and to; empty: all the time, or no telling when"""
+    always: bool = False
+    """whether it is so all the time"""
 
     @property
     def sentence(self) -> str:
@@ -52,11 +56,11 @@ class Finding:
         usual = f"({self.deviations:.0f} usual deviations)"
         match self.kind:
             case "louder" | "quieter":
-                return f"{where} is up to {amount} {self.kind} than usual {usual}, {self._when}."
+                return f"{where} is up to {amount} {self.kind} than usual {usual}{self._when}."
             case "component":
-                return f"A component around {middle} stands out that usually does not: {amount} {usual}, {self._when}."
+                return f"A component around {middle} stands out that usually does not: {amount} {usual}{self._when}."
             case "missing":
-                return f"The usual component around {middle} is missing or weak: {amount} less {usual}, {self._when}."
+                return f"The usual component around {middle} is missing or weak: {amount} less {usual}{self._when}."
             case "unsteady" | "steady":
                 more = "rises and falls over time more" if self.kind == "unsteady" else "is steadier over time"
                 return f"{where} {more} than usual: by {amount} {usual}."
@@ -68,9 +72,9 @@ class Finding:
     @property
     def _when(self) -> str:
         if not self.times:
-            return "all the time"
+            return ", all the time" if self.always else ""
         spans = [f"{start:.1f}-{end:.1f} s" for start, end in sorted(self.times, key=lambda t: t[0] - t[1])[:3]]
-        return f"not all the time, most clearly at {', '.join(spans)}"
+        return f", not all the time, most clearly at {', '.join(spans)}"
 
     def _events(self, word: str) -> str:
         n, short = len(self.times), max(end - start for start, end in self.times) <= _LONGEST_KNOCK
@@ -115,7 +119,7 @@ def explain(spectrogram: Spectrogram, profile: Profile) -> Explanation:
     found = traits(inner)
     expected = {trait: profile.usual[trait].expected(found[trait]) for trait in TRAITS}
     events = _events(inner, profile, found, expected, "knocks") + _events(inner, profile, found, expected, "gaps")
-    findings = events + _levels(inner, profile, found["level"], expected["level"], events)
+    findings = events + _levels(inner, profile, found["level"], expected, events)
     findings += _swings(profile, found["swing"], expected["swing"], events)
     usual = profile.usual["level"]
     return Explanation(
@@ -130,9 +134,10 @@ def explain(spectrogram: Spectrogram, profile: Profile) -> Explanation:
 
 
 def _levels(
-    spectrogram: Spectrogram, profile: Profile, level: Floats, expected: Floats, events: list[Finding]
+    spectrogram: Spectrogram, profile: Profile, level: Floats, all_expected: dict[str, Floats], events: list[Finding]
 ) -> list[Finding]:
-    usual = profile.usual["level"]
+    usual, expected = profile.usual["level"], all_expected["level"]
+    swing = np.repeat(all_expected["swing"], [len(part) for part in np.array_split(level, RANGES)])
     excess = level - expected
     findings = []
     for start, end in _groups(excess, usual.deviation, usual.limit, _LEAST["level"]):
@@ -143,13 +148,15 @@ def _levels(
         trace = (spectrogram[own].astype(np.float64) - expected[own, None]).mean(axis=0) * (1 if louder else -1)
         smooth = np.convolve(np.pad(trace, _SMOOTH_FRAMES // 2, mode="edge"), np.ones(_SMOOTH_FRAMES), "valid")
         on = smooth / _SMOOTH_FRAMES > np.abs(excess[own]).mean() / 2
-        times = () if on.mean() >= _ALL_THE_TIME else _spans(on, profile)
+        always = bool(on.mean() >= _ALL_THE_TIME)
+        clear = np.abs(excess[own]).mean() > _CLEAR * swing[own].mean()
+        times = _spans(on, profile) if clear and not always else ()
         if on.mean() < _NOW_AND_THEN and any(_overlap(hz, event.hz) for event in events):
             continue  # The knocks have been told already.
         is_one = _is_component(level if louder else expected, expected if louder else level, start, end)
         kind: Kind = ("component" if is_one else "louder") if louder else ("missing" if is_one else "quieter")
         deviations = float(abs(excess[most] / usual.deviation[most]))
-        findings.append(Finding(kind, hz, float(excess[most]), deviations, times))
+        findings.append(Finding(kind, hz, float(excess[most]), deviations, times, always))
     return findings
 
 

@@ -1,14 +1,17 @@
 """One real Prefect API for all flow tests, and homes of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from asdcore.recordings.simulate import simulate
+from asdcore.recordings.simulate import SAMPLE_RATE, simulate, waveform
 from asdcore.settings import Settings
 
 Asd = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -55,3 +58,39 @@ def asd(prefect_api: str) -> Asd:
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pump_place(asd: Asd, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a user of the README: ``.asd`` with a champion for the machine ``pump``, and its recordings.
+
+    ``pump/test/new.wav`` is anomalous and ``pump/test/old.wav`` normal: a real motor's where ``ASD_SAMPLE_DATA`` is
+    set, else a simulated machine's.
+    """
+    place = tmp_path_factory.mktemp("pump")
+    pump = place / "pump"
+    if real := os.environ.get("ASD_SAMPLE_DATA"):
+        motor = Path(real) / "real-mini" / "bldcB"
+        shutil.copytree(motor / "train", pump / "train")
+        (pump / "test").mkdir()
+        for name, label in (("new", "anomaly"), ("old", "normal")):
+            (found,) = (motor / "test").glob(f"*_source_test_{label}_0002_*.wav")
+            shutil.copy(found, pump / "test" / f"{name}.wav")
+    else:
+        folder = place / "simulated"
+        simulate(folder, machines=["simFan"], source_train=20, target_train=4, test_per_kind=0, seconds=2.0)
+        (folder / "simFan").rename(pump)
+        (pump / "test").mkdir(exist_ok=True)
+        for name, label, fault in (("new", "anomaly", "broadband"), ("old", "normal", None)):
+            rng = np.random.default_rng(7)
+            samples = waveform("simFan", domain="source", label=label, rng=rng, fault=fault, strength=20.0, seconds=2.0)
+            soundfile.write(pump / "test" / f"{name}.wav", samples, SAMPLE_RATE)
+    for file in pump.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
+    # With so few recordings a p-value is hardly below 1 / (n + 1): a larger false-alarm rate, to have an alarm at all.
+    normality = ["normality.false_alarm_rate=0.2", "normality.eyes=spectrum"]
+    values = ["training.epochs=4", "training.crop_frames=16", *normality]
+    changes = [word for value in values for word in ("--set", value)]
+    done = asd("retrain", "--recordings", pump, "--preset", "demo", *changes, "--home", place / ".asd")
+    assert done.returncode == 0, done.stderr
+    return place

@@ -1,39 +1,113 @@
-"""What the README tells people to type."""
+"""What the README tells people to type, letter by letter."""
 
+import json
 import os
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from asdcore.detector import Detector
+
 pytestmark = pytest.mark.flow
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SECONDS_TO_START = 240
 
 
-def test_the_line_that_scores_from_the_registry_works_on_a_real_recording(
-    asd: "Callable[..., subprocess.CompletedProcess[str]]", sample_data: Path, tmp_path: Path
+def environment() -> dict[str, str]:
+    """As after ``. .venv/bin/activate``."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
+
+
+def the_line(pattern: str) -> str:
+    (line,) = re.findall(f"^{pattern}.*$", README, re.MULTILINE)
+    return str(line)
+
+
+def typed(line: str, place: Path) -> str:
+    """What a line prints that is typed in ``place``."""
+    done = subprocess.run(line, shell=True, cwd=place, env=environment(), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def score(pump_place: Path) -> float:
+    """Of ``pump/test/new.wav``, by the champion."""
+    (folder,) = (pump_place / ".asd" / "runs" / "detectors").iterdir()
+    table = Detector.load(folder).score([pump_place / "pump" / "test" / "new.wav"])
+    return float(table["score"].iloc[0])
+
+
+@pytest.fixture(scope="module")
+def port(pump_place: Path) -> Iterator[int]:
+    """Of a server started with the README's line, but for the port: 5002 may be taken."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    line = the_line("MLFLOW_TRACKING_URI=.* mlflow models serve")
+    assert "--host 127.0.0.1" in line and "--port 5002" in line
+    log = pump_place / "server.log"
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            line.replace("--port 5002", f"--port {port}"),
+            shell=True,
+            cwd=pump_place,
+            env=environment(),
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + SECONDS_TO_START
+        while subprocess.run(["curl", "-sf", f"http://127.0.0.1:{port}/ping"], capture_output=True).returncode:
+            assert server.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.5)
+        yield port
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def test_the_line_that_scores_from_the_registry_works(pump_place: Path, score: float) -> None:
+    printed = typed(the_line("MLFLOW_TRACKING_URI=.* python -c"), pump_place)
+    (row,) = [line.split() for line in printed.splitlines() if re.search(r"\bpump\b", line)]
+    assert float(row[2]) == pytest.approx(score, rel=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+@pytest.mark.parametrize("line", ["curl http://127", r"python -c .*\| curl http://127"], ids=["path", "samples"])
+def test_curl_gets_the_score_of_a_wav_from_the_served_champion(
+    pump_place: Path, port: int, score: float, line: str
 ) -> None:
-    short = [f"training.{name}" for name in ("epochs=4", "crop_frames=16")]
-    changes = [word for setting in short for word in ("--set", setting)]
-    recordings = sample_data / "real-mini"
-    trained = asd("retrain", "--recordings", recordings, "--preset", "demo", *changes, "--home", tmp_path)
-    assert trained.returncode == 0, trained.stderr
-    assert "champion" in asd("models", "--home", tmp_path).stdout
-    (line,) = re.findall(r"^MLFLOW_TRACKING_URI=.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    recording = next((recordings / "fan" / "test").glob("*anomaly*.wav"))
-    line = line.replace("sqlite:///.asd/", f"sqlite:///{tmp_path}/").replace("pump/test/new.wav", str(recording))
-    line = line.replace("'pump'", "'fan'").replace(" python ", f" {sys.executable} ")
-    result = subprocess.run(line, shell=True, capture_output=True, text=True, env=dict(os.environ), check=False)
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"fan +\d+\.\d+", result.stdout)
+    printed = typed(the_line(line).replace(":5002/", f":{port}/"), pump_place)
+    (row,) = json.loads(printed)["predictions"]
+    assert (row["machine"], row["decision"], row["seen_by"], row["reason"]) == ("pump", 1.0, "spectrum", "")
+    assert row["score"] == pytest.approx(score, rel=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+def test_curl_is_told_the_enrolled_machines_where_it_names_another(pump_place: Path, port: int) -> None:
+    line = the_line("curl http://127").replace(":5002/", f":{port}/").replace('"machine": "pump"', '"machine": "fan"')
+    printed = typed(line, pump_place)
+    assert "machine 'fan' is not enrolled; this detector knows pump" in printed
+    assert "Traceback" not in printed
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
-    named = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
+    named = re.findall(r"\]\(([^)#:]+)\)", README)
     assert named
-    assert not re.findall(r"\b[A-Z]+_[A-Z]+_TABLE\b|\bTODO\b", (ROOT / "README.md").read_text())
+    assert not re.findall(r"\b[A-Z]+_[A-Z]+_TABLE\b|\bTODO\b", README)
     assert [name for name in named if not (ROOT / name).exists()] == []

@@ -1,0 +1,96 @@
+"""`asd score`: what it prints, writes and ends with."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from asdcore.errors import AsdError
+from asdcore.home import digest_of_file
+from flows.cli import app
+from flows.score import score
+
+pytestmark = pytest.mark.flow
+
+Asd = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def home(pump_place: Path) -> Path:
+    return pump_place / ".asd"
+
+
+@pytest.fixture(scope="module")
+def anomalous(pump_place: Path) -> Path:
+    return pump_place / "pump" / "test" / "new.wav"
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    (tmp_path / "broken.wav").write_bytes(b"not a sound")
+    return tmp_path / "broken.wav"
+
+
+@pytest.fixture(scope="module")
+def normal(pump_place: Path) -> Path:
+    return pump_place / "pump" / "test" / "old.wav"
+
+
+def test_an_anomalous_recording_ends_with_3_and_is_explained_beside_one_that_can_not_be_scored(
+    asd: Asd, home: Path, anomalous: Path, broken: Path
+) -> None:
+    done = asd("score", broken, anomalous, "--explain", "--home", home)
+    assert done.returncode == 3, done.stderr
+    assert "ANOMALOUS" in done.stdout and "usual deviations" in done.stdout
+    (said,) = [line.split("figure: ")[1] for line in done.stdout.splitlines() if "figure: " in line]
+    assert Path(said).read_bytes().startswith(b"\x89PNG")
+    assert Path(said).parent.parent == home / "scores"
+
+
+def test_a_normal_recording_ends_with_0_and_has_nothing_to_explain(asd: Asd, home: Path, normal: Path) -> None:
+    done = asd("score", normal, "--explain", "--home", home)
+    assert done.returncode == 0, done.stderr
+    assert "there is nothing to explain" in done.stdout
+
+
+def test_a_recording_that_can_not_be_scored_ends_with_1(asd: Asd, home: Path, normal: Path, broken: Path) -> None:
+    done = asd("score", normal, broken, "--home", home)
+    assert done.returncode == 1, done.stderr
+    assert "not scored" in done.stdout
+    assert "not a sound" not in done.stdout and "unreadable" in done.stderr
+
+
+def test_a_recording_on_standard_input_gets_the_score_of_its_file(
+    home: Path, anomalous: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (known,) = pd.read_parquet(score([anomalous], home=home)["table"]).to_dict("records")
+    with anomalous.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        done = score([Path("-")], explain=True, home=home)
+    (row,) = pd.read_parquet(done["table"]).to_dict("records")
+    assert (row["path"], row["score"], row["recording"]) == ("-", known["score"], digest_of_file(anomalous))
+    (explained,) = done["explained"]
+    assert explained["path"] == "-"
+    assert Path(explained["figure"]).exists()
+
+
+def test_standard_input_is_scored_alone(home: Path, normal: Path, prefect_api: str) -> None:
+    with pytest.raises(AsdError, match="- is one recording"):
+        score([Path("-"), normal], home=home)
+
+
+def test_a_recording_on_standard_input_of_an_unknown_machine_lists_the_enrolled_ones(
+    home: Path, prefect_api: str
+) -> None:
+    with pytest.raises(AsdError, match="machine 'fan' is not enrolled; this detector knows pump"):
+        score([Path("-")], machine="fan", home=home)
+
+
+def test_a_path_that_is_not_there_is_wrong_usage() -> None:
+    result = CliRunner().invoke(app, ["score", "no-such.wav"])
+    assert result.exit_code == 2
+    assert "no-such.wav" in result.output
