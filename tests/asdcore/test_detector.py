@@ -23,6 +23,7 @@ from asdcore.features.store import Store
 from asdcore.home import digest_of_file
 from asdcore.normality.machine import MachineModel
 from asdcore.normality.models import NormalityModel
+from asdcore.normality.profile import Profile
 from asdcore.representation.encoder import Encoder, TrainedEncoder
 from asdcore.settings import AugmentationSettings, NormalitySettings, Settings, TrainingSettings
 
@@ -80,11 +81,32 @@ def make_detector(settings: Settings) -> Detector:
             {
                 "embedding": NormalityModel.of(settings.normality).fit(np.stack([hz[layer] for hz in bare.embed(own)])),
                 "spectrum": NormalityModel("ledoit_wolf").fit(np.stack([time_statistics(v)["mean"] for v in own])),
-            }
+            },
+            Profile.fit(own, ["source"] * len(own), settings.mel, RATE),
         )
         for machine, own in normal.items()
     }
     return Detector(settings, bare.encoder, machines, {"recordings": 24, "data": "abc"})
+
+
+def test_an_explanation_names_the_frequency_of_a_new_tone_also_after_a_save(
+    detector: Detector, saved: Path, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "fan" / "whistle.wav", hum(1, 121, seed=50) + 0.5 * hum(1, 3000, seed=51))
+    explanation = detector.explain(file)
+    assert explanation.findings[0].kind in ("component", "louder")
+    assert any(f.hz[0] < 3000 < f.hz[1] and f.decibels > 0 for f in explanation.findings)
+    assert Detector.load(saved).explain(file).sentences == explanation.sentences
+
+
+def test_what_can_not_be_explained_is_an_error_that_says_why(detector: Detector, tmp_path: Path) -> None:
+    file = write(tmp_path / "fan" / "a.wav", hum(1))
+    fan = MachineModel(detector.machines["fan"].models)
+    with pytest.raises(AsdError, match="'fan' has no profile"):
+        Detector(detector.settings, detector.encoder, {"fan": fan}).explain(file)
+    file.write_bytes(b"no sound")
+    with pytest.raises(AsdError, match=r"a\.wav can not be explained: unreadable"):
+        detector.explain(file)
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ def test_an_enrolled_machine_is_scored_by_the_champion(
     scores = pd.read_parquet(done["table"])
     assert set(scores["machine"]) == {"simValve"} and scores["score"].notna().all()
     assert set(scores["detector"]) == {"2"}
+    assert load_detector(home)[0].explain(scores["path"][0]).sentences
 
 
 def test_everything_else_of_the_detector_is_bit_for_bit_the_same(
