@@ -18,6 +18,7 @@ from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.home import digest_of_file, whole_folder
 from asdcore.normality.explanation import Explanation, explain
 from asdcore.normality.machine import VERDICT, MachineModel, Vectors
+from asdcore.normality.trust import Trust
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode, prepare
 from asdcore.recordings.names import parse_place
@@ -117,9 +118,15 @@ class Detector:
         return explain(self._spectrogram(waveform), profile)
 
     def with_machine(self, name: str, machine: MachineModel, about: Mapping[str, Any]) -> "Detector":
-        """This detector with one more machine, or another model of a known one; all else is the same."""
-        enrolled = {**self.about.get("enrolled", {}), name: dict(about)}
-        return replace(self, machines={**self.machines, name: machine}, about={**self.about, "enrolled": enrolled})
+        """This detector with one more machine, or another model of a known one; all else is the same.
+
+        ``about``: what the machine was made from; its trust report goes to those of the others.
+        """
+        own = dict(about)
+        trust = {**self.about.get("trust", {}), name: own.pop("trust", None)}
+        enrolled = {**self.about.get("enrolled", {}), name: own}
+        about = {**self.about, "trust": trust, "enrolled": enrolled}
+        return replace(self, machines={**self.machines, name: machine}, about=about)
 
     def without_machine(self, name: str) -> "Detector":
         """This detector without a machine; all else is the same.
@@ -130,8 +137,20 @@ class Detector:
         rest = {other: model for other, model in self.machines.items() if other != self.enrolled(name)}
         if not rest:
             raise AsdError(f"{name} is the only machine of this detector: enroll another one first")
-        enrolled = {other: about for other, about in self.about.get("enrolled", {}).items() if other != name}
-        return replace(self, machines=rest, about={**self.about, "enrolled": enrolled})
+        kept = {
+            part: {other: about for other, about in self.about.get(part, {}).items() if other != name}
+            for part in ("trust", "enrolled")
+        }
+        return replace(self, machines=rest, about={**self.about, **kept})
+
+    def trust(self, machine: str) -> Trust | None:
+        """The trust report of an enrolled machine; None if it has none.
+
+        Raises:
+            AsdError: it is not enrolled.
+        """
+        values = self.about.get("trust", {}).get(self.enrolled(machine))
+        return Trust.from_json(values) if values else None
 
     def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """h and z of each (n_mels, n_frames) log-mel spectrogram, dB."""

@@ -285,12 +285,21 @@ def download(
 
 
 @app.command()
-def models(home: HomeOption = None) -> None:
-    """What is registered: version, alias, score, date, data."""
+def models(
+    machine: Annotated[
+        str | None, typer.Option(help="How far to trust the detector on this machine", show_default=False)
+    ] = None,
+    model: Annotated[str, typer.Option(help="Alias or version, with --machine")] = "champion",
+    home: HomeOption = None,
+) -> None:
+    """What is registered: version, alias, score, date, data; or the trust report of one machine."""
     place = start(home)
-    from flows.show import print_table
-    from tasks.registry import registered_models
+    from flows.show import print_table, show_trust
+    from tasks.registry import load_detector, registered_models
 
+    if machine is not None:
+        show_trust(machine, *load_detector(place, model))
+        return
     rows = registered_models(place)
     if not rows:
         out.print(f"Nothing is registered in {place.mlflow_uri}. `asd retrain` makes a detector.")

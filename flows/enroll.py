@@ -15,12 +15,12 @@ from tasks.baselines import spectra
 from tasks.detector import changed_detector
 from tasks.evaluation import any_simulated, publish
 from tasks.features import complete_features, feature_store
-from tasks.normality import enrolment_doubts, normality_models, profiles
+from tasks.normality import enrolment_doubts, normality_models, profiles, read_trust, trust_reports
 from tasks.recordings import data_digest, ingest_recordings
 from tasks.registry import CHAMPION, champion_version, registered_folder, registered_version
 from tasks.representation import embeddings_of
 from tasks.systems import detector_system
-from tasks.tracking import failed_if_it_fails, tracked_run
+from tasks.tracking import failed_if_it_fails, log_trust, tracked_run
 from tasks.warn import warn
 
 
@@ -68,17 +68,21 @@ def enroll(
         system = detector_system(settings.normality)
         stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
         models = normality_models(place, stores, chosen, [system])
+        trusted = trust_reports(place, stores, chosen, system, models[system.name], settings.normality)
         about: dict[str, Any] = {
             "data": data_digest(chosen),
             "training_recordings": len(chosen),
             "simulated": any_simulated(chosen),
             "encoder_of_version": parent,
             "doubts": doubts,
+            "trust": read_trust(trusted[machine]).to_json(),
         }
         files = (models[system.name][machine], profiles(place, store, chosen, settings)[machine])
         folder = changed_detector(place, base, machine, files, about)
         text = f"enrolled {machine} ({about['training_recordings']} normal recordings)"
-        return _registered(place, folder, parent, model, machine, text) | about
+        made = _registered(place, folder, parent, model, machine, text)
+        log_trust(place, made["run"], trusted)
+        return made | about
 
 
 @flow(name="retire")
@@ -123,5 +127,12 @@ def _registered(home: Home, folder: Path, parent: str, model: str, machine: str,
         version = registered_version(home, run, folder, tags, promote=model == CHAMPION)
     champion = champion_version(home)
     publish("enrolment", f"Version {version} is version {parent}, {text}. The champion is version {champion}.")
-    made = {"version": version, "champion": champion, "machine": machine, "parent": parent, "detector": str(folder)}
+    made = {
+        "run": run,
+        "version": version,
+        "champion": champion,
+        "machine": machine,
+        "parent": parent,
+        "detector": str(folder),
+    }
     return made | {"machines": sorted(detector.machines)}

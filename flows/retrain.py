@@ -17,12 +17,22 @@ from tasks.baselines import spectra
 from tasks.detector import detector_folder
 from tasks.evaluation import any_simulated, evaluation, publish, read_tables, report_text
 from tasks.features import feature_store
-from tasks.normality import fallback_notes, fit_figures, fit_table, normality_models, profiles
+from tasks.normality import (
+    fallback_notes,
+    fit_figures,
+    fit_table,
+    normality_models,
+    profiles,
+    read_trust,
+    trust_figures,
+    trust_reports,
+    trust_text,
+)
 from tasks.recordings import data_digest
 from tasks.registry import champion_version, registered_version
 from tasks.representation import encoder_and_embeddings, training_key
 from tasks.systems import detector_system, reported_systems
-from tasks.tracking import failed_if_it_fails, log_evaluation, retraining_key, tracked_run
+from tasks.tracking import failed_if_it_fails, log_evaluation, log_trust, retraining_key, tracked_run
 from tasks.warn import warn
 
 
@@ -94,14 +104,16 @@ def _tracked(home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, 
     models = normality_models(home, stores, chosen, [*systems, both])
     simulated = any_simulated(chosen)
     normal = len(training_recordings(chosen))
-    about = {"data": data, "recordings": len(chosen), "training_recordings": normal, "simulated": simulated}
+    trusted = trust_reports(home, stores, chosen, both, models[both.name], settings.normality)
+    about: dict[str, Any] = {"data": data, "recordings": len(chosen), "training_recordings": normal}
+    about |= {"simulated": simulated, "trust": {name: read_trust(path).to_json() for name, path in trusted.items()}}
     chosen_system = systems[0].name
     usual = profiles(home, store, chosen, settings)
     detector = detector_folder(home, settings, encoder, models[both.name], usual, about)
     result = evaluation(home, chosen, systems, stores, models, encoder)
-    fits = fit_figures(models)
+    fits = fit_figures(models) | trust_figures(trusted)
     report = report_text(*read_tables(home, result), fallback_notes(models), simulated)
-    report += f"\n\n### Normality models\n\n{fit_table(fits)}\n"
+    report += f"\n\n### Trust\n\n{trust_text(trusted)}\n\n### Normality models\n\n{fit_table(fit_figures(models))}\n"
     score = result["values"]["official_scores"].get(chosen_system)
     tags = {
         "system": chosen_system,
@@ -110,6 +122,7 @@ def _tracked(home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, 
         "machines": ", ".join(models[chosen_system]),
     }
     log_evaluation(home, run, settings, encoder, result, report, fits)
+    log_trust(home, run, trusted)
     version = registered_version(home, run, detector, tags)
     publish("retrain-report", report)
     made = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -11,11 +11,15 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from asdcore.errors import AsdError
 from asdcore.evaluation.table import cells
 from asdcore.home import Home
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from tasks.recordings import machine_table
+
+if TYPE_CHECKING:
+    from asdcore.detector import Detector
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -82,6 +86,31 @@ def show_enrolment(done: dict[str, Any], place: Home) -> None:
     out.print(f"{done['machine']} {what}; every other machine of version {done['parent']} is as it was")
     out.print(f"machines   {', '.join(done['machines'])}", highlight=False, markup=False)
     show_registered(done, place)
+
+
+def show_trust(machine: str, detector: "Detector", version: str) -> None:
+    """The trust report of one machine of a registered detector."""
+    report = detector.trust(machine)
+    if report is None:
+        raise AsdError(f"version {version} has no trust report of {machine}; retrain, or enroll it again")
+    domains = ", ".join(f"{n} {name}" for name, n in report.domains.items())
+    out.print(f"{machine}, detector version {version}: {report.verdict}", style="bold", highlight=False, markup=False)
+    for sentence in report.sentences:
+        out.print(f"- {sentence}", highlight=False, markup=False)
+    own_about = detector.about.get("enrolled", {}).get(machine, detector.about)
+    if own_about.get("simulated"):
+        out.print("- Learnt from simulated recordings.")
+    rows = [["normal training recordings", f"{report.n} ({domains})"]]
+    rows += [["false alarms asked", f"{100 * report.asked:g} %"]]
+    for what, achieved in (("left out of the training", report.left_out), ("of the test", report.test)):
+        for domain, one in achieved.items():
+            whose = what if domain == "all" else f"{what}, {domain}"
+            rows.append([f"false alarms {whose}", f"{one.alarms} of {one.recordings}, 95 % interval {one.percent}"])
+    for eye, own in report.eyes.items():
+        condition = "infinite" if own.condition is None else f"{own.condition:.2g}"
+        seen = f"{own.rank} of {own.p} directions seen, condition {condition}, effective rank {own.effective_rank:.1f}"
+        rows.append([f"{eye} ({own.estimator})", seen])
+    print_table(["what", "value"], rows)
 
 
 def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:

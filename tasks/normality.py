@@ -1,5 +1,6 @@
 """The normality stage: one task a machine and system."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,17 @@ import numpy as np
 import pandas as pd
 from prefect import task
 
+from asdcore.evaluation.trust_figure import qq_figure
 from asdcore.features.store import Store
 from asdcore.home import Home, digest_of, whole_file
 from asdcore.normality.doubts import doubts
-from asdcore.normality.machine import Eye, MachineModel
+from asdcore.normality.machine import Eye, MachineModel, Vectors
 from asdcore.normality.models import NormalityModel, model_from_arrays
 from asdcore.normality.profile import Profile
+from asdcore.normality.trust import Trust, trust
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
-from asdcore.settings import Settings
+from asdcore.settings import NormalitySettings, Settings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.systems import BothSystem, Model, NormalitySystem, VectorSystem
 
@@ -135,6 +138,98 @@ def profiles(home: Home, store: Path, recordings: pd.DataFrame, settings: Settin
         run_cached(fit_profile, key=key, home=home, **work)
         made[str(machine)] = home.runs / "profiles" / f"{key}.npz"
     return made
+
+
+@task(name="trust report", **CACHED)
+def report_trust(
+    key: str,
+    home: Home,
+    machine: str,
+    model: Path,
+    stores: Stores,
+    system: BothSystem,
+    training: Sequence[tuple[str, str]],
+    test: Sequence[tuple[str, str]],
+    settings: NormalitySettings,
+) -> Result:
+    """How far to trust one machine: its report as JSON, and the figure. Recordings are (digest, domain) pairs."""
+    fitted = read_machine(model)
+
+    def vectors(pairs: Sequence[tuple[str, str]]) -> Vectors:
+        parts: dict[Eye, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
+        open_stores = {eye: Store(stores[part.column]) for eye, part in parts.items()}
+        return {
+            eye: np.stack([open_stores[eye].read(recording, part.column) for recording, _ in pairs])
+            for eye, part in parts.items()
+        }
+
+    report = trust(
+        fitted,
+        vectors(training),
+        [domain for _, domain in training],
+        settings.eyes,
+        settings.false_alarm_rate,
+        vectors(test) if test else None,
+        [domain for _, domain in test],
+    )
+    text, figure = (home.runs / "trust" / key / name for name in ("trust.json", "trust.png"))
+    with whole_file(text) as temporary:
+        temporary.write_text(json.dumps(report.to_json(), indent=2, allow_nan=False), encoding="utf-8")
+    with whole_file(figure) as temporary:
+        qq_figure(fitted, machine).savefig(temporary, format="png", dpi=110)
+    return {"files": claim(home, text, figure), "values": {"machine": machine, "verdict": report.verdict}}
+
+
+def trust_reports(
+    home: Home,
+    stores: Stores,
+    recordings: pd.DataFrame,
+    system: BothSystem,
+    machines: dict[str, Path],
+    settings: NormalitySettings,
+) -> dict[str, Path]:
+    """The folder of the trust report of each machine (name: npz file): ``trust.json`` and ``trust.png``."""
+    normal = recordings[recordings["label"] == "normal"]
+    made = {}
+    for machine, model in progress(sorted(machines.items()), "trust reports"):
+        own = normal[normal["machine"] == machine]
+        pairs = {
+            split: sorted(own.loc[own["split"] == split, ["recording", "domain"]].itertuples(index=False, name=None))
+            for split in ("train", "test")
+        }
+        code = code_version("normality", "evaluation/trust_figure.py")
+        judged = f"{settings.eyes} {settings.false_alarm_rate}"
+        key = digest_of(code, model.stem, judged, *(" ".join(pair) for pair in [*pairs["train"], *pairs["test"]]))
+        work: dict[str, Any] = {"machine": machine, "model": model, "stores": stores, "system": system}
+        work |= {"training": pairs["train"], "test": pairs["test"], "settings": settings}
+        run_cached(report_trust, key=key, home=home, **work)
+        made[machine] = home.runs / "trust" / key
+    return made
+
+
+def trust_text(reports: dict[str, Path]) -> str:
+    """The sentences of trust reports (name: folder) in Markdown."""
+    read = {machine: read_trust(folder) for machine, folder in reports.items()}
+    return "\n".join(f"- **{machine}**: {' '.join(own.sentences)}" for machine, own in read.items())
+
+
+def trust_figures(reports: dict[str, Path]) -> dict[str, float]:
+    """The figures of trust reports (name: folder) by name: ``trust/<machine>/<figure>``."""
+    figures: dict[str, float] = {}
+    for machine, folder in reports.items():
+        own = read_trust(folder)
+        figures[f"trust/{machine}/collect"] = float(own.collect)
+        for what, achieved in (("left out", own.left_out["all"]), ("test", own.test.get("all"))):
+            if achieved is not None:
+                rate = achieved.alarms / achieved.recordings
+                named = {"false alarm rate": rate, "low": achieved.low, "high": achieved.high}
+                figures |= {f"trust/{machine}/{what} {name}": value for name, value in named.items()}
+    return figures
+
+
+def read_trust(folder: Path) -> Trust:
+    """The trust report in a folder of `trust_reports`."""
+    return Trust.from_json(json.loads((folder / "trust.json").read_text(encoding="utf-8")))
 
 
 def fit_figures(models: Models) -> dict[str, float]:

@@ -118,6 +118,14 @@ def log_evaluation(
     run_cached(log_evaluation_files, home=home, key=key, evaluation=evaluation, report=report, **work)
 
 
+def log_trust(home: Home, run: str, reports: dict[str, Path]) -> None:
+    """The trust report and its figure of each machine (name: folder) into the MLflow run."""
+    store = client(home)
+    for machine, folder in reports.items():
+        for path in sorted(folder.iterdir()):
+            store.log_artifact(run, str(path), f"trust/{machine}")
+
+
 def table_metrics(table: pd.DataFrame) -> dict[str, float]:
     """The figures of a results table by name: ``<system>/<machine>/<figure>``, and ``<system>/harmonic mean``."""
     figures = {}

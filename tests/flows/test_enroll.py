@@ -53,6 +53,19 @@ def test_an_enrolled_machine_is_scored_by_the_champion(
     assert load_detector(home)[0].explain(scores["path"][0]).sentences
 
 
+def test_an_enrolled_machine_has_a_trust_report_and_the_command_shows_it(
+    asd: "Callable[..., subprocess.CompletedProcess[str]]", enrolled: dict[str, Any], home: Home
+) -> None:
+    shown = asd("models", "--machine", "simValve", "--model", enrolled["version"], "--home", home.root)
+    assert shown.returncode == 0, shown.stderr
+    assert f"simValve, detector version {enrolled['version']}: collect more" in shown.stdout
+    assert "Collect 85 more normal recordings" in shown.stdout
+    assert "simulated recordings" in shown.stdout
+    assert "14 (12 source, 2 target)" in shown.stdout
+    unknown = asd("models", "--machine", "simPump", "--home", home.root)
+    assert unknown.returncode == 1 and "'simPump' is not enrolled; this detector knows simFan" in unknown.stderr
+
+
 def test_everything_else_of_the_detector_is_bit_for_bit_the_same(
     without_valve: Detector, enrolled: dict[str, Any], home: Home, small_machines: Path, tmp_path: Path
 ) -> None:

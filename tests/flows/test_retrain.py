@@ -68,6 +68,24 @@ def test_the_report_compares_the_detector_with_estimators_layers_and_the_spectru
     assert "simulated machines" in retrained["report"]
 
 
+def test_every_machine_has_a_trust_report_in_the_detector_the_run_and_the_report(
+    retrained: dict[str, Any], home: Home
+) -> None:
+    detector = Detector.load(retrained["detector"])
+    trust = detector.trust("simFan")
+    assert trust is not None
+    # 14 recordings are too few for 1 %: that takes 99.
+    assert (trust.verdict, trust.collect, trust.n) == ("collect more", 85, 14)
+    assert trust.domains == {"source": 12, "target": 2}
+    assert trust.left_out["all"].recordings == 14
+    assert trust.test["all"].recordings == 6
+    assert "- **simFan**: Collect 85 more normal recordings" in retrained["report"]
+    store = client(home)
+    assert store.get_run(retrained["run"]).data.metrics["trust/simFan/collect"] == 85
+    names = {artifact.path for artifact in store.list_artifacts(retrained["run"], "trust/simFan")}
+    assert names == {"trust/simFan/trust.json", "trust/simFan/trust.png"}
+
+
 def test_retraining_again_executes_nothing(
     retrained: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings
 ) -> None:

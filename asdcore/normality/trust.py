@@ -1,0 +1,243 @@
+"""How far to trust one machine's detector: what it was fitted on, whether it keeps its promise, what is missing."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest, chi2
+from scipy.stats import f as f_distribution
+from sklearn.base import clone
+from sklearn.model_selection import KFold
+
+from asdcore.normality.embeddings import Floats
+from asdcore.normality.machine import EYES, Eye, Eyes, MachineModel, Vectors
+from asdcore.normality.models import NormalityModel
+
+FOLDS = 5
+FEW_OF_A_DOMAIN = 10
+COLLAPSED = 2.0
+"""effective rank below which embeddings vary in hardly more than one way"""
+
+Verdict = Literal["trust", "trust with care", "collect more"]
+
+
+@dataclass(frozen=True)
+class EyeReport:
+    """The normality model of one eye."""
+
+    estimator: str
+    p: int
+    """values a vector"""
+    rank: int
+    condition: float | None
+    """largest by smallest variance that was seen; None: infinite"""
+    effective_rank: float
+    """exp of the entropy of the singular values of the centred vectors (Roy and Vetterli 2007)"""
+    note: str
+    """why something else than the settings' estimator was used; empty if it was not"""
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """False alarms on normal recordings that the model had not seen."""
+
+    alarms: int
+    recordings: int
+    low: float
+    high: float
+    """95 % interval of the rate (Clopper and Pearson 1934)"""
+
+    @classmethod
+    def of(cls, alarms: int, recordings: int) -> "Achieved":
+        """With the exact interval; 0 to 1 without a recording."""
+        if not recordings:
+            return cls(0, 0, 0.0, 1.0)
+        interval = binomtest(alarms, recordings).proportion_ci(0.95, method="exact")
+        return cls(alarms, recordings, float(interval.low), float(interval.high))
+
+    @property
+    def percent(self) -> str:
+        """The interval, to be read."""
+        return f"{100 * self.low:.1f} to {100 * self.high:.1f} %"
+
+    def __str__(self) -> str:
+        return f"{self.alarms} of {self.recordings} ({self.percent})"
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The trust report of one machine; `to_json` and `from_json` for a detector's description."""
+
+    verdict: Verdict
+    collect: int
+    """normal recordings that are missing; 0: none"""
+    sentences: list[str]
+    """the verdict first, then each reason for care"""
+    n: int
+    """normal training recordings"""
+    domains: dict[str, int]
+    asked: float
+    """false-alarm rate"""
+    eyes: dict[str, EyeReport]
+    left_out: dict[str, Achieved]
+    """by domain, and ``all``: training recordings, each judged by a model of four fifths of the others"""
+    test: dict[str, Achieved]
+    """by domain, and ``all``: test recordings that are labelled normal"""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, without NaN or infinity."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Trust":
+        """What `to_json` wrote."""
+        nested = {
+            "eyes": {name: EyeReport(**one) for name, one in values["eyes"].items()},
+            "left_out": {name: Achieved(**one) for name, one in values["left_out"].items()},
+            "test": {name: Achieved(**one) for name, one in values["test"].items()},
+        }
+        return cls(**{**values, **nested})
+
+
+def trust(
+    machine: MachineModel,
+    vectors: Vectors,
+    domains: Sequence[str],
+    eyes: Eyes,
+    false_alarm_rate: float,
+    test: Vectors | None = None,
+    test_domains: Sequence[str] = (),
+) -> Trust:
+    """The trust report of a fitted machine.
+
+    Everything, calibration and fusion included, is fitted anew on four fifths of the recordings and judges the last
+    fifth, in turn; that is how the promise is checked without a test recording. ``elliptic``, with six fits a model,
+    each of a minute, is checked by halves.
+
+    Args:
+        machine: fitted on these vectors.
+        vectors: eye: (n, p), of the normal training recordings.
+        domains: n names.
+        eyes: which of them judge.
+        false_alarm_rate: what was promised.
+        test: eye: (m, p), of test recordings that are known to be normal.
+        test_domains: m names.
+    """
+    n = len(domains)
+    named = np.asarray(domains).astype(str)
+    left_out = _achieved(_cross_fitted(machine, vectors, named, eyes, false_alarm_rate), named)
+    tested: dict[str, Achieved] = {}
+    if test is not None and len(test_domains):
+        alarms = machine.verdict(test, eyes, false_alarm_rate)["decision"].to_numpy() == 1
+        tested = _achieved(alarms, np.asarray(test_domains).astype(str))
+    reports = {str(eye): _eye(machine.models[eye], vectors[eye]) for eye in EYES if eyes in (eye, "both")}
+    counts = {str(name): int((named == name).sum()) for name in np.unique(named)}
+    collect = max(math.ceil(1 / false_alarm_rate) - 1 - n, 0)
+    reasons = _reasons(counts, false_alarm_rate, reports, left_out, tested)
+    verdict: Verdict = "collect more" if collect else "trust with care" if reasons else "trust"
+    first = {
+        "collect more": f"Collect {collect} more normal recordings: with {n}, a decision at "
+        f"{100 * false_alarm_rate:g} % false alarms lies beyond everything that was heard, and is extrapolated.",
+        "trust with care": "Trust it with care.",
+        "trust": "Trust it.",
+    }[verdict]
+    return Trust(verdict, collect, [first, *reasons], n, counts, false_alarm_rate, reports, left_out, tested)
+
+
+def theory(model: NormalityModel) -> tuple[Floats, Floats, str] | None:
+    """What the leave-one-out distances would be if the vectors were Gaussian, beside what they are.
+
+    Returns:
+        expected (k,), observed (k,), both sorted, and the name of the distribution; None for ``knn``, which has none.
+        ``ml`` with more recordings than values: exact, (n p / (n - 1 - p)) F(p, n - 1 - p). Else chi-squared with as
+        many degrees of freedom as directions were seen, scaled to the same median: only its shape can be compared.
+        Infinite distances are left out.
+    """
+    report = model.report_
+    observed = np.sort(model.leave_one_out_[np.isfinite(model.leave_one_out_)])
+    if report.used == "knn" or not len(observed):
+        return None
+    shares = (np.arange(len(observed)) + 0.5) / len(model.leave_one_out_)
+    m, p = report.n - 1, report.p
+    if report.used == "ml" and report.rank == p and m > p:
+        expected: Floats = (m + 1) * p / (m - p) * f_distribution.ppf(shares, p, m - p)
+        return expected, observed, f"F({p}, {m - p}), exact for Gaussian vectors"
+    expected = chi2.ppf(shares, max(report.rank, 1))
+    expected = expected * np.median(observed) / np.median(expected)
+    return expected, observed, f"chi-squared({report.rank}), scaled to the median"
+
+
+def _cross_fitted(
+    machine: MachineModel, vectors: Vectors, domains: NDArray[np.str_], eyes: Eyes, rate: float
+) -> NDArray[np.bool_]:
+    """Whether each training recording raises an alarm in a machine that was fitted without its fold: (n,)."""
+    n = len(domains)
+    alarms = np.zeros(n, dtype=bool)
+    halves = any(model.report_.used == "elliptic" for model in machine.models.values())
+    for rest, fold in KFold(2 if halves else min(FOLDS, n), shuffle=True, random_state=0).split(np.arange(n)):
+        fitted: dict[Eye, NormalityModel] = {}
+        for eye, model in machine.models.items():
+            again = clone(model)
+            if model.report_.used == "elliptic":
+                again.set_params(folds=2)
+            fitted[eye] = again.fit(np.asarray(vectors[eye])[rest], domains=domains[rest])
+        held_out: dict[Eye, NDArray[np.floating]] = {eye: np.asarray(vectors[eye])[fold] for eye in EYES}
+        alarms[fold] = MachineModel(fitted).verdict(held_out, eyes, rate)["decision"].to_numpy() == 1
+    return alarms
+
+
+def _achieved(alarms: NDArray[np.bool_], domains: NDArray[np.str_]) -> dict[str, Achieved]:
+    found = {"all": Achieved.of(int(alarms.sum()), len(alarms))}
+    names = np.unique(domains)
+    if len(names) > 1:
+        found |= {
+            str(name): Achieved.of(int(alarms[domains == name].sum()), int((domains == name).sum())) for name in names
+        }
+    return found
+
+
+def _eye(model: NormalityModel, vectors: ArrayLike) -> EyeReport:
+    report = model.report_
+    condition = float(report.condition) if math.isfinite(report.condition) else None
+    return EyeReport(report.used, report.p, report.rank, condition, effective_rank(vectors), report.note)
+
+
+def effective_rank(vectors: ArrayLike) -> float:
+    """exp of the entropy of the singular values of the centred (n, p): 1 on a line, at most min(n - 1, p)."""
+    X = np.asarray(vectors, dtype=np.float64)
+    singular = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)
+    share = singular[singular > 0] / singular.sum()
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def _reasons(
+    counts: Mapping[str, int],
+    asked: float,
+    eyes: Mapping[str, EyeReport],
+    left_out: Mapping[str, Achieved],
+    tested: Mapping[str, Achieved],
+) -> list[str]:
+    said = []
+    percent = f"{100 * asked:g} %"
+    for what, achieved in (("left out of the training", left_out), ("of the test", tested)):
+        for domain, one in achieved.items():
+            whose = "" if domain == "all" else f" of the domain {domain}"
+            if one.low > asked:
+                said.append(f"Too many false alarms: {one} of the normal recordings{whose} {what}; {percent} asked.")
+            elif one.high < asked:
+                said.append(f"Too few alarms: {one} of the normal recordings{whose} {what}; {percent} asked.")
+    for eye, report in eyes.items():
+        if report.note:
+            said.append(f"The {eye} is not judged as the settings ask: {report.note}.")
+        if report.effective_rank < COLLAPSED:
+            said.append(
+                f"The {eye} varies in hardly more than one way (effective rank {report.effective_rank:.1f} of "
+                f"{report.p}): the representation may have collapsed."
+            )
+    few = {name: n for name, n in counts.items() if len(counts) > 1 and n < FEW_OF_A_DOMAIN}
+    for name, n in few.items():
+        said.append(f"Only {n} recordings of the domain {name}: its normal sound is hardly known.")
+    return said
