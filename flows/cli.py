@@ -138,7 +138,7 @@ def score(
     Exit code 3: something is anomalous; else 1: something could not be scored; else 0.
     """
     for path in recordings:
-        # Typer's own check takes - for a file, though allow_dash is set.
+        # Typer's own check refuses -, even with allow_dash.
         if not path.exists() and path != Path("-"):
             raise typer.BadParameter(f"path {str(path)!r} does not exist", param_hint="RECORDINGS")
     place = start(home)

@@ -62,11 +62,11 @@ def score_recordings(
 def _explain(detector: Detector, scores: pd.DataFrame, files: list[Path], folder: Path) -> list[dict[str, Any]]:
     """Draw the most anomalous recordings that are called so: path, sentences and figure of each."""
     explained = []
-    anomalous = scores[scores["decision"] == 1].sort_values("score", ascending=False)
+    anomalous = scores[scores["decision"] == 1].sort_values("p_value")
     for number, row in enumerate(anomalous.index[:MOST_EXPLAINED], start=1):
         verdict = {str(name): value for name, value in scores.loc[row].items()}
         explanation = detector.explain(files[row], verdict["machine"])
-        figure = folder / f"{number:02d}-{files[row].stem[:100]}.png"
+        figure = folder / f"{number:02d}-{files[row].stem[:50]}.png"
         with whole_file(figure) as temporary:
             explanation_figure(explanation, verdict).savefig(temporary, format="png", dpi=120)
         explained.append({"path": verdict["path"], "sentences": explanation.sentences, "figure": str(figure)})

@@ -112,8 +112,8 @@ class Explanation:
 def explain(spectrogram: Spectrogram, profile: Profile) -> Explanation:
     """Say where (n_mels, n_frames), dB, differs from what is normal for its machine.
 
-    It shows what the spectrum shows; the detector's reasons may be others. Of normal recordings like those of the
-    training about one in ten has a finding, too.
+    It shows what the spectrum shows; the detector's reasons may be others. Some normal recordings have a finding, too:
+    of each trait one in thirty, or one in n + 1 where n, fewer than thirty, recordings were learnt from.
     """
     inner = profile.inner(spectrogram)
     found = traits(inner)

@@ -30,8 +30,8 @@ _FOLDS = 20
 _REWEIGHTED = 10
 _PRIOR = 10
 """recordings that the deviation common to all places counts as, beside each place's own"""
-_LEAST_DEVIATION = 0.1
-"""dB, where all training recordings are alike"""
+_LEAST_DEVIATION, _LEAST_LIMIT = 0.1, 3.0
+"""dB, and deviations, where all training recordings are alike"""
 
 
 def traits(spectrogram: Spectrogram) -> dict[str, Floats]:
@@ -117,13 +117,12 @@ def fit_usual(values: Floats, domains: Sequence[str], most_components: int) -> U
     left_out = left_out[np.isfinite(left_out).all(axis=1)]
     if len(left_out) < 2:
         raise AsdError(f"{n} recordings of {len(set(domains))} domains: too few to say what is usual")
-    deviation = _deviation(left_out)
-    furthest = [
-        float((np.abs(row) / _deviation(np.delete(left_out, i, axis=0))).max()) for i, row in enumerate(left_out)
-    ]
+    squares = (left_out**2).sum(axis=0)
+    furthest = np.sort([(np.abs(row) / _deviation(squares - row**2, len(left_out) - 1)).max() for row in left_out])
     allowed = int(RATE * (len(furthest) + 1)) or 1
+    limit = max(float(furthest[-allowed]), _LEAST_LIMIT)
     fitted = _centred(values, names, most_components)
-    return Usual(fitted.centres, fitted.components, fitted.reach, deviation, sorted(furthest)[-allowed])
+    return Usual(fitted.centres, fitted.components, fitted.reach, _deviation(squares, len(left_out)), limit)
 
 
 def _centred(values: Floats, domains: NDArray[np.str_], most_components: int) -> Usual:
@@ -136,11 +135,10 @@ def _centred(values: Floats, domains: NDArray[np.str_], most_components: int) ->
     return Usual(centres, components, reach, np.ones(values.shape[1]), np.inf)
 
 
-def _deviation(left_out: Floats) -> Floats:
-    squares = (left_out**2).sum(axis=0)
-    common = np.median(squares) / len(left_out)
-    deviation: Floats = np.sqrt((squares + _PRIOR * common) / (len(left_out) + _PRIOR))
-    return np.maximum(deviation, _LEAST_DEVIATION)
+def _deviation(squares: Floats, n: int) -> Floats:
+    """From the sums of squares of n recordings at each place."""
+    common = np.median(squares) / n
+    return np.maximum(np.sqrt((squares + _PRIOR * common) / (n + _PRIOR)), _LEAST_DEVIATION)
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,12 @@ def test_recordings_as_short_as_they_may_be_are_explained(profile: Profile, reco
     assert explain(recording[:, :2], profile).sentences
 
 
+def test_training_recordings_that_are_all_alike_leave_room_for_a_decibel(recording: Spectrogram) -> None:
+    profile = Profile.fit([recording] * 12, ["source"] * 12, MEL, 16_000)
+    assert explain(recording + np.float32(0.2), profile).sentences == [NOTHING]
+    assert explain(recording + np.float32(3), profile).findings
+
+
 def test_too_few_recordings_are_refused() -> None:
     rng = np.random.default_rng(3)
     with pytest.raises(AsdError, match="2 recordings of 2 domains: too few"):
