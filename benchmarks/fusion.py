@@ -4,7 +4,9 @@
 
 All data are simulated. A recording has two distances, log-normal, correlated as ``dependence`` says; a fault moves each
 by so many standard deviations of its logarithm. Every eye is calibrated on n normal recordings, then each rule fuses
-their p-values: ``raw``, as the textbook has it for independent eyes, and ``calibrated``, by `Fusion`.
+their p-values: as `fuse` does, exact for independent eyes, and ``ranked``: the fused p-value's rank among those of the
+training recordings, which would keep the rate under any dependence. ``odd``: one training recording is an outlier of
+the first eye by ten standard deviations.
 """
 
 import argparse
@@ -17,10 +19,11 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.fusion import RULES, Fusion
+from asdcore.normality.fusion import RULES, fuse
 
 DEPENDENCE = (0.0, 0.5, 0.9)
-RECORDINGS = (30, 100, 1000)
+TRAININGS = ((16, False), (16, True), (30, False), (100, False), (1000, False))
+"""recordings; whether one of them is odd"""
 FAULTS = {
     "both see it": (2.0, 2.0),
     "both, faintly": (1.2, 1.2),
@@ -37,20 +40,34 @@ def distances(rng: np.random.Generator, n: int, dependence: float, fault: tuple[
     return np.exp(drawn * [0.1, 0.5])
 
 
-def one(rng: np.random.Generator, n: int, dependence: float, fresh: int) -> dict[str, dict[str, NDArray[np.float64]]]:
+def among_others(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The p-value of each training recording among the others, in steps of 1 / (n + 1); the largest is in the tail."""
+    n = len(values)
+    p = (n - np.searchsorted(np.sort(values), values, side="left")) / (n + 1)
+    largest = values.argmax()
+    p[largest] = n / (n + 1) * Calibration().fit(np.delete(values, largest)).p_value(values[largest])
+    return p
+
+
+def one(
+    rng: np.random.Generator, n: int, dependence: float, fresh: int, odd: bool
+) -> dict[str, dict[str, NDArray[np.float64]]]:
     """system: what happens: share of recordings called anomalous at each rate."""
-    eyes = [Calibration().fit(values) for values in distances(rng, n, dependence, (0, 0)).T]
-    own = np.column_stack([eye.p_values_ for eye in eyes])
-    fusions = {rule: Fusion(rule).fit(own) for rule in RULES}
+    training = distances(rng, n, dependence, (0, 0))
+    if odd:
+        training[0, 0] = np.exp(1.0)
+    eyes = [Calibration().fit(values) for values in training.T]
+    own = np.column_stack([among_others(values) for values in training.T])
+    ranks = {rule: Calibration().fit(1 / fuse(own, rule)) for rule in RULES}
     shares: dict[str, dict[str, NDArray[np.float64]]] = {}
     for what, fault in {"normal": (0.0, 0.0), **FAULTS}.items():
         new = distances(rng, fresh, dependence, fault)
         p = np.column_stack([eye.p_value(values) for eye, values in zip(eyes, new.T, strict=True)])
         fused = {"eye 1": p[:, 0], "eye 2": p[:, 1]}
-        fused |= {f"{rule}, raw": np.exp(combine(p)) for rule, combine in RULES.items()}
-        fused |= {f"{rule}, calibrated": fusion.p_value(p) for rule, fusion in fusions.items()}
+        fused |= {rule: fuse(p, rule) for rule in RULES}
+        fused |= {f"{rule}, ranked": ranked.p_value(1 / fuse(p, rule)) for rule, ranked in ranks.items()}
         # Not a rule of this project: for comparison, with the normal distribution's own quantiles.
-        fused["stouffer, raw"] = norm.sf(norm.isf(np.maximum(p, 1e-300)).sum(axis=1) / np.sqrt(2))
+        fused["stouffer"] = norm.sf(norm.isf(np.maximum(p, 1e-300)).sum(axis=1) / np.sqrt(2))
         for system, values in fused.items():
             shares.setdefault(system, {})[what] = np.array([(values <= rate).mean() for rate in RATES])
     return shares
@@ -59,14 +76,16 @@ def one(rng: np.random.Generator, n: int, dependence: float, fresh: int) -> dict
 def measure(repeats: int, fresh: int) -> list[dict[str, Any]]:
     """A row for each number of recordings, dependence, system and happening; means over training sets."""
     rows = []
-    for n in RECORDINGS:
+    for n, odd in TRAININGS:
         for dependence in DEPENDENCE:
-            made = [one(np.random.default_rng([n, seed]), n, dependence, fresh) for seed in range(repeats)]
+            made = [one(np.random.default_rng([n, seed]), n, dependence, fresh, odd) for seed in range(repeats)]
             for system, happenings in made[0].items():
                 for what in happenings:
                     mean = np.mean([shares[system][what] for shares in made], axis=0)
                     called = {f"at {rate:g}": round(float(share), 4) for rate, share in zip(RATES, mean, strict=True)}
-                    rows.append({"n": n, "dependence": dependence, "system": system, "what": what, **called})
+                    rows.append(
+                        {"n": n, "odd": odd, "dependence": dependence, "system": system, "what": what, **called}
+                    )
     return rows
 
 
@@ -75,12 +94,11 @@ def table(rows: list[dict[str, Any]], rate: float) -> str:
     whats = ["normal", *FAULTS]
     width = max(len(row["system"]) for row in rows)
     lines = []
-    for n in RECORDINGS:
+    for n, odd in TRAININGS:
         for dependence in DEPENDENCE:
-            own = [row for row in rows if (row["n"], row["dependence"]) == (n, dependence)]
-            lines.append(
-                f"\n{n} recordings, dependence {dependence:g}, {rate:.0%} false alarms asked; % called anomalous"
-            )
+            own = [row for row in rows if (row["n"], row["odd"], row["dependence"]) == (n, odd, dependence)]
+            trained = f"\n{n} recordings{', one odd' if odd else ''}, dependence {dependence:g}"
+            lines.append(f"{trained}, {rate:.0%} false alarms asked; % called anomalous")
             lines.append(" " * width + "".join(f"{what:>23}" for what in ["false alarms", *whats[1:]]))
             for system in dict.fromkeys(row["system"] for row in own):
                 of = {row["what"]: row[f"at {rate:g}"] for row in own if row["system"] == system}

@@ -37,8 +37,8 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
     mean: with one training set of 16, asked for 10 %, one gets between 0 and 19 % (nine sets in ten), with 60 between
     4 and 19 %, with 200 between 6 and 14 %; asked for 1 % with 16, up to 9 %. Only more recordings narrow it.
 
-    Fitted: ``distances_`` (n,) in the order given; ``p_values_`` (n,): those of the training recordings themselves,
-    each among the others; ``largest_``: finite distance, where the tail begins; ``decay_``: its shape.
+    Fitted: ``distances_`` (n,) in the order given; ``largest_``: finite distance, where the tail begins; ``decay_``:
+    its shape.
 
     >>> calibration = Calibration().fit(np.arange(1.0, 100.0))
     >>> calibration.p_value([0.0, 90.0, 99.0, 200.0]).round(4).tolist()
@@ -70,7 +70,6 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
         finite = self._sorted[np.isfinite(self._sorted)]
         self.largest_ = float(finite[-1])
         self.decay_ = _decay(finite)
-        self.p_values_: Floats = self._among_others()
         return self
 
     def p_value(self, distances: ArrayLike) -> Floats:
@@ -146,19 +145,6 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
     def _start(self) -> float:
         """The p-value where the tail begins."""
         return float((1 + np.isinf(self._sorted).sum()) / (len(self._sorted) + 1))
-
-    def _among_others(self) -> Floats:
-        """The p-value of each training recording among the others, in the steps of `p_value`.
-
-        The largest is in the tail of the others. Steps of 1 / n instead would put a new recording before every training
-        one of its rank, and a fusion fitted on them would call too many anomalous.
-        """
-        n = len(self._sorted)
-        p: Floats = (n - np.searchsorted(self._sorted, self.distances_, side="left")) / (n + 1)
-        if n > 1 and np.isfinite(self._sorted[-1]) and self._sorted[-2] < self._sorted[-1]:
-            others = self._sorted[:-1]
-            p[np.argmax(self.distances_)] = _tail(self._sorted[-1:], others[-1], _decay(others), 1 / (n + 1))[0]
-        return p
 
     def to_arrays(self) -> Arrays:
         """Everything fitted, as arrays without objects, for an npz file."""

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from asdcore.errors import AsdError
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.embeddings import Arrays, Floats
-from asdcore.normality.fusion import Fusion
+from asdcore.normality.embeddings import Arrays
+from asdcore.normality.fusion import fuse
 from asdcore.normality.models import NormalityModel
 from asdcore.normality.profile import Profile
 
@@ -23,7 +23,7 @@ Vectors = Mapping[Eye, NDArray[np.floating]]
 
 
 class MachineModel:
-    """What is normal for one machine: a fitted normality model for each eye, calibrated, and the fusion of both.
+    """What is normal for one machine: a fitted normality model for each eye, calibrated.
 
     Args:
         models: of both eyes, fitted on the same recordings in the same order, with their leave-one-out distances.
@@ -49,13 +49,12 @@ class MachineModel:
                 raise AsdError(f"the normality model of the {eye} has no leave-one-out distances to calibrate it with")
             self.models[eye] = models[eye]
             self.calibrations[eye] = Calibration().fit(models[eye].leave_one_out_)
-        own = [self.calibrations[eye].p_values_ for eye in EYES]
-        if len(own[0]) != len(own[1]):
+        n, others = (len(self.calibrations[eye].distances_) for eye in EYES)
+        if n != others:
             raise AsdError(
-                f"the normality model of the embedding was fitted on {len(own[0])} recordings, that of the spectrum on "
-                f"{len(own[1])}: they must be the same"
+                f"the normality model of the embedding was fitted on {n} recordings, that of the spectrum on {others}: "
+                "they must be the same"
             )
-        self.fusion = Fusion().fit(np.column_stack(own))
 
     def verdict(self, vectors: Vectors, eyes: Eyes, false_alarm_rate: float) -> pd.DataFrame:
         """What to think of recordings.
@@ -68,9 +67,9 @@ class MachineModel:
         Returns:
             m rows: score, higher is more anomalous: the squared distance of the one eye, or of both -log10 of the fused
             p-value; p_value: how often a normal recording of this machine looks as anomalous or more; extrapolated:
-            whether the p-value lies beyond those of all training recordings; decision: 1, anomalous, where it is at
-            most ``false_alarm_rate``, else 0; seen_by: which eyes call an anomalous recording so on their own
-            (embedding, spectrum or both), or the one that finds it stranger; empty for a normal one.
+            whether the eye that finds it stranger knows no normal recording so far out; decision: 1, anomalous, where
+            the p-value is at most ``false_alarm_rate``, else 0; seen_by: which eyes call an anomalous recording so on
+            their own (embedding, spectrum or both), or the one that finds it stranger; empty for a normal one.
 
         Raises:
             AsdError: vectors that are not finite, or of another size than those of the fit.
@@ -78,8 +77,10 @@ class MachineModel:
         distances = {eye: self.models[eye].distance(vectors[eye]) for eye in EYES}
         p = np.column_stack([self.calibrations[eye].p_value(distances[eye]) for eye in EYES])
         if eyes == "both":
-            p_value = self.fusion.p_value(p)
-            score, extrapolated = 0.0 - np.log10(p_value), self.fusion.extrapolated(p)
+            p_value = fuse(p)
+            score = 0.0 - np.log10(p_value)
+            beyond = np.column_stack([self.calibrations[eye].extrapolated(distances[eye]) for eye in EYES])
+            extrapolated = beyond[np.arange(len(p)), p.argmin(axis=1)]
         else:
             p_value = p[:, EYES.index(eyes)]
             score, extrapolated = distances[eyes], self.calibrations[eyes].extrapolated(distances[eyes])
@@ -89,12 +90,6 @@ class MachineModel:
         seen_by = np.where(both, "both", stranger) if eyes == "both" else np.full(len(p), eyes)
         columns = (score, p_value, extrapolated, anomalous.astype(np.int64), np.where(anomalous, seen_by, ""))
         return pd.DataFrame(dict(zip(VERDICT, columns, strict=True)))
-
-    def leave_one_out_p_values(self, eyes: Eyes) -> Floats:
-        """(n,): of each training recording among the others, uniform but for chance, for the eyes that count."""
-        if eyes != "both":
-            return self.calibrations[eyes].p_values_
-        return self.fusion.calibration_.p_values_
 
     def to_arrays(self) -> Arrays:
         """Everything fitted, as arrays without objects, for an npz file."""

@@ -84,14 +84,6 @@ def test_equal_distances_get_equal_p_values() -> None:
     assert calibration.p_value(2.0).shape == ()
 
 
-def test_p_values_of_the_training_recordings_are_those_of_calibrations_without_them_in_equal_steps() -> None:
-    own = distances(60)
-    calibration = Calibration().fit(own)
-    expected = [60 / 61 * Calibration().fit(np.delete(own, i)).p_value(own[i]) for i in range(60)]
-    np.testing.assert_allclose(calibration.p_values_, expected, rtol=1e-12)
-    assert calibration.p_values_.argmin() == own.argmax()
-
-
 def false_alarms(n: int, p: int, estimator: str, sets: int, fresh: int) -> tuple[NDArray[np.int_], ...]:
     """Alarms among sets x fresh normals at each rate: by leave-one-out distances, and by those of the training rows."""
     left_out, in_sample = np.zeros((2, len(RATES)), dtype=int)
@@ -151,7 +143,6 @@ def test_arrays_hold_the_whole_calibration(tmp_path) -> None:
         read = Calibration.from_arrays(dict(arrays))
     new = distances(100, seed=1) * 2
     assert read.p_value(new).tolist() == calibration.p_value(new).tolist()
-    assert read.p_values_.tolist() == calibration.p_values_.tolist()
 
 
 def test_what_can_not_be_calibrated_is_said() -> None:

@@ -3,7 +3,7 @@
 All that apply are passed. Not run, with the reason:
 - those of predict, transform, score, decision_function and fit_predict: a normality model has `distance` instead;
 - check_array_api_input: embeddings are NumPy arrays (it is skipped by scikit-learn itself);
-- all of them for Calibration and Fusion: what these take are distances (n,) and p-values (n, 2), not features.
+- all of them for Calibration: what it takes are distances (n,), not features.
 """
 
 from typing import Any
