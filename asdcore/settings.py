@@ -130,6 +130,18 @@ class AutoencoderSettings(StageSettings):
     seed: int = Field(13711, ge=0, description="of the published results")
 
 
+class GateSettings(StageSettings):
+    """When a retrained detector, the challenger, replaces the champion."""
+
+    held_out_share: float = Field(
+        0.1,
+        ge=0,
+        lt=0.5,
+        description="of the normal recordings of a machine without labelled anomalies: never trained on",
+    )
+    margin: float = Field(0.05, ge=0, lt=1, description="how much worse, of 1, a challenger may be over all machines")
+
+
 class Settings(StageSettings):
     """All stages together: what a retraining is made with, and the form of the Prefect UI."""
 
@@ -139,6 +151,7 @@ class Settings(StageSettings):
     training: TrainingSettings = TrainingSettings()
     normality: NormalitySettings = NormalitySettings()
     autoencoder: AutoencoderSettings = AutoencoderSettings()
+    gate: GateSettings = GateSettings()
 
     @classmethod
     def preset(cls, name: str) -> "Settings":
@@ -147,6 +160,7 @@ class Settings(StageSettings):
             return cls(
                 training=TrainingSettings(objective="nt_xent", learning_rate=0.5, crop_frames=313, epochs=100),
                 normality=NormalitySettings(eyes="embedding"),
+                gate=GateSettings(held_out_share=0.0),
             )
         if name == "demo":
             return cls(

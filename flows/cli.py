@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.cli_registry import models, promote, rollback
+from flows.cli_service import ui
 from flows.options import (
     HomeOption,
     MachinesOption,
@@ -284,44 +286,8 @@ def download(
         out.print(str(machine), highlight=False)
 
 
-@app.command()
-def models(
-    machine: Annotated[
-        str | None, typer.Option(help="How far to trust the detector on this machine", show_default=False)
-    ] = None,
-    model: Annotated[str, typer.Option(help="Alias or version, with --machine")] = "champion",
-    home: HomeOption = None,
-) -> None:
-    """What is registered: version, alias, score, date, data; or the trust report of one machine."""
-    place = start(home)
-    from flows.show import print_table, show_trust
-    from tasks.registry import load_detector, registered_models
-
-    if machine is not None:
-        show_trust(machine, *load_detector(place, model))
-        return
-    rows = registered_models(place)
-    if not rows:
-        out.print(f"Nothing is registered in {place.mlflow_uri}. `asd retrain` makes a detector.")
-        return
-    columns = ["version", "alias", "score", "date", "machines", "data"]
-    print_table(columns, [[str(row[name] or "") for name in columns] for row in rows])
-    out.print(
-        "score: harmonic mean of AUC source, AUC target and pAUC over the machines, percent, on the test recordings"
-    )
-
-
-@app.command()
-def ui(
-    home: HomeOption = None,
-    prefect_port: Annotated[int, typer.Option(help="0: any free one")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="0: any free one")] = 5000,
-) -> None:
-    """Start the Prefect and MLflow servers of this home on loopback, until Ctrl-C."""
-    place = start(home)
-    from flows.servers import serve
-
-    serve(place, prefect_port, mlflow_port, out.print)
+for command in (models, promote, rollback, ui):
+    app.command()(command)
 
 
 def main() -> None:

@@ -17,7 +17,14 @@ from tasks.evaluation import any_simulated, publish
 from tasks.features import complete_features, feature_store
 from tasks.normality import enrolment_doubts, normality_models, profiles, read_trust, trust_reports
 from tasks.recordings import data_digest, ingest_recordings
-from tasks.registry import CHAMPION, champion_version, registered_folder, registered_version
+from tasks.registry import (
+    CHAMPION,
+    champion_version,
+    registered_folder,
+    registered_version,
+    set_champion,
+    was_champion,
+)
 from tasks.representation import embeddings_of
 from tasks.systems import detector_system
 from tasks.tracking import failed_if_it_fails, log_trust, tracked_run
@@ -124,7 +131,9 @@ def _registered(home: Home, folder: Path, parent: str, model: str, machine: str,
     with failed_if_it_fails(home, run):
         detector = Detector.load(folder)
         tags = {"data": f"version {parent}, {text}", "machines": ", ".join(sorted(detector.machines)), "parent": parent}
-        version = registered_version(home, run, folder, tags, promote=model == CHAMPION)
+        version = registered_version(home, run, folder, tags)
+        if model == CHAMPION and not was_champion(home, version):
+            set_champion(home, version, text)
     champion = champion_version(home)
     publish("enrolment", f"Version {version} is version {parent}, {text}. The champion is version {champion}.")
     made = {

@@ -9,7 +9,7 @@ from prefect import flow
 
 from asdcore.errors import AsdError
 from asdcore.home import Home
-from asdcore.recordings.catalog import Catalog, require_training, training_recordings
+from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
 from asdcore.settings import Settings
 from flows.features import features
 from flows.ingest import ingest
@@ -17,6 +17,7 @@ from tasks.baselines import spectra
 from tasks.detector import detector_folder
 from tasks.evaluation import any_simulated, evaluation, publish, read_tables, report_text
 from tasks.features import feature_store
+from tasks.gate import decided, judgement_text
 from tasks.normality import (
     fallback_notes,
     fit_figures,
@@ -29,10 +30,10 @@ from tasks.normality import (
     trust_text,
 )
 from tasks.recordings import data_digest
-from tasks.registry import champion_version, registered_version
+from tasks.registry import champion_version, lineage, registered_version
 from tasks.representation import encoder_and_embeddings, training_key
 from tasks.systems import detector_system, reported_systems
-from tasks.tracking import failed_if_it_fails, log_evaluation, log_trust, retraining_key, tracked_run
+from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_trust, retraining_key, tracked_run
 from tasks.warn import warn
 
 
@@ -61,6 +62,7 @@ def retrain(
         features(settings, sorted(set(chosen["machine"])), place.root)
         # Recordings that could not be read any more have left the table.
         chosen = usable_recordings(place, None, sorted(set(chosen["machine"])), settings)
+        chosen = hold_out(chosen, settings.gate.held_out_share)
         return _train_to_register(place, chosen, settings)
 
 
@@ -120,14 +122,20 @@ def _tracked(home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, 
         "score": "" if score is None else f"{score:.2f}",
         "data": " ".join([f"{normal} normal recordings", *(["simulated"] if simulated else []), data]),
         "machines": ", ".join(models[chosen_system]),
+        **lineage(home, data, settings),
     }
     log_evaluation(home, run, settings, encoder, result, report, fits)
     log_trust(home, run, trusted)
     version = registered_version(home, run, detector, tags)
-    publish("retrain-report", report)
+    judged = decided(home, version, detector, chosen, settings)
+    if judged is not None:
+        report += f"\n\n{judgement_text(judged, version)}\n"
+        log_judgement(home, run, judgement_text(judged, version))
+    publish("retrain-report", f"{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n")
     made = {
         "version": version,
         "champion": champion_version(home),
+        "judgement": judged,
         "run": run,
         "system": chosen_system,
         "detector": str(detector),

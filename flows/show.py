@@ -69,6 +69,9 @@ def show_results(done: dict[str, Any], place: Home) -> None:
 def show_registered(done: dict[str, Any], place: Home) -> None:
     """Where a retraining has left its detector."""
     option = "" if place.root == Home.default().root else f" --home {short(place.root)}"
+    judged = done.get("judgement")
+    for reason in judged["reasons"] if judged else ():
+        out.print(f"gate       {reason}", highlight=False, markup=False)
     rank = "the champion" if done["champion"] == done["version"] else f"the champion is version {done['champion']}"
     out.print(f"detector   {short(Path(done['detector']))}", highlight=False, markup=False)
     out.print(
@@ -111,6 +114,22 @@ def show_trust(machine: str, detector: "Detector", version: str) -> None:
         seen = f"{own.rank} of {own.p} directions seen, condition {condition}, effective rank {own.effective_rank:.1f}"
         rows.append([f"{eye} ({own.estimator})", seen])
     print_table(["what", "value"], rows)
+
+
+def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str]) -> None:
+    """What differs between two registered versions: scores with the difference, machines, settings, lineage."""
+    rows = []
+    for what in dict.fromkeys([*a, *b]):
+        left, right = a.get(what, "-"), b.get(what, "-")
+        if left != right:
+            both = what.startswith("score ") and "-" not in (left, right)
+            rows.append([what, left, right, f"{float(right) - float(left):+.2f}" if both else ""])
+    if not rows:
+        out.print(f"{names[0]} and {names[1]} are the same in settings, recordings, machines and scores.")
+        return
+    print_table(
+        ["what", *names, "difference"], sorted(rows, key=lambda row: not row[0].startswith("score ")), right=[3]
+    )
 
 
 def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:

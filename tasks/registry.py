@@ -15,16 +15,27 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 from prefect import task
+from prefect.runtime import flow_run
 
 import asdcore
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.home import Home, digest_of
+from asdcore.settings import Settings
 from tasks.caching import CACHED, Result, code_version, run_cached
-from tasks.tracking import client
+from tasks.tracking import client, flat
 
 NAME = "asd-detector"
 CHAMPION = "champion"
+CHALLENGER = "challenger"
+PROMOTED, REPLACED = "promoted", "replaced"
+"""Tags of a version: when and why it became the champion, and which one it replaced."""
+CODE = ("recordings", "features", "representation", "normality", "evaluation", "baselines")
+"""The folders of asdcore that a version is made by."""
+LINEAGE = ("recordings", "settings", "code", "parent", "prefect_run")
+"""Tags of a version: the digests of what it was made from, the champion of that time, and the flow run that made it."""
+MOST_CHARACTERS = 4000
+"""of a tag; MLflow takes 5,000"""
 NEEDED_TO_SCORE = (
     "filelock",
     "librosa",
@@ -42,25 +53,36 @@ NEEDED_TO_SCORE = (
 
 
 @task(name="register detector", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
-def register_detector(key: str, home: Home, run: str, detector: Path, tags: dict[str, str], promote: bool) -> Result:
-    """Log the detector as a model of the run, register it and make it the champion where ``promote`` says so."""
+def register_detector(key: str, home: Home, run: str, detector: Path, tags: dict[str, str]) -> Result:
+    """Log the detector as a model of the run and register it."""
     for name, value in tags.items():
         client(home).set_tag(run, f"asd.{name}", value)
-    return {"files": {}, "values": {"version": _register(home, run, detector, tags, promote)}}
+    return {"files": {}, "values": {"version": _register(home, run, detector, tags)}}
 
 
-def registered_version(home: Home, run: str, detector: Path, tags: dict[str, str], *, promote: bool = True) -> str:
-    """The registered version of a detector; what is registered already is not registered again, nor promoted again."""
+def registered_version(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
+    """The registered version of a detector; what is registered already is not registered again."""
     key = digest_of(home.mlflow_uri, run, detector.name, code_version("detector.py", "normality"))
 
     def registered(result: Result) -> bool:
         return _is_registered(home, result["values"]["version"], run)
 
-    work: dict[str, Any] = {"run": run, "detector": detector, "tags": tags, "promote": promote}
+    work: dict[str, Any] = {"run": run, "detector": detector, "tags": tags}
     return str(run_cached(register_detector, home=home, still_true=registered, key=key, **work)["values"]["version"])
 
 
-def _register(home: Home, run: str, detector: Path, tags: dict[str, str], promote: bool) -> str:
+def lineage(home: Home, recordings: str, settings: Settings) -> dict[str, str]:
+    """The tags of a version that say where it comes from. ``recordings``: their digest."""
+    return {
+        "recordings": recordings,
+        "settings": settings.digest(),
+        "code": f"asd {asdcore.__version__} {code_version('.', *CODE)}",
+        "parent": champion_version(home),
+        "prefect_run": str(flow_run.id or ""),
+    }
+
+
+def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
     store = client(home)
     with mlflow.start_run(run_id=run), warnings.catch_warnings():
         # MLflow would like an input example: a path that is there when the model is loaded. There is none.
@@ -80,8 +102,6 @@ def _register(home: Home, run: str, detector: Path, tags: dict[str, str], promot
     registered = str(store.create_model_version(NAME, logged.model_uri, run, model_id=logged.model_id).version)
     for name, value in tags.items():
         store.set_model_version_tag(NAME, registered, name, value)
-    if promote:
-        store.set_registered_model_alias(NAME, CHAMPION, registered)
     return registered
 
 
@@ -139,6 +159,29 @@ def registered_models(home: Home) -> list[dict[str, str | None]]:
     return rows
 
 
+def version_facts(home: Home, version: str) -> dict[str, str]:
+    """What a version was made from and how well it did, by name, for two of them to be compared.
+
+    Raises:
+        AsdError: there is no such version.
+    """
+    with registered_folder(home, version) as (folder, registered):
+        detector = Detector.load(folder)
+    found = client(home).get_model_version(NAME, registered)
+    facts = {name: str(found.tags[name]) for name in LINEAGE if name in found.tags}
+    facts |= {f"setting {name}": str(value) for name, value in flat(detector.settings.model_dump(mode="json"))}
+    for machine in sorted(detector.machines):
+        trusted = detector.trust(machine)
+        domains = ", ".join(f"{n} {domain}" for domain, n in trusted.domains.items()) if trusted else "unknown"
+        facts[f"{machine}: normal training recordings"] = domains
+    system = f"{found.tags.get('system', '')}/"
+    metrics = client(home).get_run(found.run_id).data.metrics if found.run_id else {}
+    for name, value in sorted(metrics.items()):
+        if name.startswith(system):
+            facts[f"score {name.removeprefix(system)}"] = f"{value:.2f}"
+    return facts
+
+
 def load_detector(home: Home, model: str = CHAMPION) -> tuple[Detector, str]:
     """The registered detector of an alias or version, and its version.
 
@@ -174,6 +217,57 @@ def registered_folder(home: Home, model: str) -> Iterator[tuple[Path, str]]:
                 "deleted, or the home was moved. `asd retrain` registers the detector again"
             ) from error
         yield description.parent, str(found.version)
+
+
+def set_challenger(home: Home, version: str) -> None:
+    """Let the alias challenger name a version."""
+    client(home).set_registered_model_alias(NAME, CHALLENGER, version)
+
+
+def set_champion(home: Home, version: str, why: str, replaced: str | None = None) -> None:
+    """Let the alias champion name a version, and keep with it when, why and which one it replaced.
+
+    ``replaced``: what `rolled_back` would go back to; default: the champion that there is.
+
+    Raises:
+        AsdError: there is no such version.
+    """
+    store, before = client(home), champion_version(home)
+    try:
+        known = store.get_model_version(NAME, version)
+    except MlflowException as error:
+        raise AsdError(f"no registered version {version!r} in {home.mlflow_uri}; `asd models` lists them") from error
+    tags = {PROMOTED: f"{datetime.now(UTC).isoformat(timespec='seconds')} {why}"}
+    if before != version:
+        tags[REPLACED] = before if replaced is None else replaced
+    for name, value in tags.items():
+        store.set_model_version_tag(NAME, version, name, value[:MOST_CHARACTERS])
+    # The last step, and one that happens or does not: a kill before it leaves the old champion in its place.
+    store.set_registered_model_alias(NAME, CHAMPION, version)
+    if CHALLENGER in known.aliases:
+        store.delete_registered_model_alias(NAME, CHALLENGER)
+
+
+def rolled_back(home: Home, who: str) -> tuple[str, str]:
+    """Make the version champion that the champion replaced; the old and the new one.
+
+    Raises:
+        AsdError: there is no champion, or it replaced none.
+    """
+    version = champion_version(home)
+    replaced = client(home).get_model_version(NAME, version).tags.get(REPLACED, "") if version else ""
+    if not replaced:
+        what = f"version {version} has replaced no other one" if version else "there is no champion"
+        raise AsdError(f"nothing to roll back to: {what}; `asd promote VERSION` takes any version")
+    # Where this version came from stays as it was, so that rolling back again goes on backwards.
+    earlier = client(home).get_model_version(NAME, replaced).tags.get(REPLACED, "")
+    set_champion(home, replaced, f"rolled back from version {version} by {who}", earlier)
+    return version, replaced
+
+
+def was_champion(home: Home, version: str) -> bool:
+    """Whether a version has ever been the champion."""
+    return PROMOTED in client(home).get_model_version(NAME, version).tags
 
 
 def champion_version(home: Home) -> str:

@@ -126,6 +126,11 @@ def log_trust(home: Home, run: str, reports: dict[str, Path]) -> None:
             store.log_artifact(run, str(path), f"trust/{machine}")
 
 
+def log_judgement(home: Home, run: str, text: str) -> None:
+    """What the gate said of the detector of this run."""
+    client(home).log_text(run, text, "gate.md")
+
+
 def table_metrics(table: pd.DataFrame) -> dict[str, float]:
     """The figures of a results table by name: ``<system>/<machine>/<figure>``, and ``<system>/harmonic mean``."""
     figures = {}
@@ -169,15 +174,15 @@ def metric_name(name: str) -> str:
 def log_parameters(home: Home, run: str, parameters: dict[str, Any]) -> None:
     """Parameters, flattened with dots. A parameter of a run never changes, so those that are there are left alone."""
     store = client(home)
-    flat = dict(_flat(parameters))
     there = store.get_run(run).data.params
-    for name, value in flat.items():
+    for name, value in flat(parameters):
         if name not in there:
             store.log_param(run, name, value)
 
 
-def _flat(parameters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
+def flat(parameters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested dictionaries as one, the names joined by dots."""
+    pairs: list[tuple[str, Any]] = []
     for name, value in parameters.items():
-        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
-    return flat
+        pairs += flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return pairs

@@ -45,6 +45,10 @@ SCHEMA = pa.schema(
 )
 
 
+HELD_OUT = "held_out"
+"""The split of normal recordings that never train, given by `hold_out` and kept in no file."""
+ENOUGH_TO_HOLD_OUT = 50
+"""Normal training recordings of a machine; of fewer, all are needed to fit its model."""
 FACTS = ("seconds", "sample_rate", "channels", "treatment", "settings")
 """Columns that the settings decide, or that only decoding finds out."""
 
@@ -194,6 +198,22 @@ def require_training(recordings: pd.DataFrame, minimum: int) -> None:
 def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
     """The rows that may train: normal, of the train split."""
     return recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")].reset_index(drop=True)
+
+
+def hold_out(recordings: pd.DataFrame, share: float) -> pd.DataFrame:
+    """The table with about ``share`` of the normal training recordings of some machines put into the split held_out.
+
+    These machines have no labelled anomalies to compare two detectors by, and `ENOUGH_TO_HOLD_OUT` recordings or more.
+    A recording's own digest decides, so that it is held out of every training for good.
+    """
+    rows = training_recordings(recordings)
+    counts = rows.groupby("machine").size()
+    anomalies = recordings[(recordings["split"] == "test") & (recordings["label"] == "anomaly")]
+    judged = set(counts[counts >= ENOUGH_TO_HOLD_OUT].index) - set(anomalies["machine"])
+    drawn = rows["recording"].map(lambda digest: int(digest[:8], 16) / 2**32 < share)
+    chosen = set(rows.loc[drawn & rows["machine"].isin(judged), "recording"])
+    split = recordings["split"].mask(recordings["recording"].isin(chosen), HELD_OUT)
+    return recordings.assign(split=split)
 
 
 def _settings_key(settings: RecordingSettings) -> str:

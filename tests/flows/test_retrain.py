@@ -18,7 +18,7 @@ from asdcore.home import Home, digest_of_file
 from asdcore.settings import Settings
 from flows.retrain import retrain
 from flows.score import score
-from tasks.registry import load_detector, registered_models
+from tasks.registry import load_detector, registered_models, rolled_back, set_champion, version_facts
 from tasks.tracking import client
 
 pytestmark = pytest.mark.flow
@@ -163,7 +163,44 @@ def test_new_recordings_are_added_without_touching_old_shards(
     assert {path: after[path] for path in before} == before
     assert len(after) == len(before) + 1
     assert again["version"] == "2"
+
+
+def test_noise_as_normal_recordings_makes_a_challenger_that_the_gate_refuses_and_a_person_can_promote(
+    retrained: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    copy = Home.at(shutil.copytree(home.root, tmp_path / "home"))
+    rng = np.random.default_rng(1)
+    noise = tmp_path / "noise" / "simFan"
+    noise.mkdir(parents=True)
+    for index in range(12):
+        soundfile.write(noise / f"{index}.wav", rng.uniform(0.01, 0.3) * rng.standard_normal(16_000), 16_000)
+    work: dict[str, Any] = {"recordings": noise.parent, "machines": ["simFan", "simValve"], "home": copy.root}
+    again = retrain(settings=small_settings, **work)
+    assert not again["judgement"]["promote"] and "worse" in " ".join(again["judgement"]["reasons"])
+    assert again["judgement"]["by"]["simFan"] == "labelled test recordings: 12 recordings"
+    assert [row["alias"] for row in registered_models(copy)] == ["challenger", "champion"]
+    set_champion(copy, "2", "promoted by a test")
     assert [row["alias"] for row in registered_models(copy)] == ["champion", ""]
+    assert rolled_back(copy, "a test") == ("2", "1")
+    # What a person has decided stays decided: neither version comes back by itself.
+    assert retrain(settings=small_settings, **work)["champion"] == "1"
+    with pytest.raises(AsdError, match="version 1 has replaced no other one"):
+        rolled_back(copy, "a test")
+    with pytest.raises(AsdError, match="no registered version '9'"):
+        set_champion(copy, "9", "promoted by a test")
+
+
+def test_two_versions_are_compared_by_what_differs(
+    retrained: dict[str, Any], home: Home, small_settings: Settings, tmp_path: Path
+) -> None:
+    copy = Home.at(shutil.copytree(home.root, tmp_path / "home"))
+    rate = small_settings.normality.model_copy(update={"false_alarm_rate": 0.05})
+    retrain(settings=small_settings.model_copy(update={"normality": rate}), home=copy.root)
+    a, b = (version_facts(copy, version) for version in ("1", "2"))
+    assert (a["setting normality.false_alarm_rate"], b["setting normality.false_alarm_rate"]) == ("0.01", "0.05")
+    assert a["recordings"] == b["recordings"] and a["settings"] != b["settings"] and b["parent"] == "1"
+    assert a["simFan: normal training recordings"] == "12 source, 2 target" and "score harmonic mean" in a
+    assert len(a["prefect_run"]) == 36 and a["prefect_run"] != b["prefect_run"]
 
 
 def test_a_machine_with_three_recordings_is_a_clear_error(

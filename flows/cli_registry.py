@@ -1,0 +1,72 @@
+"""The commands about what is registered."""
+
+from typing import Annotated
+
+import typer
+
+from flows.options import HomeOption, out, start
+
+
+def models(
+    machine: Annotated[
+        str | None, typer.Option(help="How far to trust the detector on this machine", show_default=False)
+    ] = None,
+    model: Annotated[str, typer.Option(help="Alias or version, with --machine")] = "champion",
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two aliases or versions: what differs", show_default=False)
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """What is registered: version, alias, score, date, data; the trust report of one machine; or two compared."""
+    place = start(home)
+    from flows.show import print_table, show_differences, show_trust
+    from tasks.registry import load_detector, registered_models, version_facts
+
+    if machine is not None:
+        show_trust(machine, *load_detector(place, model))
+        return
+    if diff is not None:
+        show_differences(diff, *(version_facts(place, one) for one in diff))
+        return
+    rows = registered_models(place)
+    if not rows:
+        out.print(f"Nothing is registered in {place.mlflow_uri}. `asd retrain` makes a detector.")
+        return
+    columns = ["version", "alias", "score", "date", "machines", "data"]
+    print_table(columns, [[str(row[name] or "") for name in columns] for row in rows])
+    out.print(
+        "score: harmonic mean of AUC source, AUC target and pAUC over the machines, percent, on the test recordings"
+    )
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="A registered version; `asd models` lists them")],
+    home: HomeOption = None,
+) -> None:
+    """Make a version the champion, whatever the gate said."""
+    place = start(home)
+    from tasks.registry import champion_version, set_champion
+
+    before = champion_version(place)
+    set_champion(place, version, f"promoted by {who()}")
+    after = "there was none" if not before else f"version {before} before"
+    out.print(f"Version {version} is the champion; {after}. `asd rollback` takes that back.")
+
+
+def rollback(home: HomeOption = None) -> None:
+    """Make the version champion again that the champion replaced."""
+    place = start(home)
+    from tasks.registry import rolled_back
+
+    version, replaced = rolled_back(place, who())
+    out.print(f"Version {replaced} is the champion again; it was version {version}.")
+
+
+def who() -> str:
+    """The user at the terminal."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # No name for this user id, as in some containers.
+        return "an unnamed user"
