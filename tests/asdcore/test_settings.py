@@ -7,6 +7,7 @@ from asdcore.settings import (
     PRESETS,
     AugmentationSettings,
     AutoencoderSettings,
+    GateSettings,
     MelSettings,
     NormalitySettings,
     RecordingSettings,
@@ -65,8 +66,9 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "decision_quantile": 0.95,
         "seed": 1,
     },
+    GateSettings: {"held_out_share": 0.2, "margin": 0.02},
 }
-STAGES = {"recordings", "mel", "augmentation", "training", "normality", "autoencoder"}
+STAGES = {"recordings", "mel", "augmentation", "training", "normality", "autoencoder", "gate"}
 EACH_FIELD = [(stage, name, value) for stage, others in OTHER_VALUES.items() for name, value in others.items()]
 
 
@@ -195,7 +197,8 @@ def test_the_paper_preset_has_the_learning_rate_of_the_paper_and_otherwise_the_d
     ten_seconds = 10 * paper.recordings.sample_rate / paper.mel.hop_length
     assert paper.training.crop_frames == pytest.approx(ten_seconds, abs=1)
     assert paper.normality == NormalitySettings(eyes="embedding")
-    for stage in STAGES - {"training", "normality"}:
+    assert paper.gate.held_out_share == 0
+    for stage in STAGES - {"training", "normality", "gate"}:
         assert getattr(paper, stage) == getattr(Settings(), stage)
 
 
