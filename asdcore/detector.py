@@ -1,7 +1,7 @@
 """The detector: everything between a recording and its anomaly score, in one object and one folder."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from asdcore.normality.explanation import Explanation, explain
 from asdcore.normality.machine import VERDICT, MachineModel, Vectors
 from asdcore.normality.trust import Trust
 from asdcore.progress import progress
-from asdcore.recordings.audio import BadRecording, decode, prepare
+from asdcore.recordings.audio import BadRecording, Waveform, decode, prepare
 from asdcore.recordings.names import parse_place
 from asdcore.representation.encoder import TrainedEncoder, choose_device
 from asdcore.settings import Settings
@@ -28,6 +28,27 @@ from asdcore.settings import Settings
 FORMAT = 2
 COLUMNS = ["path", "machine", *VERDICT, "reason"]
 _DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One recording, as a detector has heard it; with a reason, and nothing else, where it could not be scored."""
+
+    path: Path
+    machine: str
+    reason: str
+    waveform: Waveform | None = None
+    vectors: Vectors | None = None
+    """eye: (1, p)"""
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+
+
+def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
+    """A row a recording, as `Detector.score` gives it."""
+    rows = [{"path": str(one.path), "machine": one.machine, "reason": one.reason, **one.verdict} for one in heard]
+    table = pd.DataFrame(rows, columns=COLUMNS).astype({"score": float, "p_value": float, "seen_by": object})
+    table["seen_by"] = table["seen_by"].fillna("")
+    return table.astype({"extrapolated": "boolean", "decision": "Int64"})
 
 
 @dataclass
@@ -63,21 +84,21 @@ class Detector:
         Raises:
             AsdError: a machine that is not enrolled.
         """
+        return score_table(self.listen(paths, machine))
+
+    def listen(self, paths: Iterable[str | Path], machine: str | None = None) -> Iterator[Heard]:
+        """As `score`, one recording after the other, with everything that was computed of it on the way."""
         files = [Path(path) for path in paths]
         machines = [self._machine_of(file, machine) for file in files]
-        rows: list[dict[str, Any]] = []
         for file, of in zip(progress(files, "scoring"), machines, strict=True):
-            row: dict[str, Any] = {"path": str(file), "machine": of, "reason": ""}
             try:
-                row |= self._verdict(decode(file.read_bytes(), self.settings.recordings).samples, of)
+                waveform = decode(file.read_bytes(), self.settings.recordings)
+                vectors = self._vectors(waveform.samples)
+                yield Heard(file, of, "", waveform, vectors, self._verdict(vectors, of))
             except OSError as error:
-                row["reason"] = f"unreadable: {error.strerror}"
+                yield Heard(file, of, f"unreadable: {error.strerror}")
             except BadRecording as bad:
-                row["reason"] = str(bad)
-            rows.append(row)
-        table = pd.DataFrame(rows, columns=COLUMNS)
-        table["seen_by"] = table["seen_by"].fillna("")
-        return table.astype({"score": float, "p_value": float}).astype({"extrapolated": "boolean", "decision": "Int64"})
+                yield Heard(file, of, str(bad))
 
     def score_waveform(
         self, samples: NDArray[np.floating], sample_rate: int, machine: str | None = None
@@ -95,7 +116,7 @@ class Detector:
             waveform = prepare(samples, sample_rate, self.settings.recordings)
         except BadRecording as bad:
             raise AsdError(f"this waveform can not be scored: {bad}") from bad
-        return {"machine": known} | self._verdict(waveform, known)
+        return {"machine": known} | self._verdict(self._vectors(waveform), known)
 
     def explain(self, path: str | Path, machine: str | None = None) -> Explanation:
         """Where a recording differs from what is usual for its machine: frequencies, times, sentences.
@@ -180,11 +201,14 @@ class Detector:
             )
         return found
 
-    def _verdict(self, waveform: NDArray[np.float32], machine: str) -> dict[str, Any]:
+    def _vectors(self, waveform: NDArray[np.float32]) -> Vectors:
+        """(1, p) for each eye."""
         values = self._spectrogram(waveform)
         h, z = next(iter(self.embed([values])))
         embedding = h if self.settings.normality.layer == "h" else z
-        vectors: Vectors = {"embedding": embedding[None], "spectrum": time_statistics(values)["mean"][None]}
+        return {"embedding": embedding[None], "spectrum": time_statistics(values)["mean"][None]}
+
+    def _verdict(self, vectors: Vectors, machine: str) -> dict[str, Any]:
         normality = self.settings.normality
         verdict = self.machines[machine].verdict(vectors, normality.eyes, normality.false_alarm_rate)
         return {str(name): value for name, value in verdict.to_dict("records")[0].items()}

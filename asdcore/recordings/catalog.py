@@ -41,6 +41,8 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),  # why it is in quarantine; empty: it is not
         ("ingested_at", pa.timestamp("us", tz="UTC")),
         ("settings", pa.string()),  # digest of those it was decoded and judged with; null in parts of older versions
+        ("labelled_by", pa.string()),  # who has settled the label, or looked at it; null: the place of the file says it
+        ("labelled_at", pa.timestamp("us", tz="UTC")),
     ]
 )
 
@@ -49,6 +51,8 @@ HELD_OUT = "held_out"
 """The split of normal recordings that never train, given by `hold_out` and kept in no file."""
 ENOUGH_TO_HOLD_OUT = 50
 """Normal training recordings of a machine; of fewer, all are needed to fit its model."""
+LABELS = ("normal", "anomaly", "unknown")
+SETTLED = ("label", "labelled_by", "labelled_at")
 FACTS = ("seconds", "sample_rate", "channels", "treatment", "settings")
 """Columns that the settings decide, or that only decoding finds out."""
 
@@ -120,12 +124,29 @@ class Catalog:
         """Take recordings out of use. ``reasons``: recording digest: why."""
         rows = self.recordings[self.recordings["recording"].isin(list(reasons))].to_dict("records")
         self.append(
-            [
-                {str(name): value for name, value in row.items()}
-                | {"reason": reasons[row["recording"]], "ingested_at": datetime.now(UTC)}
-                for row in rows
-            ]
+            [_plain(row) | {"reason": reasons[row["recording"]], "ingested_at": datetime.now(UTC)} for row in rows]
         )
+
+    def label(self, labels: Mapping[str, str], by: str) -> None:
+        """Settle what recordings are. A label that was settled stays, whatever a later ingest says of the file.
+
+        Args:
+            labels: recording digest: normal, anomaly, or unknown: somebody has to look.
+            by: who says so.
+
+        Raises:
+            AsdError: a recording that is not in the table, or another label.
+        """
+        unknown = sorted(set(labels) - set(self.recordings["recording"]))
+        if unknown:
+            raise AsdError(f"{len(unknown)} recordings are not in the table, {unknown[0]} first: ingest them")
+        wrong = sorted(set(labels.values()) - set(LABELS))
+        if wrong:
+            raise AsdError(f"label {wrong[0]!r} is none of {', '.join(LABELS)}")
+        now = datetime.now(UTC)
+        rows = self.recordings[self.recordings["recording"].isin(list(labels))].to_dict("records")
+        settled = {"labelled_by": by, "labelled_at": now, "ingested_at": now}
+        self.append([_plain(row) | {"label": labels[row["recording"]]} | settled for row in rows])
 
     def ingest(self, found: Sequence[Found], settings: RecordingSettings) -> Ingested:
         """Add what is new among ``found``; the files themselves are only read.
@@ -155,13 +176,15 @@ class Catalog:
                 duplicates.append(row)
                 continue
             seen.add(digest)
-            before = known.loc[digest].to_dict() if digest in known.index else None
+            before = _plain(known.loc[digest].to_dict()) if digest in known.index else None
+            if before is not None and before["labelled_by"]:
+                row |= {name: before[name] for name in SETTLED}
             if before is None or _supersedes(row, before):
                 new[digest] = row
             elif row["settings"] != before["settings"]:
                 # Another file of the same content: what is known of the first one stays.
                 facts = {name: row[name] for name in (*FACTS, "ingested_at")}
-                new[digest] = {str(name): value for name, value in before.items()} | facts | {"recording": digest}
+                new[digest] = before | facts | {"recording": digest}
         bad = [row for row in rows if row["reason"]]
         seen_bad: set[object] = set()
         for row in bad:
@@ -195,6 +218,11 @@ def require_training(recordings: pd.DataFrame, minimum: int) -> None:
         )
 
 
+def unsettled(recordings: pd.DataFrame) -> pd.DataFrame:
+    """The training recordings that nobody has said to be normal: they do not train, and wait for `Catalog.label`."""
+    return recordings[(recordings["split"] == "train") & (recordings["label"] == "unknown")].reset_index(drop=True)
+
+
 def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
     """The rows that may train: normal, of the train split."""
     return recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")].reset_index(drop=True)
@@ -214,6 +242,11 @@ def hold_out(recordings: pd.DataFrame, share: float) -> pd.DataFrame:
     chosen = set(rows.loc[drawn & rows["machine"].isin(judged), "recording"])
     split = recordings["split"].mask(recordings["recording"].isin(chosen), HELD_OUT)
     return recordings.assign(split=split)
+
+
+def _plain(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """A row as it is written: pandas' words for nothing become None."""
+    return {str(name): None if pd.isna(value) else value for name, value in row.items()}
 
 
 def _settings_key(settings: RecordingSettings) -> str:
@@ -266,7 +299,7 @@ def _read_part(part: Path) -> pa.Table:
         raise AsdError(f"{part}: damaged ({error}). Delete it and ingest the recordings again") from error
 
 
-def _supersedes(row: dict[str, object], before: Mapping[Hashable, Any]) -> bool:
+def _supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether a row says something new of a known recording: the same file is described otherwise (a corrected
     manifest) or was decoded with other settings, the file has moved, or its label has become known.
     """
