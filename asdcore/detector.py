@@ -20,7 +20,7 @@ from asdcore.normality.explanation import Explanation, explain
 from asdcore.normality.machine import VERDICT, MachineModel, Vectors
 from asdcore.normality.trust import Trust
 from asdcore.progress import progress
-from asdcore.recordings.audio import BadRecording, Waveform, decode, prepare
+from asdcore.recordings.audio import BadRecording, Measured, decode, measure, prepare
 from asdcore.recordings.names import parse_place
 from asdcore.representation.encoder import TrainedEncoder, choose_device
 from asdcore.settings import Settings
@@ -37,7 +37,7 @@ class Heard:
     path: Path
     machine: str
     reason: str
-    waveform: Waveform | None = None
+    measured: Measured | None = None
     vectors: Vectors | None = None
     """eye: (1, p)"""
     verdict: Mapping[str, Any] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Detector:
             try:
                 waveform = decode(file.read_bytes(), self.settings.recordings)
                 vectors = self._vectors(waveform.samples)
-                yield Heard(file, of, "", waveform, vectors, self._verdict(vectors, of))
+                yield Heard(file, of, "", measure(waveform), vectors, self._verdict(vectors, of))
             except OSError as error:
                 yield Heard(file, of, f"unreadable: {error.strerror}")
             except BadRecording as bad:

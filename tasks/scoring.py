@@ -9,11 +9,12 @@ import pandas as pd
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
-from asdcore.detector import COLUMNS, Detector
+from asdcore.detector import COLUMNS, Detector, score_table
 from asdcore.errors import AsdError
 from asdcore.evaluation.explanation_figure import explanation_figure
 from asdcore.home import Home, digest_of_file, whole_file
 from asdcore.recordings.names import AUDIO_SUFFIXES
+from tasks.health import examined
 from tasks.registry import load_detector
 
 STANDARD_INPUT = Path("-")
@@ -35,7 +36,8 @@ def score_recordings(
             machine, files = detector.enrolled(machine), [_from_standard_input(recordings, Path(folder))]
         else:
             files = [file for place in recordings for file in _audio_files(place)]
-        scores = detector.score(files, machine)
+        heard = list(detector.listen(files, machine))
+        scores = score_table(heard)
         scores.insert(1, "recording", [digest_of_file(file) if file.is_file() else "" for file in files])
         if STANDARD_INPUT in recordings:
             scores["path"] = str(STANDARD_INPUT)
@@ -47,6 +49,7 @@ def score_recordings(
     columns = shown[COLUMNS].astype(object)
     rows = {str(name): values.where(values.notna(), None).tolist() for name, values in columns.items()}
     create_table_artifact(key="scores", table=rows, description=f"Highest scores, detector version {version}; {table}")
+    reports = examined(home, detector, version, heard)
     failed = int(scores["score"].isna().sum())
     return {
         "version": version,
@@ -56,6 +59,7 @@ def score_recordings(
         "anomalous": int((scores["decision"] == 1).sum()),
         "explain": explain,
         "explained": explained,
+        "health": {report.machine: report.sentences for report in reports},
     }
 
 

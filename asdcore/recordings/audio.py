@@ -37,6 +37,26 @@ class Waveform:
     """What was done, for example ``channel 1 of 8; resampled from 44100 to 16000 Hz``; empty if nothing."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is kept of a waveform, to see how the microphone is."""
+
+    level_dbfs: float
+    """RMS, dB of full scale"""
+    clipped: float
+    """share of samples at full scale"""
+    seconds: float
+    sample_rate: int
+    """Hz, of the file"""
+
+
+def measure(waveform: Waveform) -> Measured:
+    """Level, clipping, length and rate of a decoded recording."""
+    rms = float(np.sqrt(np.mean(np.square(waveform.samples, dtype=np.float64))))
+    clipped = float(np.mean(np.abs(waveform.samples) >= FULL_SCALE))
+    return Measured(20 * math.log10(max(rms, 1e-10)), clipped, waveform.seconds, waveform.sample_rate)
+
+
 def decode(content: bytes, settings: RecordingSettings) -> Waveform:
     """The waveform of an audio file's content (wav or flac, any rate, any channel count).
 

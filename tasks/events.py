@@ -1,0 +1,17 @@
+"""What the pipeline tells whoever listens: Prefect events, which start deployments."""
+
+from typing import Any
+
+from prefect.events import emit_event
+
+from asdcore.home import Home, digest_of
+
+ARRIVED = "asd.recordings.arrived"
+DRIFTED = "asd.drift.seen"
+RETRAINING_DUE = "asd.retraining.due"
+
+
+def tell(event: str, home: Home, payload: dict[str, Any]) -> None:
+    """Emit an event about this home. Without a Prefect server nobody hears it, and nothing else happens."""
+    resource = {"prefect.resource.id": f"asd.home.{digest_of(str(home.root))}", "prefect.resource.name": str(home.root)}
+    emit_event(event, resource=resource, payload={"home": str(home.root), **payload})
