@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_registry import models, promote, rollback
-from flows.cli_service import ui
+from flows.cli_registry import label, models, promote, rollback
+from flows.cli_service import deploy, ui, watch, worker
 from flows.options import (
     HomeOption,
     MachinesOption,
@@ -286,7 +286,7 @@ def download(
         out.print(str(machine), highlight=False)
 
 
-for command in (models, promote, rollback, ui):
+for command in (models, promote, rollback, label, watch, ui, deploy, worker):
     app.command()(command)
 
 

@@ -62,6 +62,42 @@ def rollback(home: HomeOption = None) -> None:
     out.print(f"Version {replaced} is the champion again; it was version {version}.")
 
 
+def label(
+    recordings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, folders, digests, or a CSV with the columns recording (path or digest) and label; none: list "
+            "what waits for a label",
+            show_default=False,
+        ),
+    ] = None,
+    as_: Annotated[str | None, typer.Option("--as", help="normal, anomaly or unknown", show_default=False)] = None,
+    by: Annotated[str | None, typer.Option(help="Who says so; default: the user", show_default=False)] = None,
+    home: HomeOption = None,
+) -> None:
+    """Say what recordings are. Normal training recordings train from now on; no later ingest changes the label."""
+    place = start(home)
+    from asdcore.recordings.catalog import Catalog, unsettled
+    from asdcore.recordings.labelling import labels_of
+    from flows.show import print_table
+
+    with place.lock(lambda text: out.print(text)):
+        catalog = Catalog(place.recordings)
+        if recordings:
+            labels = labels_of(catalog, recordings, as_)
+            catalog.label(labels, by or who())
+            out.print(f"{len(labels)} recordings labelled by {by or who()}.", highlight=False)
+            return
+    waiting = unsettled(catalog.recordings)
+    if waiting.empty:
+        out.print("No recording waits for a label.")
+        return
+    columns = ["machine", "labelled_by", "recording", "path"]
+    rows = waiting[columns].fillna("nobody").astype(str).values.tolist()
+    print_table(["machine", "judged by", "recording", "path"], [[a, b, c[:12], d] for a, b, c, d in rows])
+    out.print("They do not train. `asd label PATH --as normal`, or `--as anomaly`, settles it.")
+
+
 def who() -> str:
     """The user at the terminal."""
     import getpass

@@ -13,15 +13,19 @@ from tasks.warn import warn
 
 @flow(name="ingest")
 def ingest(
-    recordings: Path, settings: RecordingSettings = RecordingSettings(), home: Path | None = None
+    recordings: Path,
+    settings: RecordingSettings = RecordingSettings(),
+    arrived: list[Path] | None = None,
+    home: Path | None = None,
 ) -> dict[str, Any]:
     """Read a folder in a DCASE layout, a manifest CSV or plain machine folders, and add what is new.
 
     Args:
         recordings: the folder or the manifest.
         settings: channel, sample rate, and when a recording is too bad to use.
+        arrived: only these files of it, and as ones that nobody has looked at: the flow `arrivals` judges them.
         home: where the table is; default ``ASD_HOME`` or ``.asd``.
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
-        return ingest_recordings(Path(recordings), place, settings)
+        return ingest_recordings(Path(recordings), place, settings, arrived=arrived)

@@ -73,7 +73,7 @@ def usable_recordings(home: Home, place: Path | None, machines: list[str] | None
         AsdError: none, or a machine with too few normal training recordings.
     """
     if place is not None:
-        found = ingest(place, settings.recordings, home.root)
+        found = ingest(place, settings.recordings, home=home.root)
         for file, reason in list(found["quarantined"].items())[:10]:
             warn(f"quarantined: {file}: {reason}")
         if len(found["quarantined"]) > 10:

@@ -19,11 +19,16 @@ from asdcore.settings import RecordingSettings
 
 @task(name="ingest recordings")
 def ingest_recordings(
-    place: Path, home: Home, settings: RecordingSettings, machine: str | None = None
+    place: Path,
+    home: Home,
+    settings: RecordingSettings,
+    machine: str | None = None,
+    arrived: Sequence[Path] | None = None,
 ) -> dict[str, Any]:
     """Add what is new at ``place`` to the table of recordings; counts, reasons and machines, as JSON.
 
-    ``machine``: the one that all of them are of, whatever their folder is called.
+    ``machine``: the one that all of them are of, whatever their folder is called. ``arrived``: only these files, which
+    came by themselves: nobody has said that they are normal, so they do not train before somebody or a detector does.
 
     Not cached: only a look at the place tells whether it has changed. Recordings known by their digest are not decoded.
     """
@@ -38,6 +43,9 @@ def ingest_recordings(
             raise AsdError(
                 f"{len(others)} of the recordings in {place} are known as recordings of {names}, not {machine}"
             )
+    if arrived is not None:
+        here = {path.resolve() for path in arrived}
+        found = [_unsettled(one) for one in found if one.path in here]
     ingested = catalog.ingest(found, settings)
     create_table_artifact(
         key="recordings", table=machine_table(catalog), description=f"Table of recordings in {home.root}"
@@ -46,6 +54,10 @@ def ingest_recordings(
         rows = [{"file": file, "reason": reason} for file, reason in sorted(ingested.quarantined.items())]
         create_table_artifact(key="quarantine", table=rows, description=f"Quarantined at the ingest of {place}")
     return asdict(ingested)
+
+
+def _unsettled(one: Found) -> Found:
+    return replace(one, label="unknown") if one.split == "train" else one
 
 
 def _all_of(machine: str, found: Sequence[Found], place: Path) -> list[Found]:

@@ -177,7 +177,7 @@ class Catalog:
                 continue
             seen.add(digest)
             before = _plain(known.loc[digest].to_dict()) if digest in known.index else None
-            if before is not None and before["labelled_by"]:
+            if before is not None and (before["labelled_by"] or (row["split"], row["label"]) == ("train", "unknown")):
                 row |= {name: before[name] for name in SETTLED}
             if before is None or _supersedes(row, before):
                 new[digest] = row

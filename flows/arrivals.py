@@ -1,0 +1,89 @@
+"""The flow `arrivals`: recordings that came by themselves are judged, and tell whether a retraining is due."""
+
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from asdcore.detector import Detector
+from asdcore.home import Home
+from asdcore.recordings.catalog import Catalog, hold_out, training_recordings, unsettled
+from tasks.events import RETRAINING_DUE, tell
+from tasks.registry import CHAMPION, load_detector
+from tasks.scoring import score_recordings
+from tasks.warn import warn
+
+
+@flow(name="arrivals")
+def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> dict[str, Any]:
+    """Score the recordings that nobody has looked at: normal ones train from now on, the others wait for `asd label`.
+
+    Args:
+        retrain_after: new normal recordings that make a retraining due; so does a sound that drifts.
+        model: alias or version of the detector that judges.
+        home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
+
+    Returns:
+        machine: how many are normal, wait, and could not be scored; the anomalous paths; and why a retraining is due,
+        empty if none is.
+    """
+    place = Home.at(home) if home else Home.default()
+    with place.lock(warn):
+        detector, version = load_detector(place, model)
+        rows = unsettled(Catalog(place.recordings).recordings)
+        rows = rows[rows["labelled_by"].isna()]
+        counts, waiting, moved = dict[str, dict[str, int]](), list[str](), list[str]()
+        for machine, own in ((str(name), group) for name, group in rows.groupby("machine")):
+            if machine not in detector.machines:
+                warn(f"{len(own)} recordings of {machine}, which is not enrolled: `asd enroll {machine}` them")
+                continue
+            counts[machine], anomalous, drifted = _judged(place, machine, own, model, version)
+            waiting += anomalous
+            moved += [machine] if drifted else []
+        due = _due(place, detector, retrain_after, moved)
+    create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, due, version))
+    if due:
+        tell(RETRAINING_DUE, place, {"why": due})
+    return {"machines": counts, "waiting": waiting, "retraining_due": due, "version": version}
+
+
+def _judged(
+    home: Home, machine: str, rows: pd.DataFrame, model: str, version: str
+) -> tuple[dict[str, int], list[str], bool]:
+    """Score one machine's arrivals and settle them: counts, anomalous paths, whether it has drifted."""
+    name = f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
+    paths = [Path(path) for path in rows["path"]]
+    done = score_recordings(home, paths, machine, model, False, home.scores / name)
+    scores = pd.read_parquet(done["table"])
+    # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
+    scores = scores[scores["recording"].isin(rows["recording"]) & scores["decision"].notna()]
+    labels = {row["recording"]: "unknown" if row["decision"] == 1 else "normal" for row in scores.to_dict("records")}
+    Catalog(home.recordings).label(labels, f"detector {version}")
+    anomalous = sorted(scores.loc[scores["decision"] == 1, "path"])
+    counts = {"normal": len(labels) - len(anomalous), "waiting": len(anomalous), "not scored": len(rows) - len(labels)}
+    return counts, anomalous, bool(done["health"].get(machine))
+
+
+def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:
+    """Why a retraining is due; empty if none is."""
+    rows = training_recordings(hold_out(Catalog(home.recordings).recordings, detector.settings.gate.held_out_share))
+    now = rows.groupby("machine").size()
+    trained = {machine: trust.n for machine in detector.machines if (trust := detector.trust(machine))}
+    new = {machine: int(now.get(machine, 0)) - n for machine, n in trained.items() if now.get(machine, 0) > n}
+    if sum(new.values()) >= retrain_after:
+        return "new normal recordings: " + ", ".join(f"{n} of {machine}" for machine, n in new.items())
+    if moved and new:
+        return f"the sound of {', '.join(moved)} has moved, and there are new normal recordings"
+    return ""
+
+
+def _text(counts: dict[str, dict[str, int]], waiting: list[str], due: str, version: str) -> str:
+    lines = [f"## Recordings that arrived, judged by detector version {version}", ""]
+    lines += ["| machine | normal | waiting for a label | not scored |", "|---|--:|--:|--:|"]
+    lines += [f"| {name} | {n['normal']} | {n['waiting']} | {n['not scored']} |" for name, n in counts.items()]
+    lines += ["", *(f"- `asd label {path} --as normal` or `--as anomaly`" for path in waiting[:50])]
+    return "\n".join([*lines, "", f"A retraining is due: {due}." if due else "No retraining is due."])

@@ -1,0 +1,121 @@
+"""Put the flows on a Prefect server: the work pool, a deployment for each, and what ends the runs of dead workers."""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.automations import Automation
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectAlreadyExists
+
+from asdcore.errors import AsdError
+from asdcore.home import Home, whole_file
+from asdcore.settings import Settings
+
+POOL = "asd"
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder of prefect.yaml, from which a worker imports the flows."""
+HEARTBEAT_SECONDS = 30
+DEAD_AFTER = timedelta(seconds=4 * HEARTBEAT_SECONDS)
+ZOMBIES = "asd: a run whose worker is dead has crashed"
+
+
+def deploy(home: Home, settings: Settings, recordings: Path | None) -> list[str]:
+    """Create the work pool, deploy every flow of prefect.yaml for this home, and end runs without a heartbeat.
+
+    Args:
+        home: of all runs.
+        settings: of features, retrain and benchmark.
+        recordings: the folder that the scheduled `retrain` ingests and the scheduled `score` scores; default: retrain
+            on all that was ingested, and no schedule of `score`.
+
+    Returns:
+        The names of the deployments.
+
+    Raises:
+        AsdError: no server, no prefect.yaml, or Prefect says no.
+    """
+    require_server()
+    file = PROJECT / "prefect.yaml"
+    if not file.exists():
+        raise AsdError(f"{file}: not there; `asd deploy` needs the checkout that asd was installed from")
+    plan = yaml.safe_load(file.read_text(encoding="utf-8"))
+    plan["pull"][0]["prefect.deployments.steps.set_working_directory"]["directory"] = str(PROJECT)
+    own: dict[str, dict[str, Any]] = {
+        name: {"settings": settings.model_dump(mode="json")} for name in ("features", "retrain", "benchmark")
+    }
+    own["ingest"] = {"settings": settings.recordings.model_dump(mode="json")}
+    if recordings is not None:
+        place = str(recordings.resolve())
+        own["retrain"]["recordings"] = own["ingest"]["recordings"] = place
+        own["score"] = {"recordings": [place]}
+    for deployment in plan["deployments"]:
+        deployment["parameters"] = {"home": str(home.root), **own.get(deployment["name"], {})}
+        if deployment["name"] == "score" and recordings is None:
+            deployment.pop("schedules")
+    with get_client(sync_client=True) as api, suppress(ObjectAlreadyExists):
+        api.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+    rendered = home.root / "prefect.yaml"
+    with whole_file(rendered) as temporary:
+        temporary.write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
+    # Prefect asks about triggers and schedules that are there already: the answer is to replace them.
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(rendered)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AsdError(f"prefect deploy: {(done.stderr or done.stdout).strip()[-2000:]}")
+    _end_zombies()
+    return [deployment["name"] for deployment in plan["deployments"]]
+
+
+def work(home: Home) -> int:
+    """Run deployed flows until Ctrl-C; the exit code of Prefect's worker."""
+    require_server()
+    environment = os.environ | {
+        "ASD_HOME": str(home.root),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        # Flows are imported from the project's folder, whatever the worker's is.
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    worker = subprocess.Popen(command, env=environment)
+    try:
+        return worker.wait()
+    except KeyboardInterrupt:
+        return worker.wait()
+
+
+def require_server() -> None:
+    """Raise AsdError if no Prefect server is named."""
+    if not os.environ.get("PREFECT_API_URL"):
+        raise AsdError("this needs a Prefect server: start `asd ui`, then set PREFECT_API_URL as it says")
+
+
+def _end_zombies() -> None:
+    """A flow run of a killed worker says nothing any more, and would stay Running for ever."""
+    with get_client(sync_client=True) as api:
+        if api.read_automations_by_name(ZOMBIES):
+            return
+    ends = {"Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"}
+    Automation(
+        name=ZOMBIES,
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in ends)},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=DEAD_AFTER,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its worker is dead")],
+    ).create()
