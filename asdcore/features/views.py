@@ -36,12 +36,14 @@ def batches(
     crop_frames: int,
     seed: int,
     epoch: int,
+    start: int = 0,
 ) -> Iterator[Batch]:
     """The batches of one epoch: shuffled, each recording at most once, so that no two views in a batch are of one
     recording but the two that belong together. A last, smaller batch is left out: NT-Xent is easier with fewer
     negatives.
 
-    Order, variants and crops depend on ``seed`` and ``epoch`` only.
+    Order, variants and crops depend on ``seed`` and ``epoch`` only. The first ``start`` batches are left out and
+    not read; the others are what they are in the whole epoch.
     """
     rng = np.random.default_rng([seed, epoch])
     size = min(batch_size, len(recordings))
@@ -59,7 +61,7 @@ def batches(
         stacked = np.stack([np.stack(pair) for pair in pairs])[:, :, None]
         return Batch(chosen, drawn, stacked[:, 0], stacked[:, 1])
 
-    plan = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
+    plan = [order[i : i + size] for i in range(start * size, len(order) - size + 1, size)]
     with ThreadPoolExecutor(max_workers=1) as reader:
         ahead = deque(reader.submit(load, positions) for positions in plan[:READ_AHEAD])
         for positions in plan[READ_AHEAD:]:

@@ -92,6 +92,19 @@ def test_seed_and_epoch_decide_everything(store: Store) -> None:
     assert not same(epoch(store, seed=0, epoch=1), epoch(store, seed=1, epoch=0))
 
 
+@pytest.mark.parametrize("start", [0, 1, 5, 6])
+def test_an_epoch_goes_on_from_any_step_as_if_it_had_not_stopped(store: Store, start: int) -> None:
+    whole, rest = epoch(store), epoch(store, start=start)
+    assert len(rest) == 6 - start
+    assert same(rest, whole[start:])
+
+
+def test_the_steps_before_the_start_are_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {recording for batch in epoch(store)[:4] for recording in batch.recordings}
+    monkeypatch.setattr(store, "places", {name: at for name, at in store.places.items() if name not in first})
+    assert len(epoch(store, start=4)) == 2
+
+
 def test_the_same_recording_meets_other_variants_and_spans_in_other_epochs(store: Store) -> None:
     variants, starts = set(), set()
     for number in range(20):
