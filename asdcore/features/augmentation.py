@@ -5,6 +5,7 @@ import hashlib
 import librosa
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from asdcore.features.spectrogram import Spectrogram, log_mel, power_spectrum, spectrogram
 from asdcore.settings import AugmentationSettings, MelSettings
@@ -35,7 +36,7 @@ def spectrograms(
         if kind == "pitch":
             semitones = rng.uniform(0, augmentation.pitch_semitones) * (-1 if variant == "pitch_down" else 1)
             if augmentation.pitch_method == "spectral":
-                shifted = log_mel(warp_frequency(power, 2 ** (semitones / 12)), sample_rate, mel)
+                shifted = log_mel(power, sample_rate, mel, frequency_warp(len(power), 2 ** (semitones / 12)))
             else:
                 moved = librosa.effects.pitch_shift(waveform, sr=sample_rate, n_steps=semitones, n_fft=mel.n_fft)
                 shifted = spectrogram(moved, sample_rate, mel)
@@ -50,20 +51,21 @@ def spectrograms(
     return made
 
 
-def warp_frequency(power: NDArray[np.float32], ratio: float) -> NDArray[np.float32]:
-    """Move the spectrum at f to ``ratio * f`` in (n_bins, n_frames), linear between bins, empty beyond the last one.
+def frequency_warp(n_bins: int, ratio: float) -> csr_array:
+    """(n_bins, n_bins) float32: times a power spectrum it moves what is at f to ``ratio * f``, linear between bins,
+    empty beyond the last one.
 
     It is what a pitch shift does to a spectrum, without the phase vocoder: the spectrogram has the same shape but for a
     constant level.
     """
-    n_bins = len(power)
     source = np.arange(n_bins) / ratio
-    inside = source <= n_bins - 1
-    low = np.minimum(source[inside].astype(np.int64), n_bins - 2)
-    weight = (source[inside] - low).astype(np.float32)[:, None]
-    warped = np.zeros_like(power)
-    warped[inside] = power[low] * (1 - weight) + power[low + 1] * weight
-    return warped
+    source = source[source <= n_bins - 1]
+    low = np.minimum(source.astype(np.int64), n_bins - 2)
+    weight = source - low
+    weights = np.column_stack([1 - weight, weight]).astype(np.float32)
+    columns = np.column_stack([low, low + 1])
+    rows = 2 * np.minimum(np.arange(n_bins + 1), len(source))
+    return csr_array((weights.ravel(), columns.ravel(), rows), shape=(n_bins, n_bins))
 
 
 def add_noise(waveform: NDArray[np.float32], snr_db: float, rng: np.random.Generator) -> NDArray[np.float32]:

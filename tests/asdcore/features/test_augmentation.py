@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from asdcore.features.augmentation import VARIANTS, add_noise, mask_time, spectrograms, warp_frequency
+from asdcore.features.augmentation import VARIANTS, add_noise, frequency_warp, mask_time, spectrograms
 from asdcore.features.spectrogram import log_mel, power_spectrum, spectrogram
 from asdcore.recordings.audio import decode
 from asdcore.settings import AugmentationSettings, MelSettings, RecordingSettings
@@ -175,7 +175,7 @@ def test_the_warped_spectrum_of_a_tone_is_that_of_the_shifted_tone(semitones: in
     time = np.arange(RATE) / RATE
     ratio = 2 ** (semitones / 12)
     power = power_spectrum(np.sin(2 * np.pi * 1_500 * time).astype(np.float32), MEL)
-    warped = warp_frequency(power, ratio)
+    warped = frequency_warp(len(power), ratio) @ power
     assert warped.shape == power.shape
     assert warped.dtype == np.float32
     assert warped[:, 16].argmax() * RATE / MEL.n_fft == pytest.approx(1_500 * ratio, abs=RATE / MEL.n_fft)
@@ -183,10 +183,17 @@ def test_the_warped_spectrum_of_a_tone_is_that_of_the_shifted_tone(semitones: in
 
 def test_nothing_is_made_up_beyond_the_last_bin() -> None:
     power = np.ones((1025, 3), np.float32)
-    assert not warp_frequency(power, 0.5)[514:].any()
-    np.testing.assert_array_equal(warp_frequency(power, 0.5)[:513], 1)
-    np.testing.assert_array_equal(warp_frequency(power, 1.0), power)
-    np.testing.assert_array_equal(warp_frequency(power, 2.0), power)
+    down = frequency_warp(1025, 0.5) @ power
+    assert not down[514:].any()
+    np.testing.assert_array_equal(down[:513], 1)
+    np.testing.assert_array_equal(frequency_warp(1025, 1.0) @ power, power)
+    np.testing.assert_array_equal(frequency_warp(1025, 2.0) @ power, power)
+
+
+def test_filters_of_a_warp_are_those_of_the_warped_spectrum(sound: Sound) -> None:
+    power = power_spectrum(sound(0), MEL)
+    warp = frequency_warp(len(power), 0.7)
+    np.testing.assert_allclose(log_mel(power, RATE, MEL, warp), log_mel(warp @ power, RATE, MEL), atol=1e-3)
 
 
 def assert_same_shape(waveform: NDArray[np.float32]) -> None:
