@@ -1,4 +1,4 @@
-"""The features stage: one task a shard of spectrograms; only recordings without a row are computed."""
+"""The features stage: spectrograms of recordings that have none; originals and variants are cached apart."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,34 +7,39 @@ from typing import Any
 import pandas as pd
 from prefect import task
 
-from asdcore.features.compute import SHARD_SIZE, compute_shard, features_digest
-from asdcore.features.store import Store, drop_damaged
+from asdcore.features.compute import compute_features, features_digest, missing_parts
+from asdcore.features.store import EXTENDS, drop_damaged
 from asdcore.home import Home, digest_of
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.warn import warn
 
+AT_ONCE = 1024
+"""Recordings of a task: some shards for each core."""
+
 
 def feature_store(home: Home, settings: Settings, *, variants: bool = True) -> Path:
     """The folder of the spectrograms that are made with these settings and this code."""
-    code = code_version(
-        "features/spectrogram.py",
-        "features/augmentation.py",
-        "features/compute.py",
-        "features/store.py",
-        "recordings/audio.py",
-    )
-    return home.features / features_digest(settings, code, variants=variants)
+    code = ["features/spectrogram.py", "features/shard.py", "features/compute.py", "recordings/audio.py"]
+    originals = home.features / features_digest(settings, code_version(*code), variants=False)
+    if not variants:
+        return originals
+    return originals / (EXTENDS + features_digest(settings, code_version("features/augmentation.py", *code)))
 
 
-@task(name="features shard", **CACHED)
-def features_shard(
-    key: str, home: Home, folder: Path, recordings: Sequence[tuple[str, str]], settings: Settings, variants: bool
+@task(name="features shards", **CACHED)
+def features_shards(
+    key: str,
+    home: Home,
+    originals: Path | None,
+    variants: Path | None,
+    recordings: Sequence[tuple[str, str]],
+    settings: Settings,
 ) -> Result:
-    """Spectrograms, and their variants, of some hundred (digest, path) pairs, in parallel processes."""
-    shard, failures = compute_shard(folder, recordings, settings, variants=variants)
-    return {"files": claim(home, shard) if shard else {}, "values": {"failures": failures}}
+    """Spectrograms of some hundred (digest, path) pairs, in parallel processes: originals, variants, or both."""
+    shards, failures = compute_features(originals, variants, recordings, settings)
+    return {"files": claim(home, *shards), "values": {"failures": failures}}
 
 
 def _without_failures(result: Result) -> bool:
@@ -49,20 +54,23 @@ def complete_features(
     Returns:
         digest: reason of those; the caller reads the table of recordings again.
     """
-    folder = feature_store(home, settings, variants=variants)
-    for path in drop_damaged(folder):
+    originals = feature_store(home, settings, variants=False)
+    extended = feature_store(home, settings) if variants else None
+    for path in [*drop_damaged(originals), *(drop_damaged(extended) if extended else [])]:
         warn(f"{path} was damaged: its recordings are computed again")
-    missing = set(Store(folder).missing(recordings["recording"]))
-    todo = recordings[recordings["recording"].isin(missing)][["recording", "path"]]
-    pairs: list[tuple[str, str]] = list(todo.itertuples(index=False, name=None))
     failures: dict[str, str] = {}
-    for start in range(0, len(pairs), SHARD_SIZE):
-        chunk = pairs[start : start + SHARD_SIZE]
-        key = digest_of(folder.name, *(digest for digest, _ in chunk))
-        work: dict[str, Any] = {"folder": folder, "recordings": chunk, "settings": settings, "variants": variants}
-        # What could not be read then may be readable now: a drive is back, a file has been ingested at another place.
-        result = run_cached(features_shard, still_true=_without_failures, key=key, home=home, **work)
-        failures |= result["values"]["failures"]
+    for lacking, digests in missing_parts(originals, extended, recordings["recording"].tolist()).items():
+        todo = recordings[recordings["recording"].isin(set(digests))][["recording", "path"]]
+        pairs: list[tuple[str, str]] = list(todo.itertuples(index=False, name=None))
+        for start in range(0, len(pairs), AT_ONCE):
+            chunk = pairs[start : start + AT_ONCE]
+            key = digest_of(*(folder.name if folder else "" for folder in lacking), *(digest for digest, _ in chunk))
+            work: dict[str, Any] = {"originals": lacking[0], "variants": lacking[1], "recordings": chunk}
+            # What could not be read then may be readable now: a drive is back, a file has been ingested elsewhere.
+            result = run_cached(
+                features_shards, still_true=_without_failures, key=key, home=home, settings=settings, **work
+            )
+            failures |= result["values"]["failures"]
     if failures:
         Catalog(home.recordings).quarantine(failures)
         paths = recordings.set_index("recording")["path"]

@@ -1,57 +1,100 @@
 """Many recordings to shards of spectrograms, in parallel processes."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
-from asdcore.features.augmentation import spectrograms
-from asdcore.features.store import Row, write_shard
+from asdcore.features.augmentation import VARIANTS, spectrograms
+from asdcore.features.shard import new_shard
+from asdcore.features.store import Row, Store, mark_verified
 from asdcore.home import digest_of
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.settings import Settings
 
-SHARD_SIZE = 256
-"""Recordings in a shard: about 140 MB for recordings of 10 s."""
-FEW = 16
-"""So many recordings are done before other processes would have started."""
+SHARD_SIZE = 128
+"""Recordings in a shard, the work of one process: about 10 MB of originals and 60 MB of variants for 10 s each."""
+
+Recordings = Sequence[tuple[str, str]]
+"""(digest, path) of each"""
 
 
 def features_digest(settings: Settings, code_version: str, *, variants: bool = True) -> str:
-    """16 digits that change with whatever changes a spectrogram: what the folder of a store is named after."""
+    """16 digits that change with whatever changes a variant, or an original: what a store's folder is named after."""
     audio = settings.recordings
     augmentation = settings.augmentation.digest() if variants else "no variants"
     return digest_of(str(audio.sample_rate), str(audio.channel), settings.mel.digest(), augmentation, code_version)
 
 
-def compute_shard(
-    folder: Path, recordings: Sequence[tuple[str, str]], settings: Settings, *, variants: bool = True
-) -> tuple[Path | None, dict[str, str]]:
-    """Write the spectrograms of (digest, path) pairs as one shard of ``folder``: originals, and their six variants.
+def missing_parts(
+    originals: Path, variants: Path | None, recordings: Sequence[str]
+) -> dict[tuple[Path | None, Path | None], list[str]]:
+    """Which of ``recordings`` lack what: the stores to add to, as `compute_features` takes them, and their digests.
+
+    Args:
+        originals: folder of the store of the originals.
+        variants: folder of the store of the variants; None: none are asked for.
+        recordings: digests.
+    """
+    parts: dict[tuple[Path | None, Path | None], list[str]] = {}
+    store = Store(variants or originals)
+    lack_original = set(store.missing(recordings, "original"))
+    lack_variants = set(store.missing(recordings, VARIANTS[0]))
+    for recording in recordings:
+        stores = (originals if recording in lack_original else None, variants if recording in lack_variants else None)
+        if stores != (None, None):
+            parts.setdefault(stores, []).append(recording)
+    return parts
+
+
+def compute_features(
+    originals: Path | None, variants: Path | None, recordings: Recordings, settings: Settings
+) -> tuple[list[Path], dict[str, str]]:
+    """Write the spectrograms of ``recordings`` as shards: one process a core, and a shard is the work of one.
+
+    Args:
+        originals: folder of the store that the originals are added to; None: they are there.
+        variants: folder of the store that the six variants are added to; None: not asked for, or there.
+        recordings: those that have no row yet.
+        settings: see `Settings`; `recordings`, `mel` and `augmentation` matter.
 
     Returns:
-        The shard, or None if no recording could be read; and why those that are not in it could not: digest: reason.
+        The shards, and why recordings that are not in them could not be read: digest: reason.
     """
+    pieces = [recordings[start : start + SHARD_SIZE] for start in range(0, len(recordings), SHARD_SIZE)]
+    # joblib pins each process to the BLAS threads that are its share of the cores.
+    done = Parallel(n_jobs=min(cpu_count(), max(len(pieces), 1)), return_as="generator")(
+        delayed(compute_shard)(originals, variants, piece, settings) for piece in pieces
+    )
+    shards: list[Path] = []
     failures: dict[str, str] = {}
+    for written, failed in progress(done, f"spectrograms, {SHARD_SIZE} recordings each", total=len(pieces)):
+        mark_verified(written)
+        shards += written
+        failures |= failed
+    return shards, failures
 
-    def rows() -> Iterator[tuple[str, Row]]:
-        jobs = 1 if len(recordings) < FEW else cpu_count()
-        # joblib pins each process to the BLAS threads that are its share of the cores: here, one.
-        results = Parallel(n_jobs=jobs, return_as="generator")(
-            delayed(_spectrograms_of_file)(digest, path, settings, variants) for digest, path in recordings
-        )
-        done = progress(results, "spectrograms", total=len(recordings))
-        for (digest, _), result in zip(recordings, done, strict=True):
-            if isinstance(result, str):
-                failures[digest] = result
-            else:
-                yield digest, result
 
-    shard = write_shard(folder, rows())
-    return shard, failures
+def compute_shard(
+    originals: Path | None, variants: Path | None, recordings: Recordings, settings: Settings
+) -> tuple[list[Path], dict[str, str]]:
+    """As `compute_features`, one shard in this process: memory holds one recording."""
+    failures: dict[str, str] = {}
+    with ExitStack() as stack:
+        shards = [(folder, stack.enter_context(new_shard(folder))) for folder in (originals, variants) if folder]
+        for digest, path in recordings:
+            made = _spectrograms_of_file(digest, path, settings, variants is not None)
+            if isinstance(made, str):
+                failures[digest] = made
+                continue
+            original = {"original": made.pop("original")}
+            for folder, shard in shards:
+                shard.add(digest, original if folder == originals else made)
+    return [shard.path for _, shard in shards if shard.path], failures
 
 
 def _spectrograms_of_file(digest: str, path: str, settings: Settings, variants: bool) -> Row | str:

@@ -1,56 +1,58 @@
-"""The Parquet store: one row a recording, one column a kind of array, in shards that are only ever added to.
+"""The store: arrays by recording, in Parquet shards that are only ever added to."""
 
-A row group holds one row, so that reading any recording decodes that recording and no other.
-"""
-
-import uuid
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from asdcore.errors import AsdError
+from asdcore.features.shard import Array, Shard, new_shard
 from asdcore.home import digest_of_file, whole_file
 
-Row = dict[str, NDArray[np.float16] | NDArray[np.float32]]
+Row = dict[str, Array]
 """column: array of one or two dimensions"""
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a recording stands: which shard, which row."""
-
-    shard: Path
-    row: int
+EXTENDS = "variants-"
+"""A store whose folder's name starts so has the columns of the store, too, in whose folder it stands: variants, which
+depend on more settings than originals do, are made again without them.
+"""
+VERIFIED = "verified.json"
+"""name: size and time of change of the shards that had the digest in their name when it was checked"""
 
 
 class Store:
-    """Arrays by recording, in Parquet shards.
+    """Arrays by recording.
 
     Args:
         folder: where the shards are; need not exist yet.
+
+    Raises:
+        AsdError: a shard is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[Path, pq.ParquetFile] = {}
-        self.places: dict[str, Place] = {}
-        """recording digest: place"""
-        for shard in sorted(folder.glob("shard-*.parquet")):
-            try:
-                column = pq.read_table(shard, columns=["recording"])["recording"]
-            except (pa.ArrowInvalid, OSError) as error:
-                raise _damaged(shard, error) from error
-            for row, recording in enumerate(column.to_pylist()):
-                self.places.setdefault(recording, Place(shard, row))
+        self._base = Store(folder.parent) if folder.name.startswith(EXTENDS) else None
+        self._places: dict[str, tuple[Shard, int]] = {}
+        for path in _shards(folder):
+            shard = Shard(path)
+            for row, recording in enumerate(shard.recordings):
+                self._places.setdefault(recording, (shard, row))
 
-    def missing(self, recordings: Iterable[str]) -> list[str]:
-        """Those of ``recordings`` that have no row, in their order."""
-        return [recording for recording in recordings if recording not in self.places]
+    @property
+    def recordings(self) -> list[str]:
+        """Digests of those with all columns, in the order of the shards."""
+        there = list(self._places)
+        return there if self._base is None else [recording for recording in there if recording in self._base._places]
+
+    def missing(self, recordings: Iterable[str], column: str | None = None) -> list[str]:
+        """Those of ``recordings`` that lack ``column``, or any column if None, in their order."""
+        if column is not None:
+            return [recording for recording in recordings if self._find(recording, column) is None]
+        there = set(self.recordings)
+        return [recording for recording in recordings if recording not in there]
 
     def read(self, recording: str, column: str) -> NDArray[np.float32]:
         """One array of a recording, float32, in the shape that it was written with.
@@ -58,75 +60,96 @@ class Store:
         Raises:
             AsdError: no such recording, or its shard is damaged.
         """
-        place = self.places.get(recording)
+        shard, row = self._place(recording, column)
+        return np.ascontiguousarray(shard.read(row, column).T, np.float32)
+
+    def n_frames(self, recording: str, column: str) -> int:
+        """How many frames a spectrogram has."""
+        shard, row = self._place(recording, column)
+        return shard.n_frames(row, column)
+
+    def read_frames(self, recording: str, column: str, first: int, frames: int) -> Array:
+        """A span of a spectrogram, (frames, n_mels), as it is stored; no other frame is read.
+
+        Raises:
+            AsdError: as `read`.
+        """
+        shard, row = self._place(recording, column)
+        return shard.read(row, column, first, frames)
+
+    def _find(self, recording: str, column: str) -> tuple[Shard, int] | None:
+        place = self._places.get(recording)
+        if place and column in place[0].columns:
+            return place
+        return self._base._find(recording, column) if self._base else None
+
+    def _place(self, recording: str, column: str) -> tuple[Shard, int]:
+        place = self._find(recording, column)
         if place is None:
             raise AsdError(f"{self.folder}: no row of recording {recording}; run the features stage again")
-        try:
-            file = self._file(place.shard)
-            values = file.read_row_group(place.row, columns=[column]).column(0).chunk(0).flatten()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise _damaged(place.shard, error) from error
-        rows = (file.schema_arrow.field(column).metadata or {}).get(b"rows")
-        array: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32)
-        return array.reshape(int(rows), -1) if rows else array
-
-    def _file(self, shard: Path) -> pq.ParquetFile:
-        if shard not in self._files:
-            self._files[shard] = pq.ParquetFile(shard, page_checksum_verification=True)
-        return self._files[shard]
+        return place
 
 
 def write_shard(folder: Path, rows: Iterable[tuple[str, Row]]) -> Path | None:
     """Write (recording, arrays) pairs as one shard of ``folder``, whole or not at all; return its path.
 
     No row, no shard: None.
-
-    Rows are written as they come, so that memory holds one. All have the same columns; two-dimensional columns have the
-    same number of rows throughout. The shard is named after the digest of its content, which `drop_damaged` checks.
     """
-    unnamed = folder / f".shard-{uuid.uuid4().hex[:8]}.partial"
-    with whole_file(unnamed) as temporary:
-        temporary.touch()
-        writer: pq.ParquetWriter | None = None
-        try:
-            for recording, arrays in rows:
-                table = _table(recording, arrays)
-                writer = writer or pq.ParquetWriter(
-                    temporary,
-                    table.schema,
-                    compression="none",
-                    use_dictionary=False,
-                    write_statistics=False,
-                    write_page_checksum=True,
-                )
-                writer.write_table(table)
-        finally:
-            if writer:
-                writer.close()
-    if writer is None:
-        unnamed.unlink()
-        return None
-    return unnamed.rename(folder / f"shard-{digest_of_file(unnamed)[:16]}.parquet")
+    with new_shard(folder) as shard:
+        for recording, arrays in rows:
+            shard.add(recording, arrays)
+    return shard.path
 
 
-def drop_damaged(folder: Path) -> list[Path]:
-    """Delete each shard whose content does not have the digest in its name; return them. They are made again."""
-    damaged = [path for path in sorted(folder.glob("shard-*.parquet")) if digest_of_file(path)[:16] not in path.name]
-    for path in damaged:
-        path.unlink()
-    return damaged
+def drop_damaged(folder: Path, *, trust: bool = True) -> list[Path]:
+    """Delete each shard whose content does not have the digest in its name; return them. They are made again.
+
+    Args:
+        folder: of a store.
+        trust: a shard with the size and time of change that it had when it was last checked is not read again. What
+            decays on the disk without a trace shows when it is read, by its checksum.
+    """
+    known = _verified(folder) if trust else {}
+    dropped = []
+    there = {}
+    for path in _shards(folder):
+        state = _state(path)
+        if known.get(path.name) == state or digest_of_file(path)[:16] in path.name:
+            there[path.name] = state
+        else:
+            path.unlink()
+            dropped.append(path)
+    if there != known:
+        _remember(folder, there)
+    return dropped
 
 
-def _damaged(shard: Path, error: Exception) -> AsdError:
-    return AsdError(f"{shard}: damaged ({error}). Run the same command again: it is made anew")
+def mark_verified(shards: Iterable[Path]) -> None:
+    """Note that shards have the digests in their names: they were just written. Their store has one writer."""
+    by_folder: dict[Path, dict[str, list[int]]] = {}
+    for path in shards:
+        by_folder.setdefault(path.parent, {})[path.name] = _state(path)
+    for folder, states in by_folder.items():
+        _remember(folder, _verified(folder) | states)
 
 
-def _table(recording: str, arrays: Row) -> pa.Table:
-    fields, columns = [pa.field("recording", pa.string())], [pa.array([recording])]
-    for name, values in arrays.items():
-        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-        columns.append(pa.LargeListArray.from_arrays(pa.array([0, len(flat)], pa.int64()), flat))
-        fields.append(
-            pa.field(name, columns[-1].type, metadata={"rows": str(len(values))} if values.ndim == 2 else None)
-        )
-    return pa.table(columns, schema=pa.schema(fields))
+def _shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("shard-*.parquet"))
+
+
+def _state(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _verified(folder: Path) -> dict[str, list[int]]:
+    try:
+        known: dict[str, list[int]] = json.loads((folder / VERIFIED).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}  # Then every shard is read.
+    return known
+
+
+def _remember(folder: Path, states: dict[str, list[int]]) -> None:
+    with whole_file(folder / VERIFIED) as temporary:
+        temporary.write_text(json.dumps(states, sort_keys=True))

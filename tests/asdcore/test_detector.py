@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from asdcore.baselines.spectrum import time_statistics
 from asdcore.detector import COLUMNS, FORMAT, Detector
 from asdcore.errors import AsdError
-from asdcore.features.compute import compute_shard
+from asdcore.features.compute import compute_features
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.spectrogram import as_stored, spectrogram
 from asdcore.features.store import Store
@@ -256,7 +256,7 @@ def test_no_file_gives_an_empty_table(detector: Detector) -> None:
 def test_the_spectrogram_of_the_store_gives_the_score_of_the_file(detector: Detector, tmp_path: Path) -> None:
     file = write(tmp_path / "fan" / "a.wav", hum(1.7))
     digest = digest_of_file(file)
-    _, failures = compute_shard(tmp_path / "store", [(digest, str(file))], SETTINGS)
+    _, failures = compute_features(tmp_path / "store", None, [(digest, str(file))], SETTINGS)
     assert not failures
     values = Store(tmp_path / "store").read(digest, "original")
     ((_, z),) = detector.embed([values])

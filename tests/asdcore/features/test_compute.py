@@ -6,9 +6,10 @@ import pytest
 import soundfile
 
 from asdcore.features import compute
+from asdcore.features import store as store_module
 from asdcore.features.augmentation import VARIANTS, spectrograms
-from asdcore.features.compute import compute_shard, features_digest
-from asdcore.features.store import Store
+from asdcore.features.compute import compute_features, features_digest, missing_parts
+from asdcore.features.store import EXTENDS, Store, drop_damaged
 from asdcore.home import digest_of_file
 from asdcore.recordings.audio import decode
 from asdcore.settings import AugmentationSettings, MelSettings, NormalitySettings, RecordingSettings, Settings
@@ -24,14 +25,24 @@ def recordings(tmp_path: Path, record: Recorder) -> list[tuple[str, str]]:
     return [(digest_of_file(path), str(path)) for path in paths]
 
 
-def test_a_shard_holds_the_original_and_its_six_variants_as_float16(
-    tmp_path: Path, recordings: list[tuple[str, str]]
+@pytest.fixture
+def stores(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of the originals and of the variants."""
+    return tmp_path / "store", tmp_path / "store" / f"{EXTENDS}1"
+
+
+def shards_of(stores: tuple[Path, Path]) -> dict[str, bytes]:
+    return {str(path.relative_to(stores[0])): path.read_bytes() for path in stores[0].rglob("*.parquet")}
+
+
+def test_the_stores_hold_the_original_and_its_six_variants_as_float16(
+    stores: tuple[Path, Path], recordings: list[tuple[str, str]]
 ) -> None:
-    shard, failures = compute_shard(tmp_path / "store", recordings, SETTINGS)
-    assert shard is not None
+    shards, failures = compute_features(*stores, recordings, SETTINGS)
+    assert {shard.parent for shard in shards} == set(stores)
     assert failures == {}
-    store = Store(tmp_path / "store")
-    assert list(store.places) == [digest for digest, _ in recordings]
+    store = Store(stores[1])
+    assert store.recordings == [digest for digest, _ in recordings]
     for digest, path in recordings:
         waveform = decode(Path(path).read_bytes(), SETTINGS.recordings).samples
         expected = spectrograms(waveform, digest, 16_000, SETTINGS.mel, SETTINGS.augmentation)
@@ -40,16 +51,16 @@ def test_a_shard_holds_the_original_and_its_six_variants_as_float16(
 
 
 def test_a_file_that_is_gone_or_changed_tells_why_and_the_rest_goes_on(
-    tmp_path: Path, recordings: list[tuple[str, str]], record: Recorder
+    stores: tuple[Path, Path], recordings: list[tuple[str, str]], record: Recorder
 ) -> None:
     gone, changed, refused, kept = recordings
     Path(gone[1]).unlink()
     record(Path(changed[1]), 99)
     soundfile.write(refused[1], np.zeros(16_000), 16_000)
     refused = (digest_of_file(Path(refused[1])), refused[1])
-    shard, failures = compute_shard(tmp_path / "store", [gone, changed, refused, kept], SETTINGS)
-    assert shard is not None
-    assert list(Store(tmp_path / "store").places) == [kept[0]]
+    shards, failures = compute_features(*stores, [gone, changed, refused, kept], SETTINGS)
+    assert len(shards) == 2
+    assert Store(stores[1]).recordings == [kept[0]]
     assert failures == {
         gone[0]: "unreadable: No such file or directory (it could be read when it was ingested)",
         changed[0]: "changed: the file has another content than when it was ingested; ingest it again",
@@ -57,38 +68,72 @@ def test_a_file_that_is_gone_or_changed_tells_why_and_the_rest_goes_on(
     }
 
 
-def test_no_readable_recording_no_shard(tmp_path: Path, recordings: list[tuple[str, str]]) -> None:
+def test_no_readable_recording_no_shard(stores: tuple[Path, Path], recordings: list[tuple[str, str]]) -> None:
     for _, path in recordings:
         Path(path).unlink()
-    shard, failures = compute_shard(tmp_path / "store", recordings, SETTINGS)
-    assert shard is None
+    shards, failures = compute_features(*stores, recordings, SETTINGS)
+    assert shards == []
     assert set(failures) == {digest for digest, _ in recordings}
-    assert list((tmp_path / "store").iterdir()) == []
+    assert shards_of(stores) == {}
 
 
 def test_one_process_and_several_write_the_same_bytes(
     tmp_path: Path, recordings: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Processes of their own have fewer BLAS threads, which must not show in any digit.
-    alone, _ = compute_shard(tmp_path / "alone", recordings, SETTINGS)
-    monkeypatch.setattr(compute, "FEW", 0)
-    monkeypatch.setattr(compute, "cpu_count", lambda: 2)
-    together, _ = compute_shard(tmp_path / "together", recordings, SETTINGS)
-    assert alone is not None
-    assert together is not None
-    assert together.name == alone.name
-    assert together.read_bytes() == alone.read_bytes()
+    monkeypatch.setattr(compute, "SHARD_SIZE", 2)
+    made = []
+    for processes in (1, 2):
+        monkeypatch.setattr(compute, "cpu_count", lambda processes=processes: processes)
+        stores = (tmp_path / str(processes), tmp_path / str(processes) / f"{EXTENDS}1")
+        compute_features(*stores, recordings, SETTINGS)
+        made.append(shards_of(stores))
+    assert made[0] == made[1]
+    assert len(made[0]) == 4
+
+
+def test_only_what_is_missing_is_computed(stores: tuple[Path, Path], recordings: list[tuple[str, str]]) -> None:
+    digests = [digest for digest, _ in recordings]
+    originals, variants = stores
+    assert missing_parts(originals, None, digests) == {(originals, None): digests}
+    assert missing_parts(*stores, digests) == {stores: digests}
+    compute_features(originals, None, recordings[:2], SETTINGS)
+    assert missing_parts(*stores, digests) == {(None, variants): digests[:2], stores: digests[2:]}
+    before = shards_of(stores)
+    compute_features(None, variants, recordings[:2], SETTINGS)
+    compute_features(originals, variants, recordings[2:], SETTINGS)
+    assert missing_parts(*stores, digests) == missing_parts(originals, None, digests) == {}
+    after = shards_of(stores)
+    assert len(after) == 4
+    assert before.items() < after.items()  # An original is not written again for its variants.
+    for shard in originals.glob("*.parquet"):
+        shard.unlink()
+    assert missing_parts(*stores, digests) == {(originals, None): digests}
+
+
+def test_new_shards_count_as_verified(
+    stores: tuple[Path, Path], recordings: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute_features(*stores, recordings, SETTINGS)
+    monkeypatch.setattr(store_module, "digest_of_file", lambda path: pytest.fail(f"{path} was read again"))
+    assert [drop_damaged(folder) for folder in stores] == [[], []]
 
 
 def test_the_digest_changes_with_what_changes_a_spectrogram_and_with_nothing_else() -> None:
     base = features_digest(Settings(), "code")
-    changed = [
-        features_digest(Settings(), "other code"),
-        features_digest(Settings(mel=MelSettings(n_mels=64)), "code"),
-        features_digest(Settings(augmentation=AugmentationSettings(seed=1)), "code"),
-        features_digest(Settings(recordings=RecordingSettings(channel="mean")), "code"),
-        features_digest(Settings(recordings=RecordingSettings(sample_rate=8_000)), "code"),
-    ]
-    assert len({base, *changed}) == 6
-    assert features_digest(Settings(normality=NormalitySettings(layer="h")), "code") == base
-    assert features_digest(Settings(recordings=RecordingSettings(minimum_training_recordings=20)), "code") == base
+    originals = features_digest(Settings(), "code", variants=False)
+    seeded = Settings(augmentation=AugmentationSettings(seed=1))
+    assert features_digest(seeded, "code") != base
+    assert features_digest(seeded, "code", variants=False) == originals
+    for variants, unchanged in ((True, base), (False, originals)):
+        changed = [
+            features_digest(Settings(), "other code", variants=variants),
+            features_digest(Settings(mel=MelSettings(n_mels=64)), "code", variants=variants),
+            features_digest(Settings(recordings=RecordingSettings(channel="mean")), "code", variants=variants),
+            features_digest(Settings(recordings=RecordingSettings(sample_rate=8_000)), "code", variants=variants),
+        ]
+        assert len({base, originals, *changed}) == 6
+        normality = Settings(normality=NormalitySettings(layer="h"))
+        assert features_digest(normality, "code", variants=variants) == unchanged
+        fewer = Settings(recordings=RecordingSettings(minimum_training_recordings=20))
+        assert features_digest(fewer, "code", variants=variants) == unchanged

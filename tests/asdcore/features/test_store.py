@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from asdcore.errors import AsdError
-from asdcore.features.store import Row, Store, drop_damaged, write_shard
+from asdcore.features import store as store_module
+from asdcore.features.store import EXTENDS, VERIFIED, Row, Store, drop_damaged, mark_verified, write_shard
 from asdcore.home import digest_of_file, sweep_partial
 
-FRAMES = {"a": 20, "b": 31, "c": 7}
+FRAMES = {"a": 20, "b": 31, "c": 7, "d": 12}
 
 
 def row(recording: str) -> Row:
@@ -46,7 +48,7 @@ def position_of(path: Path, recording: str, column: str) -> int:
 
 def test_arrays_come_back_as_they_were_written(shard: Path) -> None:
     store = Store(shard.parent)
-    assert set(store.places) == set("abc")
+    assert set(store.recordings) == set("abc")
     for recording in "cab":
         for column, values in row(recording).items():
             got = store.read(recording, column)
@@ -58,7 +60,11 @@ def test_a_shard_is_plain_parquet_with_one_row_group_a_recording(shard: Path) ->
     file = pq.ParquetFile(shard)
     assert file.schema_arrow.names == ["recording", "original", "mask_500", "h"]
     assert file.metadata.num_row_groups == 3
-    assert str(file.schema_arrow.field("original").type.value_type) == "halffloat"
+    cells = file.read_row_group(1, columns=["original", "h"]).to_pylist()[0]
+    np.testing.assert_array_equal(np.frombuffer(cells["original"], "float16").reshape(-1, 16).T, row("b")["original"])
+    np.testing.assert_array_equal(np.frombuffer(cells["h"], "float32"), row("b")["h"])
+    # The checksums are Parquet's own: its reader finds them right.
+    pq.ParquetFile(shard, page_checksum_verification=True).read()
 
 
 def test_only_the_named_array_of_the_named_recording_is_read(shard: Path) -> None:
@@ -90,7 +96,7 @@ def test_a_later_shard_only_adds(shard: Path) -> None:
     assert later != shard
     assert shard.read_bytes() == before
     store = Store(shard.parent)
-    assert set(store.places) == set("abcd")
+    assert set(store.recordings) == set("abcd")
     np.testing.assert_array_equal(store.read("d", "h"), row("a")["h"])
 
 
@@ -129,8 +135,63 @@ def test_a_damaged_shard_is_dropped_and_the_others_stay(shard: Path, damage: str
     else:
         shard.write_bytes(shard.read_bytes()[:-100] if damage == "cut" else b"")
     assert drop_damaged(shard.parent) == [shard]
-    assert list(shard.parent.iterdir()) == [other]
+    assert list(shard.parent.glob("*.parquet")) == [other]
     assert Store(shard.parent).missing("abcd") == ["a", "b", "c"]
+
+
+def test_a_shard_is_read_once_to_be_verified_and_again_when_it_has_changed_or_is_not_trusted(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(store_module, "digest_of_file", lambda path: read.append(path.name) or digest_of_file(path))
+    other = write_shard(shard.parent, [("d", row("a"))])
+    assert other is not None
+    mark_verified([other])
+    assert drop_damaged(shard.parent) == []
+    assert read == [shard.name]
+    assert drop_damaged(shard.parent) == []
+    assert read == [shard.name]
+    shard.touch()
+    assert drop_damaged(shard.parent) == []
+    assert read == [shard.name, shard.name]
+    # Decay leaves no trace but in the content.
+    before = shard.stat()
+    flip_byte(shard, position_of(shard, "b", "original"))
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert drop_damaged(shard.parent) == []
+    assert drop_damaged(shard.parent, trust=False) == [shard]
+
+
+def test_a_damaged_note_of_what_is_verified_costs_a_reading_and_nothing_else(shard: Path) -> None:
+    (shard.parent / VERIFIED).write_text("{")
+    assert drop_damaged(shard.parent) == []
+    flip_byte(shard, position_of(shard, "b", "original"))
+    assert drop_damaged(shard.parent) == [shard]
+
+
+def test_a_store_of_variants_has_the_columns_of_the_store_in_whose_folder_it_stands(tmp_path: Path) -> None:
+    originals, variants = tmp_path / "o", tmp_path / "o" / f"{EXTENDS}1"
+    write_shard(originals, [(name, {"original": row(name)["original"]}) for name in "abc"])
+    write_shard(variants, [(name, {"mask_500": row(name)["mask_500"]}) for name in "cbd"])
+    store = Store(variants)
+    for column in ("original", "mask_500"):
+        np.testing.assert_array_equal(store.read("b", column), row("b")[column].astype(np.float32))
+    assert set(store.recordings) == {"b", "c"}
+    assert store.missing("abcde") == ["a", "d", "e"]
+    assert store.missing("abcde", "original") == ["d", "e"]
+    assert store.missing("abcde", "mask_500") == ["a", "e"]
+    assert set(Store(originals).recordings) == set("abc")
+    with pytest.raises(AsdError, match="no row of recording d"):
+        store.read("d", "original")
+
+
+def test_a_span_of_frames_is_read_as_it_is_stored(shard: Path) -> None:
+    store = Store(shard.parent)
+    assert store.n_frames("b", "original") == 31
+    for first, frames in ((0, 31), (3, 5), (30, 1)):
+        got = store.read_frames("b", "original", first, frames)
+        assert got.dtype == np.float16
+        np.testing.assert_array_equal(got, row("b")["original"][:, first : first + frames].T)
 
 
 @pytest.mark.parametrize("column", ["original", "h"])
@@ -150,6 +211,6 @@ def test_a_cut_shard_is_an_error_that_names_it(shard: Path) -> None:
 
 def test_what_a_killed_writer_left_is_not_read_and_is_swept(shard: Path) -> None:
     (shard.parent / ".shard-01234567.partial").write_bytes(shard.read_bytes()[:100])
-    assert len(Store(shard.parent).places) == 3
+    assert len(Store(shard.parent).recordings) == 3
     assert sweep_partial(shard.parent) == 1
     assert [path.name for path in shard.parent.iterdir()] == [shard.name]
