@@ -1,4 +1,4 @@
-"""One Parquet file of a store: written row by row, read through a memory map.
+"""One Parquet file of a store: written row by row, read by the byte.
 
 A row group holds one row, and a cell is one uncompressed page with a checksum: the values of an array stand in the file
 one after the other, and whoever reads a span of frames touches the bytes of that span and no others. Any Parquet reader
@@ -6,11 +6,11 @@ opens a shard. A cell is the bytes of an array, ``float16`` or ``float32`` as it
 stands there frame by frame: ``np.frombuffer(cell, "float16").reshape(-1, n_mels)``.
 """
 
+import os
 import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -51,45 +51,82 @@ class Shard:
         self._verified = np.zeros(self._starts.shape, bool)
         self.columns = {field.name: (i, *_shape(field)) for i, field in enumerate(list(schema)[1:])}
         """name: position, type and height of the arrays; height is n_mels, or 0 of vectors"""
+        self._file: _File | None = None
 
     def n_frames(self, row: int, column: str) -> int:
         """The number of frames of a spectrogram, of values of a vector."""
         start, end, dtype, height = self._cell(row, column)
         return (end - start) // (dtype.itemsize * max(height, 1))
 
-    def read(self, row: int, column: str, first: int = 0, frames: int | None = None) -> Array:
-        """``frames`` frames from ``first`` on: (frames, n_mels) of a spectrogram; (n,) values of a vector.
-
-        The checksum of the whole array is verified when any of it is read first.
+    def read(self, row: int, column: str) -> Array:
+        """An array as it is stored: (n_frames, n_mels) of a spectrogram, (n,) of a vector.
 
         Raises:
             AsdError: it is damaged.
         """
         start, end, dtype, height = self._cell(row, column)
-        size = dtype.itemsize * max(height, 1)
-        start += first * size
-        # The copy is aligned, the file need not be.
-        values: Array = self._bytes[start : end if frames is None else start + frames * size].copy().view(dtype)
+        values: Array = np.empty((end - start) // dtype.itemsize, dtype)
+        self._read(start, values.data)
         return values.reshape(-1, height) if height else values
 
-    @cached_property
-    def _bytes(self) -> NDArray[np.uint8]:
+    def read_frames(self, row: int, column: str, first: int, out: Array) -> None:
+        """Fill ``out``, (frames, n_mels), with the frames of a spectrogram from ``first`` on; no other frame is read.
+
+        Raises:
+            AsdError: it is damaged.
+        """
+        start, _, dtype, height = self._cell(row, column)
+        if out.dtype != dtype:
+            raise TypeError(f"{column} is {dtype}, not {out.dtype}")
+        self._read(start + first * dtype.itemsize * height, out.data)
+
+    @property
+    def is_open(self) -> bool:
+        return self._file is not None
+
+    def close(self) -> None:
+        """Free the descriptor. The next reading opens the file again."""
+        self._file = None
+
+    def _read(self, position: int, out: memoryview) -> None:
         try:
-            return np.memmap(self.path, np.uint8, "r").view(np.ndarray)
-        except OSError as error:
+            # A reader in another thread keeps its file although it is closed here.
+            file = self._file = self._file or _File(self.path)
+            if file.read(position, out) != out.nbytes:
+                raise EOFError("the file ends too early")
+        except (OSError, EOFError) as error:
             raise damaged(self.path, error) from error
 
     def _cell(self, row: int, column: str) -> tuple[int, int, np.dtype[np.generic], int]:
-        """Where the value starts and ends, its type, and how many values a frame has (0: it has no frames)."""
+        """Where the value starts and ends, its type, and how many values a frame has (0: it has no frames).
+
+        The checksum of an array is verified when any of it is read first.
+        """
         i, dtype, height = self.columns[column]
         start, end = int(self._starts[row, i]), int(self._ends[row, i])
         if not self._verified[row, i]:
+            page = bytearray(end - start)
+            self._read(start, memoryview(page))
             try:
-                start = end + _value_of_page(self._bytes[start:end].tobytes())
+                start = end + _value_of_page(bytes(page))
             except ValueError as error:
                 raise damaged(self.path, error) from error
             self._starts[row, i], self._verified[row, i] = start, True
         return start, end, dtype, height
+
+
+class _File:
+    """A file that is closed when nobody reads it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def read(self, position: int, out: memoryview) -> int:
+        return os.preadv(self._descriptor, [out], position)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
 
 
 class NewShard:

@@ -1,6 +1,7 @@
 """The store: arrays by recording, in Parquet shards that are only ever added to."""
 
 import json
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +23,10 @@ VERIFIED = "verified.json"
 """name: size and time of change of the shards that had the digest in their name when it was checked"""
 
 
+MOST_OPEN = 256
+"""Shards that a store keeps open: an operating system allows a process 1024 files or more."""
+
+
 class Store:
     """Arrays by recording.
 
@@ -35,6 +40,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._base = Store(folder.parent) if folder.name.startswith(EXTENDS) else None
+        self._open: deque[Shard] = deque()
         self._places: dict[str, tuple[Shard, int]] = {}
         for path in _shards(folder):
             shard = Shard(path)
@@ -68,14 +74,18 @@ class Store:
         shard, row = self._place(recording, column)
         return shard.n_frames(row, column)
 
-    def read_frames(self, recording: str, column: str, first: int, frames: int) -> Array:
-        """A span of a spectrogram, (frames, n_mels), as it is stored; no other frame is read.
+    def n_mels(self, recording: str, column: str) -> int:
+        """How many bands a spectrogram has."""
+        return self._place(recording, column)[0].columns[column][2]
+
+    def read_frames(self, recording: str, column: str, first: int, out: Array) -> None:
+        """Fill ``out``, (frames, n_mels) of the type that is stored, with frames from ``first`` on, and read no other.
 
         Raises:
             AsdError: as `read`.
         """
         shard, row = self._place(recording, column)
-        return shard.read(row, column, first, frames)
+        shard.read_frames(row, column, first, out)
 
     def _find(self, recording: str, column: str) -> tuple[Shard, int] | None:
         place = self._places.get(recording)
@@ -87,6 +97,10 @@ class Store:
         place = self._find(recording, column)
         if place is None:
             raise AsdError(f"{self.folder}: no row of recording {recording}; run the features stage again")
+        if not place[0].is_open:
+            self._open.append(place[0])
+            if len(self._open) > MOST_OPEN:
+                self._open.popleft().close()
         return place
 
 

@@ -18,13 +18,27 @@ READ_AHEAD = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """Views of ``recordings``: the original and a variant, each (n_recordings, 1, n_mels, n_frames) float32."""
+    """Views of ``recordings``: of each the original and one variant."""
 
     recordings: list[str]
     variants: list[str]
     """which variant was drawn of each recording"""
-    original: NDArray[np.float32]
-    variant: NDArray[np.float32]
+    frames: NDArray[np.float16]
+    """(2, n_recordings, n_frames, n_mels), dB, as they are stored: the originals, then the variants"""
+    normalisation: Normalisation
+
+    @property
+    def original(self) -> NDArray[np.float32]:
+        """(n_recordings, 1, n_mels, n_frames), normalised."""
+        return self._views(0)
+
+    @property
+    def variant(self) -> NDArray[np.float32]:
+        """(n_recordings, 1, n_mels, n_frames), normalised."""
+        return self._views(1)
+
+    def _views(self, which: int) -> NDArray[np.float32]:
+        return self.normalisation(self.frames[which].transpose(0, 2, 1).astype(np.float32, order="C"))[:, None]
 
 
 def batches(
@@ -54,12 +68,11 @@ def batches(
     def load(positions: NDArray[np.int64]) -> Batch:
         chosen = [recordings[i] for i in positions]
         drawn = [VARIANTS[variants[i]] for i in positions]
-        pairs = []
-        for recording, variant, i in zip(chosen, drawn, positions, strict=True):
-            views = (store.read(recording, "original"), store.read(recording, variant))
-            pairs.append([crop(normalisation(view), crop_frames, starts[i]) for view in views])
-        stacked = np.stack([np.stack(pair) for pair in pairs])[:, :, None]
-        return Batch(chosen, drawn, stacked[:, 0], stacked[:, 1])
+        frames = np.empty((2, len(chosen), crop_frames, store.n_mels(chosen[0], "original")), np.float16)
+        for row, (recording, variant, i) in enumerate(zip(chosen, drawn, positions, strict=True)):
+            for view, column in zip(frames, ("original", variant), strict=True):
+                read_crop(store, recording, column, starts[i], view[row])
+        return Batch(chosen, drawn, frames, normalisation)
 
     plan = [order[i : i + size] for i in range(start * size, len(order) - size + 1, size)]
     with ThreadPoolExecutor(max_workers=1) as reader:
@@ -72,14 +85,12 @@ def batches(
             yield ahead.popleft().result()
 
 
-def crop(values: NDArray[np.float32], frames: int, start: float) -> NDArray[np.float32]:
-    """``frames`` frames of (n_mels, n_frames), from ``start`` (0: first possible, 1: last); a short one repeats.
-
-    >>> crop(np.arange(3.0, dtype=np.float32)[None], 5, 0.0)
-    array([[0., 1., 2., 0., 1.]], dtype=float32)
-    """
-    n_frames = values.shape[1]
+def read_crop(store: Store, recording: str, column: str, start: float, out: NDArray[np.float16]) -> None:
+    """Fill ``out``, (frames, n_mels), from ``start`` (0: first possible, 1: last) on; a short recording repeats."""
+    n_frames, frames = store.n_frames(recording, column), len(out)
     if n_frames < frames:
-        return np.tile(values, -(-frames // n_frames))[:, :frames]
-    first = min(int(start * (n_frames - frames + 1)), n_frames - frames)
-    return values[:, first : first + frames]
+        store.read_frames(recording, column, 0, out[:n_frames])
+        for first in range(n_frames, frames, n_frames):
+            out[first : first + n_frames] = out[: min(n_frames, frames - first)]
+    else:
+        store.read_frames(recording, column, min(int(start * (n_frames - frames + 1)), n_frames - frames), out)

@@ -189,8 +189,8 @@ def test_a_span_of_frames_is_read_as_it_is_stored(shard: Path) -> None:
     store = Store(shard.parent)
     assert store.n_frames("b", "original") == 31
     for first, frames in ((0, 31), (3, 5), (30, 1)):
-        got = store.read_frames("b", "original", first, frames)
-        assert got.dtype == np.float16
+        got = np.empty((frames, 16), np.float16)
+        store.read_frames("b", "original", first, got)
         np.testing.assert_array_equal(got, row("b")["original"][:, first : first + frames].T)
 
 

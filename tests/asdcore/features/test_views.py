@@ -9,7 +9,7 @@ from asdcore.errors import AsdError
 from asdcore.features.augmentation import VARIANTS
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.store import Store, write_shard
-from asdcore.features.views import READ_AHEAD, Batch, batches, crop
+from asdcore.features.views import READ_AHEAD, Batch, batches, read_crop
 
 UNCHANGED = Normalisation(np.zeros((4, 1), np.float32), np.ones((4, 1), np.float32))
 N = 50
@@ -139,13 +139,21 @@ def test_a_short_recording_repeats_to_the_length_of_the_crop(store: Store) -> No
         np.testing.assert_array_equal(original[0, 2], np.concatenate([once, once, once[:20]]))
 
 
-def test_a_crop_can_start_anywhere_and_never_leaves_the_recording() -> None:
-    values = np.arange(10, dtype=np.float32)[None]
-    firsts = {int(crop(values, 4, start)[0, 0]) for start in np.linspace(0, 1, 200)}
-    assert firsts == set(range(7))
-    for start in (0.0, 0.5, np.nextafter(1.0, 0.0), 1.0):
-        for frames in (1, 9, 10, 11, 25):
-            assert crop(values, frames, float(start)).shape == (1, frames)
+def test_a_crop_can_start_anywhere_and_never_leaves_the_recording(tmp_path: Path) -> None:
+    counting = np.arange(10, dtype=np.float16)[None]
+    write_shard(tmp_path, [("a", {"original": counting})])
+
+    def crop(frames: int, start: float) -> list[int]:
+        out = np.full((frames, 1), np.nan, np.float16)
+        read_crop(Store(tmp_path), "a", "original", start, out)
+        return [int(value) for value in out[:, 0]]
+
+    assert {crop(4, start)[0] for start in np.linspace(0, 1, 200)} == set(range(7))
+    for start in (0.0, 0.5, float(np.nextafter(1.0, 0.0)), 1.0):
+        assert crop(9, start) in (list(range(9)), list(range(1, 10)))
+        assert crop(10, start) == list(range(10))
+        assert crop(11, start) == [*range(10), 0]
+        assert crop(25, start) == [*range(10), *range(10), *range(5)]
 
 
 def test_a_reader_that_stops_early_leaves_nothing_running(store: Store) -> None:
