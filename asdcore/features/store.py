@@ -107,11 +107,12 @@ class Store:
 def write_shard(folder: Path, rows: Iterable[tuple[str, Row]]) -> Path | None:
     """Write (recording, arrays) pairs as one shard of ``folder``, whole or not at all; return its path.
 
-    No row, no shard: None.
+    No row, no shard: None. The store has one writer; several use `new_shard`, and one `mark_verified`.
     """
     with new_shard(folder) as shard:
         for recording, arrays in rows:
             shard.add(recording, arrays)
+    mark_verified([shard.path] if shard.path else [])
     return shard.path
 
 
