@@ -9,8 +9,11 @@ stands there frame by frame: ``np.frombuffer(cell, "float16").reshape(-1, n_mels
 import os
 import uuid
 import zlib
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,29 @@ Array = NDArray[np.float16] | NDArray[np.float32]
 
 LENGTH = 4
 """Bytes before the value of a cell that say how long it is."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """The arrays of one name in a shard."""
+
+    index: int
+    dtype: np.dtype[np.generic]
+    height: int
+    """n_mels of spectrograms, 0 of vectors"""
+
+    @cached_property
+    def frame_bytes(self) -> int:
+        return self.dtype.itemsize * self.height
+
+
+def first_frame(n_frames: int, frames: int, start: float) -> int:
+    """The first frame of a crop of ``frames`` out of ``n_frames``; ``start``: 0 is the first possible one, 1 the last.
+
+    >>> [first_frame(10, 4, start) for start in (0.0, 0.5, 1.0)]
+    [0, 3, 6]
+    """
+    return max(min(int(start * (n_frames - frames + 1)), n_frames - frames), 0)
 
 
 class Shard:
@@ -45,18 +71,25 @@ class Shard:
             schema = metadata.schema.to_arrow_schema()
         except (pa.ArrowInvalid, OSError, KeyError) as error:
             raise damaged(path, error) from error
-        self._ends = np.array([[cell.data_page_offset + cell.total_compressed_size for cell in row] for row in cells])
-        self._starts = np.array([[cell.data_page_offset for cell in row] for row in cells])
+        starts = [cell.data_page_offset for row in cells for cell in row]
+        ends = (cell.data_page_offset + cell.total_compressed_size for row in cells for cell in row)
+        self._starts = array("q", starts)
         """of the page; of its value, once that has been verified"""
-        self._verified = np.zeros(self._starts.shape, bool)
-        self.columns = {field.name: (i, *_shape(field)) for i, field in enumerate(list(schema)[1:])}
-        """name: position, type and height of the arrays; height is n_mels, or 0 of vectors"""
+        self._ends = array("q", ends)
+        self._verified = bytearray(len(starts))
+        self.columns = {field.name: Column(i, *_kind(field)) for i, field in enumerate(list(schema)[1:])}
+        """by name"""
         self._file: _File | None = None
 
+    def n_bytes(self, row: int, column: str) -> int:
+        """How much of the file an array takes."""
+        cell = row * len(self.columns) + self.columns[column].index
+        return int(self._ends[cell] - self._starts[cell])
+
     def n_frames(self, row: int, column: str) -> int:
-        """The number of frames of a spectrogram, of values of a vector."""
-        start, end, dtype, height = self._cell(row, column)
-        return (end - start) // (dtype.itemsize * max(height, 1))
+        """The number of frames of a spectrogram."""
+        start, end, kind = self._cell(row, column)
+        return (end - start) // kind.frame_bytes
 
     def read(self, row: int, column: str) -> Array:
         """An array as it is stored: (n_frames, n_mels) of a spectrogram, (n,) of a vector.
@@ -64,21 +97,27 @@ class Shard:
         Raises:
             AsdError: it is damaged.
         """
-        start, end, dtype, height = self._cell(row, column)
-        values: Array = np.empty((end - start) // dtype.itemsize, dtype)
+        start, end, kind = self._cell(row, column)
+        values: Array = np.empty((end - start) // kind.dtype.itemsize, kind.dtype)
         self._read(start, values.data)
-        return values.reshape(-1, height) if height else values
+        return values.reshape(-1, kind.height) if kind.height else values
 
-    def read_frames(self, row: int, column: str, first: int, out: Array) -> None:
-        """Fill ``out``, (frames, n_mels), with the frames of a spectrogram from ``first`` on; no other frame is read.
+    def crop(self, row: int, column: str, start: float, out: Array) -> None:
+        """Fill ``out``, (frames, n_mels), with a crop of a spectrogram; see `Store.crops`. No other frame is read.
 
         Raises:
             AsdError: it is damaged.
         """
-        start, _, dtype, height = self._cell(row, column)
-        if out.dtype != dtype:
-            raise TypeError(f"{column} is {dtype}, not {out.dtype}")
-        self._read(start + first * dtype.itemsize * height, out.data)
+        place, end, kind = self._cell(row, column)
+        if out.dtype != kind.dtype:
+            raise TypeError(f"{column} is {kind.dtype}, not {out.dtype}")
+        frames, n_frames = len(out), (end - place) // kind.frame_bytes
+        if n_frames >= frames:
+            self._read(place + first_frame(n_frames, frames, start) * kind.frame_bytes, out.data)
+            return
+        self._read(place, out[:n_frames].data)
+        for first in range(n_frames, frames, n_frames):
+            out[first : first + n_frames] = out[: min(n_frames, frames - first)]
 
     @property
     def is_open(self) -> bool:
@@ -92,41 +131,39 @@ class Shard:
         try:
             # A reader in another thread keeps its file although it is closed here.
             file = self._file = self._file or _File(self.path)
-            if file.read(position, out) != out.nbytes:
+            if os.preadv(file.descriptor, [out], position) != out.nbytes:
                 raise EOFError("the file ends too early")
         except (OSError, EOFError) as error:
             raise damaged(self.path, error) from error
 
-    def _cell(self, row: int, column: str) -> tuple[int, int, np.dtype[np.generic], int]:
-        """Where the value starts and ends, its type, and how many values a frame has (0: it has no frames).
+    def _cell(self, row: int, column: str) -> tuple[int, int, "Column"]:
+        """Where the value starts and ends, and its kind.
 
         The checksum of an array is verified when any of it is read first.
         """
-        i, dtype, height = self.columns[column]
-        start, end = int(self._starts[row, i]), int(self._ends[row, i])
-        if not self._verified[row, i]:
+        kind = self.columns[column]
+        cell = row * len(self.columns) + kind.index
+        start, end = self._starts[cell], self._ends[cell]
+        if not self._verified[cell]:
             page = bytearray(end - start)
             self._read(start, memoryview(page))
             try:
                 start = end + _value_of_page(bytes(page))
             except ValueError as error:
                 raise damaged(self.path, error) from error
-            self._starts[row, i], self._verified[row, i] = start, True
-        return start, end, dtype, height
+            self._starts[cell], self._verified[cell] = start, True
+        return start, end, kind
 
 
 class _File:
     """A file that is closed when nobody reads it any more."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-
-    def read(self, position: int, out: memoryview) -> int:
-        return os.preadv(self._descriptor, [out], position)
+        self.descriptor = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
 
 
 class NewShard:
@@ -191,7 +228,7 @@ def _table(recording: str, arrays: dict[str, Array]) -> pa.Table:
     return pa.table(columns, schema=pa.schema(fields))
 
 
-def _shape(field: pa.Field) -> tuple[np.dtype[np.generic], int]:
+def _kind(field: pa.Field) -> tuple[np.dtype[np.generic], int]:
     return np.dtype(field.metadata[b"dtype"].decode()), int(field.metadata[b"height"])
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,23 @@ class Store:
         shard, row = self._place(recording, column)
         return np.ascontiguousarray(shard.read(row, column).T, np.float32)
 
+    def crops(self, arrays: Sequence[tuple[str, str]], starts: NDArray[np.float64], frames: int) -> NDArray[np.float16]:
+        """A crop of each spectrogram, (n, frames, n_mels), as it is stored. Frames outside of the crops are not read.
+
+        Args:
+            arrays: (recording, column) of each; float16, all with the same n_mels.
+            starts: 0: from the first possible frame on, 1: from the last.
+            frames: of a crop. A shorter spectrogram repeats.
+
+        Raises:
+            AsdError: as `read`.
+        """
+        out = np.empty((len(arrays), frames, self.n_mels(*arrays[0])), np.float16)
+        for (recording, column), start, crop in zip(arrays, starts.tolist(), out, strict=True):
+            shard, row = self._place(recording, column)
+            shard.crop(row, column, start, crop)
+        return out
+
     def n_frames(self, recording: str, column: str) -> int:
         """How many frames a spectrogram has."""
         shard, row = self._place(recording, column)
@@ -76,16 +93,12 @@ class Store:
 
     def n_mels(self, recording: str, column: str) -> int:
         """How many bands a spectrogram has."""
-        return self._place(recording, column)[0].columns[column][2]
+        return self._place(recording, column)[0].columns[column].height
 
-    def read_frames(self, recording: str, column: str, first: int, out: Array) -> None:
-        """Fill ``out``, (frames, n_mels) of the type that is stored, with frames from ``first`` on, and read no other.
-
-        Raises:
-            AsdError: as `read`.
-        """
+    def n_bytes(self, recording: str, column: str) -> int:
+        """How much of its file an array takes."""
         shard, row = self._place(recording, column)
-        shard.read_frames(row, column, first, out)
+        return shard.n_bytes(row, column)
 
     def _find(self, recording: str, column: str) -> tuple[Shard, int] | None:
         place = self._places.get(recording)

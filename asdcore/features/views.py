@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from asdcore.features.augmentation import VARIANTS
+from asdcore.features.held import HeldStore
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.store import Store
 
@@ -23,8 +25,8 @@ class Batch:
     recordings: list[str]
     variants: list[str]
     """which variant was drawn of each recording"""
-    frames: NDArray[np.float16]
-    """(2, n_recordings, n_frames, n_mels), dB, as they are stored: the originals, then the variants"""
+    frames: torch.Tensor
+    """(2, n_recordings, n_frames, n_mels) float16, dB, as they are stored: the originals, then the variants"""
     normalisation: Normalisation
 
     @property
@@ -37,12 +39,25 @@ class Batch:
         """(n_recordings, 1, n_mels, n_frames), normalised."""
         return self._views(1)
 
+    def on(self, device: torch.device) -> torch.Tensor:
+        """All views on ``device``, (2 * n_recordings, 1, n_mels, n_frames) float32: the originals, then the variants.
+
+        They travel as they are stored, half the bytes, and are normalised there, with the same values to the last bit.
+        """
+        mean, deviation = (
+            torch.from_numpy(values[:, 0]).to(device)
+            for values in (self.normalisation.mean, self.normalisation.deviation)
+        )
+        values = self.frames.to(device, non_blocking=True).float().sub_(mean).div_(deviation)
+        return values.flatten(0, 1).transpose(1, 2)[:, None]
+
     def _views(self, which: int) -> NDArray[np.float32]:
-        return self.normalisation(self.frames[which].transpose(0, 2, 1).astype(np.float32, order="C"))[:, None]
+        frames = self.frames[which].cpu().numpy().transpose(0, 2, 1)
+        return self.normalisation(frames.astype(np.float32, order="C"))[:, None]
 
 
 def batches(
-    store: Store,
+    store: Store | HeldStore,
     recordings: Sequence[str],
     normalisation: Normalisation,
     *,
@@ -68,11 +83,9 @@ def batches(
     def load(positions: NDArray[np.int64]) -> Batch:
         chosen = [recordings[i] for i in positions]
         drawn = [VARIANTS[variants[i]] for i in positions]
-        frames = np.empty((2, len(chosen), crop_frames, store.n_mels(chosen[0], "original")), np.float16)
-        for row, (recording, variant, i) in enumerate(zip(chosen, drawn, positions, strict=True)):
-            for view, column in zip(frames, ("original", variant), strict=True):
-                read_crop(store, recording, column, starts[i], view[row])
-        return Batch(chosen, drawn, frames, normalisation)
+        arrays = [(recording, "original") for recording in chosen] + list(zip(chosen, drawn, strict=True))
+        frames = torch.as_tensor(store.crops(arrays, np.tile(starts[positions], 2), crop_frames))
+        return Batch(chosen, drawn, frames.view(2, size, *frames.shape[1:]), normalisation)
 
     plan = [order[i : i + size] for i in range(start * size, len(order) - size + 1, size)]
     with ThreadPoolExecutor(max_workers=1) as reader:
@@ -83,14 +96,3 @@ def batches(
             yield ready
         while ahead:
             yield ahead.popleft().result()
-
-
-def read_crop(store: Store, recording: str, column: str, start: float, out: NDArray[np.float16]) -> None:
-    """Fill ``out``, (frames, n_mels), from ``start`` (0: first possible, 1: last) on; a short recording repeats."""
-    n_frames, frames = store.n_frames(recording, column), len(out)
-    if n_frames < frames:
-        store.read_frames(recording, column, 0, out[:n_frames])
-        for first in range(n_frames, frames, n_frames):
-            out[first : first + n_frames] = out[: min(n_frames, frames - first)]
-    else:
-        store.read_frames(recording, column, min(int(start * (n_frames - frames + 1)), n_frames - frames), out)

@@ -184,13 +184,48 @@ def test_a_store_of_variants_has_the_columns_of_the_store_in_whose_folder_it_sta
         store.read("d", "original")
 
 
-def test_a_span_of_frames_is_read_as_it_is_stored(shard: Path) -> None:
+def test_a_crop_can_start_anywhere_and_never_leaves_the_recording(tmp_path: Path) -> None:
+    write_shard(tmp_path, [("a", {"original": np.arange(10, dtype=np.float16)[None]})])
+    store = Store(tmp_path)
+
+    def crop(frames: int, start: float) -> list[int]:
+        ((crop,),) = [store.crops([("a", "original")], np.array([start]), frames)]
+        return [int(value) for value in crop[:, 0]]
+
+    assert {crop(4, start)[0] for start in np.linspace(0, 1, 200)} == set(range(7))
+    for start in (0.0, 0.5, float(np.nextafter(1.0, 0.0)), 1.0):
+        assert crop(9, start) in (list(range(9)), list(range(1, 10)))
+        assert crop(10, start) == list(range(10))
+        assert crop(11, start) == [*range(10), 0]
+        assert crop(25, start) == [*range(10), *range(10), *range(5)]
+
+
+def test_a_store_keeps_few_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MOST_OPEN", 2)
+    for name in "abcd":
+        write_shard(tmp_path, [(name, row(name))])
+    store = Store(tmp_path)
+    for name in "abcdabcd":
+        np.testing.assert_array_equal(store.read(name, "h"), row(name)["h"])
+        assert sum(shard.is_open for shard, _ in store._places.values()) <= 2
+
+
+def test_reading_a_batch_of_crops_takes_what_it_returns_and_once_the_page_for_its_checksum(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def counting(descriptor: int, buffers: list[memoryview], position: int) -> int:
+        taken.append(sum(buffer.nbytes for buffer in buffers))
+        return preadv(descriptor, buffers, position)
+
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", counting)
     store = Store(shard.parent)
-    assert store.n_frames("b", "original") == 31
-    for first, frames in ((0, 31), (3, 5), (30, 1)):
-        got = np.empty((frames, 16), np.float16)
-        store.read_frames("b", "original", first, got)
-        np.testing.assert_array_equal(got, row("b")["original"][:, first : first + frames].T)
+    for after in ([20 * 16 * 2, 31 * 16 * 2], []):
+        taken.clear()
+        got = store.crops([("a", "original"), ("b", "mask_500")], np.array([0.3, 0.9]), 8)
+        assert sum(taken) - got.nbytes == pytest.approx(sum(after), abs=100)
 
 
 @pytest.mark.parametrize("column", ["original", "h"])

@@ -4,14 +4,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from asdcore.errors import AsdError
+from asdcore.features import held as held_module
 from asdcore.features.augmentation import VARIANTS
+from asdcore.features.held import COLUMNS, HeldStore, hold
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.store import Store, write_shard
-from asdcore.features.views import READ_AHEAD, Batch, batches, read_crop
+from asdcore.features.views import READ_AHEAD, Batch, batches
 
 UNCHANGED = Normalisation(np.zeros((4, 1), np.float32), np.ones((4, 1), np.float32))
+CPU = torch.device("cpu")
 N = 50
 FRAMES = 40
 
@@ -34,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(folder)
 
 
-def epoch(store: Store, n: int = N, **changes: int) -> list[Batch]:
+def epoch(store: Store | HeldStore, n: int = N, **changes: int) -> list[Batch]:
     given = {"batch_size": 8, "crop_frames": 16, "seed": 0, "epoch": 0} | changes
     return list(batches(store, [f"r{i}" for i in range(n)], UNCHANGED, **given))
 
@@ -139,21 +143,34 @@ def test_a_short_recording_repeats_to_the_length_of_the_crop(store: Store) -> No
         np.testing.assert_array_equal(original[0, 2], np.concatenate([once, once, once[:20]]))
 
 
-def test_a_crop_can_start_anywhere_and_never_leaves_the_recording(tmp_path: Path) -> None:
-    counting = np.arange(10, dtype=np.float16)[None]
-    write_shard(tmp_path, [("a", {"original": counting})])
+def test_a_set_that_is_held_gives_the_same_batches_without_the_files(store: Store) -> None:
+    held = hold(store, [f"r{i}" for i in range(N)], CPU)
+    assert isinstance(held, HeldStore)
+    for changes in ({}, {"epoch": 3, "start": 2}, {"crop_frames": 100}, {"crop_frames": FRAMES}):
+        assert same(epoch(held, **changes), epoch(store, **changes))
 
-    def crop(frames: int, start: float) -> list[int]:
-        out = np.full((frames, 1), np.nan, np.float16)
-        read_crop(Store(tmp_path), "a", "original", start, out)
-        return [int(value) for value in out[:, 0]]
 
-    assert {crop(4, start)[0] for start in np.linspace(0, 1, 200)} == set(range(7))
-    for start in (0.0, 0.5, float(np.nextafter(1.0, 0.0)), 1.0):
-        assert crop(9, start) in (list(range(9)), list(range(1, 10)))
-        assert crop(10, start) == list(range(10))
-        assert crop(11, start) == [*range(10), 0]
-        assert crop(25, start) == [*range(10), *range(10), *range(5)]
+def test_a_set_that_does_not_fit_in_memory_is_read_from_the_files(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = [f"r{i}" for i in range(N)]
+    size = N * 7 * FRAMES * 4 * 2
+    monkeypatch.setattr(held_module, "MEMORY", size - 1)
+    assert hold(store, recordings, CPU) is store
+    monkeypatch.setattr(held_module, "MEMORY", size + N * 7 * 64)  # Parquet's headers of pages.
+    assert hold(store, recordings, CPU) is not store
+
+
+def test_views_on_a_device_are_those_of_the_batch_to_the_last_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    made = [(f"r{i}", {n: rng.normal(-40, 10, (4, FRAMES)).astype(np.float16) for n in COLUMNS}) for i in range(6)]
+    write_shard(tmp_path, made)
+    normalisation = Normalisation.fit(arrays["original"].astype(np.float32) for _, arrays in made)
+    recordings = [name for name, _ in made]
+    (batch,) = batches(Store(tmp_path), recordings, normalisation, batch_size=6, crop_frames=16, seed=0, epoch=0)
+    views = batch.on(CPU)
+    assert views.dtype == torch.float32
+    np.testing.assert_array_equal(views.numpy(), np.concatenate([batch.original, batch.variant]))
 
 
 def test_a_reader_that_stops_early_leaves_nothing_running(store: Store) -> None:
