@@ -79,11 +79,13 @@ class Shard:
         self._verified = bytearray(len(starts))
         self.columns = {field.name: Column(i, *_kind(field)) for i, field in enumerate(list(schema)[1:])}
         """by name"""
-        self._file: _File | None = None
+        self._width = len(self.columns)
+        self.file: OpenFile | None = None
+        """there while it is open"""
 
     def n_bytes(self, row: int, column: str) -> int:
         """How much of the file an array takes."""
-        cell = row * len(self.columns) + self.columns[column].index
+        cell = row * self._width + self.columns[column].index
         return int(self._ends[cell] - self._starts[cell])
 
     def n_frames(self, row: int, column: str) -> int:
@@ -99,7 +101,7 @@ class Shard:
         """
         start, end, kind = self._cell(row, column)
         values: Array = np.empty((end - start) // kind.dtype.itemsize, kind.dtype)
-        self._read(start, values.data)
+        self._read(start, values)
         return values.reshape(-1, kind.height) if kind.height else values
 
     def crop(self, row: int, column: str, start: float, out: Array) -> None:
@@ -109,28 +111,24 @@ class Shard:
             AsdError: it is damaged.
         """
         place, end, kind = self._cell(row, column)
-        if out.dtype != kind.dtype:
+        if out.dtype is not kind.dtype and out.dtype != kind.dtype:
             raise TypeError(f"{column} is {kind.dtype}, not {out.dtype}")
         frames, n_frames = len(out), (end - place) // kind.frame_bytes
         if n_frames >= frames:
-            self._read(place + first_frame(n_frames, frames, start) * kind.frame_bytes, out.data)
+            self._read(place + first_frame(n_frames, frames, start) * kind.frame_bytes, out)
             return
-        self._read(place, out[:n_frames].data)
+        self._read(place, out[:n_frames])
         for first in range(n_frames, frames, n_frames):
             out[first : first + n_frames] = out[: min(n_frames, frames - first)]
 
-    @property
-    def is_open(self) -> bool:
-        return self._file is not None
-
     def close(self) -> None:
         """Free the descriptor. The next reading opens the file again."""
-        self._file = None
+        self.file = None
 
-    def _read(self, position: int, out: memoryview) -> None:
+    def _read(self, position: int, out: Array | NDArray[np.uint8]) -> None:
         try:
             # A reader in another thread keeps its file although it is closed here.
-            file = self._file = self._file or _File(self.path)
+            file = self.file = self.file or OpenFile(self.path)
             if os.preadv(file.descriptor, [out], position) != out.nbytes:
                 raise EOFError("the file ends too early")
         except (OSError, EOFError) as error:
@@ -142,20 +140,25 @@ class Shard:
         The checksum of an array is verified when any of it is read first.
         """
         kind = self.columns[column]
-        cell = row * len(self.columns) + kind.index
+        cell = row * self._width + kind.index
         start, end = self._starts[cell], self._ends[cell]
         if not self._verified[cell]:
-            page = bytearray(end - start)
-            self._read(start, memoryview(page))
-            try:
-                start = end + _value_of_page(bytes(page))
-            except ValueError as error:
-                raise damaged(self.path, error) from error
-            self._starts[cell], self._verified[cell] = start, True
+            start = self._verify(cell)
         return start, end, kind
 
+    def _verify(self, cell: int) -> int:
+        start, end = int(self._starts[cell]), int(self._ends[cell])
+        page = np.empty(end - start, np.uint8)
+        self._read(start, page)
+        try:
+            start = end + _value_of_page(page.data)
+        except ValueError as error:
+            raise damaged(self.path, error) from error
+        self._starts[cell], self._verified[cell] = start, True
+        return start
 
-class _File:
+
+class OpenFile:
     """A file that is closed when nobody reads it any more."""
 
     def __init__(self, path: Path) -> None:
@@ -232,7 +235,7 @@ def _kind(field: pa.Field) -> tuple[np.dtype[np.generic], int]:
     return np.dtype(field.metadata[b"dtype"].decode()), int(field.metadata[b"height"])
 
 
-def _value_of_page(page: bytes) -> int:
+def _value_of_page(page: memoryview) -> int:
     """Where the only value of an intact page starts, counted from the page's end: a negative number.
 
     The header is Thrift's compact protocol: kind, size, compressed size and CRC-32 are its first four fields, integers.
@@ -242,7 +245,7 @@ def _value_of_page(page: bytes) -> int:
     """
     numbers, position = [], 0
     for _ in range(4):
-        if page[position : position + 1] != b"\x15":
+        if bytes(page[position : position + 1]) != b"\x15":
             raise ValueError("page header unreadable")
         number, shift, position = 0, 0, position + 1
         while position < len(page):

@@ -23,6 +23,9 @@ VERIFIED = "verified.json"
 """name: size and time of change of the shards that had the digest in their name when it was checked"""
 
 
+Place = tuple[Shard, int]
+"""a shard, and the row in it"""
+
 MOST_OPEN = 256
 """Shards that a store keeps open: an operating system allows a process 1024 files or more."""
 
@@ -41,22 +44,28 @@ class Store:
         self.folder = folder
         self._base = Store(folder.parent) if folder.name.startswith(EXTENDS) else None
         self._open: deque[Shard] = deque()
-        self._places: dict[str, tuple[Shard, int]] = {}
-        for path in _shards(folder):
-            shard = Shard(path)
+        self._rows: dict[str, Place] = {}
+        """of this folder"""
+        shards = [Shard(path) for path in _shards(folder)]
+        for shard in shards:
             for row, recording in enumerate(shard.recordings):
-                self._places.setdefault(recording, (shard, row))
+                self._rows.setdefault(recording, (shard, row))
+        self._places: dict[str, dict[str, Place]] = dict(self._base._places) if self._base else {}
+        """column: recording: place"""
+        for shard in shards:
+            self._places |= dict.fromkeys(shard.columns, self._rows)
 
     @property
     def recordings(self) -> list[str]:
         """Digests of those with all columns, in the order of the shards."""
-        there = list(self._places)
-        return there if self._base is None else [recording for recording in there if recording in self._base._places]
+        there = list(self._rows)
+        return there if self._base is None else [recording for recording in there if recording in self._base._rows]
 
     def missing(self, recordings: Iterable[str], column: str | None = None) -> list[str]:
         """Those of ``recordings`` that lack ``column``, or any column if None, in their order."""
         if column is not None:
-            return [recording for recording in recordings if self._find(recording, column) is None]
+            rows = self._places.get(column, {})
+            return [recording for recording in recordings if recording not in rows]
         there = set(self.recordings)
         return [recording for recording in recordings if recording not in there]
 
@@ -100,17 +109,12 @@ class Store:
         shard, row = self._place(recording, column)
         return shard.n_bytes(row, column)
 
-    def _find(self, recording: str, column: str) -> tuple[Shard, int] | None:
-        place = self._places.get(recording)
-        if place and column in place[0].columns:
-            return place
-        return self._base._find(recording, column) if self._base else None
-
-    def _place(self, recording: str, column: str) -> tuple[Shard, int]:
-        place = self._find(recording, column)
-        if place is None:
-            raise AsdError(f"{self.folder}: no row of recording {recording}; run the features stage again")
-        if not place[0].is_open:
+    def _place(self, recording: str, column: str) -> Place:
+        try:
+            place = self._places[column][recording]
+        except KeyError as error:
+            raise AsdError(f"{self.folder}: no row of recording {recording}; run the features stage again") from error
+        if place[0].file is None:
             self._open.append(place[0])
             if len(self._open) > MOST_OPEN:
                 self._open.popleft().close()

@@ -207,7 +207,7 @@ def test_a_store_keeps_few_files_open(tmp_path: Path, monkeypatch: pytest.Monkey
     store = Store(tmp_path)
     for name in "abcdabcd":
         np.testing.assert_array_equal(store.read(name, "h"), row(name)["h"])
-        assert sum(shard.is_open for shard, _ in store._places.values()) <= 2
+        assert sum(shard.file is not None for shard, _ in store._rows.values()) <= 2
 
 
 def test_reading_a_batch_of_crops_takes_what_it_returns_and_once_the_page_for_its_checksum(
