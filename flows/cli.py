@@ -286,6 +286,24 @@ def download(
         out.print(str(machine), highlight=False)
 
 
+@app.command()
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only listed")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every shard to find what decayed on the disk")] = False,
+    preset: PresetOption = "default",
+    change: SetOption = None,
+    home: HomeOption = None,
+) -> None:
+    """List the features that neither these settings nor a registered detector needs. They can be made again."""
+    settings = settings_of(preset, change)
+    place = start(home)
+    from flows.clean import clean as find
+    from flows.clean import told
+
+    for line in told(find(place, settings, delete=yes, verify=verify), place, deleted=yes):
+        out.print(line, highlight=False, markup=False)
+
+
 for command in (models, promote, rollback, label, watch, ui, deploy, worker):
     app.command()(command)
 

@@ -1,6 +1,6 @@
 """The features stage: spectrograms of recordings that have none; originals and variants are cached apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ def feature_store(home: Home, settings: Settings, *, variants: bool = True) -> P
     if not variants:
         return originals
     return originals / (EXTENDS + features_digest(settings, code_version("features/augmentation.py", *code)))
+
+
+def claimed_stores(home: Home, settings: Iterable[Settings]) -> set[Path]:
+    """The folders of the spectrograms that a retraining or a benchmark with any of these settings uses."""
+    claimed = set()
+    for one in settings:
+        baseline = one.model_copy(update={"mel": one.autoencoder.mel})
+        claimed |= {feature_store(home, one), feature_store(home, baseline, variants=False)}
+    return claimed
 
 
 @task(name="features shards", **CACHED)

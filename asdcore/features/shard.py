@@ -129,7 +129,7 @@ class Shard:
         try:
             # A reader in another thread keeps its file although it is closed here.
             file = self.file = self.file or OpenFile(self.path)
-            if os.preadv(file.descriptor, [out], position) != out.nbytes:
+            if os.preadv(file.descriptor, [out.data], position) != out.nbytes:
                 raise EOFError("the file ends too early")
         except (OSError, EOFError) as error:
             raise damaged(self.path, error) from error

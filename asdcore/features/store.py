@@ -133,8 +133,8 @@ def write_shard(folder: Path, rows: Iterable[tuple[str, Row]]) -> Path | None:
     return shard.path
 
 
-def drop_damaged(folder: Path, *, trust: bool = True) -> list[Path]:
-    """Delete each shard whose content does not have the digest in its name; return them. They are made again.
+def damaged_shards(folder: Path, *, trust: bool = True) -> list[Path]:
+    """The shards whose content does not have the digest in their name.
 
     Args:
         folder: of a store.
@@ -142,18 +142,19 @@ def drop_damaged(folder: Path, *, trust: bool = True) -> list[Path]:
             decays on the disk without a trace shows when it is read, by its checksum.
     """
     known = _verified(folder) if trust else {}
-    dropped = []
-    there = {}
-    for path in _shards(folder):
-        state = _state(path)
-        if known.get(path.name) == state or digest_of_file(path)[:16] in path.name:
-            there[path.name] = state
-        else:
-            path.unlink()
-            dropped.append(path)
-    if there != known:
-        _remember(folder, there)
-    return dropped
+    changed = [path for path in _shards(folder) if known.get(path.name) != _state(path)]
+    damaged = [path for path in changed if digest_of_file(path)[:16] not in path.name]
+    if len(changed) > len(damaged):
+        mark_verified(set(changed) - set(damaged))
+    return damaged
+
+
+def drop_damaged(folder: Path, *, trust: bool = True) -> list[Path]:
+    """Delete the `damaged_shards` and return them. They are made again."""
+    damaged = damaged_shards(folder, trust=trust)
+    for path in damaged:
+        path.unlink()
+    return damaged
 
 
 def mark_verified(shards: Iterable[Path]) -> None:
@@ -162,7 +163,10 @@ def mark_verified(shards: Iterable[Path]) -> None:
     for path in shards:
         by_folder.setdefault(path.parent, {})[path.name] = _state(path)
     for folder, states in by_folder.items():
-        _remember(folder, _verified(folder) | states)
+        there = {path.name for path in _shards(folder)}
+        known = {name: state for name, state in (_verified(folder) | states).items() if name in there}
+        with whole_file(folder / VERIFIED) as temporary:
+            temporary.write_text(json.dumps(known, sort_keys=True))
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -180,8 +184,3 @@ def _verified(folder: Path) -> dict[str, list[int]]:
     except (FileNotFoundError, ValueError):
         return {}  # Then every shard is read.
     return known
-
-
-def _remember(folder: Path, states: dict[str, list[int]]) -> None:
-    with whole_file(folder / VERIFIED) as temporary:
-        temporary.write_text(json.dumps(states, sort_keys=True))

@@ -1,0 +1,64 @@
+"""What is kept for nobody: found, and deleted when asked. No flow: nothing is computed."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from asdcore.errors import AsdError
+from asdcore.features.orphans import Orphans, delete_orphans, find_orphans
+from asdcore.home import Home
+from asdcore.recordings.catalog import Catalog
+from asdcore.settings import Settings
+from tasks.features import claimed_stores
+from tasks.registry import registered_folder, registered_models
+from tasks.warn import warn
+
+
+def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Orphans:
+    """Find the features that neither ``settings`` nor any registered detector claims; delete them if asked.
+
+    Args:
+        home: where the features are.
+        settings: those to work with from now on.
+        delete: not only find them.
+        verify: read every shard that stays, whether or not it has changed since it was last checked.
+    """
+    with home.lock(warn):
+        catalog = Catalog(home.recordings)
+        # What is in quarantine may come back when its file does.
+        known = {*catalog.recordings["recording"], *catalog.quarantined["recording"]}
+        claimed = claimed_stores(home, [settings, *_registered_settings(home)])
+        orphans = find_orphans(home.features, claimed, known, verify=verify)
+        if delete:
+            delete_orphans(orphans)
+    return orphans
+
+
+def _registered_settings(home: Home) -> Iterator[Settings]:
+    for row in registered_models(home):
+        try:
+            with registered_folder(home, str(row["version"])) as (folder, _):
+                yield Settings.model_validate(json.loads((folder / "detector.json").read_text())["settings"])
+        except (AsdError, KeyError, ValueError) as error:
+            warn(f"version {row['version']} claims no features: {error}")
+
+
+def told(orphans: Orphans, home: Home, *, deleted: bool) -> Iterator[str]:
+    """The lines that say what was found, and what became of it."""
+
+    def short(path: Path) -> str:
+        return str(path.relative_to(home.root))
+
+    for folder in orphans.stores:
+        yield f"{short(folder)}: features of other settings, or of another version of asd"
+    for path, gone in orphans.shards.items():
+        yield f"{short(path)}: {len(gone)} recordings that are not in the table of recordings"
+    for path in orphans.damaged:
+        yield f"{short(path)}: damaged; its recordings are computed again when they are needed"
+    for path in orphans.partials:
+        yield f"{short(path)}: left by a writer that was killed"
+    found = f"{orphans.size / 2**20:.1f} MiB"
+    if orphans.size == 0:
+        yield f"Nothing to clean in {home.features}."
+    else:
+        yield f"Deleted: {found}." if deleted else f"{found} can go; `asd clean --yes` deletes them."
