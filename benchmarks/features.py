@@ -6,7 +6,7 @@ All recordings are simulated. Speed, recordings of 10 s: `asd` (both pitch metho
 checksummed and on disk) against a plain librosa loop in one process that loads, shifts the pitch twice, adds noise
 twice, makes seven mel spectrograms and saves them; and against the lower limit, one process that decodes and makes one
 STFT. The four take turns; figures are medians over rounds, ratios are medians of the ratios within a round. Processes
-are started before.
+are started before. ``processor_ms``: the processor time of all processes together, for a recording.
 
 Memory and change, recordings of 1 s: a process of its own computes the features of so many recordings and reads one
 epoch of batches; its peak is that of the process plus that of its largest child for each core.
@@ -27,6 +27,7 @@ from typing import Any
 
 import librosa
 import numpy as np
+import psutil
 import soundfile
 from joblib import cpu_count
 from joblib.externals.loky import get_reusable_executor
@@ -79,6 +80,12 @@ def asd(settings: Settings, recordings: Recordings) -> Callable[[Sequence[Path],
     return run
 
 
+def processor_seconds() -> float:
+    """Of this process and its children: what a busy machine does not change as it changes the time that passes."""
+    of = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return sum(process.cpu_times().user + process.cpu_times().system for process in of)
+
+
 def speed(folder: Path, rounds: int, n: int) -> list[dict[str, Any]]:
     """A row for each of the four: recordings a second, and the ratio to the plain loop."""
     paths = simulate(folder / "ten", machines=["simFan"], source_train=n, target_train=0, test_per_kind=0, seconds=10.0)
@@ -90,14 +97,16 @@ def speed(folder: Path, rounds: int, n: int) -> list[dict[str, Any]]:
         "decode and one STFT": (lower_limit, n // 4),
     }
     rates: dict[str, list[float]] = {name: [] for name in plans}
+    work: dict[str, list[float]] = {name: [] for name in plans}
     for turn in range(rounds + 1):  # The first one starts the processes and is not counted.
         for name, (run, count) in plans.items():
             out = folder / "out"
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), processor_seconds()
             with threadpool_limits(1):  # Small matrices: on a busy machine two threads wait for each other.
                 run(paths[:count], out)
             if turn:
                 rates[name].append(count / (time.perf_counter() - started))
+                work[name].append(1000 * (processor_seconds() - worked) / count)
             shutil.rmtree(out, ignore_errors=True)
     plain = np.array(rates["plain librosa loop"])
     return [
@@ -105,6 +114,7 @@ def speed(folder: Path, rounds: int, n: int) -> list[dict[str, Any]]:
             "what": name,
             "a_second": round(float(np.median(own)), 1),
             "times_plain": round(float(np.median(np.array(own) / plain)), 2),
+            "processor_ms": round(float(np.median(work[name])), 1),
             "rounds": [round(rate, 1) for rate in own],
         }
         for name, own in rates.items()

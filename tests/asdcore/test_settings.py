@@ -28,7 +28,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
     },
     MelSettings: {"n_fft": 1024, "hop_length": 256, "n_mels": 64, "floor": 1e-8},
     AugmentationSettings: {
-        "pitch_method": "spectral",
+        "pitch_method": "waveform",
         "pitch_semitones": 2.0,
         "noise_snr_db": (6.0, 12.0),
         "mask_milliseconds": (100.0, 1000.0),
@@ -180,7 +180,7 @@ def test_the_defaults_are_the_decided_method() -> None:
         128,
         1e-10,
     )
-    assert settings.augmentation.pitch_method == "waveform"
+    assert settings.augmentation.pitch_method == "spectral"
     assert settings.augmentation.pitch_semitones == 12
     assert settings.augmentation.noise_snr_db == (6, 24)
     assert settings.augmentation.mask_milliseconds == (500, 1000)
@@ -198,7 +198,8 @@ def test_the_paper_preset_has_the_learning_rate_of_the_paper_and_otherwise_the_d
     assert paper.training.crop_frames == pytest.approx(ten_seconds, abs=1)
     assert paper.normality == NormalitySettings(eyes="embedding")
     assert paper.gate.held_out_share == 0
-    for stage in STAGES - {"training", "normality", "gate"}:
+    assert paper.augmentation == AugmentationSettings(pitch_method="waveform")
+    for stage in STAGES - {"augmentation", "training", "normality", "gate"}:
         assert getattr(paper, stage) == getattr(Settings(), stage)
 
 
