@@ -8,8 +8,9 @@ import librosa
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import kstest
 
-from asdcore.features.augmentation import VARIANTS, add_noise, frequency_warp, mask_time, spectrograms
+from asdcore.features.augmentation import VARIANTS, add_noise, frequency_warp, mask_time, spectrograms, white_noise
 from asdcore.features.spectrogram import log_mel, power_spectrum, spectrogram
 from asdcore.recordings.audio import decode
 from asdcore.settings import AugmentationSettings, MelSettings, RecordingSettings
@@ -130,6 +131,16 @@ def test_noise_has_the_level_asked_for(sound: Sound) -> None:
         spectrum = np.abs(np.fft.rfft(noise)) ** 2
         halves = spectrum[: len(spectrum) // 2].sum(), spectrum[len(spectrum) // 2 :].sum()
         assert halves[0] / halves[1] == pytest.approx(1, abs=0.1)  # white
+
+
+def test_white_noise_is_normal_independent_and_of_the_length_asked_for() -> None:
+    values = white_noise(200_001, np.random.default_rng(0))
+    assert (values.shape, values.dtype) == ((200_001,), np.float32)
+    assert kstest(values, "norm").pvalue > 0.01
+    assert abs(values).max() < 5.8
+    for lag in (1, 2, 512, 100_001):  # The halves are made from the same random numbers.
+        assert abs(np.corrcoef(values[:-lag], values[lag:])[0, 1]) < 0.01
+        assert abs(np.corrcoef(values[:-lag] ** 2, values[lag:] ** 2)[0, 1]) < 0.01
 
 
 def test_noise_of_the_variants_spans_6_to_24_db_below_the_recording() -> None:
