@@ -211,7 +211,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(in_this_process(int(arguments.one[0]), Path(arguments.one[1]))))
         return
-    rounds, n, sizes = (2, 256, (500, 1000)) if arguments.quick else (5, 512, (500, 2000, 8000))
+    rounds, n, sizes = (2, 256, (500, 1000)) if arguments.quick else (5, 256, (500, 2000, 8000))
     with tempfile.TemporaryDirectory() as temporary:
         rows = speed(Path(temporary), rounds, n)
         sizes_rows = growth(Path(temporary), sizes)
