@@ -1,6 +1,7 @@
 """A progress bar on stderr for work that a person waits for; silent where stderr is no terminal."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -20,6 +21,16 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield from bar.track(items, total=total, description=description)
+
+
+@contextmanager
+def bar(total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """A bar for work of ``total`` steps, ``done`` of them before: call it with the steps done and what to say."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as drawn:
+        task = drawn.add_task("", total=total, completed=done)
+        yield lambda now, text: drawn.update(task, completed=now, description=text)
 
 
 def say(message: str) -> None:

@@ -1,5 +1,6 @@
 """The representation stage: train the encoder, then embed every recording with it."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -14,6 +15,7 @@ from asdcore.features.store import Row, Store, drop_damaged, write_shard
 from asdcore.home import Home, digest_of
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
+from asdcore.representation.checkpoint import checkpoint_files
 from asdcore.representation.collapse import collapse
 from asdcore.representation.encoder import TrainedEncoder, choose_device
 from asdcore.representation.training import train
@@ -21,6 +23,9 @@ from asdcore.settings import TrainingSettings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.tracking import log_epoch
 from tasks.warn import warn
+
+CHECKPOINTS = "checkpoints"
+"""Folder beside the encoder, while it trains."""
 
 
 @task(name="train encoder", **CACHED)
@@ -38,10 +43,10 @@ def train_encoder(
             warn(f"epoch {figures['epoch']:.0f} could not be shown while it ran, it will be afterwards: {error}")
 
     folder = home.runs / key
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        warn(f"going on from the checkpoint of an earlier run, {checkpoint}")
-    trained = train(Store(store), recordings, settings, checkpoint, on_epoch)
+    checkpoints = folder / CHECKPOINTS
+    if checkpoint_files(checkpoints):
+        warn(f"going on from the checkpoint of an earlier run, {checkpoint_files(checkpoints)[0]}")
+    trained = train(Store(store), recordings, settings, checkpoints, on_epoch, warn)
     encoder = folder / "encoder.safetensors"
     trained.save(encoder)
     return {"files": claim(home, encoder), "values": {"recordings": len(recordings)}}
@@ -81,7 +86,7 @@ def encoder_and_embeddings(
     run_cached(train_encoder, key=key, home=home, store=store, recordings=training, settings=settings, run=run)
     encoder = home.runs / key / "encoder.safetensors"
     # Only now: a kill before the result is stored would otherwise have to train from the start.
-    encoder.with_name("checkpoint.pt").unlink(missing_ok=True)
+    shutil.rmtree(encoder.with_name(CHECKPOINTS), ignore_errors=True)
     for sentence in collapse(TrainedEncoder.load(encoder).history):
         warn(sentence)
     return encoder, embeddings_of(home, store, encoder, recordings, settings.device)

@@ -36,12 +36,12 @@ def wait_for(found: Callable[[], object], process: "subprocess.Popen[str]", seco
         time.sleep(0.02)
 
 
-def test_a_training_killed_with_9_goes_on_at_its_last_epoch(
+def test_a_training_killed_with_9_goes_on_at_its_last_checkpoint(
     prefect_api: str, asd: Callable[..., "subprocess.CompletedProcess[str]"], small_machines: Path, tmp_path: Path
 ) -> None:
     command = ("retrain", "--recordings", small_machines, *LONG, "--home", tmp_path)
     process = start(prefect_api, *command)
-    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint.pt")), process)
+    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/step-*.pt")), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     shards = {path: path.stat().st_mtime_ns for path in tmp_path.glob("features/*/shard-*")}

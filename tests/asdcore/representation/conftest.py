@@ -29,7 +29,7 @@ class Trained:
     encoder: TrainedEncoder
     seen: list[dict[str, float]]
     """the figures that `on_epoch` was given"""
-    checkpoint: Path
+    checkpoints: Path
 
 
 def tiny_row(index: int) -> Row:
@@ -59,9 +59,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tiny_store: Store, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    checkpoint = tmp_path_factory.mktemp("undisturbed") / "checkpoint.pt"
+    checkpoints = tmp_path_factory.mktemp("undisturbed")
     seen: list[dict[str, float]] = []
-    return Trained(train(tiny_store, RECORDINGS, TINY, checkpoint, seen.append), seen, checkpoint)
+    return Trained(train(tiny_store, RECORDINGS, TINY, checkpoints, seen.append), seen, checkpoints)
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+"""The learning rate at each step."""
+
+import math
+
+from asdcore.settings import TrainingSettings
+
+
+def learning_rate(step: int, steps_per_epoch: int, settings: TrainingSettings) -> float:
+    """Cosine annealing with warm restarts (Loshchilov and Hutter 2016), from the initial rate to a thousandth of it.
+
+    Each of the ``cycles`` ends at the lowest rate exactly, the last step of training included.
+    """
+    length = settings.epochs // settings.cycles * steps_per_epoch
+    within = step % length / max(length - 1, 1)
+    lowest = settings.learning_rate / 1000
+    return lowest + (settings.learning_rate - lowest) * (1 + math.cos(math.pi * within)) / 2
