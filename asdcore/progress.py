@@ -24,13 +24,13 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
 
 
 @contextmanager
-def bar(total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """A bar for work of ``total`` steps, ``done`` of them before: call it with the steps done and what to say."""
+def bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar to call with the steps done, how many there are, and what to say."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as drawn:
-        task = drawn.add_task("", total=total, completed=done)
-        yield lambda now, text: drawn.update(task, completed=now, description=text)
+        task = drawn.add_task("starting")
+        yield lambda done, total, text: drawn.update(task, completed=done, total=total, description=text)
 
 
 def say(message: str) -> None:

@@ -70,7 +70,7 @@ class AugmentationSettings(StageSettings):
 class TrainingSettings(StageSettings):
     """The encoder, what it is trained for, and the training (paper 2.1 and 2.3)."""
 
-    where_not_what: ClassVar[frozenset[str]] = frozenset({"device"})
+    where_not_what: ClassVar[frozenset[str]] = frozenset({"device", "processes"})
 
     encoder: Literal["resnet18", "resnet50"] = "resnet18"
     z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")
@@ -85,8 +85,24 @@ class TrainingSettings(StageSettings):
     learning_rate: float = Field(1e-3, gt=0, description="Adam; the paper states 0.5")
     cycles: int = Field(4, ge=1, description="cosine cycles: three warm restarts make four")
     epochs: int = Field(40, ge=1, description="a multiple of cycles")
+    warmup_steps: int = Field(0, ge=0, description="first steps, in which the learning rate rises to that of the cycle")
+    validation_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of each machine's recordings that does not train, for early stopping; 0: none",
+    )
+    patience: int = Field(10, ge=1, description="epochs without a lower validation loss before it stops early")
+    chunk: int | None = Field(
+        None, ge=2, description="recordings of a batch in memory at a time; all if empty. All negatives count anyway"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA that has it")
+    tf32: bool = Field(True, description="CUDA: products of float32 in TF32")
+    deterministic: bool = Field(False, description="CUDA: only algorithms that give the same bits again, slower")
+    compile: bool = Field(False, description="torch.compile; it needs a C++ compiler and minutes before the first step")
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    processes: int = Field(1, ge=1, description="that share each batch: one for each GPU")
 
     @model_validator(mode="after")
     def _whole_cycles(self) -> Self:

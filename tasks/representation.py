@@ -46,7 +46,7 @@ def train_encoder(
     checkpoints = folder / CHECKPOINTS
     if checkpoint_files(checkpoints):
         warn(f"going on from the checkpoint of an earlier run, {checkpoint_files(checkpoints)[0]}")
-    trained = train(Store(store), recordings, settings, checkpoints, on_epoch, warn)
+    trained = train(Store(store), recordings, settings, checkpoints, on_epoch, on_warning=warn)
     encoder = folder / "encoder.safetensors"
     trained.save(encoder)
     return {"files": claim(home, encoder), "values": {"recordings": len(recordings)}}

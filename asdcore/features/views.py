@@ -20,7 +20,7 @@ READ_AHEAD = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """Views of ``recordings``: of each the original and one variant."""
+    """Views of ``recordings``, or of a part of them: of each the original and one variant."""
 
     recordings: list[str]
     variants: list[str]
@@ -66,6 +66,7 @@ def batches(
     seed: int,
     epoch: int,
     start: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """The batches of one epoch: shuffled, each recording at most once, so that no two views in a batch are of one
     recording but the two that belong together. A last, smaller batch is left out: NT-Xent is easier with fewer
@@ -73,6 +74,8 @@ def batches(
 
     Order, variants and crops depend on ``seed`` and ``epoch`` only. The first ``start`` batches are left out and
     not read; the others are what they are in the whole epoch.
+
+    ``part``: which of how many equal parts of each batch is read; names and variants are those of the whole batch.
     """
     rng = np.random.default_rng([seed, epoch])
     size = min(batch_size, len(recordings))
@@ -83,9 +86,11 @@ def batches(
     def load(positions: NDArray[np.int64]) -> Batch:
         chosen = [recordings[i] for i in positions]
         drawn = [VARIANTS[variants[i]] for i in positions]
-        arrays = [(recording, "original") for recording in chosen] + list(zip(chosen, drawn, strict=True))
-        frames = torch.as_tensor(store.crops(arrays, np.tile(starts[positions], 2), crop_frames))
-        return Batch(chosen, drawn, frames.view(2, size, *frames.shape[1:]), normalisation)
+        own = slice(len(chosen) * part[0] // part[1], len(chosen) * (part[0] + 1) // part[1])
+        arrays = [(recording, "original") for recording in chosen[own]]
+        arrays += zip(chosen[own], drawn[own], strict=True)
+        frames = torch.as_tensor(store.crops(arrays, np.tile(starts[positions[own]], 2), crop_frames))
+        return Batch(chosen, drawn, frames.view(2, len(arrays) // 2, *frames.shape[1:]), normalisation)
 
     plan = [order[i : i + size] for i in range(start * size, len(order) - size + 1, size)]
     with ThreadPoolExecutor(max_workers=1) as reader:

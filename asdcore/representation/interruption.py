@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -12,9 +13,13 @@ class Interruption:
     """While the block lasts, the first signal is kept for `act`; a second one acts at once.
 
     Outside the main thread, where Python lets no signal be caught and none arrives, it does nothing.
+
+    Args:
+        on_signal: called when the first one arrives.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_signal: Callable[[], None] = lambda: None) -> None:
+        self.on_signal = on_signal
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -38,3 +43,5 @@ class Interruption:
         again, self.signal = self.signal is not None, number
         if again:
             self.act()
+        else:
+            self.on_signal()

@@ -8,9 +8,11 @@ from asdcore.settings import TrainingSettings
 def learning_rate(step: int, steps_per_epoch: int, settings: TrainingSettings) -> float:
     """Cosine annealing with warm restarts (Loshchilov and Hutter 2016), from the initial rate to a thousandth of it.
 
-    Each of the ``cycles`` ends at the lowest rate exactly, the last step of training included.
+    Each of the ``cycles`` ends at the lowest rate exactly, the last step of training included. In the first
+    ``warmup_steps`` it is cut to a share that rises to all of it in equal steps.
     """
     length = settings.epochs // settings.cycles * steps_per_epoch
     within = step % length / max(length - 1, 1)
     lowest = settings.learning_rate / 1000
-    return lowest + (settings.learning_rate - lowest) * (1 + math.cos(math.pi * within)) / 2
+    rate = lowest + (settings.learning_rate - lowest) * (1 + math.cos(math.pi * within)) / 2
+    return rate * min((step + 1) / (settings.warmup_steps + 1), 1.0)

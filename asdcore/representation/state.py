@@ -1,10 +1,12 @@
 """All that changes while it trains: what a checkpoint holds."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from asdcore.home import digest_of
+from asdcore.representation.distributed import World
 from asdcore.representation.encoder import Encoder
 from asdcore.representation.figures import Figures
 from asdcore.representation.labels import Labelling
@@ -21,9 +23,10 @@ class State:
         settings: see `TrainingSettings`.
         labelling: of the training recordings.
         device: where it trains.
+        world: the processes that it trains in.
     """
 
-    def __init__(self, settings: TrainingSettings, labelling: Labelling, device: torch.device) -> None:
+    def __init__(self, settings: TrainingSettings, labelling: Labelling, device: torch.device, world: World) -> None:
         self.settings, self.device = settings, device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -31,6 +34,11 @@ class State:
             self.objective = objective_of(settings, len(labelling.conditions), self.encoder.h_size)
         self.encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective.to(device)
+        if settings.objective == "discriminative":
+            self.encoder.head.requires_grad_(False)  # It does not train, and other processes must not wait for it.
+        model = cast("nn.Module", torch.compile(self.encoder)) if settings.compile else self.encoder
+        self.model = world.shared(self.encoder, model, device)
+        """the encoder as it trains: compiled or shared, as it may be"""
         self.weights = [*self.encoder.parameters(), *self.objective.parameters()]
         self.optimiser = torch.optim.Adam(self.weights, lr=settings.learning_rate)
         rows = [" ".join((recording, *condition)) for recording, condition in sorted(labelling.of.items())]
@@ -52,6 +60,17 @@ class State:
     def rate(self, rate: float) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+
+    def progress(self, steps: int) -> dict[str, float]:
+        """How far it is, with so many steps an epoch."""
+        return {
+            "step": self.epoch * steps + self.step,
+            "steps": self.settings.epochs * steps,
+            "epoch": self.epoch + 1,
+            "epochs": self.settings.epochs,
+            "loss": self.figures.loss,
+            "learning_rate": self.rate,
+        }
 
     def end_epoch(self) -> dict[str, float]:
         """Go to the start of the next epoch; return the figures of this one."""

@@ -1,24 +1,30 @@
 """Training (paper 2.1 and 2.3) for any objective, and going on where one was stopped or killed, at any step."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import distributed
 
 from asdcore.errors import AsdError
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.spectrogram import Spectrogram
 from asdcore.features.store import Store
 from asdcore.features.views import batches
-from asdcore.progress import bar, say
+from asdcore.progress import say
 from asdcore.representation.checkpoint import Checkpoints
+from asdcore.representation.distributed import World
 from asdcore.representation.encoder import TrainedEncoder, choose_device
+from asdcore.representation.gradient import backward
 from asdcore.representation.interruption import Interruption
 from asdcore.representation.labels import Labelling
+from asdcore.representation.launch import train_in_processes
+from asdcore.representation.precision import arithmetic, cast, precision_of
 from asdcore.representation.schedule import learning_rate
+from asdcore.representation.shown import SECONDS, Progress, Shown
 from asdcore.representation.state import State
 from asdcore.settings import TrainingSettings
 
@@ -29,7 +35,9 @@ def train(
     settings: TrainingSettings,
     checkpoints: Path,
     on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     on_warning: Callable[[str], None] = say,
+    progress_seconds: float = SECONDS,
 ) -> TrainedEncoder:
     """Train an encoder on the spectrograms of normal training recordings of all machines together.
 
@@ -42,29 +50,35 @@ def train(
             ends the training. One that was stopped or killed at any step and is called again ends with the weights that
             it would have had, bit for bit on the same CPU and number of threads.
         on_epoch: gets the figures of each epoch that ends now.
+        on_progress: gets how far it is, at most once in ``progress_seconds``.
         on_warning: gets a sentence for each checkpoint that can not be used.
+        progress_seconds: see there.
 
     Raises:
         AsdError: fewer than two recordings, a spectrogram, loss or gradient that is not finite, or a checkpoint of
             another training.
     """
+    if settings.processes > 1 and not distributed.is_initialized():
+        seen = (on_epoch, on_progress, on_warning, progress_seconds)
+        return train_in_processes(store, recordings, settings, checkpoints, *seen)
     labelling = Labelling(recordings)
     digests = sorted(labelling.of)
     if len(digests) < 2:
         raise AsdError(f"{len(digests)} training recordings: training needs at least 2, and wants hundreds")
-    device = choose_device(settings.device)
+    world, device = World.here(), choose_device(settings.device)
+    precision = precision_of(settings, device)
     normalisation = Normalisation.fit(_finite_originals(store, digests))
-    batch_size = min(settings.batch_size, len(digests))
+    batch_size = world.whole_shares(min(settings.batch_size, len(digests)))
     steps = len(digests) // batch_size
-    state = State(settings, labelling, device)
+    state = State(settings, labelling, device, world)
     kept = Checkpoints(checkpoints, state.made_of, on_warning)
-    if content := kept.load(device):
-        state.restore(content)
+    for _ in world.one_by_one():
+        if content := kept.load(device):
+            state.restore(content)
 
-    before = time.monotonic()
-    with Interruption() as interruption, bar(settings.epochs * steps, state.epoch * steps + state.step) as show:
+    with arithmetic(settings), Shown(on_progress, progress_seconds) as shown, Interruption() as interruption:
         while state.epoch < settings.epochs:
-            state.encoder.train()
+            state.model.train()
             state.objective.train()
             for batch in batches(
                 store,
@@ -75,36 +89,38 @@ def train(
                 seed=settings.seed,
                 epoch=state.epoch,
                 start=state.step,
+                part=(world.rank, world.size),
             ):
                 state.rate = learning_rate(state.epoch * steps + state.step, steps, settings)
                 views = torch.from_numpy(batch.original), torch.from_numpy(batch.variant)
                 x = torch.cat(views).to(device, memory_format=torch.channels_last)
                 labels = labelling.labels(batch.recordings, batch.variants).to(device)
-                h, z = state.encoder(x)
-                loss = state.objective(h, z, labels)
                 state.optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                loss, h, z = backward(
+                    state.model,
+                    state.objective,
+                    x,
+                    labels,
+                    world=world,
+                    chunk=settings.chunk,
+                    cast=partial(cast, precision, device),
+                )
                 norm = torch.nn.utils.get_total_norm([p.grad for p in state.weights if p.grad is not None])
                 state.optimiser.step()
                 state.figures.add(loss, norm, h, z, labels, state.objective, batch.recordings)
                 state.step += 1
-                done = state.epoch * steps + state.step
-                now = time.monotonic()
-                show(done, _said(state, batch_size / (now - before)))
-                before = now
-                if interruption.signal or kept.due():
-                    kept.save(state.content(), done)
-                if interruption.signal:
+                shown.step(batch_size, state.progress(steps))
+                stopped = world.any(interruption.signal is not None, device)
+                if world.rank == 0 and (stopped or kept.due()):
+                    kept.save(state.content(), state.epoch * steps + state.step)
+                if stopped:
+                    world.wait()
                     interruption.act()
+                    raise KeyboardInterrupt  # Another process got the signal, or its handler did nothing.
             on_epoch(state.end_epoch())
-        kept.save(state.content(), settings.epochs * steps)
+        if world.rank == 0:
+            kept.save(state.content(), settings.epochs * steps)
     return TrainedEncoder(state.encoder.cpu().eval(), normalisation, state.history)
-
-
-def _said(state: State, speed: float) -> str:
-    """What the progress bar says."""
-    epoch = f"epoch {state.epoch + 1} of {state.settings.epochs}"
-    return f"{epoch}  loss {state.figures.loss:.3g}  rate {state.rate:.2g}  {speed:.0f} recordings/s"
 
 
 def _finite_originals(store: Store, recordings: Sequence[str]) -> Iterator[Spectrogram]:

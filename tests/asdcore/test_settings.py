@@ -46,6 +46,14 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "learning_rate": 1e-4,
         "cycles": 2,
         "epochs": 80,
+        "warmup_steps": 5,
+        "validation_share": 0.1,
+        "patience": 3,
+        "chunk": 8,
+        "precision": "float32",
+        "tf32": False,
+        "deterministic": True,
+        "compile": True,
         "seed": 1,
     },
     NormalitySettings: {
@@ -92,9 +100,9 @@ def test_the_digest_changes_with_every_field_that_changes_the_result(
     assert whole.digest() != Settings().digest()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
-def test_the_digest_does_not_change_with_the_device(device: str) -> None:
-    training = TrainingSettings(device=device)  # type: ignore[arg-type]
+@pytest.mark.parametrize("where", [{"device": "cpu"}, {"device": "cuda"}, {"device": "mps"}, {"processes": 2}])
+def test_the_digest_does_not_change_with_where_it_trains(where: dict[str, Any]) -> None:
+    training = TrainingSettings(**where)
     assert training.digest() == TrainingSettings().digest()
     assert Settings(training=training).digest() == Settings().digest()
 

@@ -38,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(folder)
 
 
-def epoch(store: Store | HeldStore, n: int = N, **changes: int) -> list[Batch]:
+def epoch(store: Store | HeldStore, n: int = N, **changes: Any) -> list[Batch]:
     given = {"batch_size": 8, "crop_frames": 16, "seed": 0, "epoch": 0} | changes
     return list(batches(store, [f"r{i}" for i in range(n)], UNCHANGED, **given))
 
@@ -101,6 +101,15 @@ def test_an_epoch_goes_on_from_any_step_as_if_it_had_not_stopped(store: Store, s
     whole, rest = epoch(store), epoch(store, start=start)
     assert len(rest) == 6 - start
     assert same(rest, whole[start:])
+
+
+def test_the_parts_of_a_batch_are_together_the_batch(store: Store) -> None:
+    whole, (first, second) = epoch(store), (epoch(store, part=(i, 2)) for i in range(2))
+    for batch, a, b in zip(whole, first, second, strict=True):
+        assert a.recordings == b.recordings == batch.recordings
+        assert a.variants == b.variants == batch.variants
+        np.testing.assert_array_equal(np.concatenate([a.original, b.original]), batch.original)
+        np.testing.assert_array_equal(np.concatenate([a.variant, b.variant]), batch.variant)
 
 
 def test_the_steps_before_the_start_are_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

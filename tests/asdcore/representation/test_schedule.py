@@ -16,3 +16,10 @@ def test_the_learning_rate_has_four_cycles_from_the_initial_rate_to_the_lowest(s
     assert (np.diff(cycles[0]) < 0).all()
     half = len(cycles[0]) // 2
     assert cycles[0][half - 1] > (0.5 + 0.5 / 1000) / 2 > cycles[0][half]
+
+
+def test_the_warm_up_rises_in_equal_steps_to_the_rate_of_the_cycle() -> None:
+    plain = TrainingSettings(epochs=40, cycles=4)
+    warm = plain.model_copy(update={"warmup_steps": 3})
+    ratios = [learning_rate(step, 7, warm) / learning_rate(step, 7, plain) for step in range(6)]
+    assert ratios == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])

@@ -289,7 +289,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_it_with_a_warning(
     newest.write_bytes(whole[: len(whole) // 2] if damage == "truncated" else whole)
 
     seen, said = [], []
-    resumed = train(tiny_store, RECORDINGS, TINY, tmp_path, lambda row: seen.append(row["epoch"]), said.append)
+    resumed = train(
+        tiny_store, RECORDINGS, TINY, tmp_path, lambda row: seen.append(row["epoch"]), on_warning=said.append
+    )
     (sentence,) = said
     assert newest.name in sentence
     assert seen == [2, 3, 4]  # The second step of the first epoch had ended, that of the second is lost.
