@@ -39,6 +39,7 @@ def train_in_processes(
     on_progress: Callable[[Progress], None],
     on_warning: Callable[[str], None],
     progress_seconds: float,
+    warm_start: Path | None,
 ) -> TrainedEncoder:
     """As `train`, in ``settings.processes`` processes.
 
@@ -49,7 +50,7 @@ def train_in_processes(
         folder = Path(temporary)
         recordings.to_parquet(folder / "recordings.parquet")
         (folder / "settings.json").write_text(settings.model_dump_json())
-        work = [str(folder), str(store.folder), str(checkpoints)]
+        work = [str(path) for path in (folder, store.folder, checkpoints, *([warm_start] if warm_start else []))]
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(settings.processes)]
         command = [sys.executable, "-m", *torchrun, "-m", "asdcore.representation.launch", *work]
         threads = max(1, (os.cpu_count() or 1) // settings.processes)
@@ -95,7 +96,7 @@ def tell(kind: str, what: object) -> None:
     print(MARK + json.dumps({kind: what}), flush=True)
 
 
-def main(folder: Path, store: Path, checkpoints: Path) -> None:
+def main(folder: Path, store: Path, checkpoints: Path, warm_start: Path | None = None) -> None:
     """The work of one process."""
     from asdcore.representation.training import train
 
@@ -119,6 +120,7 @@ def main(folder: Path, store: Path, checkpoints: Path) -> None:
             on_progress=(lambda told: tell("progress", told)) if first else quiet,
             on_warning=(lambda told: tell("warning", told)) if first else quiet,
             progress_seconds=SECONDS,
+            warm_start=warm_start,
         )
         if first:
             trained.save(folder / "encoder.safetensors")

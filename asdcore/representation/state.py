@@ -1,13 +1,16 @@
 """All that changes while it trains: what a checkpoint holds."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from asdcore.home import digest_of
+from asdcore.errors import AsdError
+from asdcore.features.normalisation import Normalisation
+from asdcore.home import digest_of, digest_of_file
 from asdcore.representation.distributed import World
-from asdcore.representation.encoder import Encoder
+from asdcore.representation.encoder import Encoder, TrainedEncoder
 from asdcore.representation.figures import Figures
 from asdcore.representation.labels import Labelling
 from asdcore.representation.objectives import objective_of
@@ -50,6 +53,8 @@ class State:
         """of this epoch"""
         self.history: list[dict[str, float]] = []
         """figures of the epochs that have ended"""
+        self.best: dict[str, Tensor] | None = None
+        """the encoder of the epoch with the lowest validation loss"""
 
     @property
     def rate(self) -> float:
@@ -72,9 +77,41 @@ class State:
             "learning_rate": self.rate,
         }
 
-    def end_epoch(self) -> dict[str, float]:
+    def warm_start(self, path: Path) -> None:
+        """Begin with the weights of an encoder that is trained.
+
+        Raises:
+            AsdError: it is of another size.
+        """
+        given = TrainedEncoder.load(path).encoder
+        settings = self.settings
+        if (given.architecture, given.z_size) != (settings.encoder, settings.z_size):
+            raise AsdError(
+                f"{path}: {given.architecture} with z_size={given.z_size} can not begin a training of "
+                f"{settings.encoder} with z_size={settings.z_size}"
+            )
+        self.encoder.load_state_dict(given.state_dict())
+        self.made_of = digest_of(self.made_of, digest_of_file(path))
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the validation loss has not fallen for ``patience`` epochs."""
+        losses = [row["validation_loss"] for row in self.history if "validation_loss" in row]
+        return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= self.settings.patience
+
+    def trained(self, normalisation: Normalisation) -> TrainedEncoder:
+        """The encoder, with early stopping that of the epoch with the lowest validation loss."""
+        if self.best is not None:
+            self.encoder.load_state_dict(self.best)
+        return TrainedEncoder(self.encoder.cpu().eval(), normalisation, self.history)
+
+    def end_epoch(self, validation: dict[str, float]) -> dict[str, float]:
         """Go to the start of the next epoch; return the figures of this one."""
-        self.history.append({"epoch": self.epoch + 1.0, "learning_rate": self.rate} | self.figures.summary())
+        about = {"epoch": self.epoch + 1.0, "learning_rate": self.rate}
+        self.history.append(about | self.figures.summary() | validation)
+        losses = [row["validation_loss"] for row in self.history] if validation else []
+        if losses and losses.index(min(losses)) == len(losses) - 1:
+            self.best = {name: tensor.clone() for name, tensor in self.encoder.state_dict().items()}
         self.epoch, self.step = self.epoch + 1, 0
         self.figures = Figures(self.device, self.settings, self.epoch)
         return self.history[-1]
@@ -93,6 +130,7 @@ class State:
             "epoch": self.epoch,
             "step": self.step,
             "history": self.history,
+            "best": self.best,
         }
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -101,5 +139,6 @@ class State:
         self.objective.load_state_dict(content["objective"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.epoch, self.step, self.history = content["epoch"], content["step"], content["history"]
+        self.best = content["best"]
         self.figures = Figures(self.device, self.settings, self.epoch)
         self.figures.restore(content["figures"])

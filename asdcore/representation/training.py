@@ -26,6 +26,7 @@ from asdcore.representation.precision import arithmetic, cast, precision_of
 from asdcore.representation.schedule import learning_rate
 from asdcore.representation.shown import SECONDS, Progress, Shown
 from asdcore.representation.state import State
+from asdcore.representation.validation import held_out, validation_figures
 from asdcore.settings import TrainingSettings
 
 
@@ -38,6 +39,7 @@ def train(
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_warning: Callable[[str], None] = say,
     progress_seconds: float = SECONDS,
+    warm_start: Path | None = None,
 ) -> TrainedEncoder:
     """Train an encoder on the spectrograms of normal training recordings of all machines together.
 
@@ -53,16 +55,18 @@ def train(
         on_progress: gets how far it is, at most once in ``progress_seconds``.
         on_warning: gets a sentence for each checkpoint that can not be used.
         progress_seconds: see there.
+        warm_start: file of an encoder whose weights it begins with, in place of random ones.
 
     Raises:
-        AsdError: fewer than two recordings, a spectrogram, loss or gradient that is not finite, or a checkpoint of
-            another training.
+        AsdError: fewer than two recordings, a spectrogram, loss or gradient that is not finite, a checkpoint of
+            another training, or settings that do not fit device, batch or warm start.
     """
     if settings.processes > 1 and not distributed.is_initialized():
-        seen = (on_epoch, on_progress, on_warning, progress_seconds)
+        seen = (on_epoch, on_progress, on_warning, progress_seconds, warm_start)
         return train_in_processes(store, recordings, settings, checkpoints, *seen)
     labelling = Labelling(recordings)
-    digests = sorted(labelling.of)
+    validating = held_out(labelling, settings.validation_share, settings.seed)
+    digests = sorted(labelling.of.keys() - set(validating))
     if len(digests) < 2:
         raise AsdError(f"{len(digests)} training recordings: training needs at least 2, and wants hundreds")
     world, device = World.here(), choose_device(settings.device)
@@ -71,13 +75,15 @@ def train(
     batch_size = world.whole_shares(min(settings.batch_size, len(digests)))
     steps = len(digests) // batch_size
     state = State(settings, labelling, device, world)
+    if warm_start:
+        state.warm_start(warm_start)
     kept = Checkpoints(checkpoints, state.made_of, on_warning)
     for _ in world.one_by_one():
         if content := kept.load(device):
             state.restore(content)
 
     with arithmetic(settings), Shown(on_progress, progress_seconds) as shown, Interruption() as interruption:
-        while state.epoch < settings.epochs:
+        while state.epoch < settings.epochs and not world.any(state.stopped_early, device):
             state.model.train()
             state.objective.train()
             for batch in batches(
@@ -117,10 +123,10 @@ def train(
                     world.wait()
                     interruption.act()
                     raise KeyboardInterrupt  # Another process got the signal, or its handler did nothing.
-            on_epoch(state.end_epoch())
+            on_epoch(state.end_epoch(validation_figures(state, store, validating, labelling, normalisation)))
         if world.rank == 0:
-            kept.save(state.content(), settings.epochs * steps)
-    return TrainedEncoder(state.encoder.cpu().eval(), normalisation, state.history)
+            kept.save(state.content(), state.epoch * steps)
+    return state.trained(normalisation)
 
 
 def _finite_originals(store: Store, recordings: Sequence[str]) -> Iterator[Spectrogram]:
