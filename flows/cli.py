@@ -103,6 +103,29 @@ def features(
 
 
 @app.command()
+def train(
+    machines: MachinesOption = None,
+    processes: Annotated[int, typer.Option("--nproc", help="Processes that share each batch: one for each GPU")] = 1,
+    warm_start: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Begin with the weights of this encoder")
+    ] = None,
+    preset: PresetOption = "default",
+    change: SetOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Train the encoder alone, on what is ingested. `asd retrain` does it, too."""
+    settings = settings_of(preset, [*(change or []), f"training.processes={processes}"] if processes > 1 else change)
+    place = start(home)
+    from flows.train import train as flow
+
+    say_starting()
+    done = flow(machines=names(machines), settings=settings, warm_start=warm_start, home=place.root)
+    figures = done["figures"]
+    out.print(f"epoch {figures['epoch']:.0f}: loss {figures['loss']:.3g}, chance {figures['chance']:.3g}")
+    out.print(f"Encoder: {done['encoder']}", highlight=False)
+
+
+@app.command()
 def retrain(
     recordings: RecordingsOption = None,
     machines: MachinesOption = None,

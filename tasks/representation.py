@@ -2,8 +2,9 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import pandas as pd
@@ -12,16 +13,18 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from asdcore.detector import embeddings
 from asdcore.features.store import Row, Store, drop_damaged, write_shard
-from asdcore.home import Home, digest_of
+from asdcore.home import Home, digest_of, digest_of_file
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
 from asdcore.representation.checkpoint import checkpoint_files
 from asdcore.representation.collapse import collapse
 from asdcore.representation.encoder import TrainedEncoder, choose_device
+from asdcore.representation.precision import precision_of
+from asdcore.representation.shown import Progress
 from asdcore.representation.training import train
 from asdcore.settings import TrainingSettings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
-from tasks.tracking import log_epoch
+from tasks.tracking import log_epoch, log_step, system_metrics
 from tasks.warn import warn
 
 CHECKPOINTS = "checkpoints"
@@ -30,26 +33,56 @@ CHECKPOINTS = "checkpoints"
 
 @task(name="train encoder", **CACHED)
 def train_encoder(
-    key: str, home: Home, store: Path, recordings: pd.DataFrame, settings: TrainingSettings, run: str
+    key: str,
+    home: Home,
+    store: Path,
+    recordings: pd.DataFrame,
+    settings: TrainingSettings,
+    run: str,
+    warm_start: Path | None = None,
 ) -> Result:
-    """Train on these recordings of a store; go on from the checkpoint of a killed training with this key."""
+    """Train on these recordings of a store; go on from the checkpoint of a stopped or killed training with this key."""
     artifact = cast("UUID", create_progress_artifact(0.0, key="training", description=f"{settings.epochs} epochs"))
-
-    def on_epoch(figures: dict[str, float]) -> None:
-        try:
-            log_epoch(home, run, figures)
-            update_progress_artifact(artifact, 100 * figures["epoch"] / settings.epochs)
-        except Exception as error:  # A store that does not answer must not end hours of training.
-            warn(f"epoch {figures['epoch']:.0f} could not be shown while it ran, it will be afterwards: {error}")
-
     folder = home.runs / key
     checkpoints = folder / CHECKPOINTS
     if checkpoint_files(checkpoints):
         warn(f"going on from the checkpoint of an earlier run, {checkpoint_files(checkpoints)[0]}")
-    trained = train(Store(store), recordings, settings, checkpoints, on_epoch, on_warning=warn)
+    device = choose_device(settings.device)
+    where = {"device": device.type, "precision": precision_of(settings, device), "processes": settings.processes}
+
+    def on_epoch(figures: dict[str, float]) -> None:
+        with _shown_later(f"epoch {figures['epoch']:.0f}"):
+            log_epoch(home, run, figures)
+
+    def on_progress(told: Progress) -> None:
+        with _shown_later(f"step {told['step']:.0f}"):
+            log_step(home, run, told)
+            update_progress_artifact(artifact, 100 * told["step"] / told["steps"])
+
+    with system_metrics(home, run, where):
+        trained = train(
+            Store(store),
+            recordings,
+            settings,
+            checkpoints,
+            on_epoch=on_epoch,
+            on_progress=on_progress,
+            on_warning=warn,
+            warm_start=warm_start,
+        )
     encoder = folder / "encoder.safetensors"
     trained.save(encoder)
+    update_progress_artifact(artifact, 100.0)
     return {"files": claim(home, encoder), "values": {"recordings": len(recordings)}}
+
+
+@contextmanager
+def _shown_later(what: str) -> Iterator[None]:
+    """A store that does not answer must not end hours of training."""
+    try:
+        yield
+    except Exception as error:
+        warn(f"{what} could not be shown while it ran, it will be afterwards: {error}")
 
 
 @task(name="embed recordings", **CACHED)
@@ -70,25 +103,53 @@ def embed_recordings(
     return {"files": claim(home, shard) if shard else {}, "values": {}}
 
 
-def training_key(store: Path, recordings: pd.DataFrame, settings: TrainingSettings) -> str:
-    """What an encoder is made from: normal training recordings, their features, settings, code."""
+def training_key(
+    store: Path, recordings: pd.DataFrame, settings: TrainingSettings, warm_start: Path | None = None
+) -> str:
+    """What an encoder is made from: normal training recordings, their features, settings, code, the warm start."""
     code = code_version("representation", "features/views.py", "features/normalisation.py")
     rows = training_recordings(recordings)[["recording", "machine", "attributes"]].itertuples(index=False)
-    return digest_of(store.name, settings.digest(), code, *sorted(" ".join(row) for row in rows))
+    first = [digest_of_file(warm_start)] if warm_start else []
+    return digest_of(store.name, settings.digest(), code, *sorted(" ".join(row) for row in rows), *first)
 
 
-def encoder_and_embeddings(
-    home: Home, store: Path, recordings: pd.DataFrame, settings: TrainingSettings, run: str
-) -> tuple[Path, Path]:
-    """The encoder trained on the normal training recordings, and the store of the embeddings of all recordings."""
-    key = training_key(store, recordings, settings)
+def trained_encoder(
+    home: Home,
+    store: Path,
+    recordings: pd.DataFrame,
+    settings: TrainingSettings,
+    run: str,
+    warm_start: Path | None = None,
+) -> Path:
+    """The encoder trained on the normal training recordings; ``warm_start``: the encoder that it begins with."""
+    key = training_key(store, recordings, settings, warm_start)
     training = training_recordings(recordings)[["recording", "machine", "attributes"]]
-    run_cached(train_encoder, key=key, home=home, store=store, recordings=training, settings=settings, run=run)
+    work: dict[str, Any] = {
+        "store": store,
+        "recordings": training,
+        "settings": settings,
+        "run": run,
+        "warm_start": warm_start,
+    }
+    run_cached(train_encoder, key=key, home=home, **work)
     encoder = home.runs / key / "encoder.safetensors"
     # Only now: a kill before the result is stored would otherwise have to train from the start.
     shutil.rmtree(encoder.with_name(CHECKPOINTS), ignore_errors=True)
     for sentence in collapse(TrainedEncoder.load(encoder).history):
         warn(sentence)
+    return encoder
+
+
+def encoder_and_embeddings(
+    home: Home,
+    store: Path,
+    recordings: pd.DataFrame,
+    settings: TrainingSettings,
+    run: str,
+    warm_start: Path | None = None,
+) -> tuple[Path, Path]:
+    """The encoder trained on the normal training recordings, and the store of the embeddings of all recordings."""
+    encoder = trained_encoder(home, store, recordings, settings, run, warm_start)
     return encoder, embeddings_of(home, store, encoder, recordings, settings.device)
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 import mlflow
 import pandas as pd
 from mlflow.entities import Metric
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from prefect import task
 
@@ -156,6 +157,26 @@ def log_epoch(home: Home, run: str, figures: dict[str, float]) -> None:
     epoch = int(figures["epoch"])
     rest = {f"training/{name}": value for name, value in figures.items() if name != "epoch"}
     log_metrics(home, run, rest, epoch)
+
+
+def log_step(home: Home, run: str, progress: Mapping[str, float]) -> None:
+    """How a training goes within its epochs."""
+    names = ("loss", "learning_rate", "recordings_per_second")
+    log_metrics(home, run, {f"training/step/{name}": progress[name] for name in names}, int(progress["step"]))
+
+
+@contextmanager
+def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterator[None]:
+    """Log load, memory and disk of this machine every ten seconds of the block; ``where`` becomes tags of the run."""
+    store = client(home)
+    for name, value in where.items():
+        store.set_tag(run, f"asd.{name}", str(value))
+    monitor = SystemMetricsMonitor(run, resume_logging=True, tracking_uri=home.mlflow_uri)  # type: ignore[no-untyped-call]
+    monitor.start()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        monitor.finish()  # type: ignore[no-untyped-call]
 
 
 def log_metrics(home: Home, run: str, figures: dict[str, float], step: int = 0) -> None:

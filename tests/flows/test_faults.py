@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from asdcore.home import digest_of_file
+from asdcore.representation.checkpoint import checkpoint_files
 from asdcore.representation.encoder import TrainedEncoder
 
 pytestmark = pytest.mark.flow
@@ -36,12 +37,20 @@ def wait_for(found: Callable[[], object], process: "subprocess.Popen[str]", seco
         time.sleep(0.02)
 
 
-def test_a_training_killed_with_9_goes_on_at_its_last_checkpoint(
+def test_a_training_is_stopped_with_ctrl_c_and_killed_with_9_and_goes_on_at_its_last_checkpoint(
     prefect_api: str, asd: Callable[..., "subprocess.CompletedProcess[str]"], small_machines: Path, tmp_path: Path
 ) -> None:
     command = ("retrain", "--recordings", small_machines, *LONG, "--home", tmp_path)
     process = start(prefect_api, *command)
     wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/step-*.pt")), process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 1
+    _, said = process.communicate()
+    assert "the same command goes on where this one was" in said
+    (stopped, *_) = checkpoint_files(next(tmp_path.glob("runs/*/checkpoints")))
+
+    process = start(prefect_api, *command)
+    wait_for(lambda: checkpoint_files(stopped.parent)[0] != stopped, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     shards = {path: path.stat().st_mtime_ns for path in tmp_path.glob("features/*/shard-*")}

@@ -1,0 +1,52 @@
+"""The flow `train`: the encoder alone."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from asdcore.home import Home
+from asdcore.recordings.catalog import hold_out
+from asdcore.representation.encoder import TrainedEncoder
+from asdcore.settings import Settings
+from flows.features import features
+from flows.retrain import usable_recordings
+from tasks.features import feature_store
+from tasks.representation import trained_encoder, training_key
+from tasks.tracking import client, failed_if_it_fails, tracked_run
+from tasks.warn import warn
+
+
+@flow(name="train")
+def train(
+    machines: list[str] | None = None,
+    settings: Settings = Settings(),
+    warm_start: Path | None = None,
+    home: Path | None = None,
+) -> dict[str, Any]:
+    """Train the encoder on what is ingested, as `retrain` would: that finds it there, and does not train again.
+
+    Args:
+        machines: train on these machines only.
+        settings: see `Settings`; ``training.processes`` share each batch.
+        warm_start: file of an encoder whose weights it begins with. `retrain` without it trains another one.
+        home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
+
+    Returns:
+        encoder, run, and figures: those of the last epoch.
+    """
+    place = Home.at(home) if home else Home.default()
+    with place.lock(warn):
+        place.sweep()
+        chosen = usable_recordings(place, None, machines, settings)
+        features(settings, sorted(set(chosen["machine"])), place.root)
+        chosen = usable_recordings(place, None, sorted(set(chosen["machine"])), settings)
+        chosen = hold_out(chosen, settings.gate.held_out_share)
+        store = feature_store(place, settings)
+        key = training_key(store, chosen, settings.training, warm_start)
+        run = tracked_run(place, "training", key, f"train {datetime.now().astimezone():%Y-%m-%d %H:%M}")
+        with failed_if_it_fails(place, run):
+            encoder = trained_encoder(place, store, chosen, settings.training, run, warm_start)
+        client(place).set_terminated(run)
+    return {"encoder": str(encoder), "run": run, "figures": TrainedEncoder.load(encoder).history[-1]}
