@@ -10,6 +10,7 @@ import torch
 from torch import distributed
 
 from asdcore.errors import AsdError
+from asdcore.features.held import hold
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.spectrogram import Spectrogram
 from asdcore.features.store import Store
@@ -72,6 +73,8 @@ def train(
     world, device = World.here(), choose_device(settings.device)
     precision = precision_of(settings, device)
     normalisation = Normalisation.fit(_finite_originals(store, digests))
+    # Several processes of one machine share its memory: none of them takes it.
+    held = hold(store, digests, device) if world.size == 1 else store
     batch_size = world.whole_shares(min(settings.batch_size, len(digests)))
     steps = len(digests) // batch_size
     state = State(settings, labelling, device, world)
@@ -87,7 +90,7 @@ def train(
             state.model.train()
             state.objective.train()
             for batch in batches(
-                store,
+                held,
                 digests,
                 normalisation,
                 batch_size=batch_size,
@@ -98,8 +101,7 @@ def train(
                 part=(world.rank, world.size),
             ):
                 state.rate = learning_rate(state.epoch * steps + state.step, steps, settings)
-                views = torch.from_numpy(batch.original), torch.from_numpy(batch.variant)
-                x = torch.cat(views).to(device, memory_format=torch.channels_last)
+                x = batch.on(device).contiguous(memory_format=torch.channels_last)
                 labels = labelling.labels(batch.recordings, batch.variants).to(device)
                 state.optimiser.zero_grad(set_to_none=True)
                 loss, h, z = backward(
