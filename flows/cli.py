@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_registry import label, models, promote, rollback
+from flows.cli_registry import label, models, promote, register, rollback
 from flows.cli_service import deploy, ui, watch, worker
 from flows.options import (
     HomeOption,
@@ -327,7 +327,7 @@ def clean(
         out.print(line, highlight=False, markup=False)
 
 
-for command in (models, promote, rollback, label, watch, ui, deploy, worker):
+for command in (models, register, promote, rollback, label, watch, ui, deploy, worker):
     app.command()(command)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import HomeOption, out, start
+from flows.options import HomeOption, out, say_starting, start
 
 
 def models(
@@ -37,6 +37,23 @@ def models(
     out.print(
         "score: harmonic mean of AUC source, AUC target and pAUC over the machines, percent, on the test recordings"
     )
+
+
+def register(
+    run: Annotated[str | None, typer.Argument(help="MLflow run; default: all that wait", show_default=False)] = None,
+    home: HomeOption = None,
+) -> None:
+    """Finish retrainings whose MLflow store did not answer at the end. Nothing is trained again."""
+    place = start(home)
+    from flows.register import register as flow
+    from flows.show import show_registered
+
+    say_starting()
+    finished = flow(run=run, home=place.root)
+    for done in finished:
+        show_registered(done, place)
+    if not finished:
+        out.print("No retraining waits to be registered.")
 
 
 def promote(

@@ -13,11 +13,11 @@ from asdcore.recordings.catalog import Catalog, hold_out, require_training, trai
 from asdcore.settings import Settings
 from flows.features import features
 from flows.ingest import ingest
+from flows.register import keep_for_registration, registered
 from tasks.baselines import spectra
 from tasks.detector import detector_folder
-from tasks.evaluation import any_simulated, evaluation, publish, read_tables, report_text
+from tasks.evaluation import any_simulated, evaluation, read_tables, report_text
 from tasks.features import feature_store
-from tasks.gate import decided, judgement_text
 from tasks.normality import (
     fallback_notes,
     fit_figures,
@@ -30,10 +30,10 @@ from tasks.normality import (
     trust_text,
 )
 from tasks.recordings import data_digest
-from tasks.registry import champion_version, lineage, registered_version
+from tasks.registry import lineage
 from tasks.representation import encoder_and_embeddings, training_key
 from tasks.systems import detector_system, reported_systems
-from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_trust, retraining_key, tracked_run
+from tasks.tracking import failed_if_it_fails, retraining_key, tracked_run
 from tasks.warn import warn
 
 
@@ -122,23 +122,8 @@ def _tracked(home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, 
         "score": "" if score is None else f"{score:.2f}",
         "data": " ".join([f"{normal} normal recordings", *(["simulated"] if simulated else []), data]),
         "machines": ", ".join(models[chosen_system]),
-        **lineage(home, data, settings),
+        **lineage(data, settings),
     }
-    log_evaluation(home, run, settings, encoder, result, report, fits)
-    log_trust(home, run, trusted)
-    version = registered_version(home, run, detector, tags)
-    judged = decided(home, version, detector, chosen, settings)
-    if judged is not None:
-        report += f"\n\n{judgement_text(judged, version)}\n"
-        log_judgement(home, run, judgement_text(judged, version))
-    publish("retrain-report", f"{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n")
-    made = {
-        "version": version,
-        "champion": champion_version(home),
-        "judgement": judged,
-        "run": run,
-        "system": chosen_system,
-        "detector": str(detector),
-        "report": report,
-    }
-    return result["values"] | made
+    made = {"encoder": encoder, "detector": detector, "trusted": trusted, "evaluation": result}
+    keep_for_registration(home, run, made | {"report": report, "fits": fits, "tags": tags})
+    return registered(home, run)

@@ -71,13 +71,12 @@ def registered_version(home: Home, run: str, detector: Path, tags: dict[str, str
     return str(run_cached(register_detector, home=home, still_true=registered, key=key, **work)["values"]["version"])
 
 
-def lineage(home: Home, recordings: str, settings: Settings) -> dict[str, str]:
+def lineage(recordings: str, settings: Settings) -> dict[str, str]:
     """The tags of a version that say where it comes from. ``recordings``: their digest."""
     return {
         "recordings": recordings,
         "settings": settings.digest(),
         "code": f"asd {asdcore.__version__} {code_version('.', *CODE)}",
-        "parent": champion_version(home),
         "prefect_run": str(flow_run.id or ""),
     }
 

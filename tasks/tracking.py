@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,9 @@ def failed_if_it_fails(home: Home, run: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        client(home).set_terminated(run, "FAILED")
+        # Where the store does not answer, that is the error to tell, not that this can not be told to it either.
+        with suppress(Exception):
+            client(home).set_terminated(run, "FAILED")
         raise
 
 

@@ -4,19 +4,26 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from asdcore.home import digest_of_file
-from asdcore.representation.checkpoint import checkpoint_files
-from asdcore.representation.encoder import TrainedEncoder
+from asdcore.errors import AsdError
+from asdcore.home import Home, digest_of_file
+from asdcore.settings import Settings
+from flows.features import features
+from flows.ingest import ingest
+from flows.register import register
+from flows.retrain import retrain
+from tasks.registry import load_detector, register_detector
+from tasks.tracking import log_evaluation_files
 
 pytestmark = pytest.mark.flow
 
-LONG = ("--preset", "demo", "--set", "training.epochs=12", "--set", "training.crop_frames=16")
+LONG = ("--preset", "demo", "--set", "training.epochs=8", "--set", "training.crop_frames=16")
 
 
 def start(api: str, *arguments: str | Path) -> "subprocess.Popen[str]":
@@ -29,40 +36,112 @@ def start(api: str, *arguments: str | Path) -> "subprocess.Popen[str]":
     )
 
 
-def wait_for(found: Callable[[], object], process: "subprocess.Popen[str]", seconds: float = 120) -> None:
+def wait_for(
+    found: Callable[[], object], process: "subprocess.Popen[str]", seconds: float = 120, what: str = ""
+) -> None:
     until = time.monotonic() + seconds
     while not found():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
+        assert process.poll() is None, (what, process.communicate())
+        assert time.monotonic() < until, what
         time.sleep(0.02)
 
 
-def test_a_training_is_stopped_with_ctrl_c_and_killed_with_9_and_goes_on_at_its_last_checkpoint(
+CTRL_C = "training, stopped with Ctrl-C"
+STAGES = {
+    "recordings": "recordings/part-*.parquet",
+    "features": "features/**/.*.partial",
+    CTRL_C: "runs/*/checkpoints/step-*.pt",
+    "training": "runs/*/checkpoints/step-*.pt",
+    "embeddings": "runs/*/embeddings/.*.partial",
+    "normality models": "runs/normality/*.npz",
+    "detector": "runs/detectors/*",
+    "registration": "runs/registrations/*.json",
+}
+"""What is there when a stage has begun; a kill comes then."""
+
+
+def content(home: Path) -> dict[str, str]:
+    """The digest of every file that a retraining makes, but for what tells the time."""
+    places = ("features", "runs/*/embeddings", "runs/normality", "runs/machines", "runs/evaluations", "scores")
+    files = [path for place in places for folder in home.glob(place) for path in folder.rglob("*") if path.is_file()]
+    files += [*home.glob("runs/*/encoder.safetensors"), *home.glob("runs/detectors/*/n*.npz")]
+    kept = [path for path in files if path.suffix != ".png" and path.name != "verified.json"]
+    return {str(path.relative_to(home)): digest_of_file(path) for path in kept}
+
+
+def test_killed_with_9_in_every_stage_it_goes_on_and_ends_with_the_same_digests(
     prefect_api: str, asd: Callable[..., "subprocess.CompletedProcess[str]"], small_machines: Path, tmp_path: Path
 ) -> None:
-    command = ("retrain", "--recordings", small_machines, *LONG, "--home", tmp_path)
-    process = start(prefect_api, *command)
-    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/step-*.pt")), process)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 1
-    _, said = process.communicate()
-    assert "the same command goes on where this one was" in said
-    (stopped, *_) = checkpoint_files(next(tmp_path.glob("runs/*/checkpoints")))
+    home = tmp_path / "home"
+    command = ("retrain", "--recordings", small_machines, *LONG, "--home")
+    before: dict[str, int] = {}
+    for stage, pattern in STAGES.items():
+        process = start(prefect_api, *command, home)
+        wait_for(lambda: list(home.glob(pattern)), process, what=stage)  # noqa: B023
+        process.send_signal(signal.SIGINT if stage == CTRL_C else signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+        assert stage != CTRL_C or (process.returncode == 1 and "the same command goes on where this one was" in said)
+        assert stage not in ("training", "embeddings") or "going on from the checkpoint" in said
+        now = {str(path): path.stat().st_mtime_ns for path in home.glob("features/**/shard-*.parquet")}
+        # What an earlier run has finished is not done again.
+        assert before.items() <= now.items(), stage
+        before = now
+    last = asd(*command, home)
+    assert last.returncode == 0, last.stderr
+    assert "asd-detector version 1, the champion" in last.stdout
+    assert not list(home.rglob("*.partial"))
+    undisturbed = asd(*command, tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert content(home) == content(tmp_path / "undisturbed") and len(content(home)) > 10
 
-    process = start(prefect_api, *command)
-    wait_for(lambda: checkpoint_files(stopped.parent)[0] != stopped, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    shards = {path: path.stat().st_mtime_ns for path in tmp_path.glob("features/*/shard-*")}
-    assert shards
-    assert not list(tmp_path.glob("runs/*/encoder.safetensors"))
-    again = asd(*command)
-    assert again.returncode == 0, again.stderr
-    assert "going on from the checkpoint" in again.stderr
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("features/*/shard-*")} == shards
-    (encoder,) = tmp_path.glob("runs/*/encoder.safetensors")
-    assert [row["epoch"] for row in TrainedEncoder.load(encoder).history] == list(range(1, 13))
-    assert not list(tmp_path.rglob("*.partial"))
+
+def test_a_store_that_is_gone_at_the_end_costs_nothing_but_the_registration(
+    prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task in (log_evaluation_files, register_detector):
+        monkeypatch.setattr(task, "retry_delay_seconds", [0, 0, 0])
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 2)  # else MLflow itself tries for a minute and a half
+    home = Home.at(tmp_path / "home")
+    store, away = home.root / "mlflow.db", tmp_path / "away.db"
+
+    def lose() -> None:
+        while not list(home.runs.glob("detectors/*")):
+            time.sleep(0.01)
+        store.rename(away)
+        store.mkdir()
+
+    loses = threading.Thread(target=lose, daemon=True)
+    loses.start()
+    with pytest.raises(AsdError, match=r"the detector is whole, in .*, but could not be registered.*asd register"):
+        retrain(recordings=small_machines, settings=small_settings, home=home.root)
+    loses.join()
+    store.rmdir()
+    away.rename(store)
+    trained = {path: path.stat().st_mtime_ns for path in home.runs.glob("*/encoder.safetensors")}
+    with pytest.raises(AsdError, match="run nobody does not wait to be registered"):
+        register(run="nobody", home=home.root)
+    (done,) = register(home=home.root)
+    assert (done["version"], done["champion"]) == ("1", "1")
+    assert load_detector(home)[0].machines.keys() == {"simFan", "simValve"}
+    assert {path: path.stat().st_mtime_ns for path in home.runs.glob("*/encoder.safetensors")} == trained
+    assert register(home=home.root) == []
+
+
+def test_a_cached_result_that_is_damaged_is_computed_again(
+    prefect_api: str, small_machines: Path, tmp_path: Path
+) -> None:
+    home = Home.at(tmp_path / "home")
+    ingest(recordings=small_machines, home=home.root)
+    settings = Settings.preset("demo")
+    assert features(settings=settings, home=home.root) == 52
+    results = [path for path in (home.prefect / "results").rglob("*") if path.is_file()]
+    assert results
+    for path in results:
+        path.write_bytes(path.read_bytes()[:40])
+    for shard in home.features.rglob("shard-*.parquet"):
+        shard.unlink()
+    assert features(settings=settings, home=home.root) == 52
+    assert list(home.features.rglob("shard-*.parquet"))
 
 
 def test_two_retrains_at_once_on_one_home_give_one_detector(
@@ -76,22 +155,6 @@ def test_two_retrains_at_once_on_one_home_give_one_detector(
     assert sum("waiting for" in stderr for _, stderr in said) == 1, said
     assert all("asd-detector version 1" in stdout for stdout, _ in said)
     assert len(list(tmp_path.glob("runs/*/encoder.safetensors"))) == 1
-
-
-def test_a_kill_while_shards_are_written_leaves_no_partial_shard(
-    prefect_api: str, asd: Callable[..., "subprocess.CompletedProcess[str]"], small_machines: Path, tmp_path: Path
-) -> None:
-    assert asd("ingest", small_machines, "--home", tmp_path).returncode == 0
-    process = start(prefect_api, "features", "--home", tmp_path)
-    wait_for(lambda: list(tmp_path.glob("features/*/*.partial")), process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not list(tmp_path.glob("features/*/shard-*.parquet"))
-    again = asd("features", "--home", tmp_path)
-    assert "52 recordings have features" in again.stdout, again.stderr
-    (shard,) = tmp_path.glob("features/*/shard-*.parquet")
-    assert digest_of_file(shard)[:16] in shard.name
-    assert not list(tmp_path.rglob("*.partial"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows another process's environment")

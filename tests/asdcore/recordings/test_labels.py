@@ -11,6 +11,7 @@ import pytest
 
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import SCHEMA, Catalog, training_recordings, unsettled
+from asdcore.recordings.labelling import labels_of
 from asdcore.recordings.names import find_recordings
 from asdcore.settings import RecordingSettings
 
@@ -97,3 +98,37 @@ def test_parts_of_older_versions_know_no_labels_and_are_read(catalog: Catalog, t
     assert read.recordings["labelled_by"].isna().all()
     read.label({digest_of(read, "monday.wav"): "normal"}, "anna")
     assert len(training_recordings(read.recordings)) == 1
+
+
+def test_recordings_are_named_by_file_folder_digest_or_csv(catalog: Catalog, place: Path, tmp_path: Path) -> None:
+    monday, tuesday = digest_of(catalog, "monday.wav"), digest_of(catalog, "tuesday.wav")
+    pump = place / "pump"
+    assert labels_of(catalog, [str(pump / "monday.wav")], "normal") == {monday: "normal"}
+    assert labels_of(catalog, [monday[:8], tuesday], "anomaly") == {monday: "anomaly", tuesday: "anomaly"}
+    assert len(labels_of(catalog, [str(place)], "normal")) == 3
+    table = place / "labels.csv"
+    table.write_text(f"recording,label\npump/monday.wav,normal\n{tuesday[:12]},anomaly\n")
+    assert labels_of(catalog, [str(table)], None) == {monday: "normal", tuesday: "anomaly"}
+    gone = str(pump / "monday.wav")
+    shutil.move(gone, tmp_path / "elsewhere.wav")
+    assert labels_of(catalog, [gone], "normal") == {monday: "normal"}
+
+
+@pytest.mark.parametrize(
+    ("what", "label", "said"),
+    [
+        (["pump/friday.wav"], "normal", "friday.wav: no recording of the table; `asd ingest` it first"),
+        (["abc"], "normal", "abc: no recording of the table"),
+        (["{monday}"], None, "label None is none of normal, anomaly, unknown; give --as normal"),
+        (["{place}/wrong.csv"], "normal", "no column recording"),
+        (["{place}/twice.csv"], None, "is called normal and anomaly"),
+    ],
+)
+def test_what_names_no_recording_or_has_no_label_is_refused(
+    catalog: Catalog, place: Path, what: list[str], label: str | None, said: str
+) -> None:
+    (place / "wrong.csv").write_text("file,label\na.wav,normal\n")
+    (place / "twice.csv").write_text("recording,label\npump/monday.wav,normal\npump/monday.wav,anomaly\n")
+    named = [name.format(monday=digest_of(catalog, "monday.wav"), place=place) for name in what]
+    with pytest.raises(AsdError, match=said):
+        labels_of(catalog, named, label)

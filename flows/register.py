@@ -1,0 +1,102 @@
+"""The flow `register`: the last stage of a retraining, and what finishes one whose MLflow store did not answer."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from asdcore.detector import Detector
+from asdcore.errors import AsdError
+from asdcore.home import Home, whole_file
+from asdcore.recordings.catalog import Catalog, hold_out
+from tasks.evaluation import publish
+from tasks.gate import decided, judgement_text
+from tasks.registry import champion_version, registered_version
+from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_trust
+from tasks.warn import warn
+
+
+@flow(name="register")
+def register(run: str | None = None, home: Path | None = None) -> list[dict[str, Any]]:
+    """Register the detectors of retrainings that ended before their last stage: nothing is trained again.
+
+    Args:
+        run: the MLflow run of the retraining; default: all that wait.
+        home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
+
+    Returns:
+        As `retrain`, for each.
+
+    Raises:
+        AsdError: this run does not wait to be registered.
+    """
+    place = Home.at(home) if home else Home.default()
+    with place.lock(warn):
+        waiting = [path.stem for path in sorted(_folder(place).glob("*.json"))]
+        if run is not None and run not in waiting:
+            raise AsdError(f"run {run} does not wait to be registered; those that do: {', '.join(waiting) or 'none'}")
+        return [registered(place, one) for one in waiting if run in (None, one)]
+
+
+def keep_for_registration(home: Home, run: str, made: dict[str, Any]) -> None:
+    """Write down what the last stage of a retraining needs, so that it can be done whatever happens to this process.
+
+    Args:
+        home: see `Home`.
+        run: of MLflow.
+        made: ``encoder, detector, trusted`` (paths, by machine), ``evaluation`` (its result), ``report, fits, tags``.
+    """
+    with whole_file(_folder(home) / f"{run}.json") as temporary:
+        temporary.write_text(json.dumps(made, default=str))
+
+
+def registered(home: Home, run: str) -> dict[str, Any]:
+    """Log figures and reports, register the detector, ask the gate; then the retraining waits for nothing more."""
+    file = _folder(home) / f"{run}.json"
+    made = json.loads(file.read_text())
+    detector = Path(made["detector"])
+    loaded = Detector.load(detector)
+    settings, machines = loaded.settings, sorted(loaded.machines)
+    with _kept(detector, run), failed_if_it_fails(home, run):
+        log_evaluation(home, run, settings, Path(made["encoder"]), made["evaluation"], made["report"], made["fits"])
+        log_trust(home, run, {machine: Path(folder) for machine, folder in made["trusted"].items()})
+        tags = made["tags"] | {"parent": champion_version(home)}
+        version = registered_version(home, run, detector, tags)
+        chosen = hold_out(Catalog(home.recordings).of_machines(machines), settings.gate.held_out_share)
+        judged = decided(home, version, detector, chosen, settings)
+        report = made["report"]
+        if judged is not None:
+            report += f"\n\n{judgement_text(judged, version)}\n"
+            log_judgement(home, run, judgement_text(judged, version))
+        champion = champion_version(home)
+    publish("retrain-report", f"{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n")
+    file.unlink()
+    about: dict[str, Any] = {
+        "version": version,
+        "champion": champion,
+        "judgement": judged,
+        "run": run,
+        "report": report,
+    }
+    return {**made["evaluation"]["values"], **about, "system": made["tags"]["system"], "detector": str(detector)}
+
+
+@contextmanager
+def _kept(detector: Path, run: str) -> Iterator[None]:
+    """Say, where registering fails, that nothing is lost."""
+    try:
+        yield
+    except AsdError:
+        raise
+    except Exception as error:
+        raise AsdError(
+            f"the detector is whole, in {detector}, but could not be registered: {error}. When the store answers "
+            f"again, `asd register {run}` finishes it; nothing is trained again"
+        ) from error
+
+
+def _folder(home: Home) -> Path:
+    return home.runs / "registrations"

@@ -1,0 +1,137 @@
+"""The pipeline as a service: a server, a worker, deployments and events, for real and on loopback."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from asdcore.home import Home
+from asdcore.recordings.catalog import Catalog, unsettled
+from asdcore.recordings.simulate import SAMPLE_RATE, waveform
+from asdcore.settings import Settings
+from flows.retrain import retrain
+
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module")
+def home(prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path_factory: Any) -> Home:
+    """One with a champion that knows simFan, and judges by a rate that makes few recordings enough."""
+    place = Home.at(tmp_path_factory.mktemp("service") / "home")
+    normality = small_settings.normality.model_copy(update={"false_alarm_rate": 0.1, "eyes": "spectrum"})
+    retrain(
+        recordings=small_machines / "simFan",
+        settings=small_settings.model_copy(update={"normality": normality}),
+        home=place.root,
+    )
+    return place
+
+
+@pytest.fixture(scope="module")
+def service(home: Home, tmp_path_factory: Any) -> Iterator[dict[str, Any]]:
+    """A server as `asd ui` starts it, all flows deployed, a worker, and a watched folder; all end with the tests."""
+    logs = tmp_path_factory.mktemp("logs")
+    folder = tmp_path_factory.mktemp("arriving")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    # The home's own Prefect folder was written to by the tests' server.
+    environment |= {"PREFECT_HOME": str(logs / "prefect"), "COLUMNS": "200"}
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", "flows.cli", *arguments, "--home", str(home.root)]
+        with (logs / name).open("wb") as log:
+            # A group of its own: what a test kills must not outlive it.
+            running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+
+    def said(name: str, pattern: str, seconds: float = 120) -> str:
+        until = time.monotonic() + seconds
+        while not (found := re.search(pattern, (logs / name).read_text())):
+            assert time.monotonic() < until, (logs / name).read_text()
+            time.sleep(0.2)
+        return found[0]
+
+    try:
+        start("ui", "ui", "--prefect-port", "0", "--mlflow-port", "0")
+        environment["PREFECT_API_URL"] = said("ui", r"http://127.0.0.1:\d+/api")
+        deploy = [sys.executable, "-m", "flows.cli", "deploy", "--preset", "demo", "--home", str(home.root)]
+        done = subprocess.run(deploy, env=environment, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        start("worker", "worker")
+        start("watch", "watch", str(folder), "--quiet", "1")
+        said("worker", "started!")
+        said("watch", "Watching")
+        yield {"api": environment["PREFECT_API_URL"], "folder": folder, "said": said, "deployed": done.stdout}
+    finally:
+        for process in reversed(running):
+            os.killpg(process.pid, signal.SIGTERM)
+        for process in running:
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def ask(api: str, question: Callable[[Any], Any]) -> Any:
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    async def answer() -> Any:
+        async with get_client() as client:
+            return await question(client)
+
+    with temporary_settings({PREFECT_API_URL: api}):
+        return asyncio.run(answer())
+
+
+def test_every_flow_is_deployed_with_its_schedule_switched_off_and_dead_workers_runs_end(
+    service: dict[str, Any], home: Home
+) -> None:
+    deployments = {one.name: one for one in ask(service["api"], lambda client: client.read_deployments())}
+    flows = ("ingest", "features", "retrain", "enroll", "retire", "arrivals", "benchmark", "score")
+    assert set(deployments) == set(flows)
+    assert all(one.parameters["home"] == str(home.root) for one in deployments.values())
+    assert deployments["retrain"].parameters["settings"]["training"]["epochs"] == 16
+    schedules = {name: one.schedules for name, one in deployments.items() if one.schedules}
+    assert set(schedules) == {"retrain", "arrivals"}
+    assert not any(schedule.active for own in schedules.values() for schedule in own)
+    automations = ask(service["api"], lambda client: client.read_automations())
+    assert len(automations) == 3  # One for each trigger, and one for runs without a heartbeat.
+
+
+def test_a_recording_that_arrives_is_judged_by_the_worker_and_an_anomalous_one_waits_for_a_label(
+    service: dict[str, Any], home: Home, asd: "Callable[..., subprocess.CompletedProcess[str]]"
+) -> None:
+    rng = np.random.default_rng(5)
+    folder = service["folder"] / "simFan"
+    folder.mkdir()
+    for name, label, fault, strength in (("monday", "normal", None, 0.0), ("tuesday", "anomaly", "broadband", 30.0)):
+        samples = waveform("simFan", domain="source", label=label, rng=rng, fault=fault, strength=strength, seconds=1.0)
+        soundfile.write(folder / f"{name}.wav", samples, SAMPLE_RATE)
+    service["said"]("watch", r"2 files: 2 new recordings, 0 quarantined")
+
+    def settled() -> bool:
+        rows = Catalog(home.recordings).recordings
+        return int((rows["labelled_by"] == "detector 1").sum()) == 2
+
+    until = time.monotonic() + 120
+    while not settled():
+        assert time.monotonic() < until, service["said"]("worker", ".*")
+        time.sleep(0.5)
+    rows = Catalog(home.recordings).recordings
+    labels = {Path(row["path"]).stem: row["label"] for row in rows[rows["labelled_by"].notna()].to_dict("records")}
+    assert labels == {"monday": "normal", "tuesday": "unknown"}
+    listed = asd("label", "--home", home.root)
+    assert "tuesday.wav" in listed.stdout and "monday.wav" not in listed.stdout and "detector 1" in listed.stdout
+    done = asd("label", folder / "tuesday.wav", "--as", "anomaly", "--by", "anna", "--home", home.root)
+    assert "1 recordings labelled by anna" in done.stdout, done.stderr
+    assert unsettled(Catalog(home.recordings).recordings).empty
