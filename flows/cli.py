@@ -23,6 +23,10 @@ from flows.options import (
     start,
 )
 
+STOPPED = "stopped; the same command goes on where this one was"
+CTRL_C = 130
+"""what Typer ends with"""
+
 app = typer.Typer(
     help="Anomalous sound detection on machines: learns from normal recordings, tells which machine sounds wrong.",
     no_args_is_help=True,
@@ -344,7 +348,11 @@ def main() -> None:
     except AsdError as error:
         _fail(str(error), debug)
     except KeyboardInterrupt:
-        _fail("stopped; the same command goes on where this one was", debug=False)
+        _fail(STOPPED, debug=False)
+    except SystemExit as end:
+        if end.code == CTRL_C:
+            _fail(STOPPED, debug=False)
+        raise
     except Exception as error:
         _fail(f"unexpected {type(error).__name__}: {error}\nRun it again with --debug for the whole story.", debug)
 

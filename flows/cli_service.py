@@ -7,6 +7,8 @@ import typer
 
 from flows.options import HomeOption, PresetOption, SetOption, out, say_starting, settings_of, start
 
+RetrainAfterOption = Annotated[int, typer.Option(help="New normal recordings that make a retraining due")]
+
 
 def ui(
     home: HomeOption = None,
@@ -25,6 +27,7 @@ def deploy(
         Path | None,
         typer.Option(exists=True, help="Folder that is retrained on and scored by schedule", show_default=False),
     ] = None,
+    retrain_after: RetrainAfterOption = 50,
     preset: PresetOption = "default",
     change: SetOption = None,
     home: HomeOption = None,
@@ -34,7 +37,7 @@ def deploy(
     place = start(home)
     from flows.deployment import deploy as deploy_flows
 
-    names = deploy_flows(place, settings, recordings)
+    names = deploy_flows(place, settings, recordings, retrain_after)
     out.print(f"Deployed for {place.root}: {', '.join(names)}.", highlight=False)
     out.print("`asd worker` runs them. Switch the schedules on in the Prefect UI, under Deployments.")
 
@@ -50,7 +53,7 @@ def worker(home: HomeOption = None) -> None:
 def watch(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Where recordings arrive")],
     quiet: Annotated[float, typer.Option(help="Seconds without a change after which a file has arrived")] = 10.0,
-    retrain_after: Annotated[int, typer.Option(help="New normal recordings that make a retraining due")] = 50,
+    retrain_after: RetrainAfterOption = 50,
     poll: Annotated[
         bool, typer.Option("--poll", help="Look at every file: for network drives, which tell nothing")
     ] = False,

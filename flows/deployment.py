@@ -30,7 +30,7 @@ DEAD_AFTER = timedelta(seconds=4 * HEARTBEAT_SECONDS)
 ZOMBIES = "asd: a run whose worker is dead has crashed"
 
 
-def deploy(home: Home, settings: Settings, recordings: Path | None) -> list[str]:
+def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_after: int) -> list[str]:
     """Create the work pool, deploy every flow of prefect.yaml for this home, and end runs without a heartbeat.
 
     Args:
@@ -38,6 +38,7 @@ def deploy(home: Home, settings: Settings, recordings: Path | None) -> list[str]
         settings: of features, retrain and benchmark.
         recordings: the folder that the scheduled `retrain` ingests and the scheduled `score` scores; default: retrain
             on all that was ingested, and no schedule of `score`.
+        retrain_after: new normal recordings that make a retraining due.
 
     Returns:
         The names of the deployments.
@@ -54,6 +55,7 @@ def deploy(home: Home, settings: Settings, recordings: Path | None) -> list[str]
     own: dict[str, dict[str, Any]] = {
         name: {"settings": settings.model_dump(mode="json")} for name in ("features", "retrain", "benchmark")
     }
+    own["arrivals"] = {"retrain_after": retrain_after}
     own["ingest"] = {"settings": settings.recordings.model_dump(mode="json")}
     if recordings is not None:
         place = str(recordings.resolve())
