@@ -18,8 +18,10 @@ until_it_says() { # FILE TEXT: wait until a log has it
 }
 until_version() { # N: wait until version N is registered and judged
     for _ in $(seq 300); do
-        asd models > "$day/models.txt"
-        if grep -Eq "^ +$1 " "$day/models.txt" && ! ls "$ASD_HOME"/runs/registrations/*.json > /dev/null 2>&1; then return; fi
+        if asd models | grep -Eq "^ +$1 " && ! ls "$ASD_HOME"/runs/registrations/*.json > /dev/null 2>&1; then
+            asd models
+            return
+        fi
         sleep 3
     done
     echo "version $1 never came"; exit 1
@@ -54,7 +56,6 @@ until_it_says "$day/watch.log" "new recordings"
 cat "$day/watch.log"
 say "They are judged; enough are normal: a retraining starts by itself, and the gate judges the challenger"
 until_version 2
-cat "$day/models.txt"
 asd models --diff 1 2
 picture prefect-runs "$prefect_ui/runs"
 picture mlflow-models "$mlflow_ui/#/models/asd-detector"
