@@ -33,7 +33,7 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(columns) > 1:
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="center right")
         if columns == ["loss"]:
             rate = axes.twinx()
             rate.plot(table["epoch"], table["learning_rate"], color="grey", linewidth=0.8, linestyle=":")
@@ -68,7 +68,7 @@ def score_figure(scores: pd.DataFrame, title: str) -> Figure:
         _label_decades(axes.xaxis, positive)
         axes.set_title(drawable(machine), parse_math=False)
         axes.set_xlabel("anomaly score")
-        _legend(axes)
+        _legend(axes, "upper right")
     return figure
 
 
@@ -90,7 +90,7 @@ def roc_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
                 axes.plot(false_alarms, detected, label=drawable(system), color=f"C{index}")
         axes.set_title(drawable(machine), parse_math=False)
         axes.set(xlabel="share of normals above", ylabel="share of anomalies above", aspect="equal")
-        _legend(axes)
+        _legend(axes, "lower right")
     return figure
 
 
@@ -173,9 +173,9 @@ def _label_decades(axis: Axis, values: "pd.Series[float]") -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Axes) -> None:
+def _legend(axes: Axes, place: str) -> None:
     if axes.get_legend_handles_labels()[1]:
-        for text in axes.legend(frameon=False, fontsize="small").get_texts():
+        for text in axes.legend(frameon=False, fontsize="small", loc=place).get_texts():
             text.set_parse_math(False)
     else:
         said = "no labelled recordings to draw this from"

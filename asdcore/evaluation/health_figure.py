@@ -23,7 +23,7 @@ def health_figure(history: pd.DataFrame) -> Figure:
         shifts.plot(own["at"], own[["shift_embedding", "shift_spectrum"]].max(axis=1), marker="o", ms=3)
     shares.axhline(100 * float(history["asked"].iloc[-1]), color="grey", ls=":", label="expected")
     shares.set(ylabel="called anomalous, %", title="Health of the machines, scoring run by scoring run")
-    shares.legend(fontsize="small", ncols=3)
+    shares.legend(fontsize="small", ncols=3, loc="upper left")
     shifts.set(ylabel="shift of the mean,\nin distances of a normal recording", xlabel="time (UTC)")
     figure.autofmt_xdate()
     return figure
