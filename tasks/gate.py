@@ -39,6 +39,7 @@ def judge_challenger(
     both = sorted(set(old.machines) & set(new.machines))
     lost = sorted(set(old.machines) - set(new.machines))
     judged = [(machine, how, own) for machine in both for how, own in [_to_judge_by(recordings, machine)] if len(own)]
+    learned = {machine: _called_anomalous(old, recordings, machine, settings) for machine in both}
     total = sum(len(own) * (1 if how == "labels" else 1 + len(KINDS)) for _, how, own in judged)
     waveforms = (each for _, how, own in judged for each in _waveforms(own, how == "labels", settings))
     rows: list[dict[str, Any]] = []
@@ -55,7 +56,7 @@ def judge_challenger(
         values = {"promote": False, "reasons": ["There is no recording to compare them by."]}
     else:
         rate = settings.normality.false_alarm_rate
-        values = judge(of["champion"], of["challenger"], settings.gate, rate, lost).to_json()
+        values = judge(of["champion"], of["challenger"], settings.gate, rate, lost, learned).to_json()
     values["by"] = {machine: f"{BY[how]}: {len(own)} recordings" for machine, how, own in judged}
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2))
@@ -122,6 +123,17 @@ def _to_judge_by(recordings: pd.DataFrame, machine: str) -> tuple[str, pd.DataFr
     held_out = own[own["split"] == HELD_OUT]
     how, normal = ("held out", held_out) if len(held_out) else ("trained on", training_recordings(own))
     return how, normal.sort_values("recording").head(MOST_JUDGED)
+
+
+def _called_anomalous(
+    champion: Detector, recordings: pd.DataFrame, machine: str, settings: Settings
+) -> tuple[int, int]:
+    """How many of the newest training recordings of a machine the champion calls anomalous, and of how many."""
+    training = training_recordings(recordings)
+    newest = training[training["machine"] == machine].sort_values("ingested_at").tail(MOST_JUDGED)
+    rate = settings.recordings.sample_rate
+    verdicts = [champion.score_waveform(samples, rate, machine) for _, samples in _waveforms(newest, True, settings)]
+    return sum(verdict["decision"] for verdict in verdicts), len(verdicts)
 
 
 def _waveforms(

@@ -1,6 +1,7 @@
 """Every plot. Each function returns a matplotlib Figure that is drawn without a display."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -173,7 +174,7 @@ def _label_decades(axis: Axis, values: "pd.Series[float]") -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Axes, place: str) -> None:
+def _legend(axes: Axes, place: Literal["upper right", "lower right"]) -> None:
     if axes.get_legend_handles_labels()[1]:
         for text in axes.legend(frameon=False, fontsize="small", loc=place).get_texts():
             text.set_parse_math(False)

@@ -1,6 +1,6 @@
 """May a challenger replace the champion? Judged on the same recordings, by figures and in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ RANKING = ("auc_source", "auc_target", "pauc")
 """The figures of the official score."""
 SURE = 0.9
 """Share of the resamples that must agree."""
+STRANGE = 0.1
+"""Share of what a challenger has learned last that the champion may call anomalous. Normal recordings of a machine as
+it was are called so once in a hundred times; beyond that a fault may have been learned as normal."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ def judge(
     settings: GateSettings,
     false_alarm_rate: float,
     lost: Sequence[str] = (),
+    learned: Mapping[str, tuple[int, int]] | None = None,
 ) -> Judgement:
     """Compare two detectors on the same recordings.
 
     The challenger is refused where it can not be excluded that it is worse by more than ``settings.margin`` over all
     machines; where a machine got worse by more than that for sure; where it breaks the promised false-alarm rate of a
-    machine and the champion does not, or less; and where it has lost a machine.
+    machine and the champion does not, or less; where the champion calls for sure more than `STRANGE` of what it has
+    learned last anomalous; and where it has lost a machine.
 
     Args:
         champion: one row a recording: ``recording, machine, section, domain, label, score, decision``.
@@ -78,12 +83,21 @@ def judge(
         settings: the margin.
         false_alarm_rate: what both promise.
         lost: machines that the champion knows and the challenger does not.
+        learned: machine: how many of its newest training recordings the champion calls anomalous, and of how many. With
+            few test recordings it shows what their scores can not.
     """
     difference = paired_bootstrap(_ranking(challenger), _ranking(champion))
     compared = [_compare(machine, champion, challenger, difference) for machine in _machines(champion)]
     overall = _compare(ALL, champion, challenger, difference)
     alarms = _false_alarms(champion, challenger)
     against = [f"The challenger does not know {name}, which the champion does." for name in lost]
+    for machine, (called_so, n) in (learned or {}).items():
+        if _low(called_so, n) > max(STRANGE, false_alarm_rate):
+            against.append(
+                f"{machine}: of the {n} newest recordings that the challenger has learned as normal, the champion "
+                f"calls {called_so} anomalous. Listen to them: `asd label --as anomaly` takes out what is not normal, and if "
+                "that is how the machine sounds now, `asd promote` makes the challenger champion."
+            )
     for one in compared:
         if one.high < -settings.margin:
             against.append(
@@ -146,9 +160,13 @@ def _false_alarms(champion: pd.DataFrame, challenger: pd.DataFrame) -> list[Fals
             normal = table[(table["machine"] == machine) & (table["label"] == "normal")]
             calls.append(int((normal["decision"] == 1).sum()))
         n = len(normal)
-        low = float(binomtest(calls[1], n).proportion_ci(0.95, method="exact").low) if n else 0.0
-        counted.append(FalseAlarms(machine, calls[0], calls[1], n, low))
+        counted.append(FalseAlarms(machine, calls[0], calls[1], n, _low(calls[1], n)))
     return counted
+
+
+def _low(count: int, n: int) -> float:
+    """Lower end of the 95 % interval of a share."""
+    return float(binomtest(count, n).proportion_ci(0.95, method="exact").low) if n else 0.0
 
 
 def _percent(value: float) -> str:

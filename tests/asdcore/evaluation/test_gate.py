@@ -84,6 +84,15 @@ def test_a_lost_machine_blocks() -> None:
     assert not judgement.promote
 
 
+def test_a_challenger_that_has_learned_what_the_champion_calls_anomalous_is_refused_however_well_it_does() -> None:
+    better = scored({"fan": 2.5, "pump": 2.5, "valve": 2.5})
+    sabotaged = judge(scored(ALIKE), better, GATE, 0.01, learned={"fan": (0, 40), "pump": (12, 26)})
+    assert not sabotaged.promote
+    (reason,) = sabotaged.reasons
+    assert reason.startswith("pump: of the 26 newest recordings") and "calls 12 anomalous" in reason
+    assert judge(scored(ALIKE), better, GATE, 0.01, learned={"fan": (4, 40), "pump": (0, 0)}).promote
+
+
 def test_the_same_scores_are_no_difference_and_the_judgement_is_plain_json() -> None:
     judgement = judged(scored(ALIKE), scored(ALIKE))
     assert (judgement.compared[0].low, judgement.compared[0].high) == (0, 0)
