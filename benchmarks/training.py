@@ -171,10 +171,10 @@ def main() -> None:
         folder = Path(temporary)
         store, rows = simulated(folder, 50 if quick else 80)
         lengths = [32] if quick else [32, 128]
-        figures["overhead"] = [
-            overhead(store, rows, frames, 2 if quick else 5 if frames < 100 else 3, arguments.compile, folder)
-            for frames in lengths
-        ]
+        figures["overhead"] = []
+        for frames in lengths:
+            rounds = 2 if quick else 5 if frames < 100 else 3
+            figures["overhead"].append(overhead(store, rows, frames, rounds, arguments.compile, folder))
         figures["operations"] = {name: operations(name, WHOLE) for name in ("resnet18", "resnet50")}
         if not quick:
             figures["step_of_48_x_313"] = {name: bare(name, 48, WHOLE, 2) for name in ("resnet18", "resnet50")}

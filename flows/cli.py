@@ -133,6 +133,7 @@ def train(
 def retrain(
     recordings: RecordingsOption = None,
     machines: MachinesOption = None,
+    warm_start: Annotated[bool, typer.Option("--warm-start", help="Begin with the champion's encoder")] = False,
     preset: PresetOption = "default",
     change: SetOption = None,
     home: HomeOption = None,
@@ -143,7 +144,9 @@ def retrain(
     from flows.retrain import retrain as flow
 
     say_starting()
-    done = flow(recordings=recordings, machines=names(machines), settings=settings, home=place.root)
+    done = flow(
+        recordings=recordings, machines=names(machines), settings=settings, warm_start=warm_start, home=place.root
+    )
     from flows.show import show_registered, show_results
 
     show_results(done, place)

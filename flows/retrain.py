@@ -15,7 +15,7 @@ from flows.features import features
 from flows.ingest import ingest
 from flows.register import keep_for_registration, registered
 from tasks.baselines import spectra
-from tasks.detector import detector_folder
+from tasks.detector import detector_folder, first_encoder
 from tasks.evaluation import any_simulated, evaluation, read_tables, report_text
 from tasks.features import feature_store
 from tasks.normality import (
@@ -42,6 +42,7 @@ def retrain(
     recordings: Path | None = None,
     machines: list[str] | None = None,
     settings: Settings = Settings(),
+    warm_start: bool = False,
     home: Path | None = None,
 ) -> dict[str, Any]:
     """Ingest, features, training, normality models, detector, evaluation, registry: only what is not done yet.
@@ -50,6 +51,7 @@ def retrain(
         recordings: ingest these first, and train on the machines that are there; default: all that was ingested.
         machines: train on these machines only.
         settings: see `Settings`; `Settings.preset("demo")` is minutes on two CPU cores.
+        warm_start: begin the training with the champion's encoder, if there is a champion with one of that size.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
@@ -63,7 +65,7 @@ def retrain(
         # Recordings that could not be read any more have left the table.
         chosen = usable_recordings(place, None, sorted(set(chosen["machine"])), settings)
         chosen = hold_out(chosen, settings.gate.held_out_share)
-        return _train_to_register(place, chosen, settings)
+        return _train_to_register(place, chosen, settings, warm_start)
 
 
 def usable_recordings(home: Home, place: Path | None, machines: list[str] | None, settings: Settings) -> pd.DataFrame:
@@ -90,16 +92,19 @@ def usable_recordings(home: Home, place: Path | None, machines: list[str] | None
     return chosen
 
 
-def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings, warm: bool) -> dict[str, Any]:
     store, data = feature_store(home, settings), data_digest(chosen)
-    key = retraining_key(training_key(store, chosen, settings.training), settings.normality, data)
+    first = first_encoder(home, data, settings) if warm else None
+    key = retraining_key(training_key(store, chosen, settings.training, first), settings.normality, data)
     run = tracked_run(home, "retraining", key, f"retrain {datetime.now().astimezone():%Y-%m-%d %H:%M}")
     with failed_if_it_fails(home, run):
-        return _tracked(home, chosen, settings, store, data, run)
+        return _tracked(home, chosen, settings, store, data, run, first)
 
 
-def _tracked(home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, data: str, run: str) -> dict[str, Any]:
-    encoder, embeddings = encoder_and_embeddings(home, store, chosen, settings.training, run)
+def _tracked(
+    home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, data: str, run: str, first: Path | None
+) -> dict[str, Any]:
+    encoder, embeddings = encoder_and_embeddings(home, store, chosen, settings.training, run, first)
     averages = spectra(home, store, chosen)
     stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
     systems, both = reported_systems(settings.normality), detector_system(settings.normality)
@@ -109,6 +114,7 @@ def _tracked(home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, 
     trusted = trust_reports(home, stores, chosen, both, models[both.name], settings.normality)
     about: dict[str, Any] = {"data": data, "recordings": len(chosen), "training_recordings": normal}
     about |= {"simulated": simulated, "trust": {name: read_trust(path).to_json() for name, path in trusted.items()}}
+    about |= {"warm_start": first.stem} if first else {}
     chosen_system = systems[0].name
     usual = profiles(home, store, chosen, settings)
     detector = detector_folder(home, settings, encoder, models[both.name], usual, about)

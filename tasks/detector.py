@@ -1,16 +1,19 @@
 """The detector stage: put encoder and normality models together, and take the champion out of the registry."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
 from asdcore.detector import Detector
-from asdcore.home import Home, digest_of, digest_of_file
+from asdcore.home import Home, digest_of, digest_of_file, whole_file
 from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import Settings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.normality import read_machine
+from tasks.registry import CHAMPION, champion_version, registered_folder
+from tasks.warn import warn
 
 
 @task(name="assemble detector", **CACHED)
@@ -71,3 +74,27 @@ def changed_detector(
     key = digest_of(code, *digests, machine, *(file.stem for file in files or ()), repr(sorted(about.items())))
     run_cached(change_machines, key=key, home=home, base=base, machine=machine, files=files, about=about)
     return home.runs / "detectors" / key
+
+
+def first_encoder(home: Home, data: str, settings: Settings) -> Path | None:
+    """The file of the encoder that a warm start begins with: the champion's.
+
+    A champion that was trained on this data (a digest) with these settings gives the one that it began with itself:
+    what was trained once is not trained again. None: from random weights.
+    """
+    if not champion_version(home):
+        return None
+    with registered_folder(home, CHAMPION) as (folder, version):
+        champion = Detector.load(folder)
+        if (champion.about["data"], champion.settings.training.digest()) == (data, settings.training.digest()):
+            first = champion.about.get("warm_start")
+            return home.runs / "warm-starts" / f"{first}.safetensors" if first else None
+        encoder, asked = champion.encoder.encoder, settings.training
+        if (encoder.architecture, encoder.z_size) != (asked.encoder, asked.z_size):
+            warn(f"no warm start: the encoder of version {version} is {encoder.architecture}, z_size={encoder.z_size}")
+            return None
+        source = folder / "encoder.safetensors"
+        kept = home.runs / "warm-starts" / f"{digest_of_file(source)[:16]}.safetensors"
+        with whole_file(kept) as temporary:
+            shutil.copyfile(source, temporary)
+        return kept

@@ -15,6 +15,7 @@ import soundfile
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.home import Home, digest_of_file
+from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import Settings
 from flows.retrain import retrain
 from flows.score import score
@@ -191,6 +192,27 @@ def test_noise_as_normal_recordings_makes_a_challenger_that_the_gate_refuses_and
         rolled_back(copy, "a test")
     with pytest.raises(AsdError, match="no registered version '9'"):
         set_champion(copy, "9", "promoted by a test")
+
+
+def test_a_warm_start_begins_with_the_champions_encoder_and_is_not_trained_twice(
+    retrained: dict[str, Any], home: Home, small_settings: Settings, tmp_path: Path
+) -> None:
+    copy = Home.at(shutil.copytree(home.root, tmp_path / "home"))
+    rng = np.random.default_rng(3)
+    new = tmp_path / "new" / "simFan"
+    new.mkdir(parents=True)
+    soundfile.write(new / "monday.wav", 0.1 * rng.standard_normal(16_000), 16_000)
+    work: dict[str, Any] = {"machines": ["simFan", "simValve"], "settings": small_settings, "home": copy.root}
+    again = retrain(recordings=new.parent, warm_start=True, **work)
+    assert again["version"] == "2"
+    first = Detector.load(retrained["detector"]).encoder.encoder.state_dict()
+    (kept,) = copy.runs.glob("warm-starts/*.safetensors")
+    weights = TrainedEncoder.load(kept).encoder.state_dict()
+    assert all((weights[name] == value).all() for name, value in first.items())
+    assert Detector.load(again["detector"]).about["warm_start"] == kept.stem
+    set_champion(copy, "2", "promoted by a test")
+    assert retrain(warm_start=True, **work)["version"] == "2"
+    assert len(list(copy.runs.glob("*/encoder.safetensors"))) == 2
 
 
 def test_two_versions_are_compared_by_what_differs(

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
+from prefect.client.schemas.objects import StateType
+from prefect.states import Cancelling
 
 from asdcore.home import Home
 from asdcore.recordings.catalog import Catalog, unsettled
@@ -135,3 +138,39 @@ def test_a_recording_that_arrives_is_judged_by_the_worker_and_an_anomalous_one_w
     done = asd("label", folder / "tuesday.wav", "--as", "anomaly", "--by", "anna", "--home", home.root)
     assert "1 recordings labelled by anna" in done.stdout, done.stderr
     assert unsettled(Catalog(home.recordings).recordings).empty
+
+
+def test_a_run_that_is_cancelled_from_the_ui_ends_within_ten_seconds_and_goes_on_from_its_checkpoint(
+    service: dict[str, Any], home: Home, small_settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = small_settings.training.model_copy(update={"epochs": 120})
+    settings = small_settings.model_copy(update={"training": longer})
+
+    async def start(client: Any) -> Any:
+        deployment = await client.read_deployment_by_name("retrain/retrain")
+        parameters = {"machines": ["simFan"], "settings": settings.model_dump(mode="json"), "home": str(home.root)}
+        return await client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+    def checkpoints() -> list[Path]:
+        return sorted(home.runs.glob("*/checkpoints/step-*.pt"))
+
+    run = ask(service["api"], start)
+    until = time.monotonic() + 120
+    while not checkpoints():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    # What the button of the UI does.
+    ask(service["api"], lambda client: client.set_flow_run_state(run.id, Cancelling()))
+    asked = time.monotonic()
+    free = FileLock(home.root / "lock")
+    free.acquire(timeout=30)
+    free.release()
+    assert time.monotonic() - asked < 10
+    assert checkpoints() and not list(home.runs.glob("*/encoder.safetensors.partial"))
+    until = time.monotonic() + 60
+    while (state := ask(service["api"], lambda client: client.read_flow_run(run.id)).state).type != StateType.CANCELLED:
+        assert time.monotonic() < until, state
+        time.sleep(0.5)
+    retrain(machines=["simFan"], settings=settings, home=home.root)
+    assert "going on from the checkpoint" in capsys.readouterr().err
+    assert not checkpoints()
