@@ -29,6 +29,9 @@ MARK = "asd training: "
 SECONDS = 0.5
 """Between two lines about progress."""
 
+FAILURE = "failure-{}.txt"
+"""What went wrong in one of the processes: a file each, for lines of several processes run into each other."""
+
 
 def train_in_processes(
     store: Store,
@@ -60,7 +63,6 @@ def train_in_processes(
             process = subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
             )
-        failure: str | None = None
         with Interruption(process.terminate) as interruption, Shown(on_progress, progress_seconds) as shown:
             try:
                 for line in process.stdout or ():
@@ -74,15 +76,13 @@ def train_in_processes(
                             shown.show(told)
                         case "warning":
                             on_warning(told)
-                        case "error":
-                            failure = told
             finally:
                 if process.poll() is None and sys.exc_info()[0]:
                     process.terminate()
                 process.wait()
             interruption.act()
-        if failure is not None:
-            raise AsdError(failure)
+        if failures := sorted(folder.glob(FAILURE.format("*"))):
+            raise AsdError(failures[0].read_text())
         if process.returncode:
             raise AsdError(
                 f"the {settings.processes} processes of the training failed:\n{errors.read_text()[-2000:]}\n"
@@ -93,7 +93,8 @@ def train_in_processes(
 
 def tell(kind: str, what: object) -> None:
     """Say something to the process that has started this one."""
-    print(MARK + json.dumps({kind: what}), flush=True)
+    sys.stdout.write(MARK + json.dumps({kind: what}) + "\n")
+    sys.stdout.flush()
 
 
 def main(folder: Path, store: Path, checkpoints: Path, warm_start: Path | None = None) -> None:
@@ -125,7 +126,7 @@ def main(folder: Path, store: Path, checkpoints: Path, warm_start: Path | None =
         if first:
             trained.save(folder / "encoder.safetensors")
     except AsdError as error:
-        tell("error", str(error))
+        (folder / FAILURE.format(os.environ["RANK"])).write_text(str(error))
         sys.exit(1)
     distributed.destroy_process_group()
 
