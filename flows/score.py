@@ -25,7 +25,8 @@ def score(
         recordings: files or folders; or ``-`` alone: one recording on standard input.
         machine: the machine that all of them are of; default: each one's folder names it.
         model: alias or version in the registry.
-        explain: say of the anomalous ones where they differ from normal, and draw it, 20 at most.
+        explain: say of the anomalous ones where they differ from normal, and draw it, 20 at most; where none is
+            anomalous, of the one that is nearest to it.
         home: where the registry and the scores are; default ``ASD_HOME`` or ``.asd``.
 
     Returns:

@@ -162,14 +162,14 @@ def print_scores(scores: pd.DataFrame) -> None:
 
 
 def print_explanations(done: dict[str, Any]) -> None:
-    """Where the anomalous recordings differ from normal, and where that is drawn."""
+    """Where the anomalous recordings differ from normal, and where that is drawn; if none is, the nearest to it."""
+    if done["explained"] and not done["anomalous"]:
+        out.print("\nNothing is anomalous. The nearest to it differs from what is usual as follows:")
     for explained in done["explained"]:
         out.print(f"\n{explained['path']}", highlight=False, markup=False)
         for sentence in explained["sentences"]:
             out.print(f"  {sentence}", highlight=False, markup=False)
         out.print(f"  figure: {short(Path(explained['figure']))}", highlight=False, markup=False)
-    if done["explain"] and not done["anomalous"]:
-        out.print("Nothing is anomalous: there is nothing to explain.")
     if 0 < len(done["explained"]) < done["anomalous"]:
         out.print(f"\nExplained: the {len(done['explained'])} most anomalous of {done['anomalous']}.")
 

@@ -57,17 +57,16 @@ def score_recordings(
         "scored": len(scores) - failed,
         "failed": failed,
         "anomalous": int((scores["decision"] == 1).sum()),
-        "explain": explain,
         "explained": explained,
         "health": {report.machine: report.sentences for report in reports},
     }
 
 
 def _explain(detector: Detector, scores: pd.DataFrame, files: list[Path], folder: Path) -> list[dict[str, Any]]:
-    """Draw the most anomalous recordings that are called so: path, sentences and figure of each."""
+    """Draw the most anomalous recordings that are called so, or else the nearest to it: path, sentences and figure."""
     explained = []
-    anomalous = scores[scores["decision"] == 1].sort_values("p_value")
-    for number, row in enumerate(anomalous.index[:MOST_EXPLAINED], start=1):
+    scored = scores.dropna(subset="p_value").sort_values("p_value")
+    for number, row in enumerate(scored.index[: max(1, min(scored["decision"].sum(), MOST_EXPLAINED))], start=1):
         verdict = {str(name): value for name, value in scores.loc[row].items()}
         explanation = detector.explain(files[row], verdict["machine"])
         figure = folder / f"{number:02d}-{files[row].stem[:50]}.png"

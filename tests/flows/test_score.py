@@ -51,10 +51,13 @@ def test_an_anomalous_recording_ends_with_3_and_is_explained_beside_one_that_can
     assert Path(said).parent.parent == home / "scores"
 
 
-def test_a_normal_recording_ends_with_0_and_has_nothing_to_explain(asd: Asd, home: Path, normal: Path) -> None:
+def test_where_nothing_is_anomalous_it_ends_with_0_and_the_nearest_to_it_is_explained(
+    asd: Asd, home: Path, normal: Path
+) -> None:
     done = asd("score", normal, "--explain", "--home", home)
     assert done.returncode == 0, done.stderr
-    assert "there is nothing to explain" in done.stdout
+    assert "Nothing is anomalous" in done.stdout
+    assert done.stdout.count("figure: ") == 1
 
 
 def test_a_recording_that_can_not_be_scored_ends_with_1(asd: Asd, home: Path, normal: Path, broken: Path) -> None:

@@ -1,0 +1,56 @@
+"""The figure of docs/representation.md."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+OWN, FUSED, OTHER = "#1f77b4", "#d62728", "0.35"
+NAMES = {
+    "nt_xent": "NT-Xent, the paper's",
+    "supervised_contrastive": "supervised contrastive",
+    "discriminative": "discriminative",
+    "combined": "combined",
+    "untrained": "untrained",
+}
+OTHERS = {"spectrum": "spectrum, no network", "autoencoder": "official baseline"}
+
+
+def draw(made: dict[str, Any], path: Path) -> None:
+    """AUC of every objective, seen and first-shot, alone and fused with the spectrum, with intervals."""
+    model = made["default"].split(" / ")[2].split(" + ")[0]
+    groups = [group for group in ("simulated", "real") if f"{group} auc" in made["systems"][0]]
+    plan = [(group, setting) for group in groups for setting in ("seen", "first-shot")]
+    figure = Figure(figsize=(11, 3.2 * len(groups)), layout="constrained")
+    axes = figure.subplots(len(groups), 2, squeeze=False, sharey=True, sharex="row").flatten()
+    for ax, (group, setting) in zip(axes, plan, strict=True):
+        _draw(ax, made["systems"], group, setting, model)
+        ax.set_title(f"{group} machines, {'encoder trained on them' if setting == 'seen' else 'first-shot'}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.supxlabel("AUC, mean over machines and kinds of faults, 95 % interval", fontsize=9)
+    figure.savefig(path, dpi=100)
+
+
+def _draw(ax: Axes, systems: list[dict[str, Any]], group: str, setting: str, model: str) -> None:
+    rows = [row for row in systems if row["setting"] == setting]
+    looks = [("h", False, OWN, "o", 0.24), ("z", False, OWN, "x", 0.08), ("h", True, FUSED, "o", -0.08)]
+    looks.append(("z", True, FUSED, "x", -0.24))
+    for layer, fused, colour, marker, up in looks:
+        own = [
+            row
+            for row in rows
+            if row["objective"] in NAMES and (row["layer"], row["model"], row["fused"]) == (layer, model, fused)
+        ]
+        x = [row[f"{group} auc"] for row in own]
+        errors = [[row[f"{group} auc"] - row[f"{group} low"] for row in own]]
+        errors.append([row[f"{group} high"] - row[f"{group} auc"] for row in own])
+        y = [-list(NAMES).index(row["objective"]) + up for row in own]
+        label = f"{layer}{' fused with the spectrum' if fused else ''}"
+        ax.errorbar(x, y, xerr=[[max(0.0, e) for e in side] for side in errors], fmt=marker, color=colour, label=label)
+    for objective, style in (("spectrum", "--"), ("autoencoder", ":")):
+        of_model = "mse" if objective == "autoencoder" else model
+        (row,) = (row for row in rows if (row["objective"], row["model"]) == (objective, of_model))
+        ax.axvline(row[f"{group} auc"], color=OTHER, linestyle=style, label=OTHERS[objective])
+    ax.set_yticks([-i for i in range(len(NAMES))], list(NAMES.values()))
+    ax.grid(axis="x", alpha=0.3)
