@@ -25,7 +25,9 @@ from asdcore.recordings.simulate import DOMAINS, FAULTS, MACHINES, simulate, wav
 from asdcore.settings import MelSettings, Settings
 
 RATE = 16_000
-STRENGTHS = (0.25, 0.5, 1.0)
+STRENGTHS = (0.5, 1.0, 2.0)
+"""of the simulator's faults"""
+PSEUDO_STRENGTHS = (0.25, 0.5, 1.0)
 MOVED = "moved line"
 """of a simulated machine: the pseudo-fault that moves its strongest line; all other kinds are the simulator's own"""
 REAL_FAULT = "real fault"
@@ -101,7 +103,7 @@ def _simulated(normals: int, faults: int) -> Iterator[Test]:
                 samples = waveform(machine, domain=domain, label="normal", rng=_rng(machine, domain, str(index)))
                 yield (SIMULATED, machine, domain, "normal", 0.0), samples
         for kind in (*FAULTS, MOVED):
-            for strength in STRENGTHS:
+            for strength in PSEUDO_STRENGTHS if kind == MOVED else STRENGTHS:
                 for index in range(faults):
                     domain = DOMAINS[index % 2]
                     rng = _rng(machine, domain, kind, str(strength), str(index))
@@ -123,7 +125,7 @@ def _real(recordings: pd.DataFrame, settings: Settings, faults: int) -> Iterator
             yield (REAL, str(machine), row["domain"], kind, 0.0), _samples(row["path"], settings)
         for row in normal.head(faults).to_dict("records"):
             for kind in KINDS:
-                for strength in STRENGTHS:
+                for strength in PSEUDO_STRENGTHS:
                     rng = _rng(row["recording"], kind, str(strength))
                     samples = pseudo_fault(_samples(row["path"], settings), RATE, kind, strength, rng)
                     yield (REAL, str(machine), row["domain"], f"pseudo {kind}", strength), samples

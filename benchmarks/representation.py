@@ -35,6 +35,7 @@ from asdcore.baselines.autoencoder import SCORES, fit_autoencoder
 from asdcore.baselines.spectrum import time_statistics
 from asdcore.detector import embeddings
 from asdcore.features.normalisation import Normalisation
+from asdcore.home import digest_of, whole_file
 from asdcore.normality.calibration import Calibration
 from asdcore.normality.fusion import fuse
 from asdcore.normality.models import Estimator, NormalityModel
@@ -49,6 +50,8 @@ CPU = torch.device("cpu")
 UNTRAINED = "untrained"
 OBJECTIVES = ("nt_xent", "supervised_contrastive", "discriminative", "combined", UNTRAINED)
 LAYERS = ("h", "z", "both")
+STATISTICS = {"spectrum": "mean", "deviation": "mean_and_deviation"}
+"""time-averaged spectrum; the same with the deviation over time beside it"""
 MODELS: tuple[Estimator, ...] = ("ledoit_wolf", "tied", "knn")
 SETTINGS = ("seen", "first-shot")
 RATE = 0.1
@@ -61,18 +64,18 @@ class System(NamedTuple):
     """or spectrum, autoencoder"""
     layer: str
     model: str
-    fused: bool
-    """with the spectrum"""
+    fused: str
+    """with which spectrum statistic; empty: with none"""
 
     def __str__(self) -> str:
         name = " / ".join(part for part in self[:3] if part)
-        return f"{name} + spectrum" if self.fused else name
+        return f"{name} + {self.fused}" if self.fused else name
 
 
-PAPER = System("nt_xent", "z", "ledoit_wolf", False)
-SPECTRUM = System("spectrum", "", "ledoit_wolf", False)
-AUTOENCODER = System("autoencoder", "", "mse", False)
-DEFAULT = System("discriminative", "h", "ledoit_wolf", True)
+PAPER = System("nt_xent", "z", "ledoit_wolf", "")
+SPECTRUM = System("spectrum", "", "ledoit_wolf", "")
+AUTOENCODER = System("autoencoder", "", "mse", "")
+DEFAULT = System("discriminative", "h", "ledoit_wolf", "spectrum")
 """what the preset ``default`` is"""
 
 Scores = dict[tuple[System, str, int], tuple[Floats, Floats]]
@@ -112,15 +115,19 @@ def _trained(
         return train(ladder.store, rows, settings, checkpoints)
 
 
-def vectors(ladder: Ladder, encoder: TrainedEncoder) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """h, z and both of the training recordings, and of the test recordings: (n, p) each."""
-    originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
-    made = []
-    for spectrograms in (originals, ladder.spectrograms):
-        pairs = list(embeddings(encoder, spectrograms, CPU))
-        h, z = (np.stack(values).astype(np.float64) for values in zip(*pairs, strict=True))
-        made.append({"h": h, "z": z, "both": np.hstack([h, z])})
-    return made[0], made[1]
+def vectors(ladder: Ladder, encoder: TrainedEncoder, file: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """h, z and both of the training recordings, and of the test recordings: (n, p) each; kept in ``file``."""
+    n = len(ladder.training)
+    if not file.exists():
+        originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
+        pairs = list(embeddings(encoder, [*originals, *ladder.spectrograms], CPU))
+        h, z = (np.stack(values) for values in zip(*pairs, strict=True))
+        with whole_file(file) as temporary, temporary.open("wb") as written:
+            np.savez(written, h=h, z=z)
+    with np.load(file) as arrays:
+        h, z = (arrays[layer].astype(np.float64) for layer in ("h", "z"))
+    made = {"h": h, "z": z, "both": np.hstack([h, z])}
+    return {layer: own[:n] for layer, own in made.items()}, {layer: own[n:] for layer, own in made.items()}
 
 
 def judged(ladder: Ladder, training: Floats, test: Floats, model: Estimator) -> tuple[Floats, Floats]:
@@ -138,30 +145,35 @@ def score(ladder: Ladder, folder: Path, objectives: tuple[str, ...], seeds: int,
     """What every system says of every test recording."""
     scores: Scores = {}
     originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
-    means = [
-        np.stack([time_statistics(values)["mean"] for values in own]).astype(np.float64)
-        for own in (originals, ladder.spectrograms)
-    ]
-    spectrum = {model: judged(ladder, means[0], means[1], model) for model in MODELS}
-    for model, how, seed in product(MODELS, SETTINGS, range(seeds)):
-        scores[SPECTRUM._replace(model=model), how, seed] = spectrum[model]
+    tested = digest_of(ladder.test.to_csv())
+    statistics: dict[tuple[str, str], tuple[Floats, Floats]] = {}
+    for name, model in product(STATISTICS, MODELS):
+        own = [
+            np.stack([time_statistics(values)[STATISTICS[name]] for values in part]).astype(np.float64)
+            for part in (originals, ladder.spectrograms)
+        ]
+        statistics[name, model] = judged(ladder, own[0], own[1], model)
+        for how, seed in product(SETTINGS, range(seeds)):
+            scores[SPECTRUM._replace(objective=name, model=model), how, seed] = statistics[name, model]
     for name, values in _autoencoder(ladder, epochs).items():
         for how, seed in product(SETTINGS, range(seeds)):
             scores[AUTOENCODER._replace(model=name), how, seed] = values
     fold_of = ladder.test["machine"].map(ladder.folds).to_numpy()
     for objective, fold, seed, encoder in encoders(ladder, folder, objectives, seeds, steps):
-        training, test = vectors(ladder, encoder)
+        training, test = vectors(ladder, encoder, folder / f"{objective}-{fold}-{seed}-{steps}-{tested}.npz")
         for layer, model in product(LAYERS, MODELS):
             distance, p = judged(ladder, training[layer], test[layer], model)
-            # The spectrum beside a network is judged as the detector does it: by the same normality model.
-            both = fuse(np.column_stack([p, spectrum[model][1]]))
-            for fused, values in ((False, (distance, p)), (True, (-np.log10(both), both))):
-                for how in SETTINGS:
-                    mine = (fold_of == fold) == (how == "seen")
-                    key = (System(objective, layer, model, fused), how, seed)
-                    kept = scores.setdefault(key, (np.empty(len(mine)), np.empty(len(mine))))
-                    for whole, part in zip(kept, values, strict=True):
-                        whole[mine] = part[mine]
+            verdicts = {"": (distance, p)}
+            for name in STATISTICS:
+                # The spectrum beside a network is judged as the detector does it: by the same normality model.
+                both = fuse(np.column_stack([p, statistics[name, model][1]]))
+                verdicts[name] = (-np.log10(both), both)
+            for (fused, values), how in product(verdicts.items(), SETTINGS):
+                mine = (fold_of == fold) == (how == "seen")
+                key = (System(objective, layer, model, fused), how, seed)
+                kept = scores.setdefault(key, (np.empty(len(mine)), np.empty(len(mine))))
+                for whole, part in zip(kept, values, strict=True):
+                    whole[mine] = part[mine]
     return scores
 
 
@@ -299,7 +311,7 @@ def tables(made: dict[str, Any]) -> str:
     lines.append("| --- | --- | --- | --- |" + " ---: |" * (len(columns) + 2))
     for key, own in systems.groupby(["objective", "layer", "model", "fused"], sort=False):
         of = {row["setting"]: row for row in own.to_dict("records")}
-        name = " | ".join([*map(str, key[:3]), "yes" if key[3] else ""])
+        name = " | ".join(key)
         cells = [
             f"{of[how][f'{group} auc']:.3f} ({of[how][f'{group} low']:.2f}-{of[how][f'{group} high']:.2f})"
             for how, group in columns

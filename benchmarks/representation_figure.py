@@ -34,8 +34,8 @@ def draw(made: dict[str, Any], path: Path) -> None:
 
 def _draw(ax: Axes, systems: list[dict[str, Any]], group: str, setting: str, model: str) -> None:
     rows = [row for row in systems if row["setting"] == setting]
-    looks = [("h", False, OWN, "o", 0.24), ("z", False, OWN, "x", 0.08), ("h", True, FUSED, "o", -0.08)]
-    looks.append(("z", True, FUSED, "x", -0.24))
+    looks = [("h", "", OWN, "o", 0.24), ("z", "", OWN, "x", 0.08), ("h", "spectrum", FUSED, "o", -0.08)]
+    looks.append(("z", "spectrum", FUSED, "x", -0.24))
     for layer, fused, colour, marker, up in looks:
         own = [
             row
@@ -46,7 +46,7 @@ def _draw(ax: Axes, systems: list[dict[str, Any]], group: str, setting: str, mod
         errors = [[row[f"{group} auc"] - row[f"{group} low"] for row in own]]
         errors.append([row[f"{group} high"] - row[f"{group} auc"] for row in own])
         y = [-list(NAMES).index(row["objective"]) + up for row in own]
-        label = f"{layer}{' fused with the spectrum' if fused else ''}"
+        label = f"{layer}, fused with the {fused}" if fused else layer
         ax.errorbar(x, y, xerr=[[max(0.0, e) for e in side] for side in errors], fmt=marker, color=colour, label=label)
     for objective, style in (("spectrum", "--"), ("autoencoder", ":")):
         of_model = "mse" if objective == "autoencoder" else model

@@ -170,7 +170,7 @@ def _scores(system: System, recordings: "pd.Series[str]", stores: Stores, model:
 
 
 def _vectors(system: VectorSystem, recordings: "pd.Series[str]", stores: Stores) -> NDArray[np.float32]:
-    store = Store(stores[system.column])
+    store = Store(stores[system.source])
     return np.stack([store.read(recording, system.column) for recording in recordings])
 
 

@@ -24,7 +24,7 @@ from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.systems import BothSystem, Model, NormalitySystem, VectorSystem
 
 Stores = dict[str, Path]
-"""column: folder of the store that has it"""
+"""source: folder of the store that has it, see `VectorSystem`"""
 Models = dict[str, dict[str, Path]]
 """system: machine: file of the fitted model"""
 MACHINES = "machines"
@@ -93,7 +93,7 @@ def _fitted(home: Home, stores: Stores, recordings: pd.DataFrame, systems: Seque
     for system, machine in progress(plan, "normality models"):
         rows = training.loc[training["machine"] == machine, ["recording", "domain"]]
         own = sorted(rows.itertuples(index=False, name=None))
-        vectors = stores[system.column]
+        vectors = stores[system.source]
         parameters = repr((type(system.model).__name__, sorted(system.model.get_params().items())))
         key = digest_of(
             vectors.parent.name, vectors.name, code, system.column, parameters, *(" ".join(pair) for pair in own)
@@ -157,7 +157,7 @@ def report_trust(
 
     def vectors(pairs: Sequence[tuple[str, str]]) -> Vectors:
         parts: dict[Eye, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
-        open_stores = {eye: Store(stores[part.column]) for eye, part in parts.items()}
+        open_stores = {eye: Store(stores[part.source]) for eye, part in parts.items()}
         return {
             eye: np.stack([open_stores[eye].read(recording, part.column) for recording, _ in pairs])
             for eye, part in parts.items()

@@ -21,10 +21,17 @@ class VectorSystem:
     column: str
     """h or z of the encoder, or mean or mean_and_deviation of the spectrogram over time"""
     model: Model
+    of_paper: bool = False
+    """by an encoder of the paper's objective, whatever the settings' one is"""
 
     @property
     def needs_encoder(self) -> bool:
         return self.column in ("h", "z")
+
+    @property
+    def source(self) -> str:
+        """Which of the stores has its vectors."""
+        return f"paper {self.column}" if self.of_paper else self.column
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class BothSystem:
     name: str
     embedding: VectorSystem
     spectrum: VectorSystem
-    needs_encoder = True
+    needs_encoder, of_paper = True, False
 
 
 NormalitySystem = VectorSystem | BothSystem
@@ -61,8 +68,8 @@ def every_system(settings: NormalitySettings) -> dict[str, System]:
         return model
 
     systems: list[System] = [
-        VectorSystem("paper-ml", "z", normality("ml")),
-        VectorSystem("paper-elliptic", "z", normality("elliptic")),
+        VectorSystem("paper-ml", "z", normality("ml"), of_paper=True),
+        VectorSystem("paper-elliptic", "z", normality("elliptic"), of_paper=True),
         AutoencoderSystem("baseline-mse", "mse"),
         AutoencoderSystem("baseline-mahalanobis", "mahalanobis"),
         AutoencoderSystem("baseline-mahalanobis-frames", "mahalanobis", per_frame_mean=True),

@@ -86,13 +86,7 @@ def log_evaluation_files(
     store = client(home)
     log_parameters(home, run, settings.model_dump(mode="json"))
     if encoder is not None:
-        there = {metric.step for metric in store.get_metric_history(run, "training/loss")}
-        history = TrainedEncoder.load(encoder).history
-        if said := collapse(history):
-            store.set_tag(run, "asd.collapse", " ".join(said))
-        for figures in history:
-            if int(figures["epoch"]) not in there:
-                log_epoch(home, run, figures)
+        log_encoder(home, run, encoder)
     values = evaluation["values"]
     if values["table"]:
         log_metrics(home, run, table_metrics(pd.read_parquet(home.root / values["table"])))
@@ -152,6 +146,19 @@ def failed_if_it_fails(home: Home, run: str) -> Iterator[None]:
         with suppress(Exception):
             client(home).set_terminated(run, "FAILED")
         raise
+
+
+def log_encoder(home: Home, run: str, encoder: Path) -> None:
+    """The figures by epoch of a training that are not in the run yet, and whether it has collapsed."""
+    store = client(home)
+    there = {metric.step for metric in store.get_metric_history(run, "training/loss")}
+    history = TrainedEncoder.load(encoder).history
+    if said := collapse(history):
+        store.set_tag(run, "asd.collapse", " ".join(said))
+    for figures in history:
+        if int(figures["epoch"]) not in there:
+            log_epoch(home, run, figures)
+    store.set_terminated(run)
 
 
 def log_epoch(home: Home, run: str, figures: dict[str, float]) -> None:

@@ -91,6 +91,18 @@ def test_a_system_without_an_encoder_trains_none(
     assert "ledoit_wolf used" in done["report"]
 
 
+def test_the_papers_systems_are_of_the_papers_objective_whatever_the_settings_train(
+    compared: dict[str, Any], home: Home, small_machines: Path, settings: Settings
+) -> None:
+    training = settings.training.model_copy(update={"objective": "discriminative"})
+    other = settings.model_copy(update={"training": training})
+    done = benchmark(recordings=small_machines, systems=["paper-ml", "ml-z"], settings=other, home=home.root)
+    assert done["official_scores"]["paper-ml"] == compared["official_scores"]["paper-ml"]
+    assert done["official_scores"]["paper-ml"] != done["official_scores"]["ml-z"]
+    encoders = client(home).search_runs(["1"], "attributes.run_name = 'encoder of paper-ml'")
+    assert [run.info.status for run in encoders] == ["FINISHED"]
+
+
 def test_an_unknown_system_lists_those_there_are(prefect_api: str, tmp_path: Path) -> None:
     with pytest.raises(AsdError, match=r"no system magic; there are paper-ml, .*spectrum"):
         benchmark(systems=["magic"], home=tmp_path)
