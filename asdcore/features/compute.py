@@ -19,6 +19,9 @@ from asdcore.settings import Settings
 SHARD_SIZE = 128
 """Recordings in a shard, the work of one process: about 10 MB of originals and 60 MB of variants for 10 s each."""
 
+GONE = "it could be read when it was ingested"
+"""In the reason why a recording has no spectrogram: its file is not there."""
+
 Recordings = Sequence[tuple[str, str]]
 """(digest, path) of each"""
 
@@ -102,7 +105,7 @@ def _spectrograms_of_file(digest: str, path: str, settings: Settings, variants: 
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        return f"unreadable: {error.strerror} (it could be read when it was ingested)"
+        return f"unreadable: {error.strerror} ({GONE})"
     if hashlib.sha256(content).hexdigest() != digest:
         return "changed: the file has another content than when it was ingested; ingest it again"
     try:
