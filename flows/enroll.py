@@ -75,7 +75,8 @@ def enroll(
         system = detector_system(settings.normality)
         stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
         models = normality_models(place, stores, chosen, [system])
-        trusted = trust_reports(place, stores, chosen, system, models[system.name], settings.normality)
+        history = detector.encoder.history
+        trusted = trust_reports(place, stores, chosen, system, models[system.name], settings.normality, history)
         about: dict[str, Any] = {
             "data": data_digest(chosen),
             "training_recordings": len(chosen),

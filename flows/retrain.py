@@ -10,6 +10,7 @@ from prefect import flow
 from asdcore.errors import AsdError
 from asdcore.home import Home
 from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
+from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import Settings
 from flows.features import features
 from flows.ingest import ingest
@@ -111,7 +112,8 @@ def _tracked(
     models = normality_models(home, stores, chosen, [*systems, both])
     simulated = any_simulated(chosen)
     normal = len(training_recordings(chosen))
-    trusted = trust_reports(home, stores, chosen, both, models[both.name], settings.normality)
+    history = TrainedEncoder.load(encoder).history
+    trusted = trust_reports(home, stores, chosen, both, models[both.name], settings.normality, history)
     about: dict[str, Any] = {"data": data, "recordings": len(chosen), "training_recordings": normal}
     about |= {"simulated": simulated, "trust": {name: read_trust(path).to_json() for name, path in trusted.items()}}
     about |= {"warm_start": first.stem} if first else {}

@@ -1,7 +1,7 @@
 """The normality stage: one task a machine and system."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from asdcore.normality.profile import Profile
 from asdcore.normality.trust import Trust, trust
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
+from asdcore.representation.collapse import collapse
 from asdcore.settings import NormalitySettings, Settings
 from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.systems import BothSystem, Model, NormalitySystem, VectorSystem
@@ -151,6 +152,7 @@ def report_trust(
     training: Sequence[tuple[str, str]],
     test: Sequence[tuple[str, str]],
     settings: NormalitySettings,
+    of_training: Sequence[str],
 ) -> Result:
     """How far to trust one machine: its report as JSON, and the figure. Recordings are (digest, domain) pairs."""
     fitted = read_machine(model)
@@ -171,6 +173,7 @@ def report_trust(
         settings.false_alarm_rate,
         vectors(test) if test else None,
         [domain for _, domain in test],
+        of_training,
     )
     text, figure = (home.runs / "trust" / key / name for name in ("trust.json", "trust.png"))
     with whole_file(text) as temporary:
@@ -187,8 +190,13 @@ def trust_reports(
     system: BothSystem,
     machines: dict[str, Path],
     settings: NormalitySettings,
+    history: Sequence[Mapping[str, float]],
 ) -> dict[str, Path]:
-    """The folder of the trust report of each machine (name: npz file): ``trust.json`` and ``trust.png``."""
+    """The folder of the trust report of each machine (name: npz file): ``trust.json`` and ``trust.png``.
+
+    ``history``: of the encoder's training; a collapse is said.
+    """
+    said = collapse(history)
     normal = recordings[recordings["label"] == "normal"]
     made = {}
     for machine, model in progress(sorted(machines.items()), "trust reports"):
@@ -198,10 +206,10 @@ def trust_reports(
             for split in ("train", "test")
         }
         code = code_version("normality", "evaluation/trust_figure.py")
-        judged = f"{settings.eyes} {settings.false_alarm_rate}"
+        judged = f"{settings.eyes} {settings.false_alarm_rate} {' '.join(said)}"
         key = digest_of(code, model.stem, judged, *(" ".join(pair) for pair in [*pairs["train"], *pairs["test"]]))
         work: dict[str, Any] = {"machine": machine, "model": model, "stores": stores, "system": system}
-        work |= {"training": pairs["train"], "test": pairs["test"], "settings": settings}
+        work |= {"training": pairs["train"], "test": pairs["test"], "settings": settings, "of_training": said}
         run_cached(report_trust, key=key, home=home, **work)
         made[machine] = home.runs / "trust" / key
     return made

@@ -110,6 +110,7 @@ def trust(
     false_alarm_rate: float,
     test: Vectors | None = None,
     test_domains: Sequence[str] = (),
+    of_training: Sequence[str] = (),
 ) -> Trust:
     """The trust report of a fitted machine.
 
@@ -125,6 +126,7 @@ def trust(
         false_alarm_rate: what was promised.
         test: eye: (m, p), of test recordings that are known to be normal.
         test_domains: m names.
+        of_training: what is wrong with the training of the encoder, sentences of `collapse`.
     """
     n = len(domains)
     named = np.asarray(domains).astype(str)
@@ -137,6 +139,7 @@ def trust(
     counts = {str(name): int((named == name).sum()) for name in np.unique(named)}
     collect = max(math.ceil(1 / false_alarm_rate) - 1 - n, 0)
     reasons = _reasons(counts, false_alarm_rate, reports, left_out, tested)
+    reasons += [] if eyes == "spectrum" else of_training
     verdict: Verdict = "collect more" if collect else "trust with care" if reasons else "trust"
     first = {
         "collect more": f"Collect {collect} more normal recordings: with {n}, a decision at "

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from asdcore.normality.machine import EYES, Eye, MachineModel
+from asdcore.normality.machine import EYES, Eye, Eyes, MachineModel
 from asdcore.normality.models import NormalityModel
 from asdcore.normality.trust import Achieved, Trust, effective_rank, theory, trust
 from asdcore.representation.collapse import effective_rank as rank_of_tensor
@@ -81,6 +81,17 @@ def test_another_estimator_than_asked_for_and_a_collapse_are_reasons_for_care() 
     assert found.verdict == "trust with care"
     assert any("embedding is not judged as the settings ask: 120 recordings" in s for s in found.sentences)
     assert any("spectrum varies in hardly more than one way" in s for s in found.sentences)
+
+
+@pytest.mark.parametrize(("eyes", "said"), [("embedding", True), ("both", True), ("spectrum", False)])
+def test_what_is_wrong_with_the_training_is_a_reason_for_care_where_the_embedding_judges(
+    eyes: Eyes, said: bool
+) -> None:
+    own = gaussian(200, 4)
+    machine = MachineModel({eye: NormalityModel("ml").fit(X) for eye, X in own.items()})
+    found = trust(machine, own, ["source"] * 200, eyes, 0.05, of_training=["z has collapsed."])
+    assert ("z has collapsed." in found.sentences) is said
+    assert not said or found.verdict == "trust with care"
 
 
 @pytest.mark.parametrize("estimator", ["ml", "ledoit_wolf", "tied", "knn", "elliptic"])
