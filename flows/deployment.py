@@ -26,7 +26,8 @@ POOL = "asd"
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of prefect.yaml, from which a worker imports the flows."""
 HEARTBEAT_SECONDS = 30
-DEAD_AFTER = timedelta(seconds=4 * HEARTBEAT_SECONDS)
+"""between two signs of life of a run of this worker; a run from a terminal or a notebook says something every 180 s"""
+DEAD_AFTER = timedelta(minutes=7)
 ZOMBIES = "asd: a run whose worker is dead has crashed"
 
 
@@ -75,7 +76,7 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise AsdError(f"prefect deploy: {(done.stderr or done.stdout).strip()[-2000:]}")
-    _end_zombies()
+    end_runs_of_dead_workers()
     return [deployment["name"] for deployment in plan["deployments"]]
 
 
@@ -85,6 +86,8 @@ def work(home: Home) -> int:
     environment = os.environ | {
         "ASD_HOME": str(home.root),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        # A run, and the worker, wait up to eight minutes for a server that restarts; Prefect's default is one.
+        "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "8"),
         # Flows are imported from the project's folder, whatever the worker's is.
         "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
@@ -102,13 +105,14 @@ def require_server() -> None:
         raise AsdError("this needs a Prefect server: start `asd ui`, then set PREFECT_API_URL as it says")
 
 
-def _end_zombies() -> None:
-    """A flow run of a killed worker says nothing any more, and would stay Running for ever."""
-    with get_client(sync_client=True) as api:
-        if api.read_automations_by_name(ZOMBIES):
-            return
+def end_runs_of_dead_workers(after: timedelta = DEAD_AFTER) -> None:
+    """Let the server set a run to Crashed that has said nothing for so long; else it would stay Running for ever.
+
+    Args:
+        after: ten seconds at least.
+    """
     ends = {"Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"}
-    Automation(
+    automation = Automation(
         name=ZOMBIES,
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
@@ -117,7 +121,14 @@ def _end_zombies() -> None:
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=DEAD_AFTER,
+            within=after,
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its worker is dead")],
-    ).create()
+    )
+    with get_client(sync_client=True) as api:
+        there = api.read_automations_by_name(ZOMBIES)
+    if there:
+        automation.id = there[0].id
+        automation.update()
+    else:
+        automation.create()

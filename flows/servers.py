@@ -28,17 +28,25 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
     prefect, mlflow = _free(prefect_port), _free(mlflow_port)
     environment = os.environ | {
         "PREFECT_HOME": str(home.prefect),
-        "PREFECT_UI_API_URL": f"http://{LOOPBACK}:{prefect}/api",
+        # Not as an argument: it may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": home.mlflow_uri,
+        # Where a browser finds the API: not here, if it comes through a proxy.
+        "PREFECT_UI_API_URL": os.environ.get("PREFECT_UI_API_URL", f"http://{LOOPBACK}:{prefect}/api"),
+        # In memory, as by default, a restart would forget who holds the one slot of a deployment: minutes later the run
+        # that held it is cancelled, and where that one died too, no other one ever starts.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # Flow runs older than 90 days go; figures, lineage and judgements stand in MLflow.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     commands = {
         f"http://{LOOPBACK}:{prefect}": ["prefect", "server", "start", "--host", LOOPBACK, "--port", str(prefect)],
         f"http://{LOOPBACK}:{mlflow}": [
             *("mlflow", "server", "--host", LOOPBACK, "--port", str(mlflow), "--workers", "1"),
-            *("--backend-store-uri", home.mlflow_uri, "--artifacts-destination", str(home.mlartifacts)),
+            *("--artifacts-destination", str(home.mlartifacts)),
         ],
     }
-    if not home.mlflow_uri.startswith("sqlite:"):
+    if home.mlflow_uri.startswith(("http:", "https:")):
         del commands[f"http://{LOOPBACK}:{mlflow}"]
         say(f"{'mlflow':8} {home.mlflow_uri}, as MLFLOW_TRACKING_URI says")
     # systemd and containers stop a program this way; without it the servers would live on.
@@ -49,7 +57,10 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
     servers = {}
     try:
         for url, command in commands.items():
-            with (logs / f"{command[0]}-server.log").open("w") as log:
+            file = logs / f"{command[0]}-server.log"
+            if file.exists():  # What it said before a restart.
+                file.replace(file.with_suffix(".log.1"))
+            with file.open("w") as log:
                 call = [sys.executable, "-m", *command]
                 servers[url] = subprocess.Popen(call, env=environment, stdout=log, stderr=log)
         for url, server in servers.items():

@@ -1,6 +1,6 @@
 """The health stage: what a scoring run says of each machine, kept and drawn over time."""
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import pandas as pd
@@ -29,7 +29,7 @@ def examined(home: Home, detector: Detector, version: str, heard: list[Heard]) -
         own = [one for one in heard if one.machine == machine]
         trained = catalog[catalog["machine"] == machine]
         reports.append(health(own, detector.machines[machine], rate, trained, _last(history, machine)))
-    history = pd.concat([history, _kept(home, reports, version)], ignore_index=True)
+    history = pd.concat([history, _kept(home, reports, version, history)], ignore_index=True)
     _publish(home, reports, history)
     for report in reports:
         for sentence in report.sentences:
@@ -46,8 +46,9 @@ def read_history(home: Home) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _kept(home: Home, reports: list[Health], version: str) -> pd.DataFrame:
-    now = datetime.now(UTC)
+def _kept(home: Home, reports: list[Health], version: str, history: pd.DataFrame) -> pd.DataFrame:
+    # A clock that was set back would sort this run before the others, and at last out of those that are read.
+    now = max([pd.Timestamp.now(UTC), *(history["at"] + pd.Timedelta(microseconds=1) if len(history) else [])])
     rows = [
         report.to_json()
         | {"scored": report.recordings - report.not_scored, "drifted": report.drifted, "at": now, "detector": version}
@@ -57,7 +58,7 @@ def _kept(home: Home, reports: list[Health], version: str) -> pd.DataFrame:
     table = pd.DataFrame(rows).drop(columns="shift")
     floats = ["shift_embedding", "shift_spectrum", "uniform", "target_share", "level_dbfs", "clipped", "seconds"]
     table[floats] = table[floats].astype(float)
-    # Names of two runs in one second differ by the clock's last digits; a clock set back only changes their order.
+    # Names of two runs in one second differ by the clock's last digits.
     with whole_file(home.scores / f"health-{now:%Y%m%dT%H%M%S%f}.parquet") as temporary:
         table.to_parquet(temporary)
     return table

@@ -28,6 +28,8 @@ from asdcore.settings import NormalitySettings, Settings
 from tasks.caching import CACHED, Result, run_cached
 
 EXPERIMENT = "asd"
+SERVERS = ("http:", "https:")
+"""What a tracking URI begins with that is no database."""
 
 
 def client(home: Home) -> MlflowClient:
@@ -54,7 +56,8 @@ def benchmark_key(systems: list[str], settings: Settings, data: str, published: 
 def tracked_run(home: Home, kind: str, key: str, name: str) -> str:
     """The id of the MLflow run of the retraining or benchmark ``key``; it is opened if there is none."""
     store = client(home)
-    location = home.mlartifacts.as_uri() if home.mlflow_uri.startswith("sqlite:") else None
+    # An MLflow server knows where its artifacts go; with a database alone they would go to the working directory.
+    location = None if home.mlflow_uri.startswith(SERVERS) else home.mlartifacts.as_uri()
     experiment = store.get_experiment_by_name(EXPERIMENT)
     title = EXPERIMENT
     if experiment is not None and location not in (None, experiment.artifact_location):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
         ("channels", pa.int32()),
         ("treatment", pa.string()),  # what was done to get the waveform
         ("reason", pa.string()),  # why it is in quarantine; empty: it is not
-        ("ingested_at", pa.timestamp("us", tz="UTC")),
+        ("ingested_at", pa.timestamp("us", tz="UTC")),  # later than in every part before, whatever the clock does
         ("settings", pa.string()),  # digest of those it was decoded and judged with; null in parts of older versions
         ("labelled_by", pa.string()),  # who has settled the label, or looked at it; null: the place of the file says it
         ("labelled_at", pa.timestamp("us", tz="UTC")),
@@ -82,6 +82,7 @@ class Catalog:
         tables = [_read_part(part) for part in parts]
         rows = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
         self._next_part = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
+        self._newest: pd.Timestamp = rows["ingested_at"].max()  # NaT: there is none
         # The newest word on a path and on a content is the one that holds.
         rows = rows.drop_duplicates("path", keep="last")
         readable = rows["recording"] != ""
@@ -113,9 +114,14 @@ class Catalog:
         return self.recordings[self.recordings["machine"].isin(list(machines))].reset_index(drop=True)
 
     def append(self, rows: Sequence[dict[str, object]]) -> None:
-        """Write one more part, whole or not at all, and read the table anew."""
+        """Write one more part, whole or not at all, and read the table anew.
+
+        A clock that was set back does not make what comes now older than what came before.
+        """
         if rows:
-            table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+            after = self._newest + pd.Timedelta(microseconds=1)  # of the first part NaT, which no time is less than
+            timed = [row | {"ingested_at": max(cast("datetime", row["ingested_at"]), after)} for row in rows]
+            table = pa.Table.from_pylist(timed, schema=SCHEMA)
             with whole_file(self.folder / f"part-{self._next_part:06d}.parquet") as temporary:
                 pq.write_table(table, temporary)
         self.__init__(self.folder)  # type: ignore[misc]

@@ -58,6 +58,15 @@ STAGES = {
     "registration": "runs/registrations/*.json",
 }
 """What is there when a stage has begun; a kill comes then."""
+PRODUCTS = {
+    "recordings": "recordings/part-*.parquet",
+    "features": "features/**/shard-*.parquet",
+    "training": "runs/*/encoder.safetensors",
+    "embeddings": "runs/*/embeddings/*.parquet",
+    "normality models": "runs/normality/*.npz",
+    "detector": "runs/detectors/*/*",
+}
+"""What a stage leaves when it has ended."""
 
 
 def content(home: Path) -> dict[str, str]:
@@ -67,6 +76,12 @@ def content(home: Path) -> dict[str, str]:
     files += [*home.glob("runs/*/encoder.safetensors"), *home.glob("runs/detectors/*/n*.npz")]
     kept = [path for path in files if path.suffix != ".png" and path.name != "verified.json"]
     return {str(path.relative_to(home)): digest_of_file(path) for path in kept}
+
+
+def written(home: Path, *stages: str) -> dict[str, int]:
+    """When each product of these stages was written."""
+    paths = [path for stage in stages for path in home.glob(PRODUCTS[stage])]
+    return {str(path): path.stat().st_mtime_ns for path in paths}
 
 
 def test_killed_with_9_in_every_stage_it_goes_on_and_ends_with_the_same_digests(
@@ -83,12 +98,13 @@ def test_killed_with_9_in_every_stage_it_goes_on_and_ends_with_the_same_digests(
         _, said = process.communicate(timeout=60)
         assert stage != CTRL_C or (process.returncode == 1 and "the same command goes on where this one was" in said)
         assert stage not in ("training", "embeddings") or "going on from the checkpoint" in said
-        now = {str(path): path.stat().st_mtime_ns for path in home.glob("features/**/shard-*.parquet")}
-        # What an earlier run has finished is not done again.
-        assert before.items() <= now.items(), stage
-        before = now
+        assert before.items() <= written(home, *PRODUCTS).items(), stage
+        # What was finished before this stage began is not done again by any later run.
+        finished = list(PRODUCTS)[: list(PRODUCTS).index(stage)] if stage in PRODUCTS else PRODUCTS
+        before = written(home, *(finished if stage != CTRL_C else ("recordings", "features")))
     last = asd(*command, home)
     assert last.returncode == 0, last.stderr
+    assert before.items() <= written(home, *PRODUCTS).items() and len(before) > 10
     assert "asd-detector version 1, the champion" in last.stdout
     assert not list(home.rglob("*.partial"))
     undisturbed = asd(*command, tmp_path / "undisturbed")

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,28 @@ def test_what_a_killed_writer_left_is_not_read(home: Path, place: Path) -> None:
     whole = (home / "part-000000.parquet").read_bytes()
     (home / ".part-000001.parquet.0123abcd.partial").write_bytes(whole[: len(whole) // 2])
     assert len(table(home)) == 4
+
+
+def test_what_comes_after_the_clock_was_set_back_is_still_the_newest(
+    home: Path, place: Path, record: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(home, place)
+    before = table(home)["ingested_at"].max()
+
+    class LastYear(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - timedelta(days=365)
+
+    monkeypatch.setattr("asdcore.recordings.catalog.datetime", LastYear)
+    new = record(place / "pump" / "tuesday.flac", 5)
+    ingest(home, place)
+    Catalog(home).label({digest_of_file(place / "pump" / "monday.flac"): "unknown"}, "anna")
+    rows = table(home).sort_values("ingested_at")
+    assert rows["path"].tolist()[-2:] == [str(new), str(place / "pump" / "monday.flac")]
+    assert rows["ingested_at"].iloc[-2] > before
+    assert rows["label"].iloc[-1] == "unknown"
+    assert ingest(home, place).added == 0
 
 
 def test_a_damaged_part_is_an_error_that_names_it(home: Path, place: Path) -> None:
