@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -100,9 +102,17 @@ def work(home: Home) -> int:
 
 
 def require_server() -> None:
-    """Raise AsdError if no Prefect server is named."""
-    if not os.environ.get("PREFECT_API_URL"):
+    """Raise AsdError if no Prefect server is named, or the one that is named does not answer."""
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
         raise AsdError("this needs a Prefect server: start `asd ui`, then set PREFECT_API_URL as it says")
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=30).close()
+    except urllib.error.HTTPError:
+        pass  # It answers; what it wants, Prefect's client knows.
+    except (OSError, ValueError) as error:
+        said = f"no Prefect server answers at {url} (PREFECT_API_URL): {error}; `asd ui` starts one"
+        raise AsdError(said) from error
 
 
 def end_runs_of_dead_workers(after: timedelta = DEAD_AFTER) -> None:

@@ -41,6 +41,17 @@ def test_wrong_usage_says_what_is_wrong_and_ends_with_2(arguments: list[str], sa
     assert said in result.output
 
 
+def test_the_service_needs_a_server_that_is_named_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.deployment import require_server
+
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with pytest.raises(AsdError, match="start `asd ui`, then set PREFECT_API_URL"):
+        require_server()
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    with pytest.raises(AsdError, match=r"no Prefect server answers at http://127.0.0.1:1/api.*`asd ui` starts one"):
+        require_server()
+
+
 def test_simulate_writes_recordings(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["simulate", str(tmp_path), "--machines", "simFan", "--seconds", "0.5"])
     assert result.exit_code == 0
