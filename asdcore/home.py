@@ -5,21 +5,30 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from asdcore.errors import AsdError
+
+if TYPE_CHECKING:
+    from asdcore.mirror import Mirror
+
+
+ANOTHER_HOME = "set ASD_HOME to a folder on another disk"
 
 
 @dataclass(frozen=True)
 class Home:
     """The folder that holds everything made from recordings. All of it can be deleted and is made again.
 
-    The root is ``ASD_HOME``, or ``.asd`` in the working directory.
+    The root is ``ASD_HOME``, or ``.asd`` in the working directory. A home in object storage, ``s3://bucket/prefix``, is
+    worked on in a folder of this machine: its root is that `asdcore.mirror.Mirror`.
     """
 
     root: Path
@@ -30,6 +39,12 @@ class Home:
 
     @classmethod
     def at(cls, root: str | Path) -> "Home":
+        if str(root).startswith("s3:"):
+            from asdcore.bucket import s3_address
+            from asdcore.mirror import mirror_folder
+
+            if address := s3_address(root):
+                return cls(mirror_folder(address))
         return cls(Path(root).expanduser().resolve())
 
     @property
@@ -57,9 +72,87 @@ class Home:
         return self.root / "mlartifacts"
 
     @property
+    def address(self) -> str | None:
+        """``s3://bucket/prefix`` of a home in object storage."""
+        from asdcore.mirror import address_of
+
+        return address_of(self.root)
+
+    @property
+    def name(self) -> str:
+        """What every machine calls this home: its address, or its folder."""
+        return self.address or str(self.root)
+
+    @property
+    def registry(self) -> str:
+        """What every machine calls the store of MLflow."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or (
+            f"{self.address}/mlflow.db" if self.address else self.mlflow_uri
+        )
+
+    @property
     def mlflow_uri(self) -> str:
         """``MLFLOW_TRACKING_URI`` if that is set, else the sqlite file of this home."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> str:
+        """Where MLflow keeps models, if its store is this home's own."""
+        return f"{self.address}/mlartifacts" if self.address else self.mlartifacts.as_uri()
+
+    def _mirror(self) -> "Mirror | None":
+        address = self.address
+        return _mirror(self.root, address) if address else None
+
+    def fetch(self, files: Iterable[str]) -> None:
+        """Bring files (relative to the root) here that are missing, if the home is in object storage."""
+        if mirror := self._mirror():
+            mirror.fetch(files)
+
+    def fetch_folder(self, folder: Path) -> None:
+        """Bring all files of a folder here, but not those of the folders in it, if the home is in object storage."""
+        if mirror := self._mirror():
+            below = f"{folder.relative_to(self.root)}/"
+            mirror.pull(below, lambda name: "/" not in name.removeprefix(below))
+
+    def send(self) -> None:
+        """Send what was made here, if the home is in object storage."""
+        if mirror := self._mirror():
+            mirror.push()
+
+    @contextmanager
+    def synchronised(self, say: Callable[[str], None] = lambda _: None, *, to_write: bool = False) -> Iterator[None]:
+        """Have a home in object storage at hand: what others have made is fetched, what the block makes is sent.
+
+        Args:
+            say: is told what became of changes that could not be sent earlier.
+            to_write: not only to score: with the lock held.
+
+        Raises:
+            AsdError: see `asdcore.bucket.Bucket`; or others have changed the registry meanwhile.
+        """
+        mirror = self._mirror()
+        if mirror is None:
+            yield
+            return
+        own_registry = not os.environ.get("MLFLOW_TRACKING_URI")
+        for below in ("recordings/", "prefect/results/") if to_write else ("recordings/", "scores/health-"):
+            mirror.pull(below)
+        if own_registry and (told := mirror.pull_registry(to_write=to_write)):
+            say(told)
+
+        def send() -> None:
+            mirror.push()
+            if own_registry and to_write:
+                mirror.push_registry()
+
+        try:
+            yield
+        except Exception:
+            with suppress(AsdError):  # The first error is the one to tell. What was not sent now is sent next time.
+                send()
+            raise
+        send()
 
     def sweep(self) -> int:
         """Delete what killed writers left behind, where only the holder of the lock writes; return how many.
@@ -87,14 +180,27 @@ class Home:
         try:
             with disk_remedies(holder):
                 holder.write_text(f"process {os.getpid()}")
-            yield
+            if lock.lock_counter > 1:
+                yield
+                return
+            with self.synchronised(on_wait, to_write=True):
+                yield
         finally:
             lock.release()
 
 
+@cache
+def _mirror(root: Path, address: str) -> "Mirror":
+    from asdcore.mirror import Mirror
+
+    return Mirror(root, address)
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, elsewhere: str = ANOTHER_HOME) -> Iterator[Path]:
     """Yield a temporary path in ``path``'s folder; rename it to ``path`` when the block ends well, else delete it.
+
+    ``elsewhere``: see `disk_remedies`.
 
     The file is on disk before it has its name, so a reader never meets a partial one, whatever happens to the writer.
 
@@ -106,7 +212,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     'whole'
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    with disk_remedies(path):
+    with disk_remedies(path, elsewhere):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -160,7 +266,7 @@ def digest_of(*parts: str) -> str:
 
 
 @contextmanager
-def disk_remedies(path: Path, elsewhere: str = "set ASD_HOME to a folder on another disk") -> Iterator[None]:
+def disk_remedies(path: Path, elsewhere: str = ANOTHER_HOME) -> Iterator[None]:
     """Raise an OSError of the block as an AsdError with the remedy, where there is one.
 
     Args:

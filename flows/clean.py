@@ -23,6 +23,10 @@ def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Orph
         delete: not only find them.
         verify: read every shard that stays, whether or not it has changed since it was last checked.
     """
+    if home.address:
+        raise AsdError(
+            f"{home.address}: nothing is deleted in object storage; delete features/ there, it is made again"
+        )
     with home.lock(warn):
         catalog = Catalog(home.recordings)
         # What is in quarantine may come back when its file does.

@@ -15,6 +15,7 @@ from flows.options import (
     PresetOption,
     RecordingsOption,
     SetOption,
+    at_hand,
     err,
     names,
     out,
@@ -75,7 +76,7 @@ def simulate(
 
 @app.command()
 def ingest(
-    recordings: Annotated[Path, typer.Argument(exists=True, help="A folder of recordings, or a manifest CSV")],
+    recordings: Annotated[Path, typer.Argument(callback=at_hand, help="A folder of recordings, or a manifest CSV")],
     preset: PresetOption = "default",
     change: SetOption = None,
     home: HomeOption = None,
@@ -171,8 +172,8 @@ def score(
     """
     for path in recordings:
         # Typer's own check refuses -, even with allow_dash.
-        if not path.exists() and path != Path("-"):
-            raise typer.BadParameter(f"path {str(path)!r} does not exist", param_hint="RECORDINGS")
+        if path != Path("-"):
+            at_hand(path)
     place = start(home)
     import pandas as pd
 
@@ -195,7 +196,9 @@ def score(
 @app.command()
 def enroll(
     machine: Annotated[str, typer.Argument(help="Its name")],
-    recordings: Annotated[Path, typer.Option(exists=True, help="A folder of its normal recordings, or a manifest CSV")],
+    recordings: Annotated[
+        Path, typer.Option(callback=at_hand, help="A folder of its normal recordings, or a manifest CSV")
+    ],
     model: Annotated[str, typer.Option(help="Alias or version of the registered detector")] = "champion",
     force: Annotated[bool, typer.Option("--force", help="Whatever speaks against these recordings")] = False,
     home: HomeOption = None,

@@ -22,15 +22,16 @@ def models(
     from flows.show import print_table, show_differences, show_trust
     from tasks.registry import load_detector, registered_models, version_facts
 
-    if machine is not None:
-        show_trust(machine, *load_detector(place, model))
-        return
-    if diff is not None:
-        show_differences(diff, *(version_facts(place, one) for one in diff))
-        return
-    rows = registered_models(place)
+    with place.synchronised(out.print):
+        if machine is not None:
+            show_trust(machine, *load_detector(place, model))
+            return
+        if diff is not None:
+            show_differences(diff, *(version_facts(place, one) for one in diff))
+            return
+        rows = registered_models(place)
     if not rows:
-        out.print(f"Nothing is registered in {place.mlflow_uri}. `asd retrain` makes a detector.")
+        out.print(f"Nothing is registered in {place.registry}. `asd retrain` makes a detector.")
         return
     columns = ["version", "alias", "score", "date", "machines", "data"]
     print_table(columns, [[str(row[name] or "") for name in columns] for row in rows])
@@ -64,8 +65,9 @@ def promote(
     place = start(home)
     from tasks.registry import champion_version, set_champion
 
-    before = champion_version(place)
-    set_champion(place, version, f"promoted by {who()}")
+    with place.lock(out.print):
+        before = champion_version(place)
+        set_champion(place, version, f"promoted by {who()}")
     after = "there was none" if not before else f"version {before} before"
     out.print(f"Version {version} is the champion; {after}. `asd rollback` takes that back.")
 
@@ -75,7 +77,8 @@ def rollback(home: HomeOption = None) -> None:
     place = start(home)
     from tasks.registry import rolled_back
 
-    version, replaced = rolled_back(place, who())
+    with place.lock(out.print):
+        version, replaced = rolled_back(place, who())
     out.print(f"Version {replaced} is the champion again; it was version {version}.")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import HomeOption, PresetOption, SetOption, out, say_starting, settings_of, start
+from flows.options import HomeOption, PresetOption, SetOption, at_hand, out, say_starting, settings_of, start
 
 RetrainAfterOption = Annotated[int, typer.Option(help="New normal recordings that make a retraining due")]
 
@@ -19,13 +19,14 @@ def ui(
     place = start(home)
     from flows.servers import serve
 
-    serve(place, prefect_port, mlflow_port, out.print)
+    with place.synchronised(out.print):
+        serve(place, prefect_port, mlflow_port, out.print)
 
 
 def deploy(
     recordings: Annotated[
         Path | None,
-        typer.Option(exists=True, help="Folder that is retrained on and scored by schedule", show_default=False),
+        typer.Option(callback=at_hand, help="Folder that is retrained on and scored by schedule", show_default=False),
     ] = None,
     retrain_after: RetrainAfterOption = 50,
     preset: PresetOption = "default",
@@ -38,7 +39,7 @@ def deploy(
     from flows.deployment import deploy as deploy_flows
 
     names = deploy_flows(place, settings, recordings, retrain_after)
-    out.print(f"Deployed for {place.root}: {', '.join(names)}.", highlight=False)
+    out.print(f"Deployed for {place.name}: {', '.join(names)}.", highlight=False)
     out.print("`asd worker` runs them. Switch the schedules on in the Prefect UI, under Deployments.")
 
 

@@ -20,6 +20,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists
 
+from asdcore.bucket import s3_address
 from asdcore.errors import AsdError
 from asdcore.home import Home, whole_file
 from asdcore.settings import Settings
@@ -61,11 +62,11 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
     own["arrivals"] = {"retrain_after": retrain_after}
     own["ingest"] = {"settings": settings.recordings.model_dump(mode="json")}
     if recordings is not None:
-        place = str(recordings.resolve())
+        place = s3_address(recordings) or str(recordings.resolve())
         own["retrain"]["recordings"] = own["ingest"]["recordings"] = place
         own["score"] = {"recordings": [place]}
     for deployment in plan["deployments"]:
-        deployment["parameters"] = {"home": str(home.root), **own.get(deployment["name"], {})}
+        deployment["parameters"] = {"home": home.name, **own.get(deployment["name"], {})}
         if deployment["name"] == "score" and recordings is None:
             deployment.pop("schedules")
     with get_client(sync_client=True) as api, suppress(ObjectAlreadyExists):
@@ -86,7 +87,7 @@ def work(home: Home) -> int:
     """Run deployed flows until Ctrl-C; the exit code of Prefect's worker."""
     require_server()
     environment = os.environ | {
-        "ASD_HOME": str(home.root),
+        "ASD_HOME": home.name,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         # A run, and the worker, wait up to eight minutes for a server that restarts; Prefect's default is one.
         "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "8"),

@@ -14,8 +14,21 @@ if TYPE_CHECKING:
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
+
+def at_hand(path: Path | None) -> Path | None:
+    """Refuse a path that does not exist. Whether something is at an ``s3://`` address shows when it is fetched."""
+    if path is not None and not path.exists() and not str(path).startswith("s3:"):
+        raise typer.BadParameter(f"path {str(path)!r} does not exist")
+    return path
+
+
 HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="Where everything is kept; default ASD_HOME or .asd", show_default=False)
+    Path | None,
+    typer.Option(
+        "--home",
+        help="Where everything is kept, a folder or s3://bucket/prefix; default ASD_HOME or .asd",
+        show_default=False,
+    ),
 ]
 PresetOption = Annotated[str, typer.Option(help="paper, default, or demo (minutes on two CPU cores)")]
 SetOption = Annotated[
@@ -24,7 +37,9 @@ SetOption = Annotated[
 ]
 RecordingsOption = Annotated[
     Path | None,
-    typer.Option(exists=True, help="Ingest these, and use the machines that are there; default: all that was ingested"),
+    typer.Option(
+        callback=at_hand, help="Ingest these, and use the machines that are there; default: all that was ingested"
+    ),
 ]
 MachinesOption = Annotated[
     str | None, typer.Option(help="Only these machines, with commas between", show_default=False)
@@ -38,7 +53,7 @@ def start(home: Path | None, below: str = "") -> "Home":
 
     place = Home.at(home) if home else Home.default()
     if below:
-        place = Home(place.root / below)
+        place = Home.at(f"{place.name}/{below}")
     prepare(place, quiet=not os.environ.get("ASD_DEBUG"))
     return place
 

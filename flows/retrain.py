@@ -84,7 +84,7 @@ def usable_recordings(home: Home, place: Path | None, machines: list[str] | None
         machines = machines or found["machines"]
     chosen = Catalog(home.recordings).of_machines(machines)
     if chosen.empty:
-        raise AsdError(f"there is no recording in {home.root}; give --recordings, or `asd ingest` some first")
+        raise AsdError(f"there is no recording in {home.name}; give --recordings, or `asd ingest` some first")
     require_training(chosen, settings.recordings.minimum_training_recordings)
     if place is not None and place.is_dir():
         elsewhere = chosen[~chosen["path"].map(lambda path: Path(path).is_relative_to(place.resolve()))]

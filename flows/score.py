@@ -8,7 +8,9 @@ from typing import Any
 from prefect import flow
 
 from asdcore.home import Home
+from asdcore.recordings.fetch import fetched
 from tasks.scoring import score_recordings
+from tasks.warn import warn
 
 
 @flow(name="score")
@@ -35,5 +37,6 @@ def score(
     """
     place = Home.at(home) if home else Home.default()
     name = f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
-    paths = [Path(path) for path in recordings]
-    return score_recordings(place, paths, machine, model, explain, place.scores / name)
+    with place.synchronised(warn):
+        paths = [fetched(Path(path)) for path in recordings]
+        return score_recordings(place, paths, machine, model, explain, place.scores / name)

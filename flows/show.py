@@ -68,7 +68,7 @@ def show_results(done: dict[str, Any], place: Home) -> None:
 
 def show_registered(done: dict[str, Any], place: Home) -> None:
     """Where a retraining has left its detector."""
-    option = "" if place.root == Home.default().root else f" --home {short(place.root)}"
+    option = "" if place.root == Home.default().root else f" --home {place.address or short(place.root)}"
     judged = done.get("judgement")
     for reason in judged["reasons"] if judged else ():
         out.print(f"gate       {reason}", highlight=False, markup=False)

@@ -34,6 +34,7 @@ def average_spectra(key: str, home: Home, store: Path, folder: Path, recordings:
 def spectra(home: Home, store: Path, recordings: pd.DataFrame) -> Path:
     """The store of the averaged spectra of all recordings."""
     folder = home.runs / "spectra" / digest_of(store.name, code_version("baselines/spectrum.py"))
+    home.fetch_folder(folder)
     drop_damaged(folder)
     missing = Store(folder).missing(recordings["recording"])
     if missing:

@@ -45,10 +45,12 @@ def run_cached(task: Task[..., Result], *, home: Home, still_true: Check = lambd
     """
     here = task.with_options(result_storage=home.prefect / "results")
     result: Result = here(home=home, **arguments)
+    home.fetch(result["files"])
     if not (holds(result["files"], home) and still_true(result)):
         for path in damaged(result["files"], home):
             path.unlink()
         result = here.with_options(refresh_cache=True)(home=home, **arguments)
+    home.send()
     return result
 
 

@@ -13,5 +13,5 @@ RETRAINING_DUE = "asd.retraining.due"
 
 def tell(event: str, home: Home, payload: dict[str, Any]) -> None:
     """Emit an event about this home. Without a Prefect server nobody hears it, and nothing else happens."""
-    resource = {"prefect.resource.id": f"asd.home.{digest_of(str(home.root))}", "prefect.resource.name": str(home.root)}
-    emit_event(event, resource=resource, payload={"home": str(home.root), **payload})
+    resource = {"prefect.resource.id": f"asd.home.{digest_of(home.name)}", "prefect.resource.name": home.name}
+    emit_event(event, resource=resource, payload={"home": home.name, **payload})

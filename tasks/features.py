@@ -97,6 +97,8 @@ def complete_features(
     """
     originals = feature_store(home, settings, variants=False)
     extended = feature_store(home, settings) if variants else None
+    for folder in filter(None, (originals, extended)):
+        home.fetch_folder(folder)
     for path in [*drop_damaged(originals), *(drop_damaged(extended) if extended else [])]:
         warn(f"{path} was damaged: its recordings are computed again")
     address = cluster_address()

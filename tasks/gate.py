@@ -88,7 +88,7 @@ def decided(
     set_challenger(home, version)
     code = code_version("evaluation", "detector.py", "recordings/pseudo_faults.py")
     digests = sorted(recordings["recording"])
-    key = digest_of(home.mlflow_uri, champion, version, detector.name, settings.gate.digest(), code, *digests)
+    key = digest_of(home.registry, champion, version, detector.name, settings.gate.digest(), code, *digests)
     work: dict[str, Any] = {"champion": champion, "challenger": detector, "recordings": recordings}
     judged = run_cached(judge_challenger, home=home, key=key, settings=settings, **work)["values"]
     if judged["promote"]:

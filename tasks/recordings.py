@@ -13,6 +13,7 @@ from prefect.artifacts import create_table_artifact
 from asdcore.errors import AsdError
 from asdcore.home import Home, digest_of
 from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.settings import RecordingSettings
 
@@ -33,6 +34,7 @@ def ingest_recordings(
     Not cached: only a look at the place tells whether it has changed. Recordings known by their digest are not decoded.
     """
     catalog = Catalog(home.recordings)
+    place = fetched(place)
     found = find_recordings(place)
     if machine is not None:
         found = _all_of(machine, found, place)
@@ -48,7 +50,7 @@ def ingest_recordings(
         found = [_unsettled(one) for one in found if one.path in here]
     ingested = catalog.ingest(found, settings)
     create_table_artifact(
-        key="recordings", table=machine_table(catalog), description=f"Table of recordings in {home.root}"
+        key="recordings", table=machine_table(catalog), description=f"Table of recordings in {home.name}"
     )
     if ingested.quarantined:
         rows = [{"file": file, "reason": reason} for file, reason in sorted(ingested.quarantined.items())]

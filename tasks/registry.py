@@ -62,7 +62,7 @@ def register_detector(key: str, home: Home, run: str, detector: Path, tags: dict
 
 def registered_version(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
     """The registered version of a detector; what is registered already is not registered again."""
-    key = digest_of(home.mlflow_uri, run, detector.name, code_version("detector.py", "normality"))
+    key = digest_of(home.registry, run, detector.name, code_version("detector.py", "normality"))
 
     def registered(result: Result) -> bool:
         return _is_registered(home, result["values"]["version"], run)
@@ -205,7 +205,7 @@ def registered_folder(home: Home, model: str) -> Iterator[tuple[Path, str]]:
         else:
             found = store.get_model_version_by_alias(NAME, model)
     except MlflowException as error:
-        raise AsdError(f"no registered detector {model!r} in {home.mlflow_uri}; `asd retrain` makes one") from error
+        raise AsdError(f"no registered detector {model!r} in {home.registry}; `asd retrain` makes one") from error
     with tempfile.TemporaryDirectory() as folder:
         try:
             local = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{found.version}", dst_path=folder))
@@ -235,7 +235,7 @@ def set_champion(home: Home, version: str, why: str, replaced: str | None = None
     try:
         known = store.get_model_version(NAME, version)
     except MlflowException as error:
-        raise AsdError(f"no registered version {version!r} in {home.mlflow_uri}; `asd models` lists them") from error
+        raise AsdError(f"no registered version {version!r} in {home.registry}; `asd models` lists them") from error
     tags = {PROMOTED: f"{datetime.now(UTC).isoformat(timespec='seconds')} {why}"}
     if before != version:
         tags[REPLACED] = before if replaced is None else replaced

@@ -156,6 +156,7 @@ def encoder_and_embeddings(
 def embeddings_of(home: Home, store: Path, encoder: Path, recordings: pd.DataFrame, device: str) -> Path:
     """The store of the embeddings of all recordings by a trained encoder, beside its file."""
     folder = encoder.parent / "embeddings"
+    home.fetch_folder(folder)
     drop_damaged(folder)
     missing = Store(folder).missing(recordings["recording"])
     if missing:

@@ -57,7 +57,7 @@ def tracked_run(home: Home, kind: str, key: str, name: str) -> str:
     """The id of the MLflow run of the retraining or benchmark ``key``; it is opened if there is none."""
     store = client(home)
     # An MLflow server knows where its artifacts go; with a database alone they would go to the working directory.
-    location = None if home.mlflow_uri.startswith(SERVERS) else home.mlartifacts.as_uri()
+    location = None if home.mlflow_uri.startswith(SERVERS) else home.artifacts
     experiment = store.get_experiment_by_name(EXPERIMENT)
     title = EXPERIMENT
     if experiment is not None and location not in (None, experiment.artifact_location):
@@ -111,7 +111,7 @@ def log_evaluation(
     fits: dict[str, float],
 ) -> None:
     """Fill the MLflow run of a retraining or benchmark; what is in it already is left alone."""
-    key = digest_of(home.mlflow_uri, run, evaluation["values"]["figures"], report)
+    key = digest_of(home.registry, run, evaluation["values"]["figures"], report)
     work: dict[str, Any] = {"run": run, "settings": settings, "encoder": encoder, "fits": fits}
     run_cached(log_evaluation_files, home=home, key=key, evaluation=evaluation, report=report, **work)
 

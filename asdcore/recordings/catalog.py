@@ -6,6 +6,7 @@ on reading. Rows with a ``reason`` are the quarantine.
 
 import hashlib
 import json
+import uuid
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class Catalog:
             after = self._newest + pd.Timedelta(microseconds=1)  # of the first part NaT, which no time is less than
             timed = [row | {"ingested_at": max(cast("datetime", row["ingested_at"]), after)} for row in rows]
             table = pa.Table.from_pylist(timed, schema=SCHEMA)
-            with whole_file(self.folder / f"part-{self._next_part:06d}.parquet") as temporary:
+            with whole_file(self.folder / f"part-{self._next_part:06d}-{uuid.uuid4().hex[:8]}.parquet") as temporary:
                 pq.write_table(table, temporary)
         self.__init__(self.folder)  # type: ignore[misc]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from asdcore.errors import AsdError
 from asdcore.home import Home, digest_of_file
@@ -18,6 +19,7 @@ from asdcore.settings import Settings
 from flows.features import features
 from flows.ingest import ingest
 from flows.retrain import retrain
+from tasks.cluster import run_on_cluster
 from tasks.features import features_shards
 
 pytestmark = pytest.mark.flow
@@ -129,3 +131,11 @@ def test_a_worker_with_another_version_of_the_code_writes_nothing(small_settings
     home = Home.at(tmp_path)
     with pytest.raises(AsdError, match="another version of asd"):
         features_shards.fn("key", home, home.features / "0123456789abcdef", None, [], small_settings)
+
+
+def test_a_cluster_needs_a_prefect_server_that_its_workers_reach(tmp_path: Path) -> None:
+    with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(AsdError, match="PREFECT_API_URL is not"),
+    ):
+        list(run_on_cluster(features_shards, "tcp://127.0.0.1:9", home=Home.at(tmp_path), works=[], what=""))
