@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # A day at a plant with simulated machines, from the first training to a rollback, on loopback: about ten minutes on two
-# cores. Everything goes to a folder of its own, .asd/day, which is made anew. With Chromium installed it takes pictures.
+# cores. Everything goes to a folder of its own, .asd/day, which is made anew. With Chromium and playwright it takes
+# pictures of both user interfaces.
 #
 #     . .venv/bin/activate && bash examples/a_day_at_the_plant.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 day="$PWD/.asd/day"
 rm -rf "$day"
-mkdir -p "$day/arriving/simFan" "$day/pictures"
+mkdir -p "$day/arriving/simFan"
 export ASD_HOME="$day/home"
 settings=(--preset demo --set training.epochs=8 --set normality.false_alarm_rate=0.05)
 
@@ -16,21 +17,15 @@ until_it_says() { # FILE TEXT: wait until a log has it
     for _ in $(seq 300); do grep -q "$2" "$1" && return; sleep 1; done
     echo "$1 never said: $2"; tail -20 "$1"; exit 1
 }
-until_version() { # N: wait until version N is registered and judged
-    for _ in $(seq 300); do
-        if asd models | grep -Eq "^ +$1 " && ! ls "$ASD_HOME"/runs/registrations/*.json > /dev/null 2>&1; then
-            asd models
+until_judged() { # wait until the gate has judged a challenger, and nothing waits to be registered
+    for _ in $(seq 450); do
+        if compgen -G "$ASD_HOME/runs/judgements/*.json" > /dev/null \
+            && ! compgen -G "$ASD_HOME/runs/registrations/*.json" > /dev/null; then
             return
         fi
-        sleep 3
+        sleep 2
     done
-    echo "version $1 never came"; exit 1
-}
-picture() { # NAME URL
-    if command -v chromium > /dev/null; then
-        chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1400,900 --virtual-time-budget=20000 \
-            --screenshot="$day/pictures/$1.png" "$2" > /dev/null 2>&1 || true
-    fi
+    echo "no challenger was judged"; tail -20 "$day/worker.log"; exit 1
 }
 trap 'kill $(jobs -p) 2> /dev/null || true; wait' EXIT
 
@@ -55,10 +50,9 @@ find "$day/recorder/simFan/train" -name '*_source_*' | sort | head -40 | xargs c
 until_it_says "$day/watch.log" "new recordings"
 cat "$day/watch.log"
 say "They are judged; enough are normal: a retraining starts by itself, and the gate judges the challenger"
-until_version 2
+until_judged
+asd models
 asd models --diff 1 2
-picture prefect-runs "$prefect_ui/runs"
-picture mlflow-models "$mlflow_ui/#/models/asd-detector"
 
 say "11:00. Somebody ingests an hour of noise as normal recordings of simFan: the gate refuses what it makes"
 mkdir -p "$day/mistake/simFan"
@@ -75,20 +69,28 @@ say "The mistake is settled: these recordings are not normal"
 asd label "$day/mistake" --as anomaly --by "the shift leader"
 
 say "14:00. simFan gets a fault; its recordings arrive"
+asd simulate "$day/fault" --machines simFan --seconds 2 --seed 2 --strength 3 > /dev/null
 n=0
-for file in "$day"/recorder/simFan/test/*_anomaly_*.wav; do
+for file in "$day"/fault/simFan/test/*_anomaly_*.wav; do
     n=$((n + 1)); cp "$file" "$day/arriving/simFan/afternoon_$n.wav"
 done
-for _ in $(seq 100); do asd label > "$day/waiting.txt"; grep -q afternoon "$day/waiting.txt" && break; sleep 3; done
+for _ in $(seq 60); do
+    asd label > "$day/waiting.txt"
+    grep -q "detector 2" "$day/waiting.txt" && break  # The worker has judged them.
+    sleep 5
+done
 head -12 "$day/waiting.txt"
 status=0
-asd score "$day/arriving/simFan/afternoon_1.wav" --machine simFan --explain || status=$?
+asd score "$day"/arriving/simFan/afternoon_{1..5}.wav --machine simFan --explain || status=$?
 echo "exit code $status"
+test "$status" -eq 3
 
 say "16:00. The engineer would rather have yesterday's detector back; and then not"
 asd rollback
 asd promote 2
 asd models
-picture prefect-health "$prefect_ui/artifacts/key/health"
-picture mlflow-runs "$mlflow_ui/#/experiments/1/runs"
-say "The day is over. Pictures, if any: $day/pictures"
+if command -v chromium > /dev/null && python -c 'import playwright' 2> /dev/null; then
+    say "What one sees in the user interfaces"
+    python docs/pictures/screenshots.py "$prefect_ui" "$mlflow_ui" "$day/pictures"
+fi
+say "The day is over"
