@@ -48,7 +48,7 @@ def worker(home: HomeOption = None) -> None:
     place = start(home)
     from flows.deployment import work
 
-    raise typer.Exit(work(place))
+    work(place)
 
 
 def watch(

@@ -8,7 +8,7 @@ import urllib.request
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from prefect.automations import Automation
@@ -83,8 +83,8 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
     return [deployment["name"] for deployment in plan["deployments"]]
 
 
-def work(home: Home) -> int:
-    """Run deployed flows until Ctrl-C; the exit code of Prefect's worker."""
+def work(home: Home) -> NoReturn:
+    """Become a Prefect worker, which runs deployed flows until Ctrl-C or SIGTERM."""
     require_server()
     environment = os.environ | {
         "ASD_HOME": home.name,
@@ -95,11 +95,8 @@ def work(home: Home) -> int:
         "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    worker = subprocess.Popen(command, env=environment)
-    try:
-        return worker.wait()
-    except KeyboardInterrupt:
-        return worker.wait()
+    # Not a child: who ends this process would leave the worker behind.
+    os.execve(sys.executable, command, environment)
 
 
 def require_server() -> None:
