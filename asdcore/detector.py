@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from asdcore import __version__
-from asdcore.baselines.spectrum import time_statistics
+from asdcore.baselines.spectrum import EYE, time_statistics
 from asdcore.errors import AsdError
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.home import digest_of_file, whole_folder
@@ -25,7 +25,7 @@ from asdcore.recordings.names import parse_place
 from asdcore.representation.encoder import TrainedEncoder, choose_device
 from asdcore.settings import Settings
 
-FORMAT = 2
+FORMAT = 3
 COLUMNS = ["path", "machine", *VERDICT, "reason"]
 _DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
 
@@ -206,7 +206,7 @@ class Detector:
         values = self._spectrogram(waveform)
         h, z = next(iter(self.embed([values])))
         embedding = h if self.settings.normality.layer == "h" else z
-        return {"embedding": embedding[None], "spectrum": time_statistics(values)["mean"][None]}
+        return {"embedding": embedding[None], "spectrum": time_statistics(values)[EYE][None]}
 
     def _verdict(self, vectors: Vectors, machine: str) -> dict[str, Any]:
         normality = self.settings.normality

@@ -1,6 +1,7 @@
 """Every knob on one page: one frozen model a stage, each with a digest, and the presets.
 
-The decisions behind the defaults are those of the paper (section 2) where it states them; each field says so.
+The decisions behind the defaults are those of the paper (section 2) where it states them, but for those that
+docs/representation.md gives reason to change; each field says so. ``paper`` changes them back.
 """
 
 import hashlib
@@ -77,7 +78,8 @@ class TrainingSettings(StageSettings):
     crop_frames: int = Field(128, ge=16, description="frames of a training view; the same span in both views")
     batch_size: int = Field(48, ge=2, description="recordings a batch; twice as many views")
     objective: Literal["nt_xent", "supervised_contrastive", "discriminative", "combined"] = Field(
-        "nt_xent", description="nt_xent: the paper's; discriminative: tell machines, attributes and pitch shifts apart"
+        "discriminative",
+        description="nt_xent: the paper's; discriminative: tell machines, attributes and pitch shifts apart",
     )
     temperature: float = Field(0.05, gt=0, description="tau of nt_xent and supervised_contrastive")
     subclusters: int = Field(4, ge=1, description="centres of a class of discriminative")
@@ -117,9 +119,9 @@ class NormalitySettings(StageSettings):
     """The normality model of each machine (paper 2.2)."""
 
     estimator: Literal["ml", "elliptic", "ledoit_wolf", "tied", "knn"] = Field(
-        "ml", description="how normal is modelled; tied: a mean for each domain; knn: nearest normal recordings"
+        "tied", description="how normal is modelled; tied: a mean for each domain; knn: nearest normal recordings"
     )
-    layer: Literal["z", "h"] = Field("z", description="z: after the projection head, as in the paper; h: the encoder")
+    layer: Literal["z", "h"] = Field("h", description="z: after the projection head, as in the paper; h: the encoder")
     eyes: Literal["embedding", "spectrum", "both"] = Field(
         "both", description="what the detector judges by: embedding alone as in the paper, the spectrum, or both fused"
     )
@@ -127,7 +129,7 @@ class NormalitySettings(StageSettings):
     elliptic_components: int | None = Field(
         None,
         ge=1,
-        description="principal components kept before elliptic; all if empty. 1000 x 128 takes about a minute",
+        description="principal components kept before elliptic; if empty all of z, 128 of h. 1000 x 128: a minute",
     )
     seed: int = Field(0, ge=0, description="random state of elliptic")
     false_alarm_rate: float = Field(
@@ -177,7 +179,7 @@ class Settings(StageSettings):
             return cls(
                 augmentation=AugmentationSettings(pitch_method="waveform"),
                 training=TrainingSettings(objective="nt_xent", learning_rate=0.5, crop_frames=313, epochs=100),
-                normality=NormalitySettings(eyes="embedding"),
+                normality=NormalitySettings(estimator="ml", layer="z", eyes="embedding"),
                 gate=GateSettings(held_out_share=0.0),
             )
         if name == "demo":

@@ -14,7 +14,8 @@ NAMES = {
     "combined": "combined",
     "untrained": "untrained",
 }
-OTHERS = {"spectrum": "spectrum, no network", "autoencoder": "official baseline"}
+STATISTIC = "spectrum-deviation"
+OTHERS = {"spectrum": "spectrum (mean)", STATISTIC: STATISTIC, "autoencoder": "official baseline"}
 
 
 def draw(made: dict[str, Any], path: Path) -> None:
@@ -34,8 +35,8 @@ def draw(made: dict[str, Any], path: Path) -> None:
 
 def _draw(ax: Axes, systems: list[dict[str, Any]], group: str, setting: str, model: str) -> None:
     rows = [row for row in systems if row["setting"] == setting]
-    looks = [("h", "", OWN, "o", 0.24), ("z", "", OWN, "x", 0.08), ("h", "spectrum", FUSED, "o", -0.08)]
-    looks.append(("z", "spectrum", FUSED, "x", -0.24))
+    looks = [("h", "", OWN, "o", 0.24), ("z", "", OWN, "x", 0.08), ("h", STATISTIC, FUSED, "o", -0.08)]
+    looks.append(("z", STATISTIC, FUSED, "x", -0.24))
     for layer, fused, colour, marker, up in looks:
         own = [
             row
@@ -46,9 +47,9 @@ def _draw(ax: Axes, systems: list[dict[str, Any]], group: str, setting: str, mod
         errors = [[row[f"{group} auc"] - row[f"{group} low"] for row in own]]
         errors.append([row[f"{group} high"] - row[f"{group} auc"] for row in own])
         y = [-list(NAMES).index(row["objective"]) + up for row in own]
-        label = f"{layer}, fused with the {fused}" if fused else layer
+        label = f"{layer}, fused with {fused}" if fused else layer
         ax.errorbar(x, y, xerr=[[max(0.0, e) for e in side] for side in errors], fmt=marker, color=colour, label=label)
-    for objective, style in (("spectrum", "--"), ("autoencoder", ":")):
+    for objective, style in (("spectrum", "--"), (STATISTIC, "-"), ("autoencoder", ":")):
         of_model = "mse" if objective == "autoencoder" else model
         (row,) = (row for row in rows if (row["objective"], row["model"]) == (objective, of_model))
         ax.axvline(row[f"{group} auc"], color=OTHER, linestyle=style, label=OTHERS[objective])

@@ -92,7 +92,9 @@ def overhead(
 ) -> dict[str, Any]:
     """Steps a second, real against bare."""
     batch = 48
-    settings = TrainingSettings(crop_frames=frames, batch_size=batch, epochs=3, cycles=1, device="cpu")
+    settings = TrainingSettings(
+        objective="nt_xent", crop_frames=frames, batch_size=batch, epochs=3, cycles=1, device="cpu"
+    )
     steps = len(rows) // batch * (settings.epochs - 1)
     pairs = [
         (bare("resnet18", batch, frames, steps), real(store, rows, settings, folder / f"{frames}-{turn}"))

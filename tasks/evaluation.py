@@ -182,8 +182,8 @@ def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes
         body = markdown(table, compared)
     explained = (
         "In percent; 50 is chance. Intervals: over the test recordings. `ml`, `elliptic`, `ledoit_wolf`, `tied`, "
-        "`knn`: the normality model, of `z` or `h`; `spectrum`: no network, the time-averaged spectrum; `both`: the "
-        "fused p-values of the embedding and of the spectrum."
+        "`knn`: the normality model, of `z` or `h`; `spectrum`: no network, the spectrum averaged over time, with "
+        "`-deviation` its deviation, too; `both`: the fused p-values of the embedding and `spectrum-deviation-tied`."
     )
     return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
 

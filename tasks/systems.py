@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from asdcore.baselines.autoencoder import Score
+from asdcore.baselines.spectrum import EYE
 from asdcore.errors import AsdError
 from asdcore.normality.models import ESTIMATORS, NormalityModel
 from asdcore.normality.neighbours import NeighbourModel
@@ -11,6 +12,7 @@ from asdcore.settings import NormalitySettings
 Model = NormalityModel | NeighbourModel
 
 SPECTRA = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
+SPECTRUM_EYE = "spectrum-deviation-tied"
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,16 @@ System = NormalitySystem | AutoencoderSystem
 def every_system(settings: NormalitySettings) -> dict[str, System]:
     """All systems by name."""
 
-    def normality(estimator: str) -> NormalityModel:
-        model = NormalityModel.of(settings.model_copy(update={"estimator": estimator}))
+    def normality(estimator: str, layer: str) -> NormalityModel:
+        model = NormalityModel.of(settings.model_copy(update={"estimator": estimator, "layer": layer}))
         # Cross-fitting costs elliptic five more fits, of minutes each: only where decisions are wanted of it.
         if estimator == "elliptic" and settings.estimator != "elliptic":
             model.set_params(folds=0)
         return model
 
     systems: list[System] = [
-        VectorSystem("paper-ml", "z", normality("ml"), of_paper=True),
-        VectorSystem("paper-elliptic", "z", normality("elliptic"), of_paper=True),
+        VectorSystem("paper-ml", "z", normality("ml", "z"), of_paper=True),
+        VectorSystem("paper-elliptic", "z", normality("elliptic", "z"), of_paper=True),
         AutoencoderSystem("baseline-mse", "mse"),
         AutoencoderSystem("baseline-mahalanobis", "mahalanobis"),
         AutoencoderSystem("baseline-mahalanobis-frames", "mahalanobis", per_frame_mean=True),
@@ -77,9 +79,10 @@ def every_system(settings: NormalitySettings) -> dict[str, System]:
     for name, column in SPECTRA.items():
         systems.append(VectorSystem(name, column, NormalityModel("ledoit_wolf")))
         systems.append(VectorSystem(f"{name}-ml", column, NormalityModel("ml")))
+        systems.append(VectorSystem(f"{name}-tied", column, NormalityModel("tied")))
         systems.append(VectorSystem(f"{name}-nearest", column, NeighbourModel()))
     for estimator in ESTIMATORS:
-        systems += [VectorSystem(f"{estimator}-{layer}", layer, normality(estimator)) for layer in ("z", "h")]
+        systems += [VectorSystem(f"{estimator}-{layer}", layer, normality(estimator, layer)) for layer in ("z", "h")]
     both = detector_system(settings)
     return {system.name: system for system in [*systems, both]}
 
@@ -88,7 +91,7 @@ def detector_system(settings: NormalitySettings) -> BothSystem:
     """The two normality models of each machine that a detector holds, whichever of them its ``eyes`` setting uses."""
     model = NormalityModel.of(settings)
     embedding = VectorSystem(f"{settings.estimator}-{settings.layer}", settings.layer, model)
-    return BothSystem("both", embedding, VectorSystem("spectrum", SPECTRA["spectrum"], NormalityModel("ledoit_wolf")))
+    return BothSystem("both", embedding, VectorSystem(SPECTRUM_EYE, EYE, NormalityModel("tied")))
 
 
 def systems_named(names: list[str], settings: NormalitySettings) -> list[System]:
@@ -105,9 +108,11 @@ def systems_named(names: list[str], settings: NormalitySettings) -> list[System]
 
 
 def reported_systems(settings: NormalitySettings) -> list[NormalitySystem]:
-    """What a retraining reports: what the detector judges by first, the spectrum statistic last but for that."""
+    """What a retraining reports: what the detector judges by first, then its eyes, the paper's estimators, and last the
+    plainest spectrum statistic.
+    """
     known = every_system(settings)
     embedding = f"{settings.estimator}-{settings.layer}"
-    first = {"both": "both", "embedding": embedding, "spectrum": "spectrum"}[settings.eyes]
-    names = [first, embedding, "ml-z", "ml-h", "elliptic-z", "spectrum"]
+    first = {"both": "both", "embedding": embedding, "spectrum": SPECTRUM_EYE}[settings.eyes]
+    names = [first, embedding, SPECTRUM_EYE, f"ml-{settings.layer}", f"elliptic-{settings.layer}", "spectrum"]
     return [system for name in dict.fromkeys(names) if not isinstance(system := known[name], AutoencoderSystem)]

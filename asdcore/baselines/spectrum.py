@@ -1,12 +1,17 @@
-"""The spectrum statistic: no network, only the time-averaged log-mel spectrum and a normality model of it.
+"""Spectrum statistics: no network, only the log-mel spectrum averaged over time and a normality model of it.
 
-It beats trained encoders on some machines, so every report shows it beside them.
+They beat trained encoders on some machines, so every report shows them beside them, and a detector has one for its
+second eye.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asdcore.features.spectrogram import Spectrogram
+
+EYE = "mean_and_deviation"
+"""The statistic by which a detector judges: better than the mean alone, most of all where a fault swings or knocks
+(docs/representation.md)."""
 
 
 def time_statistics(spectrogram: Spectrogram) -> dict[str, NDArray[np.float32]]:

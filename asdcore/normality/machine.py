@@ -19,7 +19,7 @@ Eyes = Literal["embedding", "spectrum", "both"]
 EYES: tuple[Eye, ...] = ("embedding", "spectrum")
 VERDICT = ["score", "p_value", "extrapolated", "decision", "seen_by"]
 Vectors = Mapping[Eye, NDArray[np.floating]]
-"""eye: (n, p), one row a recording: h or z of the encoder; the time-averaged spectrum, dB"""
+"""eye: (n, p), one row a recording: h or z of the encoder; the spectrum statistic, dB"""
 
 
 class MachineModel:

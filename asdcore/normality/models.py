@@ -42,6 +42,8 @@ Estimator = Literal["ml", "elliptic", "ledoit_wolf", "tied", "knn"]
 ESTIMATORS: tuple[Estimator, ...] = ("ml", "elliptic", "ledoit_wolf", "tied", "knn")
 
 KIND = "normality"
+MOST_COMPONENTS = 128
+"""of ``elliptic`` on h where the settings name none: as many as z has values, so that it takes no longer"""
 _ENOUGH_FOR_TIED = 2
 """recordings a value from which the pooled covariance is not shrunk: below, its inverse is mostly noise"""
 _PARAMETERS = ("components", "insist", "seed", "neighbours", "folds")
@@ -91,7 +93,9 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
     @classmethod
     def of(cls, settings: NormalitySettings) -> "NormalityModel":
         """The unfitted model that settings describe."""
-        return cls(settings.estimator, settings.elliptic_components, settings.insist, settings.seed)
+        wide = settings.estimator == "elliptic" and settings.layer == "h"
+        components = settings.elliptic_components or (MOST_COMPONENTS if wide else None)
+        return cls(settings.estimator, components, settings.insist, settings.seed)
 
     def fit(self, X: NDArray[np.floating], y: object = None, *, domains: ArrayLike | None = None) -> Self:
         """Fit on embeddings of normal recordings.

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from asdcore.baselines.spectrum import time_statistics
+from asdcore.baselines.spectrum import EYE, time_statistics
 from asdcore.detector import COLUMNS, FORMAT, Detector
 from asdcore.errors import AsdError
 from asdcore.features.compute import compute_features
@@ -80,7 +80,7 @@ def make_detector(settings: Settings) -> Detector:
         machine: MachineModel(
             {
                 "embedding": NormalityModel.of(settings.normality).fit(np.stack([hz[layer] for hz in bare.embed(own)])),
-                "spectrum": NormalityModel("ledoit_wolf").fit(np.stack([time_statistics(v)["mean"] for v in own])),
+                "spectrum": NormalityModel("tied").fit(np.stack([time_statistics(v)[EYE] for v in own])),
             },
             Profile.fit(own, ["source"] * len(own), settings.mel, RATE),
         )
@@ -260,7 +260,7 @@ def test_the_spectrogram_of_the_store_gives_the_score_of_the_file(detector: Dete
     assert not failures
     values = Store(tmp_path / "store").read(digest, "original")
     ((_, z),) = detector.embed([values])
-    stored = {"embedding": z[None], "spectrum": time_statistics(values)["mean"][None]}
+    stored = {"embedding": z[None], "spectrum": time_statistics(values)[EYE][None]}
     verdict = detector.machines["fan"].verdict(stored, "both", 0.01)  # type: ignore[arg-type]
     assert verdict["score"].item() == detector.score([file])["score"].item()
 

@@ -39,7 +39,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "z_size": 64,
         "crop_frames": 64,
         "batch_size": 32,
-        "objective": "discriminative",
+        "objective": "nt_xent",
         "temperature": 0.1,
         "subclusters": 2,
         "contrastive_weight": 0.5,
@@ -58,7 +58,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
     },
     NormalitySettings: {
         "estimator": "ledoit_wolf",
-        "layer": "h",
+        "layer": "z",
         "eyes": "spectrum",
         "insist": True,
         "elliptic_components": 8,
@@ -195,16 +195,17 @@ def test_the_defaults_are_the_decided_method() -> None:
     training = settings.training
     assert (training.encoder, training.z_size, training.batch_size, training.cycles) == ("resnet18", 128, 48, 4)
     assert (training.temperature, training.learning_rate) == (0.05, 1e-3)
-    assert (settings.normality.estimator, settings.normality.layer, settings.normality.insist) == ("ml", "z", False)
+    normality = settings.normality
+    assert (normality.estimator, normality.layer, normality.eyes, normality.insist) == ("tied", "h", "both", False)
 
 
 def test_the_paper_preset_has_the_learning_rate_of_the_paper_and_otherwise_the_decided_method() -> None:
     paper = Settings.preset("paper")
-    assert paper.training.learning_rate == 0.5
+    assert (paper.training.objective, paper.training.learning_rate) == ("nt_xent", 0.5)
     assert paper.training.epochs % 4 == 0
     ten_seconds = 10 * paper.recordings.sample_rate / paper.mel.hop_length
     assert paper.training.crop_frames == pytest.approx(ten_seconds, abs=1)
-    assert paper.normality == NormalitySettings(eyes="embedding")
+    assert paper.normality == NormalitySettings(estimator="ml", layer="z", eyes="embedding")
     assert paper.gate.held_out_share == 0
     assert paper.augmentation == AugmentationSettings(pitch_method="waveform")
     for stage in STAGES - {"augmentation", "training", "normality", "gate"}:

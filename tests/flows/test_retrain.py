@@ -55,16 +55,18 @@ def test_the_run_holds_settings_figures_by_epoch_plots_and_scores(retrained: dic
     assert run.data.params["training.epochs"] == "4"
     assert run.info.status == "FINISHED"
     assert [m.step for m in store.get_metric_history(run.info.run_id, "training/loss")] == [1, 2, 3, 4]
-    assert {"training/effective_rank_z", "ml-z/harmonic mean", "spectrum/simFan/AUC source"} <= set(run.data.metrics)
+    assert {"training/effective_rank_z", "ml-h/harmonic mean", "spectrum/simFan/AUC source"} <= set(run.data.metrics)
     names = {Path(artifact.path).name for artifact in store.list_artifacts(run.info.run_id, "evaluation")}
     assert {"training.png", "scores.png", "roc.png", "results.parquet", "report.md"} <= names
     assert any(name.startswith("evaluation-") and name.endswith(".parquet") for name in names)
 
 
-def test_the_report_compares_the_detector_with_estimators_layers_and_the_spectrum(retrained: dict[str, Any]) -> None:
+def test_the_report_compares_the_detector_with_its_eyes_estimators_and_the_spectrum(
+    retrained: dict[str, Any],
+) -> None:
     header = next(line for line in retrained["report"].splitlines() if line.startswith("| machine"))
     assert [cell.strip() for cell in header.strip("|").split("|")] == [
-        *("machine", "figure", "both", "ml-z", "ml-h", "elliptic-z", "spectrum")
+        *("machine", "figure", "both", "tied-h", "spectrum-deviation-tied", "ml-h", "elliptic-h", "spectrum")
     ]
     assert "simulated machines" in retrained["report"]
 

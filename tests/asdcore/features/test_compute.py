@@ -133,7 +133,7 @@ def test_the_digest_changes_with_what_changes_a_spectrogram_and_with_nothing_els
             features_digest(Settings(recordings=RecordingSettings(sample_rate=8_000)), "code", variants=variants),
         ]
         assert len({base, originals, *changed}) == 6
-        normality = Settings(normality=NormalitySettings(layer="h"))
+        normality = Settings(normality=NormalitySettings(layer="z"))
         assert features_digest(normality, "code", variants=variants) == unchanged
         fewer = Settings(recordings=RecordingSettings(minimum_training_recordings=20))
         assert features_digest(fewer, "code", variants=variants) == unchanged

@@ -26,7 +26,7 @@ from asdcore.representation.schedule import learning_rate
 from asdcore.representation.training import train
 from asdcore.settings import TrainingSettings
 
-TINY = TrainingSettings(crop_frames=16, batch_size=4, epochs=4, cycles=2, z_size=8, device="cpu")
+TINY = TrainingSettings(objective="nt_xent", crop_frames=16, batch_size=4, epochs=4, cycles=2, z_size=8, device="cpu")
 RECORDINGS = pd.DataFrame(
     {"recording": [f"recording-{i}" for i in range(8)], "machine": ["fan"] * 4 + ["valve"] * 4, "attributes": "{}"}
 )
