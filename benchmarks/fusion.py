@@ -6,7 +6,7 @@ All data are simulated. A recording has two distances, log-normal, correlated as
 by so many standard deviations of its logarithm. Every eye is calibrated on n normal recordings, then each rule fuses
 their p-values: as `fuse` does, exact for independent eyes, and ``ranked``: the fused p-value's rank among those of the
 training recordings, which would keep the rate under any dependence. ``odd``: one training recording is an outlier of
-the first eye by ten standard deviations.
+the first eye by ten standard deviations. ``1 to 3`` and ``3 to 1``: the weights of the two eyes, else equal.
 """
 
 import argparse
@@ -65,6 +65,7 @@ def one(
         p = np.column_stack([eye.p_value(values) for eye, values in zip(eyes, new.T, strict=True)])
         fused = {"eye 1": p[:, 0], "eye 2": p[:, 1]}
         fused |= {rule: fuse(p, rule) for rule in RULES}
+        fused |= {"harmonic, 1 to 3": fuse(p, weight=0.25), "harmonic, 3 to 1": fuse(p, weight=0.75)}
         fused |= {f"{rule}, ranked": ranked.p_value(1 / fuse(p, rule)) for rule, ranked in ranks.items()}
         # Not a rule of this project: for comparison, with the normal distribution's own quantiles.
         fused["stouffer"] = norm.sf(norm.isf(np.maximum(p, 1e-300)).sum(axis=1) / np.sqrt(2))

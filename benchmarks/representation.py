@@ -38,6 +38,7 @@ from asdcore.features.normalisation import Normalisation
 from asdcore.home import digest_of, whole_file
 from asdcore.normality.calibration import Calibration
 from asdcore.normality.fusion import fuse
+from asdcore.normality.machine import EMBEDDING_WEIGHT
 from asdcore.normality.models import Estimator, NormalityModel
 from asdcore.progress import progress, say
 from asdcore.representation.encoder import Encoder, TrainedEncoder
@@ -169,7 +170,7 @@ def score(ladder: Ladder, folder: Path, objectives: tuple[str, ...], seeds: int,
             verdicts = {"": (distance, p)}
             for name in STATISTICS:
                 # The spectrum beside a network is judged as the detector does it: by the same normality model.
-                both = fuse(np.column_stack([p, statistics[name, model][1]]))
+                both = fuse(np.column_stack([p, statistics[name, model][1]]), weight=EMBEDDING_WEIGHT)
                 verdicts[name] = (-np.log10(both), both)
             for (fused, values), how in product(verdicts.items(), SETTINGS):
                 mine = (fold_of == fold) == (how == "seen")

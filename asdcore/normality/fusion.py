@@ -1,6 +1,5 @@
 """Two eyes, one verdict: the p-values of embedding and spectrum fused into one, without labels."""
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -26,19 +25,23 @@ def fisher(p: Floats) -> Floats:
     return fused
 
 
-def harmonic(p: Floats) -> Floats:
-    """x + x ** 2 / 2 log(2 / x - 1) of the harmonic mean x (Wilson 2019 for many; of two, integrated exactly)."""
-    smallest, largest = p.min(axis=1), p.max(axis=1)
-    x = 2 * smallest / (1 + smallest / largest)
-    # 2 / x - 1 itself would overflow where x is next to nothing; its product with x ** 2 vanishes there.
-    fused: Floats = x + x * x / 2 * (math.log(2) - np.log(x) + np.log1p(-x / 2))
+def harmonic(p: Floats, weight: float = 0.5) -> Floats:
+    """x + v w x ** 2 log((1 - v x) (1 - w x) / (v w x ** 2)) of the harmonic mean x with the weights v and w = 1 - v
+    (Wilson 2019 for many; of two, integrated exactly).
+    """
+    weights = np.array([weight, 1 - weight])
+    smallest = p.min(axis=1, keepdims=True)
+    # Ratios first: the inverse of a p-value that is next to nothing would overflow.
+    x = smallest[:, 0] / (weights * (smallest / p)).sum(axis=1)
+    inside = np.log1p(-weights[0] * x) + np.log1p(-weights[1] * x) - np.log(weights).sum() - 2 * np.log(x)
+    fused: Floats = x + weights.prod() * x * x * inside
     return fused
 
 
-RULES: dict[Rule, Callable[[Floats], Floats]] = {"minimum": minimum, "fisher": fisher, "harmonic": harmonic}
+RULES: dict[Rule, Callable[..., Floats]] = {"minimum": minimum, "fisher": fisher, "harmonic": harmonic}
 
 
-def fuse(p_values: ArrayLike, rule: Rule = "harmonic") -> Floats:
+def fuse(p_values: ArrayLike, rule: Rule = "harmonic", weight: float = 0.5) -> Floats:
     """One p-value from those of two eyes; each rule is exact where the eyes are independent.
 
     The harmonic mean was chosen by measurement (benchmarks/fusion.py, docs/calibration.md): where the eyes depend on
@@ -49,6 +52,8 @@ def fuse(p_values: ArrayLike, rule: Rule = "harmonic") -> Floats:
     Args:
         p_values: (m, 2), of `Calibration.p_value` of each eye.
         rule: ``harmonic``, ``minimum`` or ``fisher``.
+        weight: of the first eye, of ``harmonic``; that of the second is 1 less it. A useless eye costs the other one
+            the less the lower its weight.
 
     Returns:
         (m,), above 0, at most 1; never larger for smaller p-values.
@@ -66,5 +71,6 @@ def fuse(p_values: ArrayLike, rule: Rule = "harmonic") -> Floats:
         raise AsdError(f"p-values must be (recordings, 2), got the shape {p.shape}")
     if not ((p > 0) & (p <= 1)).all():
         raise AsdError(f"{np.count_nonzero(~((p > 0) & (p <= 1)))} of {p.size} p-values are not above 0 and at most 1")
-    fused: Floats = np.clip(RULES[rule](p), np.finfo(np.float64).tiny, 1.0)
+    parameters = {"weight": weight} if rule == "harmonic" else {}
+    fused: Floats = np.clip(RULES[rule](p, **parameters), np.finfo(np.float64).tiny, 1.0)
     return fused

@@ -259,8 +259,8 @@ def test_the_spectrogram_of_the_store_gives_the_score_of_the_file(detector: Dete
     _, failures = compute_features(tmp_path / "store", None, [(digest, str(file))], SETTINGS)
     assert not failures
     values = Store(tmp_path / "store").read(digest, "original")
-    ((_, z),) = detector.embed([values])
-    stored = {"embedding": z[None], "spectrum": time_statistics(values)[EYE][None]}
+    ((h, _),) = detector.embed([values])
+    stored = {"embedding": h[None], "spectrum": time_statistics(values)[EYE][None]}
     verdict = detector.machines["fan"].verdict(stored, "both", 0.01)  # type: ignore[arg-type]
     assert verdict["score"].item() == detector.score([file])["score"].item()
 

@@ -22,13 +22,15 @@ def p_values(calibrations: list[Calibration], distances: NDArray[np.float64]) ->
     return np.column_stack([own.p_value(values) for own, values in zip(calibrations, distances.T, strict=True)])
 
 
-def called(rule: Rule, n: int, dependence: float, fault: tuple[float, float], rate: float, sets: int = 40) -> float:
+def called(
+    rule: Rule, n: int, dependence: float, fault: tuple[float, float], rate: float, sets: int = 40, weight: float = 0.5
+) -> float:
     """Share of recordings called anomalous, over training sets."""
     shares = []
     for seed in range(sets):
         own = [Calibration().fit(values) for values in eyes(n, dependence, seed=seed).T]
         new = p_values(own, eyes(200, dependence, fault, seed=10**6 + seed))
-        shares.append((fuse(new, rule) <= rate).mean())
+        shares.append((fuse(new, rule, weight) <= rate).mean())
     return float(np.mean(shares))
 
 
@@ -39,17 +41,30 @@ def test_fused_p_values_of_independent_eyes_are_uniform(rule: Rule) -> None:
         assert (fused <= rate).mean() == pytest.approx(rate, abs=4 * np.sqrt(rate / 200_000))
 
 
+@pytest.mark.parametrize("weight", [0.1, 0.25, 0.8])
+def test_weighted_they_are_uniform_too(weight: float) -> None:
+    fused = fuse(np.random.default_rng(2).uniform(size=(200_000, 2)), weight=weight)
+    for rate in (0.001, 0.01, 0.1, 0.5, 0.9):
+        assert (fused <= rate).mean() == pytest.approx(rate, abs=4 * np.sqrt(rate / 200_000))
+
+
+def test_a_useless_eye_costs_the_less_the_lower_its_weight() -> None:
+    found = [called("harmonic", 1000, 0.0, (0, 2.5), 0.01, weight=weight) for weight in (0.1, 0.25, 0.5, 0.75)]
+    assert found == sorted(found, reverse=True) and found[0] > found[-1] + 0.1
+
+
 def test_fisher_and_the_minimum_are_those_of_the_textbook() -> None:
     np.testing.assert_allclose(fuse(P, "fisher"), [stats.combine_pvalues(row, "fisher").pvalue for row in P])
     np.testing.assert_allclose(fuse(P, "minimum"), [stats.combine_pvalues(row, "tippett").pvalue for row in P])
 
 
+@pytest.mark.parametrize("weight", [0.25, 0.5])
 @pytest.mark.parametrize("dependence", [0.0, 0.5, 0.95])
 @pytest.mark.parametrize(("n", "rate"), [(30, 0.1), (100, 0.05), (1000, 0.01), (1000, 0.1)])
 def test_the_false_alarm_rate_is_kept_however_the_eyes_depend_on_each_other(
-    dependence: float, n: int, rate: float
+    weight: float, dependence: float, n: int, rate: float
 ) -> None:
-    assert 0.6 * rate < called("harmonic", n, dependence, (0, 0), rate) < 1.25 * rate
+    assert 0.6 * rate < called("harmonic", n, dependence, (0, 0), rate, weight=weight) < 1.25 * rate
 
 
 def test_fishers_rule_would_not_keep_it() -> None:
