@@ -3,10 +3,12 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from asdcore.errors import AsdError
 from asdcore.normality.machine import EYES, Eye, MachineModel
 from asdcore.normality.models import NormalityModel
+from asdcore.settings import NormalitySettings
 
 P = 6
 
@@ -99,3 +101,22 @@ def test_eyes_that_were_not_fitted_on_the_same_recordings_are_refused() -> None:
         fitted(own | {"spectrum": own["spectrum"][1:]})
     with pytest.raises(AsdError, match="the spectrum has no leave-one-out distances"):
         MachineModel({"embedding": NormalityModel("ml").fit(own["embedding"])})
+
+
+@pytest.mark.parametrize("domains", [["source"] * 20, ["source"] * 18 + ["target"] * 2, [""] * 20])
+def test_the_default_survives_twenty_recordings_whatever_their_domains(domains: list[str]) -> None:
+    rng = np.random.default_rng(5)
+    sizes: Mapping[Eye, int] = {"embedding": 512, "spectrum": 256}
+    mixing = {eye: rng.normal(size=(8, sizes[eye])) for eye in EYES}
+
+    def recordings(n: int, level: float = 0.0) -> dict[Eye, NDArray[np.float64]]:
+        hidden = rng.normal(size=(n, 8))
+        noise = {eye: 0.3 * rng.normal(size=(n, own.shape[1])) + level for eye, own in mixing.items()}
+        return {eye: hidden @ mixing[eye] + noise[eye] for eye in EYES}
+
+    training = recordings(20)
+    default = NormalityModel.of(NormalitySettings())
+    machine = MachineModel({eye: clone(default).fit(training[eye], domains=domains) for eye in EYES})
+    normal, anomalous = (machine.verdict(recordings(50, level), "both", 0.05) for level in (0.0, 3.0))
+    assert anomalous["decision"].mean() > 0.9 and normal["decision"].mean() < 0.2
+    assert np.isfinite([*normal["score"], *anomalous["score"]]).all()
