@@ -346,7 +346,7 @@ def tables(made: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, 60 steps, fewer recordings: under ten minutes")
+    parser.add_argument("--quick", action="store_true", help="one seed, 40 steps, fewer recordings: under ten minutes")
     parser.add_argument("--trials", action="store_true", help="augmentations of the discriminative objective, one seed")
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="real machines in the DCASE layout")
@@ -355,7 +355,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sample = os.environ.get("ASD_SAMPLE_DATA")
     real = arguments.real or (Path(sample) / "real-mini" if sample else None)
-    seeds, steps, epochs, normals, faults = (1, 60, 20, 10, 4) if arguments.quick else (3, 200, 50, 20, 8)
+    seeds, steps, epochs, normals, faults = (1, 40, 20, 10, 4) if arguments.quick else (3, 200, 50, 20, 8)
     seeds = 1 if arguments.trials else seeds
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
