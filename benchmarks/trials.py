@@ -54,7 +54,10 @@ class _Both:
 
     def __call__(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         others = Labels(*(getattr(labels, name)[self.other] for name in ("machine", "condition", "shift")))
-        loss: Tensor = self.share * self.objective(h, z, labels) + (1 - self.share) * self.objective(h, z, others)
+        loss: Tensor = self.share * self.objective(h, z, labels)
+        self.objective.eval()  # Its scale adapts once a step.
+        loss = loss + (1 - self.share) * self.objective(h, z, others)
+        self.objective.train()
         return loss
 
     def parameters(self) -> Any:

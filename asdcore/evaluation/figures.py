@@ -1,7 +1,6 @@
 """Every plot. Each function returns a matplotlib Figure that is drawn without a display."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -69,7 +68,7 @@ def score_figure(scores: pd.DataFrame, title: str) -> Figure:
         _label_decades(axes.xaxis, positive)
         axes.set_title(drawable(machine), parse_math=False)
         axes.set_xlabel("anomaly score")
-        _legend(axes, "upper right")
+        _legend(axes)
     return figure
 
 
@@ -91,7 +90,16 @@ def roc_figure(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
                 axes.plot(false_alarms, detected, label=drawable(system), color=f"C{index}")
         axes.set_title(drawable(machine), parse_math=False)
         axes.set(xlabel="share of normals above", ylabel="share of anomalies above", aspect="equal")
-        _legend(axes, "lower right")
+        if len(axes.get_lines()) == 1:
+            _nothing(axes)
+    # One for all panels: with six systems it would hide the curves.
+    lines = {str(line.get_label()): line for axes in panels.values() for line in axes.get_lines()[1:]}
+    if lines:
+        legend = figure.legend(
+            lines.values(), lines, loc="outside lower center", ncols=6, frameon=False, fontsize="small"
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
 
 
@@ -174,13 +182,17 @@ def _label_decades(axis: Axis, values: "pd.Series[float]") -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Axes, place: Literal["upper right", "lower right"]) -> None:
+def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[1]:
-        for text in axes.legend(frameon=False, fontsize="small", loc=place).get_texts():
+        for text in axes.legend(frameon=False, fontsize="small", loc="upper right").get_texts():
             text.set_parse_math(False)
     else:
-        said = "no labelled recordings to draw this from"
-        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color="grey")
+        _nothing(axes)
+
+
+def _nothing(axes: Axes) -> None:
+    said = "no labelled recordings to draw this from"
+    axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color="grey")
 
 
 def _figure(width: float, height: float, title: str) -> Figure:

@@ -114,7 +114,7 @@ def test_names_are_drawn_as_they_are_without_a_warning(tmp_path: Path, caplog: p
     boxes, roc = distribution_figure(systems, title), roc_figure(systems, title)
     assert sorted(axes.get_title() for axes in boxes.axes[:4]) == shown
     assert sorted(axes.get_ylabel() for axes in boxes.axes[::4]) == shown
-    assert sorted(text.get_text() for text in roc.axes[0].get_legend().get_texts()) == shown
+    assert sorted(text.get_text() for text in roc.legends[0].get_texts()) == shown
     of_one = score_figure(table, title)
     assert sorted(axes.get_title() for axes in of_one.axes) == shown
     for figure in (means, boxes, roc, of_one):
