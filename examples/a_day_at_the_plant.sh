@@ -27,7 +27,13 @@ until_judged() { # wait until the gate has judged a challenger, and nothing wait
     done
     echo "no challenger was judged"; tail -20 "$day/worker.log"; exit 1
 }
-trap 'kill $(jobs -p) 2> /dev/null || true; wait' EXIT
+# The last one first. Twice: Prefect's worker ends itself by SIGINT, which the background jobs of a script ignore.
+end() {
+    for job in $(jobs -p | tac); do
+        kill "$job" 2> /dev/null || true; sleep 2; kill "$job" 2> /dev/null || true; wait "$job" 2> /dev/null || true
+    done
+}
+trap end EXIT
 
 say "06:00 in the story. The servers start; every flow is deployed; a worker waits"
 asd ui --prefect-port 0 --mlflow-port 0 > "$day/ui.log" 2>&1 &
