@@ -110,10 +110,10 @@ def _trained(
             originals = (ladder.store.read(recording, "original") for recording in own["recording"])
             return TrainedEncoder(Encoder(settings.encoder, settings.z_size), Normalisation.fit(originals), [])
     batch = 24
-    cycles = round(steps / (len(own) // batch) / settings.cycles)
+    epochs_a_cycle = max(1, round(steps / (len(own) // batch) / settings.cycles))
     changed: dict[str, Any] = {"crop_frames": 48, "batch_size": batch, "seed": seed}
     changed |= {"objective": objective if objective in OBJECTIVES else "discriminative"}
-    settings = settings.model_copy(update=changed | {"epochs": max(1, cycles) * settings.cycles})
+    settings = settings.model_copy(update=changed | {"epochs": epochs_a_cycle * settings.cycles})
     rows = own[["recording", "machine", "attributes"]]
     with augmented(objective, seed) if objective in TRIALS else nullcontext():
         return train(ladder.store, rows, settings, checkpoints)
@@ -151,11 +151,9 @@ def score(ladder: Ladder, folder: Path, objectives: tuple[str, ...], seeds: int,
     originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
     tested = digest_of(ladder.test.to_csv())
     statistics: dict[tuple[str, str], tuple[Floats, Floats]] = {}
+    averaged = [[time_statistics(values) for values in part] for part in (originals, ladder.spectrograms)]
     for name, model in product(STATISTICS, MODELS):
-        own = [
-            np.stack([time_statistics(values)[STATISTICS[name]] for values in part]).astype(np.float64)
-            for part in (originals, ladder.spectrograms)
-        ]
+        own = [np.stack([one[STATISTICS[name]] for one in part]).astype(np.float64) for part in averaged]
         statistics[name, model] = judged(ladder, own[0], own[1], model)
         for how, seed in product(SETTINGS, range(seeds)):
             scores[SPECTRUM._replace(objective=name, model=model), how, seed] = statistics[name, model]

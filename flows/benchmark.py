@@ -16,7 +16,7 @@ from tasks.normality import Models, Stores, fallback_notes, fit_figures, fit_tab
 from tasks.recordings import data_digest
 from tasks.representation import encoder_and_embeddings
 from tasks.systems import AutoencoderSystem, systems_named
-from tasks.tracking import benchmark_key, log_encoder, log_evaluation, tracked_run
+from tasks.tracking import benchmark_key, client, log_encoder, log_evaluation, tracked_run
 from tasks.warn import warn
 
 PAPER_TABLE = ["paper-ml", "paper-elliptic", "baseline-mse", "baseline-mahalanobis", "spectrum"]
@@ -71,10 +71,12 @@ def benchmark(
             if True in needed:
                 paper = settings.training.model_copy(update={"objective": "nt_xent"})
                 # Two trainings in one run would mix their figures by epoch.
-                alone = run if len(needed) == 1 else tracked_run(place, "encoder", key, "encoder of paper-ml")
+                two = False in needed and paper != settings.training
+                alone = tracked_run(place, "encoder", key, "encoder of paper-ml") if two else run
                 encoder, stores["paper z"] = encoder_and_embeddings(place, store, chosen, paper, alone)
-                if alone != run:
+                if two:
                     log_encoder(place, alone, encoder)
+                    client(place).set_terminated(alone)
             if False in needed:
                 encoder, embeddings = encoder_and_embeddings(place, store, chosen, settings.training, run)
                 stores |= {"h": embeddings, "z": embeddings}

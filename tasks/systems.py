@@ -13,6 +13,7 @@ Model = NormalityModel | NeighbourModel
 
 SPECTRA = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
 SPECTRUM_EYE = "spectrum-deviation-tied"
+"""the system that is a detector's second eye"""
 
 
 @dataclass(frozen=True)

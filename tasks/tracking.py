@@ -161,7 +161,6 @@ def log_encoder(home: Home, run: str, encoder: Path) -> None:
     for figures in history:
         if int(figures["epoch"]) not in there:
             log_epoch(home, run, figures)
-    store.set_terminated(run)
 
 
 def log_epoch(home: Home, run: str, figures: dict[str, float]) -> None:
