@@ -148,18 +148,37 @@ def judged(ladder: Ladder, training: Floats, test: Floats, model: Estimator) -> 
 def score(ladder: Ladder, folder: Path, objectives: tuple[str, ...], seeds: int, steps: int, epochs: int) -> Scores:
     """What every system says of every test recording."""
     scores: Scores = {}
-    originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
-    tested = digest_of(ladder.test.to_csv())
-    statistics: dict[tuple[str, str], tuple[Floats, Floats]] = {}
-    averaged = [[time_statistics(values) for values in part] for part in (originals, ladder.spectrograms)]
-    for name, model in product(STATISTICS, MODELS):
-        own = [np.stack([one[STATISTICS[name]] for one in part]).astype(np.float64) for part in averaged]
-        statistics[name, model] = judged(ladder, own[0], own[1], model)
-        for how, seed in product(SETTINGS, range(seeds)):
-            scores[SPECTRUM._replace(objective=name, model=model), how, seed] = statistics[name, model]
+    statistics = spectrum_scores(ladder)
+    for (name, model), how, seed in product(statistics, SETTINGS, range(seeds)):
+        scores[SPECTRUM._replace(objective=name, model=model), how, seed] = statistics[name, model]
     for name, values in _autoencoder(ladder, epochs).items():
         for how, seed in product(SETTINGS, range(seeds)):
             scores[AUTOENCODER._replace(model=name), how, seed] = values
+    return scores | encoder_scores(ladder, folder, objectives, seeds, steps, statistics)
+
+
+def spectrum_scores(ladder: Ladder) -> dict[tuple[str, Estimator], tuple[Floats, Floats]]:
+    """(statistic, model): distance and p-value of each test recording."""
+    originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
+    averaged = [[time_statistics(values) for values in part] for part in (originals, ladder.spectrograms)]
+    judgements = {}
+    for name, model in product(STATISTICS, MODELS):
+        own = [np.stack([one[STATISTICS[name]] for one in part]).astype(np.float64) for part in averaged]
+        judgements[name, model] = judged(ladder, own[0], own[1], model)
+    return judgements
+
+
+def encoder_scores(
+    ladder: Ladder,
+    folder: Path,
+    objectives: tuple[str, ...],
+    seeds: int,
+    steps: int,
+    statistics: dict[tuple[str, Estimator], tuple[Floats, Floats]],
+) -> Scores:
+    """What every encoder says, by each layer and normality model, alone and fused with `spectrum_scores`."""
+    scores: Scores = {}
+    tested = digest_of(ladder.test.to_csv())
     fold_of = ladder.test["machine"].map(ladder.folds).to_numpy()
     for objective, fold, seed, encoder in encoders(ladder, folder, objectives, seeds, steps):
         training, test = vectors(ladder, encoder, folder / f"{objective}-{fold}-{seed}-{steps}-{tested}.npz")

@@ -1,0 +1,108 @@
+"""The two pitch methods by what they are for: do encoders trained with one find more than with the other?
+
+    python benchmarks/pitch_scores.py [--quick] [--json] [--real FOLDER] [--folder FOLDER]
+
+Everything is that of benchmarks/representation.py - recordings, folds, small trainings, AUC and its intervals - but for
+the method that makes the pitch variants. Only what trains with variants can differ: an encoder, and what judges by it.
+``difference``: spectral minus waveform, paired: the same seeds, batches and test recordings, 95 % interval.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ladder import make_ladder
+from pitch import METHODS
+from representation import DEFAULT, PAPER, SETTINGS, Judge, Scores, encoder_scores, spectrum_scores
+
+from asdcore.progress import say
+from asdcore.settings import AugmentationSettings, Settings
+
+SYSTEMS = {
+    "nt_xent": (PAPER, PAPER._replace(layer="h", model="tied")),
+    "discriminative": (DEFAULT._replace(fused=""), DEFAULT),
+}
+"""by the objective of their encoder"""
+
+
+def measure(
+    folder: Path,
+    real: Path | None,
+    objectives: tuple[str, ...],
+    *,
+    seeds: int,
+    steps: int,
+    normals: int,
+    faults: int,
+) -> list[dict[str, Any]]:
+    """A row for each system, seen and first-shot, and group of machines."""
+    scores: dict[str, Scores] = {}
+    for method in METHODS:
+        settings = Settings.preset("demo").model_copy(
+            update={"augmentation": AugmentationSettings(pitch_method=method)}
+        )
+        own = folder / method
+        ladder = make_ladder(own, real, settings, normals, faults)
+        scores[method] = encoder_scores(ladder, own, objectives, seeds, steps, spectrum_scores(ladder))
+    judge = Judge(ladder, seeds)  # The test recordings have no variants: they are the same for both.
+    rows = []
+    systems = [system for objective in objectives for system in SYSTEMS[objective]]
+    for system, how in product(systems, SETTINGS):
+        spectral, waveform = (judge.groups(judge.kinds(scores[method], system, how)) for method in METHODS)
+        for group in spectral:
+            difference, low, high = judge.spread(spectral[group] - waveform[group])
+            figures = {
+                "spectral": judge.spread(spectral[group])[0],
+                "waveform": judge.spread(waveform[group])[0],
+                "difference": difference,
+                "low": low,
+                "high": high,
+            }
+            named = {"system": str(system), "setting": how, "machines": group}
+            rows.append(named | {name: round(value, 4) for name, value in figures.items()})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = ["| system | encoder has | machines | AUC, spectral | waveform | difference |"]
+    lines.append("| --- | --- | --- | ---: | ---: | ---: |")
+    for row in rows:
+        interval = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+        cells = (row["system"], row["setting"], row["machines"], f"{row['spectral']:.3f}", f"{row['waveform']:.3f}")
+        lines.append("| " + " | ".join((*cells, interval)) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the default alone, 8 steps, few simulated recordings")
+    parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    parser.add_argument("--real", type=Path, metavar="FOLDER", help="real machines in the DCASE layout")
+    parser.add_argument("--folder", type=Path, help="keep what was made here, and go on with it")
+    arguments = parser.parse_args()
+    sample = os.environ.get("ASD_SAMPLE_DATA")
+    real = arguments.real or (Path(sample) / "real-mini" if sample else None)
+    objectives, size = tuple(SYSTEMS), {"seeds": 3, "steps": 200, "normals": 20, "faults": 8}
+    if arguments.quick:
+        real, objectives, size = None, ("discriminative",), {"seeds": 1, "steps": 8, "normals": 4, "faults": 2}
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (arguments.folder or Path(temporary)) / ("quick" if arguments.quick else "whole")
+        rows = measure(folder, real, objectives, **size)
+    minutes = round((time.monotonic() - started) / 60, 1)
+    data = "simulated machines" + (f", and real ones of {real.name}" if real else "")
+    if arguments.json:
+        print(json.dumps({"benchmark": "pitch_scores", "data": data, **size, "minutes": minutes, "rows": rows}))
+        return
+    print(table(rows))
+    say(f"{data}; {size['seeds']} seeds, {size['steps']} steps, {minutes} minutes")
+
+
+if __name__ == "__main__":
+    main()
