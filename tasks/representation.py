@@ -99,7 +99,7 @@ def embed_recordings(
         for recording, (h, z) in zip(recordings, progress(vectors, "embedding", total=len(recordings)), strict=True):
             yield recording, {"h": h, "z": z}
 
-    shard = write_shard(encoder.parent / "embeddings", rows())
+    shard = write_shard(_embeddings(store, encoder), rows())
     return {"files": claim(home, shard) if shard else {}, "values": {}}
 
 
@@ -155,14 +155,14 @@ def encoder_and_embeddings(
 
 def embeddings_of(home: Home, store: Path, encoder: Path, recordings: pd.DataFrame, device: str) -> Path:
     """The store of the embeddings of all recordings by a trained encoder, beside its file."""
-    folder = encoder.parent / "embeddings"
+    folder = _embeddings(store, encoder)
     home.fetch_folder(folder)
     drop_damaged(folder)
     missing = Store(folder).missing(recordings["recording"])
     if missing:
         run_cached(
             embed_recordings,
-            key=digest_of(encoder.parent.name, *missing),
+            key=digest_of(encoder.parent.name, folder.name, *missing),
             home=home,
             store=store,
             encoder=encoder,
@@ -170,3 +170,8 @@ def embeddings_of(home: Home, store: Path, encoder: Path, recordings: pd.DataFra
             device=device,
         )
     return folder
+
+
+def _embeddings(store: Path, encoder: Path) -> Path:
+    """Their folder: an encoder may outlive the spectrograms that it has seen, as it does in an enrolment."""
+    return encoder.parent / f"embeddings-{store.name}"

@@ -36,16 +36,21 @@ class HeldStore:
         frames = np.empty((firsts[-1], store.n_mels(recordings[0], "original")), np.float16)
         for (recording, column), first in self._first.items():
             whole = frames[first : first + self._n_frames[recording]]
-            whole[:] = store.crops([(recording, column)], np.zeros(1), len(whole))[0]
+            store.crops([(recording, column)], np.zeros(1), whole[None])
         self._frames = torch.from_numpy(frames).to(device)
 
-    def crops(self, arrays: Sequence[tuple[str, str]], starts: NDArray[np.float64], frames: int) -> torch.Tensor:
+    @property
+    def device(self) -> torch.device:
+        return self._frames.device
+
+    def crops(self, arrays: Sequence[tuple[str, str]], starts: NDArray[np.float64], out: torch.Tensor) -> None:
         """As `Store.crops`, on the device."""
+        frames = out.shape[1]
         n_frames = np.array([self._n_frames[recording] for recording, _ in arrays])
         within = [first_frame(int(n), frames, start) for n, start in zip(n_frames, starts, strict=True)]
         span = (np.array(within)[:, None] + np.arange(frames)) % n_frames[:, None]
         rows = torch.from_numpy(np.array([self._first[array] for array in arrays])[:, None] + span)
-        return self._frames.index_select(0, rows.flatten().to(self._frames.device)).view(*rows.shape, -1)
+        torch.index_select(self._frames, 0, rows.flatten().to(self.device), out=out.flatten(0, 1))
 
 
 def hold(store: Store, recordings: Sequence[str], device: torch.device) -> Store | HeldStore:

@@ -1,9 +1,10 @@
 """One Parquet file of a store: written row by row, read by the byte.
 
-A row group holds one row, and a cell is one uncompressed page with a checksum: the values of an array stand in the file
-one after the other, and whoever reads a span of frames touches the bytes of that span and no others. Any Parquet reader
-opens a shard. A cell is the bytes of an array, ``float16`` or ``float32`` as its field's metadata says; a spectrogram
-stands there frame by frame: ``np.frombuffer(cell, "float16").reshape(-1, n_mels)``.
+A row group holds one row, and a cell is one uncompressed page: the values of an array stand in the file one after the
+other, and whoever reads a span of frames touches the bytes of that span and no others. Any Parquet reader opens it. A
+cell is the bytes of an array, ``float16`` or ``float32`` as its field's metadata says; a spectrogram stands there frame
+by frame: ``np.frombuffer(cell, "float16").reshape(-1, n_mels)``. The last column, ``checksums``, has a CRC-32 (uint32)
+of each block of `BLOCK` bytes of the row's cells, one cell after the other.
 """
 
 import os
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,14 @@ from asdcore.home import digest_of_file, whole_file
 
 Array = NDArray[np.float16] | NDArray[np.float32]
 
-LENGTH = 4
-"""Bytes before the value of a cell that say how long it is."""
+BLOCK = 8192
+"""Bytes that are checked together when any of them is read first. A span of 32 frames of 128 float16 bands, or a longer
+one, never takes more than twice what it is.
+"""
+BUFFER = 4 * 2**20
+"""Bytes that are written at once. The system keeps what it gets in large pieces in large pages, faster to read from."""
+CHECKSUMS = "checksums"
+CHECKSUM = np.dtype("<u4")
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,8 @@ def first_frame(n_frames: int, frames: int, start: float) -> int:
     >>> [first_frame(10, 4, start) for start in (0.0, 0.5, 1.0)]
     [0, 3, 6]
     """
-    return max(min(int(start * (n_frames - frames + 1)), n_frames - frames), 0)
+    last = n_frames - frames
+    return min(int(start * (last + 1)), last) if last > 0 else 0
 
 
 class Shard:
@@ -66,32 +75,35 @@ class Shard:
             metadata = pq.read_metadata(path)
             self.recordings: list[str] = metadata.metadata[b"recordings"].decode().split()
             """digests, row by row"""
+            lengths = [int(length) for length in metadata.metadata[b"lengths"].split()]
             rows = [metadata.row_group(row) for row in range(metadata.num_row_groups)]
-            cells = [[row.column(i) for i in range(1, row.num_columns)] for row in rows]
+            cells = [row.column(i) for row in rows for i in range(1, row.num_columns)]
             schema = metadata.schema.to_arrow_schema()
-        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            # Without compression and dictionary the value is the last thing in its chunk.
+            ends = [cell.data_page_offset + cell.total_compressed_size for cell in cells]
+            starts = [end - length for end, length in zip(ends, lengths, strict=True)]
+        except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
             raise damaged(path, error) from error
-        starts = [cell.data_page_offset for row in cells for cell in row]
-        ends = (cell.data_page_offset + cell.total_compressed_size for row in cells for cell in row)
         self._starts = array("q", starts)
-        """of the page; of its value, once that has been verified"""
-        self._ends = array("q", ends)
-        self._verified = bytearray(len(starts))
-        self.columns = {field.name: Column(i, *_kind(field)) for i, field in enumerate(list(schema)[1:])}
+        """of the values"""
+        self._lengths = array("q", lengths)
+        self.columns = {field.name: Column(i, *_kind(field)) for i, field in enumerate(list(schema)[1:-1])}
         """by name"""
-        self._width = len(self.columns)
+        self._width = len(self.columns) + 1
+        self._blocks = array("q", accumulate((-(-length // BLOCK) for length in lengths), initial=0))
+        """how many blocks are before those of each cell; those of checksums count and are not used"""
+        self._verified = bytearray(self._blocks[-1])
+        """of each block"""
         self.file: OpenFile | None = None
         """there while it is open"""
 
     def n_bytes(self, row: int, column: str) -> int:
-        """How much of the file an array takes."""
-        cell = row * self._width + self.columns[column].index
-        return int(self._ends[cell] - self._starts[cell])
+        """How long the value of an array is."""
+        return self._lengths[row * self._width + self.columns[column].index]
 
     def n_frames(self, row: int, column: str) -> int:
         """The number of frames of a spectrogram."""
-        start, end, kind = self._cell(row, column)
-        return (end - start) // kind.frame_bytes
+        return self.n_bytes(row, column) // self.columns[column].frame_bytes
 
     def read(self, row: int, column: str) -> Array:
         """An array as it is stored: (n_frames, n_mels) of a spectrogram, (n,) of a vector.
@@ -99,25 +111,27 @@ class Shard:
         Raises:
             AsdError: it is damaged.
         """
-        start, end, kind = self._cell(row, column)
-        values: Array = np.empty((end - start) // kind.dtype.itemsize, kind.dtype)
-        self._read(start, values)
+        kind = self.columns[column]
+        cell = row * self._width + kind.index
+        values: Array = np.empty(self._lengths[cell] // kind.dtype.itemsize, kind.dtype)
+        self._read(cell, 0, values)
         return values.reshape(-1, kind.height) if kind.height else values
 
     def crop(self, row: int, column: str, start: float, out: Array) -> None:
-        """Fill ``out``, (frames, n_mels), with a crop of a spectrogram; see `Store.crops`. No other frame is read.
+        """Fill ``out``, (frames, n_mels), with a crop of a spectrogram; see `Store.crops`.
 
         Raises:
             AsdError: it is damaged.
         """
-        place, end, kind = self._cell(row, column)
+        kind = self.columns[column]
         if out.dtype is not kind.dtype and out.dtype != kind.dtype:
             raise TypeError(f"{column} is {kind.dtype}, not {out.dtype}")
-        frames, n_frames = len(out), (end - place) // kind.frame_bytes
+        cell = row * self._width + kind.index
+        frames, n_frames = len(out), self._lengths[cell] // kind.frame_bytes
         if n_frames >= frames:
-            self._read(place + first_frame(n_frames, frames, start) * kind.frame_bytes, out)
+            self._read(cell, first_frame(n_frames, frames, start) * kind.frame_bytes, out)
             return
-        self._read(place, out[:n_frames])
+        self._read(cell, 0, out[:n_frames])
         for first in range(n_frames, frames, n_frames):
             out[first : first + n_frames] = out[: min(n_frames, frames - first)]
 
@@ -125,7 +139,30 @@ class Shard:
         """Free the descriptor. The next reading opens the file again."""
         self.file = None
 
-    def _read(self, position: int, out: Array | NDArray[np.uint8]) -> None:
+    def _read(self, cell: int, offset: int, out: Array) -> None:
+        """Fill ``out`` with the bytes of a value from ``offset`` on, intact."""
+        first, last = offset // BLOCK, -(-(offset + out.nbytes) // BLOCK)
+        before = self._blocks[cell]
+        if self._verified.find(0, before + first, before + last) < 0:
+            self._take(self._starts[cell] + offset, out)
+            return
+        taken = np.empty(min(last * BLOCK, self._lengths[cell]) - first * BLOCK, np.uint8)
+        self._take(self._starts[cell] + first * BLOCK, taken)
+        if self._checksums(cell, first, last) != checksums_of(taken.data):
+            raise damaged(self.path, ValueError("checksum does not agree"))
+        self._verified[before + first : before + last] = bytes([1]) * (last - first)
+        out.reshape(-1).view(np.uint8)[:] = taken[offset - first * BLOCK :][: out.nbytes]
+
+    def _checksums(self, cell: int, first: int, last: int) -> list[int]:
+        """Of the blocks of a cell."""
+        of_row = cell - cell % self._width
+        wanted = np.empty(last - first, CHECKSUM)
+        before = self._blocks[cell] - self._blocks[of_row] + first
+        self._take(self._starts[of_row + self._width - 1] + before * wanted.itemsize, wanted)
+        return list(wanted.tolist())
+
+    def _take(self, position: int, out: NDArray[np.generic]) -> None:
+        """Fill ``out`` from the file."""
         try:
             # A reader in another thread keeps its file although it is closed here.
             file = self.file = self.file or OpenFile(self.path)
@@ -133,29 +170,6 @@ class Shard:
                 raise EOFError("the file ends too early")
         except (OSError, EOFError) as error:
             raise damaged(self.path, error) from error
-
-    def _cell(self, row: int, column: str) -> tuple[int, int, "Column"]:
-        """Where the value starts and ends, and its kind.
-
-        The checksum of an array is verified when any of it is read first.
-        """
-        kind = self.columns[column]
-        cell = row * self._width + kind.index
-        start, end = self._starts[cell], self._ends[cell]
-        if not self._verified[cell]:
-            start = self._verify(cell)
-        return start, end, kind
-
-    def _verify(self, cell: int) -> int:
-        start, end = int(self._starts[cell]), int(self._ends[cell])
-        page = np.empty(end - start, np.uint8)
-        self._read(start, page)
-        try:
-            start = end + _value_of_page(page.data)
-        except ValueError as error:
-            raise damaged(self.path, error) from error
-        self._starts[cell], self._verified[cell] = start, True
-        return start
 
 
 class OpenFile:
@@ -174,15 +188,19 @@ class NewShard:
 
     def __init__(self, temporary: Path) -> None:
         self.path: Path | None = None
-        self._temporary = temporary
+        self._file: pa.NativeFile = pa.output_stream(temporary, compression=None, buffer_size=BUFFER)
         self._writer: pq.ParquetWriter | None = None
         self._recordings: list[str] = []
+        self._lengths: list[int] = []
 
     def add(self, recording: str, arrays: dict[str, Array]) -> None:
         """One more row. All rows have the same columns; a spectrogram, (n_mels, n_frames), always the same n_mels."""
-        table = _table(recording, arrays)
+        values = {name: array.T.tobytes() for name, array in arrays.items()}
+        checksums = [checksum for value in values.values() for checksum in checksums_of(memoryview(value))]
+        values[CHECKSUMS] = np.array(checksums, CHECKSUM).tobytes()
+        table = _table(recording, arrays, values)
         self._writer = self._writer or pq.ParquetWriter(
-            self._temporary,
+            self._file,
             table.schema,
             compression="none",
             use_dictionary=False,
@@ -191,11 +209,14 @@ class NewShard:
         )
         self._writer.write_table(table)
         self._recordings.append(recording)
+        self._lengths += [len(value) for value in values.values()]
 
     def close(self) -> None:
         if self._writer:
-            self._writer.add_key_value_metadata({"recordings": " ".join(self._recordings)})
+            lengths = " ".join(str(length) for length in self._lengths)
+            self._writer.add_key_value_metadata({"recordings": " ".join(self._recordings), "lengths": lengths})
             self._writer.close()
+        self._file.close()
 
 
 @contextmanager
@@ -206,7 +227,6 @@ def new_shard(folder: Path) -> Iterator[NewShard]:
     """
     unnamed = folder / f".shard-{uuid.uuid4().hex[:8]}.partial"
     with whole_file(unnamed) as temporary:
-        temporary.touch()
         shard = NewShard(temporary)
         try:
             yield shard
@@ -222,42 +242,20 @@ def damaged(shard: Path, error: Exception) -> AsdError:
     return AsdError(f"{shard}: damaged ({error}). Run the same command again: it is made anew")
 
 
-def _table(recording: str, arrays: dict[str, Array]) -> pa.Table:
-    fields, columns = [pa.field("recording", pa.string(), nullable=False)], [pa.array([recording])]
-    for name, values in arrays.items():
-        shape = {"dtype": str(values.dtype), "height": str(len(values) if values.ndim == 2 else 0)}
+def checksums_of(value: memoryview) -> list[int]:
+    """CRC-32 of each block."""
+    return [zlib.crc32(value[start : start + BLOCK]) for start in range(0, len(value), BLOCK)]
+
+
+def _table(recording: str, arrays: dict[str, Array], values: dict[str, bytes]) -> pa.Table:
+    fields = [pa.field("recording", pa.string(), nullable=False)]
+    for name, own in arrays.items():
+        shape = {"dtype": str(own.dtype), "height": str(len(own) if own.ndim == 2 else 0)}
         fields.append(pa.field(name, pa.binary(), nullable=False, metadata=shape))
-        columns.append(pa.array([values.T.tobytes()], pa.binary()))
+    fields.append(pa.field(CHECKSUMS, pa.binary(), nullable=False))
+    columns = [pa.array([recording]), *(pa.array([value], pa.binary()) for value in values.values())]
     return pa.table(columns, schema=pa.schema(fields))
 
 
 def _kind(field: pa.Field) -> tuple[np.dtype[np.generic], int]:
     return np.dtype(field.metadata[b"dtype"].decode()), int(field.metadata[b"height"])
-
-
-def _value_of_page(page: memoryview) -> int:
-    """Where the only value of an intact page starts, counted from the page's end: a negative number.
-
-    The header is Thrift's compact protocol: kind, size, compressed size and CRC-32 are its first four fields, integers.
-
-    Raises:
-        ValueError: the page is not intact.
-    """
-    numbers, position = [], 0
-    for _ in range(4):
-        if bytes(page[position : position + 1]) != b"\x15":
-            raise ValueError("page header unreadable")
-        number, shift, position = 0, 0, position + 1
-        while position < len(page):
-            number |= (page[position] & 0x7F) << shift
-            shift, position = shift + 7, position + 1
-            if page[position - 1] < 0x80:
-                break
-        numbers.append((number >> 1) ^ -(number & 1))
-    size, checksum = numbers[2], numbers[3] & 0xFFFFFFFF
-    body = page[len(page) - size :]
-    if not LENGTH <= size < len(page) or zlib.crc32(body) != checksum:
-        raise ValueError("checksum does not agree")
-    if int.from_bytes(body[:LENGTH], "little") != size - LENGTH:
-        raise ValueError("not one value a page")
-    return LENGTH - size

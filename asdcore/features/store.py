@@ -78,22 +78,21 @@ class Store:
         shard, row = self._place(recording, column)
         return np.ascontiguousarray(shard.read(row, column).T, np.float32)
 
-    def crops(self, arrays: Sequence[tuple[str, str]], starts: NDArray[np.float64], frames: int) -> NDArray[np.float16]:
-        """A crop of each spectrogram, (n, frames, n_mels), as it is stored. Frames outside of the crops are not read.
+    def crops(self, arrays: Sequence[tuple[str, str]], starts: NDArray[np.float64], out: NDArray[np.float16]) -> None:
+        """Fill ``out``, (n, frames, n_mels), with a crop of each spectrogram, as it is stored.
 
         Args:
             arrays: (recording, column) of each; float16, all with the same n_mels.
             starts: 0: from the first possible frame on, 1: from the last.
-            frames: of a crop. A shorter spectrogram repeats.
+            out: no frame outside of the crops is read, but when blocks of their file are read first, to be checked. A
+                spectrogram with fewer frames repeats.
 
         Raises:
             AsdError: as `read`.
         """
-        out = np.empty((len(arrays), frames, self.n_mels(*arrays[0])), np.float16)
         for (recording, column), start, crop in zip(arrays, starts.tolist(), out, strict=True):
             shard, row = self._place(recording, column)
             shard.crop(row, column, start, crop)
-        return out
 
     def n_frames(self, recording: str, column: str) -> int:
         """How many frames a spectrogram has."""

@@ -14,8 +14,8 @@ from asdcore.features.held import HeldStore
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.store import Store
 
-READ_AHEAD = 4
-"""Batches that are read while one trains."""
+READ_AHEAD = 2
+"""Batches that are read while one trains. More would not stay in the processor's cache until they are used."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +83,32 @@ def batches(
     variants = rng.integers(0, len(VARIANTS), len(recordings))
     starts = rng.random(len(recordings))
 
-    def load(positions: NDArray[np.int64]) -> Batch:
+    device = store.device if isinstance(store, HeldStore) else torch.device("cpu")
+    first, end = (size * edge // part[1] for edge in (part[0], part[0] + 1))
+
+    def empty() -> torch.Tensor:
+        # Made and freed by the same thread, memory comes back and need not be cleared by the system.
+        shape = (2 * (end - first), crop_frames, len(normalisation.mean))
+        return torch.empty(shape, dtype=torch.float16, device=device)
+
+    def load(positions: NDArray[np.int64], views: torch.Tensor) -> Batch:
         chosen = [recordings[i] for i in positions]
         drawn = [VARIANTS[variants[i]] for i in positions]
-        own = slice(len(chosen) * part[0] // part[1], len(chosen) * (part[0] + 1) // part[1])
-        arrays = [(recording, "original") for recording in chosen[own]]
-        arrays += zip(chosen[own], drawn[own], strict=True)
-        frames = torch.as_tensor(store.crops(arrays, np.tile(starts[positions[own]], 2), crop_frames))
-        return Batch(chosen, drawn, frames.view(2, len(arrays) // 2, *frames.shape[1:]), normalisation)
+        arrays = [(recording, "original") for recording in chosen[first:end]]
+        arrays += zip(chosen[first:end], drawn[first:end], strict=True)
+        begin = np.tile(starts[positions[first:end]], 2)
+        if isinstance(store, HeldStore):
+            store.crops(arrays, begin, views)
+        else:
+            store.crops(arrays, begin, views.numpy())
+        return Batch(chosen, drawn, views.view(2, -1, *views.shape[1:]), normalisation)
 
     plan = [order[i : i + size] for i in range(start * size, len(order) - size + 1, size)]
     with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead = deque(reader.submit(load, positions) for positions in plan[:READ_AHEAD])
+        ahead = deque(reader.submit(load, positions, empty()) for positions in plan[:READ_AHEAD])
         for positions in plan[READ_AHEAD:]:
             ready = ahead.popleft().result()
-            ahead.append(reader.submit(load, positions))
+            ahead.append(reader.submit(load, positions, empty()))
             yield ready
         while ahead:
             yield ahead.popleft().result()

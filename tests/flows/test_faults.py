@@ -52,7 +52,7 @@ STAGES = {
     "features": "features/**/.*.partial",
     CTRL_C: "runs/*/checkpoints/step-*.pt",
     "training": "runs/*/checkpoints/step-*.pt",
-    "embeddings": "runs/*/embeddings/.*.partial",
+    "embeddings": "runs/*/embeddings-*/.*.partial",
     "normality models": "runs/normality/*.npz",
     "detector": "runs/detectors/*",
     "registration": "runs/registrations/*.json",
@@ -62,7 +62,7 @@ PRODUCTS = {
     "recordings": "recordings/part-*.parquet",
     "features": "features/**/shard-*.parquet",
     "training": "runs/*/encoder.safetensors",
-    "embeddings": "runs/*/embeddings/*.parquet",
+    "embeddings": "runs/*/embeddings-*/*.parquet",
     "normality models": "runs/normality/*.npz",
     "detector": "runs/detectors/*/*",
 }

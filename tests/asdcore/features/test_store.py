@@ -59,17 +59,17 @@ def test_arrays_come_back_as_they_were_written(shard: Path) -> None:
 
 def test_a_shard_is_plain_parquet_with_one_row_group_a_recording(shard: Path) -> None:
     file = pq.ParquetFile(shard)
-    assert file.schema_arrow.names == ["recording", "original", "mask_500", "h"]
+    assert file.schema_arrow.names == ["recording", "original", "mask_500", "h", "checksums"]
     assert file.metadata.num_row_groups == 3
     cells = file.read_row_group(1, columns=["original", "h"]).to_pylist()[0]
     np.testing.assert_array_equal(np.frombuffer(cells["original"], "float16").reshape(-1, 16).T, row("b")["original"])
     np.testing.assert_array_equal(np.frombuffer(cells["h"], "float32"), row("b")["h"])
-    # The checksums are Parquet's own: its reader finds them right.
+    # Its pages have Parquet's own checksums, too: its reader finds them right.
     pq.ParquetFile(shard, page_checksum_verification=True).read()
 
 
 def test_only_the_named_array_of_the_named_recording_is_read(shard: Path) -> None:
-    # Page checksums are verified on reading: had any other page been touched, this read would fail.
+    # Checksums are verified on reading: had any other array been touched, this read would fail.
     for recording in "abc":
         for column in ("original", "mask_500", "h"):
             if (recording, column) != ("b", "original"):
@@ -189,8 +189,9 @@ def test_a_crop_can_start_anywhere_and_never_leaves_the_recording(tmp_path: Path
     store = Store(tmp_path)
 
     def crop(frames: int, start: float) -> list[int]:
-        ((crop,),) = [store.crops([("a", "original")], np.array([start]), frames)]
-        return [int(value) for value in crop[:, 0]]
+        out = np.empty((1, frames, 1), np.float16)
+        store.crops([("a", "original")], np.array([start]), out)
+        return [int(value) for value in out[0, :, 0]]
 
     assert {crop(4, start)[0] for start in np.linspace(0, 1, 200)} == set(range(7))
     for start in (0.0, 0.5, float(np.nextafter(1.0, 0.0)), 1.0):
@@ -210,8 +211,19 @@ def test_a_store_keeps_few_files_open(tmp_path: Path, monkeypatch: pytest.Monkey
         assert sum(shard.file is not None for shard, _ in store._rows.values()) <= 2
 
 
-def test_reading_a_batch_of_crops_takes_what_it_returns_and_once_the_page_for_its_checksum(
-    shard: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def long_shard(tmp_path: Path) -> Path:
+    """A spectrogram of 313 frames of 128 bands, and a vector."""
+    rng = np.random.default_rng(0)
+    arrays: Row = {"original": rng.normal(-40, 10, (128, 313)).astype(np.float16), "h": np.ones(8, np.float32)}
+    path = write_shard(tmp_path / "long", [("a", arrays)])
+    assert path is not None
+    return path
+
+
+@pytest.mark.parametrize("frames", [32, 48, 128, 313])
+def test_reading_a_crop_takes_at_most_twice_its_bytes_to_check_them_and_then_no_more_than_them(
+    long_shard: Path, monkeypatch: pytest.MonkeyPatch, frames: int
 ) -> None:
     taken: list[int] = []
 
@@ -221,11 +233,39 @@ def test_reading_a_batch_of_crops_takes_what_it_returns_and_once_the_page_for_it
 
     preadv = os.preadv
     monkeypatch.setattr(os, "preadv", counting)
+    whole = Store(long_shard.parent).read("a", "original").T
+    crop = np.empty((1, frames, 128), np.float16)
+    for start in np.linspace(0, 1, 29):
+        store = Store(long_shard.parent)
+        for at_most in (2, 1):
+            taken.clear()
+            store.crops([("a", "original")], np.array([start]), crop)
+            checksums = 4 * 11 if at_most == 2 else 0
+            assert crop.nbytes <= sum(taken) <= at_most * crop.nbytes + checksums
+            first = min(int(start * (313 - frames + 1)), 313 - frames)
+            np.testing.assert_array_equal(crop[0], whole[first : first + frames].astype(np.float16))
+
+
+def test_a_crop_is_an_error_where_its_bytes_are_damaged_and_right_elsewhere(long_shard: Path) -> None:
+    whole = Store(long_shard.parent).read("a", "original").T
+    flip_byte(long_shard, position_of(long_shard, "a", "original"))  # within frame 156
+    crop = np.empty((1, 100, 128), np.float16)
+    store = Store(long_shard.parent)
+    store.crops([("a", "original")], np.array([0.0]), crop)
+    np.testing.assert_array_equal(crop[0], whole[:100].astype(np.float16))
+    for start in (0.5, 0.6, 0.5):
+        with pytest.raises(AsdError, match=f"{long_shard.name}: damaged"):
+            store.crops([("a", "original")], np.array([start]), crop)
+
+
+def test_damaged_checksums_are_an_error_on_reading(shard: Path) -> None:
+    metadata = pq.ParquetFile(shard).metadata.row_group(0)
+    chunk = metadata.column(metadata.num_columns - 1)
+    flip_byte(shard, chunk.data_page_offset + chunk.total_compressed_size - 1)  # The last checksum is that of h.
     store = Store(shard.parent)
-    for after in ([20 * 16 * 2, 31 * 16 * 2], []):
-        taken.clear()
-        got = store.crops([("a", "original"), ("b", "mask_500")], np.array([0.3, 0.9]), 8)
-        assert sum(taken) - got.nbytes == pytest.approx(sum(after), abs=100)
+    np.testing.assert_array_equal(store.read("a", "original"), row("a")["original"].astype(np.float32))
+    with pytest.raises(AsdError, match=f"{shard.name}: damaged"):
+        store.read("a", "h")
 
 
 @pytest.mark.parametrize("column", ["original", "h"])
