@@ -8,8 +8,8 @@ twice, makes seven mel spectrograms and saves them; and against the lower limit,
 STFT. The four take turns; figures are medians over rounds, ratios are medians of the ratios within a round. Processes
 are started before. ``processor_ms``: the processor time of all processes together, for a recording.
 
-Memory and change, recordings of 1 s: a process of its own computes the features of so many recordings and reads one
-epoch of batches; its peak is that of the process plus that of its largest child for each core.
+Memory and change, recordings of 1 s and fewer of 10 s: a process of its own computes the features of so many recordings
+and reads one epoch of batches; its peak is that of the process plus that of its largest child for each core.
 """
 
 import argparse
@@ -121,17 +121,17 @@ def speed(folder: Path, rounds: int, n: int) -> list[dict[str, Any]]:
     ]
 
 
-def write_short(folder: Path, n: int) -> list[tuple[str, str]]:
-    """Recordings of 1 s: noise and a tone, another for each."""
+def write_recordings(folder: Path, n: int, seconds: int) -> list[tuple[str, str]]:
+    """Noise and a tone, another for each."""
     folder.mkdir(parents=True, exist_ok=True)
-    time_axis = np.arange(RATE) / RATE
+    time_axis = np.arange(seconds * RATE) / RATE
     recordings = []
     for i in range(n):
         path = folder / f"{i:05d}.wav"
         if not path.exists():
             rng = np.random.default_rng(i)
             tone = np.sin(2 * np.pi * rng.uniform(100, 4000) * time_axis)
-            soundfile.write(path, 0.1 * tone + 0.05 * rng.standard_normal(RATE), RATE, subtype="PCM_16")
+            soundfile.write(path, 0.1 * tone + 0.05 * rng.standard_normal(len(tone)), RATE, subtype="PCM_16")
         recordings.append((digest_of_file(path), str(path)))
     return recordings
 
@@ -149,9 +149,9 @@ def complete(store: Path, recordings: Recordings, settings: Settings, seed: int)
     return time.perf_counter() - started
 
 
-def in_this_process(n: int, short: Path) -> dict[str, Any]:
+def in_this_process(n: int, seconds: int, folder: Path) -> dict[str, Any]:
     """Time and peak memory of the features of n recordings and of an epoch of batches; then what changes cost."""
-    recordings = write_short(short, n + n // 100)
+    recordings = write_recordings(folder, n + n // 100, seconds)
     settings = METHODS["spectral"]
     with tempfile.TemporaryDirectory() as temporary:
         store = Path(temporary) / "store"
@@ -176,6 +176,7 @@ def in_this_process(n: int, short: Path) -> dict[str, Any]:
         size = sum(path.stat().st_size for path in store.rglob("*.parquet"))
     return {
         "recordings": n,
+        "of_s": seconds,
         "peak_mib": round((own + child * cpu_count()) / 1024),
         "a_second": round(n / full, 1),
         "seconds": round(full, 2),
@@ -187,11 +188,11 @@ def in_this_process(n: int, short: Path) -> dict[str, Any]:
     }
 
 
-def growth(folder: Path, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """`in_this_process` for each size, each in a process of its own."""
+def growth(folder: Path, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """`in_this_process` for each number of recordings of so many seconds, each in a process of its own."""
     rows = []
-    for n in sizes:
-        command = [sys.executable, __file__, "--one", str(n), str(folder / "short")]
+    for n, seconds in sizes:
+        command = [sys.executable, __file__, "--one", str(n), str(seconds), str(folder / f"of {seconds} s")]
         ran = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
         rows.append(json.loads(ran.stdout.splitlines()[-1]))
     return rows
@@ -208,12 +209,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller: about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one JSON object; - is stdout")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(in_this_process(int(arguments.one[0]), Path(arguments.one[1]))))
+        n, seconds, of = arguments.one
+        print(json.dumps(in_this_process(int(n), int(seconds), Path(of))))
         return
-    rounds, n, sizes = (2, 256, (500, 1000)) if arguments.quick else (5, 256, (500, 2000, 8000))
+    n, sizes, rounds = 256, [(500, 1), (2000, 1), (8000, 1), (2000, 10)], 5
+    if arguments.quick:
+        sizes, rounds = [(500, 1), (1000, 1)], 2
     with tempfile.TemporaryDirectory() as temporary:
         rows = speed(Path(temporary), rounds, n)
         sizes_rows = growth(Path(temporary), sizes)
@@ -222,7 +226,7 @@ def main() -> None:
         print(json.dumps(figures))
         return
     print(f"Simulated recordings of 10 s, {cpu_count()} cores, {rounds} rounds\n{table(rows)}")
-    print(f"Simulated recordings of 1 s\n{table(sizes_rows)}")
+    print(f"Growth and change\n{table(sizes_rows)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures) + "\n")
 
