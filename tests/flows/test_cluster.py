@@ -65,7 +65,7 @@ def made(home: Path, *patterns: str) -> dict[str, str]:
 
 
 SHARDS = "features/**/shard-*.parquet"
-ALL = (SHARDS, "runs/*/encoder.safetensors", "runs/*/embeddings/*.parquet", "runs/normality/*.npz")
+ALL = (SHARDS, "runs/*/encoder.safetensors", "runs/*/embeddings-*/*.parquet", "runs/normality/*.npz")
 
 
 def test_a_retraining_on_two_workers_one_of_them_killed_equals_that_on_one_machine(
