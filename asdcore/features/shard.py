@@ -114,59 +114,59 @@ class Shard:
         kind = self.columns[column]
         cell = row * self._width + kind.index
         values: Array = np.empty(self._lengths[cell] // kind.dtype.itemsize, kind.dtype)
-        self._read(cell, 0, values)
+        self._read(cell, 0, bytes_of(values))
         return values.reshape(-1, kind.height) if kind.height else values
 
-    def crop(self, row: int, column: str, start: float, out: Array) -> None:
-        """Fill ``out``, (frames, n_mels), with a crop of a spectrogram; see `Store.crops`.
+    def crop(self, row: int, column: str, start: float, frames: int, out: memoryview) -> None:
+        """Fill ``out``, as many bytes as ``frames`` frames have, with a crop of a spectrogram; see `Store.crops`.
 
         Raises:
             AsdError: it is damaged.
         """
         kind = self.columns[column]
-        if out.dtype is not kind.dtype and out.dtype != kind.dtype:
-            raise TypeError(f"{column} is {kind.dtype}, not {out.dtype}")
-        cell = row * self._width + kind.index
-        frames, n_frames = len(out), self._lengths[cell] // kind.frame_bytes
-        if n_frames >= frames:
-            self._read(cell, first_frame(n_frames, frames, start) * kind.frame_bytes, out)
+        cell, frame_bytes = row * self._width + kind.index, kind.frame_bytes
+        length, size = self._lengths[cell], frames * frame_bytes
+        if size != len(out):
+            raise ValueError(f"{frames} frames of {column} are {size} bytes, not {len(out)}")
+        if length >= size:
+            self._read(cell, first_frame(length // frame_bytes, frames, start) * frame_bytes, out)
             return
-        self._read(cell, 0, out[:n_frames])
-        for first in range(n_frames, frames, n_frames):
-            out[first : first + n_frames] = out[: min(n_frames, frames - first)]
+        self._read(cell, 0, out[:length])
+        for first in range(length, size, length):
+            out[first : first + length] = out[: min(length, size - first)]
 
     def close(self) -> None:
         """Free the descriptor. The next reading opens the file again."""
         self.file = None
 
-    def _read(self, cell: int, offset: int, out: Array) -> None:
+    def _read(self, cell: int, offset: int, out: memoryview) -> None:
         """Fill ``out`` with the bytes of a value from ``offset`` on, intact."""
-        first, last = offset // BLOCK, -(-(offset + out.nbytes) // BLOCK)
+        first, last = offset // BLOCK, -(-(offset + len(out)) // BLOCK)
         before = self._blocks[cell]
         if self._verified.find(0, before + first, before + last) < 0:
             self._take(self._starts[cell] + offset, out)
             return
-        taken = np.empty(min(last * BLOCK, self._lengths[cell]) - first * BLOCK, np.uint8)
+        taken = memoryview(bytearray(min(last * BLOCK, self._lengths[cell]) - first * BLOCK))
         self._take(self._starts[cell] + first * BLOCK, taken)
-        if self._checksums(cell, first, last) != checksums_of(taken.data):
+        if self._checksums(cell, first, last) != checksums_of(taken):
             raise damaged(self.path, ValueError("checksum does not agree"))
         self._verified[before + first : before + last] = bytes([1]) * (last - first)
-        out.reshape(-1).view(np.uint8)[:] = taken[offset - first * BLOCK :][: out.nbytes]
+        out[:] = taken[offset - first * BLOCK :][: len(out)]
 
     def _checksums(self, cell: int, first: int, last: int) -> list[int]:
         """Of the blocks of a cell."""
         of_row = cell - cell % self._width
         wanted = np.empty(last - first, CHECKSUM)
         before = self._blocks[cell] - self._blocks[of_row] + first
-        self._take(self._starts[of_row + self._width - 1] + before * wanted.itemsize, wanted)
+        self._take(self._starts[of_row + self._width - 1] + before * wanted.itemsize, bytes_of(wanted))
         return list(wanted.tolist())
 
-    def _take(self, position: int, out: NDArray[np.generic]) -> None:
+    def _take(self, position: int, out: memoryview) -> None:
         """Fill ``out`` from the file."""
         try:
             # A reader in another thread keeps its file although it is closed here.
             file = self.file = self.file or OpenFile(self.path)
-            if os.preadv(file.descriptor, [out.data], position) != out.nbytes:
+            if os.preadv(file.descriptor, (out,), position) != len(out):
                 raise EOFError("the file ends too early")
         except (OSError, EOFError) as error:
             raise damaged(self.path, error) from error
@@ -240,6 +240,11 @@ def new_shard(folder: Path) -> Iterator[NewShard]:
 
 def damaged(shard: Path, error: Exception) -> AsdError:
     return AsdError(f"{shard}: damaged ({error}). Run the same command again: it is made anew")
+
+
+def bytes_of(values: NDArray[np.generic]) -> memoryview:
+    """The memory of an array; a TypeError if it is not contiguous."""
+    return values.data.cast("B")
 
 
 def checksums_of(value: memoryview) -> list[int]:

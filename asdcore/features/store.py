@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asdcore.errors import AsdError
-from asdcore.features.shard import Array, Shard, new_shard
+from asdcore.features.shard import Array, Shard, bytes_of, new_shard
 from asdcore.home import digest_of_file, whole_file
 
 Row = dict[str, Array]
@@ -90,9 +90,12 @@ class Store:
         Raises:
             AsdError: as `read`.
         """
-        for (recording, column), start, crop in zip(arrays, starts.tolist(), out, strict=True):
+        views = bytes_of(out)
+        size, begin, frames = len(views) // len(out), 0, out.shape[1]
+        for (recording, column), start in zip(arrays, starts.tolist(), strict=True):
             shard, row = self._place(recording, column)
-            shard.crop(row, column, start, crop)
+            shard.crop(row, column, start, frames, views[begin : begin + size])
+            begin += size
 
     def n_frames(self, recording: str, column: str) -> int:
         """How many frames a spectrogram has."""

@@ -80,7 +80,7 @@ def batches(
     rng = np.random.default_rng([seed, epoch])
     size = min(batch_size, len(recordings))
     order = rng.permutation(len(recordings))
-    variants = rng.integers(0, len(VARIANTS), len(recordings))
+    variants = [VARIANTS[drawn] for drawn in rng.integers(0, len(VARIANTS), len(recordings)).tolist()]
     starts = rng.random(len(recordings))
 
     device = store.device if isinstance(store, HeldStore) else torch.device("cpu")
@@ -92,8 +92,8 @@ def batches(
         return torch.empty(shape, dtype=torch.float16, device=device)
 
     def load(positions: NDArray[np.int64], views: torch.Tensor) -> Batch:
-        chosen = [recordings[i] for i in positions]
-        drawn = [VARIANTS[variants[i]] for i in positions]
+        places = positions.tolist()
+        chosen, drawn = [recordings[i] for i in places], [variants[i] for i in places]
         arrays = [(recording, "original") for recording in chosen[first:end]]
         arrays += zip(chosen[first:end], drawn[first:end], strict=True)
         begin = np.tile(starts[positions[first:end]], 2)
