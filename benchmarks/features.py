@@ -136,17 +136,21 @@ def write_recordings(folder: Path, n: int, seconds: int) -> list[tuple[str, str]
     return recordings
 
 
-def complete(store: Path, recordings: Recordings, settings: Settings, seed: int) -> float:
-    """What the features stage does, without Prefect: check shards, find what is missing, compute it; seconds."""
+def complete(store: Path, recordings: Recordings, settings: Settings, seed: int) -> tuple[float, float]:
+    """What the features stage does, without Prefect: check shards, find what is missing, compute it.
+
+    Returns:
+        Seconds that passed, and of the processors.
+    """
     settings = settings.model_copy(update={"augmentation": AugmentationSettings(pitch_method="spectral", seed=seed)})
     variants = store / f"{EXTENDS}{seed}"
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), processor_seconds()
     for folder in (store, variants):
         drop_damaged(folder)
     path_of = dict(recordings)
     for (originals, extended), digests in missing_parts(store, variants, list(path_of)).items():
         compute_features(originals, extended, [(digest, path_of[digest]) for digest in digests], settings)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, processor_seconds() - worked
 
 
 def in_this_process(n: int, seconds: int, folder: Path) -> dict[str, Any]:
@@ -156,7 +160,7 @@ def in_this_process(n: int, seconds: int, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         store = Path(temporary) / "store"
         compute_features(Path(temporary) / "warm", None, recordings[:256], settings)
-        full = complete(store, recordings[:n], settings, 0)
+        full, full_work = complete(store, recordings[:n], settings, 0)
         digests = [digest for digest, _ in recordings[:n]]
         opened = Store(store / f"{EXTENDS}0")
         normalisation = Normalisation.fit(opened.read(digest, "original") for digest in digests)
@@ -170,9 +174,9 @@ def in_this_process(n: int, seconds: int, folder: Path) -> dict[str, Any]:
         compute_features(Path(temporary) / "warm2", None, recordings[:256], settings)
         # A single shard is made in this process, which has to be warm, too.
         compute_features(Path(temporary) / "warm3", Path(temporary) / "warm3" / f"{EXTENDS}0", recordings[:1], settings)
-        nothing = complete(store, recordings[:n], settings, 0)
-        more = complete(store, recordings, settings, 0)
-        other_noise = complete(store, recordings, settings, 1)
+        nothing, _ = complete(store, recordings[:n], settings, 0)
+        more, more_work = complete(store, recordings, settings, 0)
+        other_noise, _ = complete(store, recordings, settings, 1)
         size = sum(path.stat().st_size for path in store.rglob("*.parquet"))
     return {
         "recordings": n,
@@ -183,6 +187,7 @@ def in_this_process(n: int, seconds: int, folder: Path) -> dict[str, Any]:
         "epoch_seconds": round(epoch, 2),
         "nothing_new_percent": round(100 * nothing / full, 2),
         "one_percent_new_percent": round(100 * more / full, 2),
+        "one_percent_new_processor_percent": round(100 * more_work / full_work, 2),
         "only_variants_percent": round(100 * other_noise / full, 1),
         "mib": round(size / 2**20),
     }

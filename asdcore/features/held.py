@@ -50,7 +50,7 @@ class HeldStore:
         within = [first_frame(int(n), frames, start) for n, start in zip(n_frames, starts, strict=True)]
         span = (np.array(within)[:, None] + np.arange(frames)) % n_frames[:, None]
         rows = torch.from_numpy(np.array([self._first[array] for array in arrays])[:, None] + span)
-        torch.index_select(self._frames, 0, rows.flatten().to(self.device), out=out.flatten(0, 1))
+        torch.index_select(self._frames, 0, rows.flatten().to(self.device), out=out.view(-1, out.shape[-1]))
 
 
 def hold(store: Store, recordings: Sequence[str], device: torch.device) -> Store | HeldStore:

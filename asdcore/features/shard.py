@@ -28,9 +28,9 @@ from asdcore.home import digest_of_file, whole_file
 
 Array = NDArray[np.float16] | NDArray[np.float32]
 
-BLOCK = 8192
-"""Bytes that are checked together when any of them is read first. A span of 32 frames of 128 float16 bands, or a longer
-one, never takes more than twice what it is.
+BLOCK = 4096
+"""Bytes that are checked together when any of them is read first: 16 frames of 128 float16 bands. A span of two blocks
+or more never takes more than twice what it is.
 """
 BUFFER = 4 * 2**20
 """Bytes that are written at once. The system keeps what it gets in large pieces in large pages, faster to read from."""
@@ -73,6 +73,8 @@ class Shard:
         self.path = path
         try:
             metadata = pq.read_metadata(path)
+            if b"lengths" not in (metadata.metadata or {}):
+                raise AsdError(f"{path} was written by another version of asd. Delete its folder: it is made anew")
             self.recordings: list[str] = metadata.metadata[b"recordings"].decode().split()
             """digests, row by row"""
             lengths = [int(length) for length in metadata.metadata[b"lengths"].split()]
@@ -82,6 +84,8 @@ class Shard:
             # Without compression and dictionary the value is the last thing in its chunk.
             ends = [cell.data_page_offset + cell.total_compressed_size for cell in cells]
             starts = [end - length for end, length in zip(ends, lengths, strict=True)]
+            if min(lengths, default=0) < 0 or min(starts, default=0) < 0:
+                raise ValueError("lengths of its values unreadable")
         except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
             raise damaged(path, error) from error
         self._starts = array("q", starts)
@@ -212,11 +216,14 @@ class NewShard:
         self._lengths += [len(value) for value in values.values()]
 
     def close(self) -> None:
+        with self._file:
+            self._close_writer()
+
+    def _close_writer(self) -> None:
         if self._writer:
             lengths = " ".join(str(length) for length in self._lengths)
             self._writer.add_key_value_metadata({"recordings": " ".join(self._recordings), "lengths": lengths})
             self._writer.close()
-        self._file.close()
 
 
 @contextmanager

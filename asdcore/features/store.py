@@ -75,7 +75,7 @@ class Store:
         Raises:
             AsdError: no such recording, or its shard is damaged.
         """
-        shard, row = self._place(recording, column)
+        shard, row = self._opened(recording, column)
         return np.ascontiguousarray(shard.read(row, column).T, np.float32)
 
     def crops(self, arrays: Sequence[tuple[str, str]], starts: NDArray[np.float64], out: NDArray[np.float16]) -> None:
@@ -90,12 +90,14 @@ class Store:
         Raises:
             AsdError: as `read`.
         """
-        views = bytes_of(out)
-        size, begin, frames = len(views) // len(out), 0, out.shape[1]
+        if out.dtype != np.float16 or len(out) != len(arrays):
+            raise ValueError(f"{len(out)} crops of {out.dtype} for {len(arrays)} float16 spectrograms")
+        memory = bytes_of(out)
+        size, offset, frames = len(memory) // len(out), 0, out.shape[1]
         for (recording, column), start in zip(arrays, starts.tolist(), strict=True):
-            shard, row = self._place(recording, column)
-            shard.crop(row, column, start, frames, views[begin : begin + size])
-            begin += size
+            shard, row = self._opened(recording, column)
+            shard.crop(row, column, start, frames, memory[offset : offset + size])
+            offset += size
 
     def n_frames(self, recording: str, column: str) -> int:
         """How many frames a spectrogram has."""
@@ -113,9 +115,13 @@ class Store:
 
     def _place(self, recording: str, column: str) -> Place:
         try:
-            place = self._places[column][recording]
+            return self._places[column][recording]
         except KeyError as error:
             raise AsdError(f"{self.folder}: no row of recording {recording}; run the features stage again") from error
+
+    def _opened(self, recording: str, column: str) -> Place:
+        """The same, of an array that is read next."""
+        place = self._place(recording, column)
         if place[0].file is None:
             self._open.append(place[0])
             if len(self._open) > MOST_OPEN:

@@ -90,6 +90,21 @@ def test_enrolling_the_same_recordings_again_registers_no_other_model_of_them(
     assert again["data"] == enrolled["data"]
 
 
+def test_spectrograms_of_other_code_are_embedded_again_by_the_same_encoder(
+    enrolled: dict[str, Any], home: Home, small_machines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Home.at(shutil.copytree(home.root, tmp_path / "home"))
+    before = set(copy.runs.glob("encoders/*/embeddings-*/*.parquet"))
+    models = set(copy.runs.glob("normality/*.npz"))
+    assert len(before) == 1
+    monkeypatch.setattr("tasks.features.code_version", lambda *places: "another")
+    again = enroll("simValve", small_machines / "simValve", home=copy.root)
+    (made,) = set(copy.runs.glob("encoders/*/embeddings-*/*.parquet")) - before
+    assert made.parent not in {path.parent for path in before}
+    assert set(copy.runs.glob("normality/*.npz")) > models
+    assert again["machines"] == ["simFan", "simValve"]
+
+
 def test_a_retired_machine_is_unknown_and_comes_back(
     enrolled: dict[str, Any], home: Home, small_machines: Path
 ) -> None:

@@ -71,8 +71,10 @@ PRODUCTS = {
 
 def content(home: Path) -> dict[str, str]:
     """The digest of every file that a retraining makes, but for what tells the time."""
-    places = ("features", "runs/*/embeddings", "runs/normality", "runs/machines", "runs/evaluations", "scores")
-    files = [path for place in places for folder in home.glob(place) for path in folder.rglob("*") if path.is_file()]
+    places = ("features", "runs/*/embeddings-*", "runs/normality", "runs/machines", "runs/evaluations", "scores")
+    folders = {place: list(home.glob(place)) for place in places}
+    assert all(folders.values()), folders
+    files = [path for found in folders.values() for folder in found for path in folder.rglob("*") if path.is_file()]
     files += [*home.glob("runs/*/encoder.safetensors"), *home.glob("runs/detectors/*/n*.npz")]
     kept = [path for path in files if path.suffix != ".png" and path.name != "verified.json"]
     return {str(path.relative_to(home)): digest_of_file(path) for path in kept}
