@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from asdcore.features.compute import compute_features
+from asdcore.features.compute import compute_features, missing_parts
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.features.store import EXTENDS, Store
 from asdcore.home import digest_of
@@ -71,10 +71,6 @@ def make_ladder(folder: Path, real: Path | None, settings: Settings, normals: in
     catalog = Catalog(folder / "catalog")
     catalog.ingest(found, settings.recordings)
     rows = training_recordings(catalog.recordings)
-    variants = folder / "features" / f"{EXTENDS}1"
-    missing = set(Store(variants).missing(rows["recording"]))
-    pairs = [pair for pair in rows[["recording", "path"]].itertuples(index=False, name=None) if pair[0] in missing]
-    compute_features(folder / "features", variants, pairs, settings)
     described, spectrograms, short = [], [], []
     official = settings.autoencoder.mel
     made = [*_simulated(normals, faults), *(_real(catalog.recordings, settings, faults) if real else [])]
@@ -84,7 +80,23 @@ def make_ladder(folder: Path, real: Path | None, settings: Settings, normals: in
         short.append(as_stored(spectrogram(samples, RATE, official)))
     training = rows[["recording", "path", "machine", "domain", "attributes"]].reset_index(drop=True)
     columns = ["group", "machine", "domain", "kind", "strength"]
-    return Ladder(Store(variants), training, pd.DataFrame(described, columns=columns), spectrograms, short)
+    return Ladder(
+        training_store(folder, training, settings),
+        training,
+        pd.DataFrame(described, columns=columns),
+        spectrograms,
+        short,
+    )
+
+
+def training_store(folder: Path, training: pd.DataFrame, settings: Settings) -> Store:
+    """Spectrograms and variants of the training recordings; what is there is kept. Other variants: a store beside."""
+    originals = folder / "features"
+    variants = originals / f"{EXTENDS}{settings.augmentation.digest()}"
+    path_of = dict(zip(training["recording"], training["path"], strict=True))
+    for (first, second), digests in missing_parts(originals, variants, list(path_of)).items():
+        compute_features(first, second, [(digest, path_of[digest]) for digest in digests], settings)
+    return Store(variants)
 
 
 def spectrograms_of(paths: list[str], settings: Settings, mel: MelSettings) -> list[Spectrogram]:

@@ -12,11 +12,12 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ladder import make_ladder
+from ladder import make_ladder, training_store
 from pitch import METHODS
 from representation import DEFAULT, PAPER, SETTINGS, Judge, Scores, encoder_scores, spectrum_scores
 
@@ -41,15 +42,15 @@ def measure(
     faults: int,
 ) -> list[dict[str, Any]]:
     """A row for each system, seen and first-shot, and group of machines."""
+    demo = Settings.preset("demo")
+    ladder = make_ladder(folder, real, demo, normals, faults)
+    statistics = spectrum_scores(ladder)
     scores: dict[str, Scores] = {}
     for method in METHODS:
-        settings = Settings.preset("demo").model_copy(
-            update={"augmentation": AugmentationSettings(pitch_method=method)}
-        )
-        own = folder / method
-        ladder = make_ladder(own, real, settings, normals, faults)
-        scores[method] = encoder_scores(ladder, own, objectives, seeds, steps, spectrum_scores(ladder))
-    judge = Judge(ladder, seeds)  # The test recordings have no variants: they are the same for both.
+        settings = demo.model_copy(update={"augmentation": AugmentationSettings(pitch_method=method)})
+        own = replace(ladder, store=training_store(folder, ladder.training, settings))
+        scores[method] = encoder_scores(own, folder / method, objectives, seeds, steps, statistics)
+    judge = Judge(ladder, seeds)
     rows = []
     systems = [system for objective in objectives for system in SYSTEMS[objective]]
     for system, how in product(systems, SETTINGS):

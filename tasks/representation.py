@@ -12,7 +12,7 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from asdcore.detector import embeddings
-from asdcore.features.store import EXTENDS, Row, Store, drop_damaged, write_shard
+from asdcore.features.store import Row, Store, drop_damaged, originals_of, write_shard
 from asdcore.home import Home, digest_of, digest_of_file
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
@@ -174,5 +174,4 @@ def embeddings_of(home: Home, store: Path, encoder: Path, recordings: pd.DataFra
 
 def _embeddings(store: Path, encoder: Path) -> Path:
     """Their folder: an encoder may outlive the spectrograms that it has seen, as it does in an enrolment."""
-    originals = store.parent if store.name.startswith(EXTENDS) else store
-    return encoder.parent / f"embeddings-{originals.name}"
+    return encoder.parent / f"embeddings-{originals_of(store).name}"

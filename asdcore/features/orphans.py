@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asdcore.features.shard import Shard
-from asdcore.features.store import EXTENDS, Row, damaged_shards, drop_damaged, write_shard
+from asdcore.features.store import EXTENDS, Row, damaged_shards, drop_damaged, originals_of, write_shard
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def find_orphans(features: Path, claimed: Collection[Path], known: Collection[st
         known: digests of the recordings that stay.
         verify: read every shard that stays, also those that seem unchanged since they were last checked.
     """
-    kept = {*claimed, *(folder.parent for folder in claimed if folder.name.startswith(EXTENDS))}
+    kept = {*claimed, *map(originals_of, claimed)}
     folders = [folder for folder in sorted(features.glob("*/")) if not folder.name.startswith(".")]
     stores = [folder for folder in folders if folder not in kept]
     inner = [variants for folder in folders if folder in kept for variants in sorted(folder.glob(f"{EXTENDS}*/"))]

@@ -209,7 +209,6 @@ class NewShard:
             compression="none",
             use_dictionary=False,
             write_statistics=False,
-            write_page_checksum=True,
         )
         self._writer.write_table(table)
         self._recordings.append(recording)
@@ -217,13 +216,10 @@ class NewShard:
 
     def close(self) -> None:
         with self._file:
-            self._close_writer()
-
-    def _close_writer(self) -> None:
-        if self._writer:
-            lengths = " ".join(str(length) for length in self._lengths)
-            self._writer.add_key_value_metadata({"recordings": " ".join(self._recordings), "lengths": lengths})
-            self._writer.close()
+            if self._writer:
+                lengths = " ".join(str(length) for length in self._lengths)
+                self._writer.add_key_value_metadata({"recordings": " ".join(self._recordings), "lengths": lengths})
+                self._writer.close()
 
 
 @contextmanager

@@ -42,7 +42,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._base = Store(folder.parent) if folder.name.startswith(EXTENDS) else None
+        originals = originals_of(folder)
+        self._base = Store(originals) if originals != folder else None
         self._open: deque[Shard] = deque()
         self._rows: dict[str, Place] = {}
         """of this folder"""
@@ -89,6 +90,8 @@ class Store:
 
         Raises:
             AsdError: as `read`.
+            ValueError: ``out`` has not room for as many crops of float16.
+            TypeError: ``out`` is not contiguous.
         """
         if out.dtype != np.float16 or len(out) != len(arrays):
             raise ValueError(f"{len(out)} crops of {out.dtype} for {len(arrays)} float16 spectrograms")
@@ -127,6 +130,11 @@ class Store:
             if len(self._open) > MOST_OPEN:
                 self._open.popleft().close()
         return place
+
+
+def originals_of(folder: Path) -> Path:
+    """The folder of the store that a store of variants extends; of any other store its own."""
+    return folder.parent if folder.name.startswith(EXTENDS) else folder
 
 
 def write_shard(folder: Path, rows: Iterable[tuple[str, Row]]) -> Path | None:
