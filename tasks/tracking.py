@@ -18,7 +18,6 @@ import pandas as pd
 from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
-from prefect import task
 
 from asdcore.encoder.metrics import collapse
 from asdcore.encoder.network import TrainedEncoder
@@ -26,7 +25,7 @@ from asdcore.evaluation.table import systems_of
 from asdcore.settings import NormalitySettings, Settings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
-from tasks.stage import CACHED, Result, run_cached
+from tasks.stage import stage
 
 EXPERIMENT = "asd"
 SERVERS = ("http:", "https:")
@@ -75,46 +74,35 @@ def tracked_run(home: Home, kind: str, key: str, name: str) -> str:
     return str(store.create_run(identifier, run_name=name, tags={f"asd.{kind}": key}).info.run_id)
 
 
-@task(name="log evaluation", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
-def log_evaluation_files(
-    key: str,
-    home: Home,
-    run: str,
-    settings: Settings,
-    encoder: Path | None,
-    evaluation: Result,
-    report: str,
-    fits: dict[str, float],
-) -> Result:
-    """Settings, figures by epoch, figures by machine, plots, tables and scores into the MLflow run."""
-    store = client(home)
-    log_parameters(home, run, settings.model_dump(mode="json"))
-    if encoder is not None:
-        log_encoder(home, run, encoder)
-    values = evaluation["values"]
-    if values["table"]:
-        log_metrics(home, run, table_metrics(pd.read_parquet(home.root / values["table"])))
-    log_metrics(home, run, fits)
-    for path in evaluation["files"]:
-        store.log_artifact(run, str(home.root / path), "evaluation")
-    store.log_text(run, report, "evaluation/report.md")
-    store.set_terminated(run)
-    return {"files": {}, "values": {}}
-
-
+@stage(None, uncounted=("encoder", "folder"), retries=3, retry_delay_seconds=[2, 10, 30])
 def log_evaluation(
-    home: Home,
+    out: Path,
+    registry: str,
     run: str,
     settings: Settings,
-    encoder: Path | None,
-    evaluation: Result,
+    encoder: str | None,
+    folder: str,
+    table: str | None,
     report: str,
     fits: dict[str, float],
 ) -> None:
-    """Fill the MLflow run of a retraining or benchmark; what is in it already is left alone."""
-    key = digest_of(home.registry, run, evaluation["values"]["figures"], report)
-    work: dict[str, Any] = {"run": run, "settings": settings, "encoder": encoder, "fits": fits}
-    run_cached(log_evaluation_files, home=home, key=key, evaluation=evaluation, report=report, **work)
+    """Fill the MLflow run of a retraining or benchmark; what is in it already is left alone.
+
+    Settings, metrics by epoch and by machine, plots, tables and scores. ``folder`` and ``table``: of an evaluation,
+    relative to the home; ``fits``: further metrics.
+    """
+    home = Home.current()
+    store = client(home)
+    log_parameters(home, run, settings.model_dump(mode="json"))
+    if encoder is not None:
+        log_encoder(home, run, Path(encoder))
+    if table:
+        log_metrics(home, run, table_metrics(pd.read_parquet(home.root / table)))
+    log_metrics(home, run, fits)
+    for path in sorted((home.root / folder).iterdir()):
+        store.log_artifact(run, str(path), "evaluation")
+    store.log_text(run, report, "evaluation/report.md")
+    store.set_terminated(run)
 
 
 def log_reliability(home: Home, run: str, reports: dict[str, Path]) -> None:

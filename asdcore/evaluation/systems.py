@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from asdcore.baselines.autoencoder import Score
 from asdcore.errors import AsdError
 from asdcore.features.statistics import EYE
-from asdcore.normality.models import ESTIMATORS, NormalityModel
+from asdcore.normality.models import ESTIMATORS, Model, NormalityModel
 from asdcore.normality.neighbours import NeighbourModel
 from asdcore.settings import NormalitySettings
-
-Model = NormalityModel | NeighbourModel
 
 SPECTRA = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
 SPECTRUM_SCORER = "spectrum-deviation-tied"

@@ -1,6 +1,7 @@
 """One machine, two scorers: the normality models of its embeddings and of its spectra, and their verdict."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -114,3 +115,13 @@ class MachineModel:
         profile = of("profile")
         models = {scorer: NormalityModel.from_arrays(of(scorer)) for scorer in SCORERS}
         return cls(models, Profile.from_arrays(profile) if profile else None)
+
+    @classmethod
+    def read(cls, path: Path, profile: Path | None = None) -> "MachineModel":
+        """The machine that an npz file holds, and the profile that another one does."""
+        with np.load(path, allow_pickle=False) as arrays:
+            machine = cls.from_arrays(dict(arrays))
+        if profile is not None:
+            with np.load(profile, allow_pickle=False) as arrays:
+                machine.profile = Profile.from_arrays(dict(arrays))
+        return machine

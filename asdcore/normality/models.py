@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -268,7 +269,10 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         return model
 
 
-def model_from_arrays(arrays: dict[str, NDArray[Any]]) -> NormalityModel | NeighbourModel:
+Model = NormalityModel | NeighbourModel
+
+
+def model_from_arrays(arrays: dict[str, NDArray[Any]]) -> Model:
     """The fitted model that any ``to_arrays`` of this package described.
 
     Args:
@@ -307,3 +311,15 @@ def _indexed(domains: ArrayLike | None, n: int) -> tuple[NDArray[np.str_], NDArr
         raise BadEmbeddings(f"domains must be one name for each of {n} recordings, got the shape {named.shape}")
     names, domain = np.unique(named, return_inverse=True)
     return names, domain.astype(np.intp)
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write what a ``to_arrays`` returned as an npz file, whatever the name of ``path`` is."""
+    with path.open("wb") as file:  # numpy would add a suffix to a name without one.
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_model(path: Path) -> Model:
+    """The fitted model that an npz file holds."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return model_from_arrays(dict(arrays))

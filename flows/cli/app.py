@@ -125,8 +125,8 @@ def train(
 
     say_starting()
     done = flow(machines=names(machines), settings=settings, warm_start=warm_start, home=place.root)
-    figures = done["figures"]
-    out.print(f"epoch {figures['epoch']:.0f}: loss {figures['loss']:.3g}, chance {figures['chance']:.3g}")
+    metrics = done["metrics"]
+    out.print(f"epoch {metrics['epoch']:.0f}: loss {metrics['loss']:.3g}, chance {metrics['chance']:.3g}")
     out.print(f"Encoder: {done['encoder']}", highlight=False)
 
 

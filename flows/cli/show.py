@@ -1,6 +1,6 @@
 """What the command line prints."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 
-def show_ingest(done: dict[str, Any], place: Home, settings: Settings) -> None:
+def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> None:
     """The machines of an ingest, what was done to their recordings, and what was left out."""
     catalog = Catalog(place.recordings)
     rows = [row for row in machine_table(catalog) if row["machine"] in done["machines"]]
@@ -50,7 +50,7 @@ def show_ingest(done: dict[str, Any], place: Home, settings: Settings) -> None:
         err.print(f"too few normal training recordings for a detector (a machine needs {minimum}): {', '.join(few)}")
 
 
-def show_results(done: dict[str, Any], place: Home) -> None:
+def show_results(done: Mapping[str, Any], place: Home) -> None:
     """The table of figures of a retraining or benchmark, its notes, and where the rest is."""
     if done["table"]:
         tables = [pd.read_parquet(place.root / done[name]) for name in ("table", "differences")]
@@ -62,11 +62,11 @@ def show_results(done: dict[str, Any], place: Home) -> None:
     for line in done["report"].splitlines():
         if line.startswith("- "):
             out.print(line, highlight=False, markup=False)
-    out.print(f"figures    {short(place.root / done['figures'])}", highlight=False, markup=False)
+    out.print(f"plots      {short(place.root / done['figures'])}", highlight=False, markup=False)
     out.print(f"scores     {short(place.root / done['scores'])}", highlight=False, markup=False)
 
 
-def show_registered(done: dict[str, Any], place: Home) -> None:
+def show_registered(done: Mapping[str, Any], place: Home) -> None:
     """Where a retraining has left its detector."""
     option = "" if place.root == Home.default().root else f" --home {place.address or short(place.root)}"
     judged = done.get("judgement")
@@ -82,7 +82,7 @@ def show_registered(done: dict[str, Any], place: Home) -> None:
     out.print(f"UI         asd ui{option}", highlight=False, markup=False)
 
 
-def show_enrolment(done: dict[str, Any], place: Home) -> None:
+def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
     """The version that an enrolment or a retirement has made."""
     count = done.get("training_recordings")
     what = f"enrolled on {count} normal recordings" if count else "retired"
@@ -166,7 +166,7 @@ def print_scores(scores: pd.DataFrame) -> None:
         out.print("* beyond every normal recording of the training: extrapolated")
 
 
-def print_explanations(done: dict[str, Any]) -> None:
+def print_explanations(done: Mapping[str, Any]) -> None:
     """Where the anomalous recordings differ from normal, and where that is drawn; if none is, the nearest to it."""
     if done["explained"] and not done["anomalous"]:
         out.print("\nNothing is anomalous. The nearest to it differs from what is usual as follows:")
