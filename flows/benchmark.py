@@ -53,7 +53,7 @@ def benchmark(
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
-        run, official_scores, report, and where scores, tables and figures are.
+        run, official_scores, report, and where scores, tables and plots are.
     """
     place = Home.at(home) if home else Home.default()
     chosen_systems = systems_named(systems, settings.normality)

@@ -99,14 +99,14 @@ def _publish(home: Home, reports: list[DriftReport], history: pd.DataFrame) -> N
     create_table_artifact(key="drift", table=rows, description="What this scoring run says of each machine")
     run = tracked_run(home, "drift", "drift", "drift over time")
     step = history["at"].nunique()
-    figures = {}
+    metrics = {}
     for report in reports:
         scored = max(report.recordings - report.not_scored, 1)
-        figures[f"drift/{report.machine}/alarm share"] = report.alarms / scored
-        figures |= {f"drift/{report.machine}/shift {scorer}": value for scorer, value in report.shift.items()}
+        metrics[f"drift/{report.machine}/alarm share"] = report.alarms / scored
+        metrics |= {f"drift/{report.machine}/shift {scorer}": value for scorer, value in report.shift.items()}
         if report.level_dbfs is not None:
-            figures[f"drift/{report.machine}/level dBFS"] = report.level_dbfs
-    log_metrics(home, run, figures, step)
+            metrics[f"drift/{report.machine}/level dBFS"] = report.level_dbfs
+    log_metrics(home, run, metrics, step)
     client(home).log_figure(run, drift_plot(history), "drift.png")
 
 

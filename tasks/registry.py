@@ -1,4 +1,4 @@
-"""The registry stage: log the detector with its figures as an MLflow model, register it, look it up."""
+"""The registry stage: log the detector with its metrics as an MLflow model, register it, look it up."""
 
 import tempfile
 import warnings

@@ -52,8 +52,8 @@ class Artifact:
     path: Path
     """file or folder; of a stage without output the home"""
     digest: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    files: tuple[Path, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    files: tuple[Path, ...] = field(default=(), compare=False)
     """those that the stage has written"""
 
 
@@ -220,8 +220,9 @@ def input_digest(value: Any) -> str:
         case Mapping():
             return digest_of(*(f"{name}={input_digest(part)}" for name, part in sorted(value.items())))
         case pd.DataFrame():
-            rows = value.reindex(columns=sorted(value.columns)).astype(str).sort_values(sorted(value.columns))
-            return digest_of(*sorted(value.columns), *(" ".join(row) for row in rows.itertuples(index=False)))
+            # The order of rows and columns says nothing.
+            rows = value.reindex(columns=sorted(value.columns)).itertuples(index=False)
+            return digest_of(*sorted(value.columns), *sorted(" ".join(map(str, row)) for row in rows))
         case BaseEstimator():
             kind: Any = type(value)
             return f"{code_of_class(kind)} {input_digest(value.get_params())}"

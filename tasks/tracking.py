@@ -119,13 +119,13 @@ def log_judgement(home: Home, run: str, text: str) -> None:
 
 
 def table_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """The figures of a results table by name: ``<system>/<machine>/<figure>``, and ``<system>/harmonic mean``."""
-    figures = {}
+    """The metrics of a results table by name: ``<system>/<machine>/<metric>``, and ``<system>/harmonic mean``."""
+    metrics = {}
     for row in table.to_dict("records"):
         for system in systems_of(table):
-            last = "harmonic mean" if row["machine"] == "All" else f"{row['machine']}/{row['figure']}"
-            figures[f"{system}/{last}"] = float(row[system])
-    return figures
+            last = "harmonic mean" if row["machine"] == "All" else f"{row['machine']}/{row['metric']}"
+            metrics[f"{system}/{last}"] = float(row[system])
+    return metrics
 
 
 @contextmanager
@@ -141,21 +141,21 @@ def failed_if_it_fails(home: Home, run: str) -> Iterator[None]:
 
 
 def log_encoder(home: Home, run: str, encoder: Path) -> None:
-    """The figures by epoch of a training that are not in the run yet, and whether it has collapsed."""
+    """The metrics by epoch of a training that are not in the run yet, and whether it has collapsed."""
     store = client(home)
     there = {metric.step for metric in store.get_metric_history(run, "training/loss")}
     history = TrainedEncoder.load(encoder).history
     if said := collapse(history):
         store.set_tag(run, "asd.collapse", " ".join(said))
-    for figures in history:
-        if int(figures["epoch"]) not in there:
-            log_epoch(home, run, figures)
+    for metrics in history:
+        if int(metrics["epoch"]) not in there:
+            log_epoch(home, run, metrics)
 
 
-def log_epoch(home: Home, run: str, figures: dict[str, float]) -> None:
-    """The figures of one epoch, as one call: a call costs 20 ms however many it holds."""
-    epoch = int(figures["epoch"])
-    rest = {f"training/{name}": value for name, value in figures.items() if name != "epoch"}
+def log_epoch(home: Home, run: str, metrics: dict[str, float]) -> None:
+    """The metrics of one epoch, as one call: a call costs 20 ms however many it holds."""
+    epoch = int(metrics["epoch"])
+    rest = {f"training/{name}": value for name, value in metrics.items() if name != "epoch"}
     log_metrics(home, run, rest, epoch)
 
 
@@ -179,11 +179,11 @@ def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterato
         monitor.finish()  # type: ignore[no-untyped-call]
 
 
-def log_metrics(home: Home, run: str, figures: dict[str, float], step: int = 0) -> None:
+def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0) -> None:
     """Figures by name. What MLflow allows in no name becomes a dash; NaN is left out, its charts do not draw it."""
     now = int(time.time() * 1000)
-    metrics = [Metric(metric_name(name), value, now, step) for name, value in figures.items() if not math.isnan(value)]
-    client(home).log_batch(run, metrics=metrics)
+    points = [Metric(metric_name(name), value, now, step) for name, value in metrics.items() if not math.isnan(value)]
+    client(home).log_batch(run, metrics=points)
 
 
 def metric_name(name: str) -> str:

@@ -51,18 +51,18 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> Non
 
 
 def show_results(done: Mapping[str, Any], place: Home) -> None:
-    """The table of figures of a retraining or benchmark, its notes, and where the rest is."""
+    """The table of metrics of a retraining or benchmark, its notes, and where the rest is."""
     if done["table"]:
         tables = [pd.read_parquet(place.root / done[name]) for name in ("table", "differences")]
         header, *rows = cells(*tables)
         title = done["report"].splitlines()[0].removeprefix("## ")
         print_table(header, rows, right=range(2, len(header)), title=f"{title}, percent; 50 is chance")
     else:
-        out.print("There are no labelled test recordings: no figures can be given.")
+        out.print("There are no labelled test recordings: no metrics can be given.")
     for line in done["report"].splitlines():
         if line.startswith("- "):
             out.print(line, highlight=False, markup=False)
-    out.print(f"plots      {short(place.root / done['figures'])}", highlight=False, markup=False)
+    out.print(f"plots      {short(place.root / done['plots'])}", highlight=False, markup=False)
     out.print(f"scores     {short(place.root / done['scores'])}", highlight=False, markup=False)
 
 
@@ -133,7 +133,7 @@ def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str
 
 
 def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:
-    """The figures of each machine and section, and the means over all."""
+    """The metrics of each machine and section, and the means over all."""
     header = [str(name) for name in metrics.columns]
     rows = [[f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in metrics.itertuples(index=False)]
     print_table(header, rows, right=range(2, len(header)))

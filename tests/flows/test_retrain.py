@@ -79,7 +79,7 @@ def test_every_machine_has_a_trust_report_in_the_detector_the_run_and_the_report
     trust = detector.reliability("simFan")
     assert trust is not None
     # 14 recordings are too few for 1 %: that takes 99.
-    assert (trust.verdict, trust.collect, trust.n) == ("collect more", 85, 14)
+    assert (trust.rating, trust.collect, trust.n) == ("collect more", 85, 14)
     assert trust.domains == {"source": 12, "target": 2}
     assert trust.left_out["all"].recordings == 14
     assert trust.test["all"].recordings == 6
