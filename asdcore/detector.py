@@ -12,20 +12,21 @@ import torch
 from numpy.typing import NDArray
 
 from asdcore import __version__
-from asdcore.baselines.spectrum import EYE, time_statistics
+from asdcore.encoder.embedding import embeddings
+from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.errors import AsdError
+from asdcore.explanation.explanation import Explanation, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
-from asdcore.home import digest_of_file, whole_folder
-from asdcore.normality.explanation import Explanation, explain
+from asdcore.features.statistics import EYE, time_statistics
+from asdcore.monitoring.reliability import Reliability
 from asdcore.normality.machine import VERDICT, MachineModel, Vectors
-from asdcore.normality.trust import Trust
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, Measured, decode, measure, prepare
 from asdcore.recordings.names import parse_place
-from asdcore.representation.encoder import TrainedEncoder, choose_device
 from asdcore.settings import Settings
+from asdcore.storage.files import atomic_folder, digest_of_file
 
-FORMAT = 3
+FORMAT = 4
 COLUMNS = ["path", "machine", *VERDICT, "reason"]
 _DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
 
@@ -39,15 +40,15 @@ class Heard:
     reason: str
     measured: Measured | None = None
     vectors: Vectors | None = None
-    """eye: (1, p)"""
+    """scorer: (1, p)"""
     verdict: Mapping[str, Any] = field(default_factory=dict)
 
 
 def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
     """A row a recording, as `Detector.score` gives it."""
     rows = [{"path": str(one.path), "machine": one.machine, "reason": one.reason, **one.verdict} for one in heard]
-    table = pd.DataFrame(rows, columns=COLUMNS).astype({"score": float, "p_value": float, "seen_by": object})
-    table["seen_by"] = table["seen_by"].fillna("")
+    table = pd.DataFrame(rows, columns=COLUMNS).astype({"score": float, "p_value": float, "triggered_by": object})
+    table["triggered_by"] = table["triggered_by"].fillna("")
     return table.astype({"extrapolated": "boolean", "decision": "Int64"})
 
 
@@ -141,12 +142,12 @@ class Detector:
     def with_machine(self, name: str, machine: MachineModel, about: Mapping[str, Any]) -> "Detector":
         """This detector with one more machine, or another model of a known one; all else is the same.
 
-        ``about``: what the machine was made from; its trust report goes to those of the others.
+        ``about``: what the machine was made from; its reliability report goes to those of the others.
         """
         own = dict(about)
-        trust = {**self.about.get("trust", {}), name: own.pop("trust", None)}
+        trust = {**self.about.get("reliability", {}), name: own.pop("reliability", None)}
         enrolled = {**self.about.get("enrolled", {}), name: own}
-        about = {**self.about, "trust": trust, "enrolled": enrolled}
+        about = {**self.about, "reliability": trust, "enrolled": enrolled}
         return replace(self, machines={**self.machines, name: machine}, about=about)
 
     def without_machine(self, name: str) -> "Detector":
@@ -160,18 +161,18 @@ class Detector:
             raise AsdError(f"{name} is the only machine of this detector: enroll another one first")
         kept = {
             part: {other: about for other, about in self.about.get(part, {}).items() if other != name}
-            for part in ("trust", "enrolled")
+            for part in ("reliability", "enrolled")
         }
         return replace(self, machines=rest, about={**self.about, **kept})
 
-    def trust(self, machine: str) -> Trust | None:
-        """The trust report of an enrolled machine; None if it has none.
+    def reliability(self, machine: str) -> Reliability | None:
+        """The reliability report of an enrolled machine; None if it has none.
 
         Raises:
             AsdError: it is not enrolled.
         """
-        values = self.about.get("trust", {}).get(self.enrolled(machine))
-        return Trust.from_json(values) if values else None
+        values = self.about.get("reliability", {}).get(self.enrolled(machine))
+        return Reliability.from_json(values) if values else None
 
     def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """h and z of each (n_mels, n_frames) log-mel spectrogram, dB."""
@@ -202,7 +203,7 @@ class Detector:
         return found
 
     def _vectors(self, waveform: NDArray[np.float32]) -> Vectors:
-        """(1, p) for each eye."""
+        """(1, p) for each scorer."""
         values = self._spectrogram(waveform)
         h, z = next(iter(self.embed([values])))
         embedding = h if self.settings.normality.layer == "h" else z
@@ -210,7 +211,7 @@ class Detector:
 
     def _verdict(self, vectors: Vectors, machine: str) -> dict[str, Any]:
         normality = self.settings.normality
-        verdict = self.machines[machine].verdict(vectors, normality.eyes, normality.false_alarm_rate)
+        verdict = self.machines[machine].verdict(vectors, normality.scorers, normality.false_alarm_rate)
         return {str(name): value for name, value in verdict.to_dict("records")[0].items()}
 
     def _spectrogram(self, waveform: NDArray[np.float32]) -> Spectrogram:
@@ -218,7 +219,7 @@ class Detector:
 
     def save(self, folder: str | Path) -> None:
         """Write detector.json, encoder.safetensors and normality.npz: the folder appears whole or not at all."""
-        with whole_folder(Path(folder)) as temporary:
+        with atomic_folder(Path(folder)) as temporary:
             self.encoder.save(temporary / _ENCODER)
             arrays = {
                 f"{index}.{name}": values
@@ -262,15 +263,6 @@ class Detector:
                 for index, machine in enumerate(names)
             }
         return cls(settings, TrainedEncoder.load(folder / _ENCODER), machines, about, choose_device(device))
-
-
-def embeddings(
-    encoder: TrainedEncoder, spectrograms: Iterable[Spectrogram], device: torch.device
-) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """h and z of each (n_mels, n_frames) log-mel spectrogram, dB, by the normalisation that the encoder has."""
-    normalised = (torch.from_numpy(np.ascontiguousarray(encoder.normalisation(values))) for values in spectrograms)
-    for h, z in encoder.embed(normalised, device):
-        yield h.numpy(), z.numpy()
 
 
 def _with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -7,7 +7,7 @@ docs/representation.md gives reason to change; each field says so. ``paper`` cha
 import hashlib
 import json
 import math
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
@@ -18,6 +18,16 @@ class StageSettings(BaseModel):
     """What all settings share: frozen, no unknown names, and a digest that keys the caches."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    renamed: ClassVar[dict[str, str]] = {}
+    """Old name: name. Settings that were saved before a rename (deployments, detectors) are read with the new names."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_new_names(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {cls.renamed.get(name, name): value for name, value in values.items()}
 
     where_not_what: ClassVar[frozenset[str]] = frozenset()
     """Fields that say where the work is done, not what it makes: they stay out of the digest."""
@@ -32,11 +42,13 @@ class StageSettings(BaseModel):
 class RecordingSettings(StageSettings):
     """How an audio file becomes a waveform, and when it is too bad to use."""
 
+    renamed: ClassVar[dict[str, str]] = {"maximum_clipped_share": "maximum_clipped_fraction"}
+
     sample_rate: int = Field(16_000, ge=1_000, description="Hz; every recording is resampled to it")
     channel: Literal["first", "mean"] | NonNegativeInt = Field("first", description="first, mean, or an index from 0")
     minimum_seconds: float = Field(0.5, gt=0, description="shorter recordings are quarantined")
     maximum_seconds: float = Field(3600.0, gt=0, description="longer recordings are quarantined: cut them")
-    maximum_clipped_share: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
+    maximum_clipped_fraction: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
     silence_dbfs: float = Field(-80.0, description="RMS without its mean, dB of full scale; quieter is silent")
     minimum_training_recordings: int = Field(10, ge=2, description="normal training recordings a machine needs")
 
@@ -44,15 +56,17 @@ class RecordingSettings(StageSettings):
 class MelSettings(StageSettings):
     """The log-mel spectrogram (paper 2.3): Hann window, centred, power, Slaney bands from 0 Hz to Nyquist."""
 
+    renamed: ClassVar[dict[str, str]] = {"floor": "amin"}
+
     n_fft: int = Field(2048, ge=64, description="samples in an STFT window")
     hop_length: int = Field(512, ge=1, description="samples from frame to frame")
     n_mels: int = Field(128, ge=8, description="mel bands")
-    floor: float = Field(1e-10, gt=0, description="power below which the logarithm is cut: 10*log10(floor) dB")
+    amin: float = Field(1e-10, gt=0, description="power below which the logarithm is cut: 10*log10(amin) dB")
 
     @property
-    def floor_db(self) -> float:
+    def amin_db(self) -> float:
         """The lowest value of a spectrogram, dB."""
-        return 10.0 * math.log10(self.floor)
+        return 10.0 * math.log10(self.amin)
 
 
 class AugmentationSettings(StageSettings):
@@ -72,12 +86,17 @@ class TrainingSettings(StageSettings):
     """The encoder, what it is trained for, and the training (paper 2.1 and 2.3)."""
 
     where_not_what: ClassVar[frozenset[str]] = frozenset({"device", "processes"})
+    renamed: ClassVar[dict[str, str]] = {
+        "objective": "loss",
+        "chunk": "micro_batch",
+        "validation_share": "validation_fraction",
+    }
 
     encoder: Literal["resnet18", "resnet50"] = "resnet18"
     z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")
     crop_frames: int = Field(128, ge=16, description="frames of a training view; the same span in both views")
     batch_size: int = Field(48, ge=2, description="recordings a batch; twice as many views")
-    objective: Literal["nt_xent", "supervised_contrastive", "discriminative", "combined"] = Field(
+    loss: Literal["nt_xent", "supervised_contrastive", "discriminative", "combined"] = Field(
         "discriminative",
         description="nt_xent: the paper's; discriminative: tell machines, attributes and pitch shifts apart",
     )
@@ -88,14 +107,14 @@ class TrainingSettings(StageSettings):
     cycles: int = Field(4, ge=1, description="cosine cycles: three warm restarts make four")
     epochs: int = Field(40, ge=1, description="a multiple of cycles")
     warmup_steps: int = Field(0, ge=0, description="first steps, in which the learning rate rises to that of the cycle")
-    validation_share: float = Field(
+    validation_fraction: float = Field(
         0.0,
         ge=0,
         le=0.5,
         description="share of each machine's recordings that does not train, for early stopping; 0: none",
     )
     patience: int = Field(10, ge=1, description="epochs without a lower validation loss before it stops early")
-    chunk: int | None = Field(
+    micro_batch: int | None = Field(
         None, ge=2, description="recordings of a batch in memory at a time; all if empty. All negatives count anyway"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA that has it")
@@ -118,14 +137,18 @@ class TrainingSettings(StageSettings):
 class NormalitySettings(StageSettings):
     """The normality model of each machine (paper 2.2)."""
 
+    renamed: ClassVar[dict[str, str]] = {"eyes": "scorers", "insist": "force_estimator"}
+
     estimator: Literal["ml", "elliptic", "ledoit_wolf", "tied", "knn"] = Field(
         "tied", description="how normal is modelled; tied: a mean for each domain; knn: nearest normal recordings"
     )
     layer: Literal["z", "h"] = Field("h", description="z: after the projection head, as in the paper; h: the encoder")
-    eyes: Literal["embedding", "spectrum", "both"] = Field(
+    scorers: Literal["embedding", "spectrum", "both"] = Field(
         "both", description="what the detector judges by: embedding alone as in the paper, the spectrum, or both fused"
     )
-    insist: bool = Field(False, description="use ml or elliptic even where there are too few recordings for it")
+    force_estimator: bool = Field(
+        False, description="use ml or elliptic even where there are too few recordings for it"
+    )
     elliptic_components: int | None = Field(
         None,
         ge=1,
@@ -140,11 +163,13 @@ class NormalitySettings(StageSettings):
 class AutoencoderSettings(StageSettings):
     """The official baseline (arXiv:2303.00455 and its published code). Its spectrograms have a shorter window."""
 
-    mel: MelSettings = MelSettings(n_fft=1024, floor=2.220446049250313e-16)
+    renamed: ClassVar[dict[str, str]] = {"validation_share": "validation_fraction"}
+
+    mel: MelSettings = MelSettings(n_fft=1024, amin=2.220446049250313e-16)
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(256, ge=2, description="vectors of five frames")
     learning_rate: float = Field(1e-3, gt=0, description="Adam")
-    validation_share: float = Field(0.1, gt=0, lt=1, description="share of the vectors that do not train")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the vectors that do not train")
     decision_quantile: float = Field(0.9, gt=0, lt=1, description="of the gamma distribution of the training scores")
     seed: int = Field(13711, ge=0, description="of the published results")
 
@@ -152,7 +177,9 @@ class AutoencoderSettings(StageSettings):
 class GateSettings(StageSettings):
     """When a retrained detector, the challenger, replaces the champion."""
 
-    held_out_share: float = Field(
+    renamed: ClassVar[dict[str, str]] = {"held_out_share": "held_out_fraction"}
+
+    held_out_fraction: float = Field(
         0.1,
         ge=0,
         lt=0.5,
@@ -178,9 +205,9 @@ class Settings(StageSettings):
         if name == "paper":
             return cls(
                 augmentation=AugmentationSettings(pitch_method="waveform"),
-                training=TrainingSettings(objective="nt_xent", learning_rate=0.5, crop_frames=313, epochs=100),
-                normality=NormalitySettings(estimator="ml", layer="z", eyes="embedding"),
-                gate=GateSettings(held_out_share=0.0),
+                training=TrainingSettings(loss="nt_xent", learning_rate=0.5, crop_frames=313, epochs=100),
+                normality=NormalitySettings(estimator="ml", layer="z", scorers="embedding"),
+                gate=GateSettings(held_out_fraction=0.0),
             )
         if name == "demo":
             return cls(

@@ -33,15 +33,15 @@ from joblib import cpu_count
 from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
+from asdcore.datasets.simulate import simulate
+from asdcore.features.batches import batches
 from asdcore.features.compute import Recordings, compute_features, missing_parts
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.spectrogram import power_spectrum
 from asdcore.features.store import EXTENDS, Store, drop_damaged
-from asdcore.features.views import batches
-from asdcore.home import digest_of_file
 from asdcore.recordings.audio import decode
-from asdcore.recordings.simulate import simulate
 from asdcore.settings import AugmentationSettings, Settings
+from asdcore.storage.files import digest_of_file
 
 METHODS = {name: Settings(augmentation=AugmentationSettings(pitch_method=name)) for name in ("spectral", "waveform")}
 RATE = 16_000

@@ -1,12 +1,13 @@
-"""How to fuse the p-values of two eyes: false alarms kept and faults found, by rule and by dependence of the eyes.
+"""How to fuse the p-values of two scorers: false alarms and faults found, by rule and by dependence of the scorers.
 
     python benchmarks/fusion.py [--quick] [--json FILE]
 
 All data are simulated. A recording has two distances, log-normal, correlated as ``dependence`` says; a fault moves each
-by so many standard deviations of its logarithm. Every eye is calibrated on n normal recordings, then each rule fuses
-their p-values: as `fuse` does, exact for independent eyes, and ``ranked``: the fused p-value's rank among those of the
-training recordings, which would keep the rate under any dependence. ``odd``: one training recording is an outlier of
-the first eye by ten standard deviations. ``1 to 3`` and ``3 to 1``: the weights of the two eyes, else equal.
+by so many standard deviations of its logarithm. Every scorer is calibrated on n normal recordings, then each rule fuses
+their p-values: as `fuse` does, exact for independent scorers, and ``ranked``: the fused p-value's rank among those of
+the training recordings, which would keep the rate under any dependence.
+``odd``: one training recording is an outlier of
+the first scorer by ten standard deviations. ``1 to 3`` and ``3 to 1``: the weights of the two scorers, else equal.
 """
 
 import argparse
@@ -35,7 +36,7 @@ RATES = (0.01, 0.05, 0.1)
 
 
 def distances(rng: np.random.Generator, n: int, dependence: float, fault: tuple[float, float]) -> NDArray[np.float64]:
-    """(n, 2), of which the second eye has nothing to do with the first one's scale or shape."""
+    """(n, 2), of which the second scorer has nothing to do with the first one's scale or shape."""
     drawn = rng.multivariate_normal([0, 0], [[1, dependence], [dependence, 1]], size=n) + fault
     return np.exp(drawn * [0.1, 0.5])
 
@@ -56,14 +57,14 @@ def one(
     training = distances(rng, n, dependence, (0, 0))
     if odd:
         training[0, 0] = np.exp(1.0)
-    eyes = [Calibration().fit(values) for values in training.T]
+    scorers = [Calibration().fit(values) for values in training.T]
     own = np.column_stack([among_others(values) for values in training.T])
     ranks = {rule: Calibration().fit(1 / fuse(own, rule)) for rule in RULES}
     shares: dict[str, dict[str, NDArray[np.float64]]] = {}
     for what, fault in {"normal": (0.0, 0.0), **FAULTS}.items():
         new = distances(rng, fresh, dependence, fault)
-        p = np.column_stack([eye.p_value(values) for eye, values in zip(eyes, new.T, strict=True)])
-        fused = {"eye 1": p[:, 0], "eye 2": p[:, 1]}
+        p = np.column_stack([scorer.p_value(values) for scorer, values in zip(scorers, new.T, strict=True)])
+        fused = {"scorer 1": p[:, 0], "scorer 2": p[:, 1]}
         fused |= {rule: fuse(p, rule) for rule in RULES}
         fused |= {"harmonic, 1 to 3": fuse(p, weight=0.25), "harmonic, 3 to 1": fuse(p, weight=0.75)}
         fused |= {f"{rule}, ranked": ranked.p_value(1 / fuse(p, rule)) for rule, ranked in ranks.items()}

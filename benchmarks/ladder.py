@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from asdcore.datasets.simulate import DOMAINS, FAULTS, MACHINES, simulate, waveform
+from asdcore.evaluation.pseudo_faults import KINDS, pseudo_fault
 from asdcore.features.compute import compute_features, missing_parts
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.features.store import EXTENDS, Store
-from asdcore.home import digest_of
 from asdcore.progress import progress
 from asdcore.recordings.audio import decode
 from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.recordings.names import find_recordings
-from asdcore.recordings.pseudo_faults import KINDS, pseudo_fault
-from asdcore.recordings.simulate import DOMAINS, FAULTS, MACHINES, simulate, waveform
 from asdcore.settings import MelSettings, Settings
+from asdcore.storage.files import digest_of
 
 RATE = 16_000
 STRENGTHS = (0.5, 1.0, 2.0)

@@ -26,10 +26,10 @@ from asdcore.settings import AugmentationSettings, Settings
 METHODS = ("spectral", "waveform")
 
 
-def shape(one: Spectrogram, other: Spectrogram, floor_db: float) -> tuple[float, float]:
+def shape(one: Spectrogram, other: Spectrogram, amin_db: float) -> tuple[float, float]:
     """Median level of ``one`` over ``other``, dB, and the median distance of their mean spectra without it."""
     a, b = one.mean(axis=1), other.mean(axis=1)
-    sounding = (a > floor_db + 20) & (b > floor_db + 20)
+    sounding = (a > amin_db + 20) & (b > amin_db + 20)
     difference = (a - b)[sounding]
     level = float(np.median(difference))
     return level, float(np.median(np.abs(difference - level)))
@@ -54,8 +54,8 @@ def measure(folder: Path, each: int) -> list[dict[str, Any]]:
             }
             for variant in ("pitch_down", "pitch_up"):
                 shifted = made["waveform"][variant]
-                level, apart = shape(made["spectral"][variant], shifted, settings.mel.floor_db)
-                moved = shape(made["waveform"]["original"], shifted, settings.mel.floor_db)[1]
+                level, apart = shape(made["spectral"][variant], shifted, settings.mel.amin_db)
+                moved = shape(made["waveform"]["original"], shifted, settings.mel.amin_db)[1]
                 figures[variant].append((level, apart, moved))
         for variant, own in figures.items():
             level, apart, moved = np.round(np.median(own, axis=0), 2).tolist()

@@ -28,13 +28,13 @@ SYSTEMS = {
     "nt_xent": (PAPER, PAPER._replace(layer="h", model="tied")),
     "discriminative": (DEFAULT._replace(fused=""), DEFAULT),
 }
-"""by the objective of their encoder"""
+"""by the loss_name of their encoder"""
 
 
 def measure(
     folder: Path,
     real: Path | None,
-    objectives: tuple[str, ...],
+    loss_names: tuple[str, ...],
     *,
     seeds: int,
     steps: int,
@@ -49,10 +49,10 @@ def measure(
     for method in METHODS:
         settings = demo.model_copy(update={"augmentation": AugmentationSettings(pitch_method=method)})
         own = replace(ladder, store=training_store(folder, ladder.training, settings))
-        scores[method] = encoder_scores(own, folder / method, objectives, seeds, steps, statistics)
+        scores[method] = encoder_scores(own, folder / method, loss_names, seeds, steps, statistics)
     judge = Judge(ladder, seeds)
     rows = []
-    systems = [system for objective in objectives for system in SYSTEMS[objective]]
+    systems = [system for loss_name in loss_names for system in SYSTEMS[loss_name]]
     for system, how in product(systems, SETTINGS):
         spectral, waveform = (judge.groups(judge.kinds(scores[method], system, how)) for method in METHODS)
         for group in spectral:
@@ -89,13 +89,13 @@ def main() -> None:
     arguments = parser.parse_args()
     sample = os.environ.get("ASD_SAMPLE_DATA")
     real = arguments.real or (Path(sample) / "real-mini" if sample else None)
-    objectives, size = tuple(SYSTEMS), {"seeds": 3, "steps": 200, "normals": 20, "faults": 8}
+    loss_names, size = tuple(SYSTEMS), {"seeds": 3, "steps": 200, "normals": 20, "faults": 8}
     if arguments.quick:
-        real, objectives, size = None, ("discriminative",), {"seeds": 1, "steps": 8, "normals": 4, "faults": 2}
+        real, loss_names, size = None, ("discriminative",), {"seeds": 1, "steps": 8, "normals": 4, "faults": 2}
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.folder or Path(temporary)) / ("quick" if arguments.quick else "whole")
-        rows = measure(folder, real, objectives, **size)
+        rows = measure(folder, real, loss_names, **size)
     minutes = round((time.monotonic() - started) / 60, 1)
     data = "simulated machines" + (f", and real ones of {real.name}" if real else "")
     if arguments.json:

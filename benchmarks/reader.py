@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from asdcore.features.augmentation import VARIANTS
-from asdcore.features.held import hold
+from asdcore.features.batches import Batch, batches
 from asdcore.features.normalisation import Normalisation
+from asdcore.features.preload import preload
 from asdcore.features.store import EXTENDS, Store, write_shard
-from asdcore.features.views import Batch, batches
 
 MELS, FRAMES, CROP, BATCH = 128, 313, 128, 48
 SHARD = 128
@@ -70,7 +70,7 @@ def measure(folder: Path, n: int, rounds: int) -> tuple[list[dict[str, Any]], di
     with one.open("wb") as file:
         for shard in (folder / "store").rglob("*.parquet"):
             file.write(shard.read_bytes())
-    opened, held = Store(variants), hold(Store(variants), digests, torch.device("cpu"))
+    opened, held = Store(variants), preload(Store(variants), digests, torch.device("cpu"))
     normalisation = Normalisation(np.full((MELS, 1), -40, np.float32), np.full((MELS, 1), 10, np.float32))
     pairs = n // BATCH * BATCH
     cpu = torch.device("cpu")

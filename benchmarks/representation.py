@@ -1,4 +1,4 @@
-"""Which representation finds faults: objective x layer x normality model, alone and fused with the spectrum.
+"""Which representation finds faults: loss_name x layer x normality model, alone and fused with the spectrum.
 
     python benchmarks/representation.py [--quick] [--trials] [--json] [--real FOLDER] [--folder FOLDER] [--figure FILE]
 
@@ -10,7 +10,7 @@ real machines in the DCASE layout (``--real``, or the folder real-mini of ASD_SA
 A figure is the AUC of one kind of fault against the normal recordings of both domains, of one machine; means are over
 machines, then kinds, then seeds. Intervals, 95 %: bootstrap over test recordings and seeds, paired for differences.
 With this few recordings (n below p) ``ml`` is ``ledoit_wolf``, and it is called so. ``--trials``: in place of the other
-objectives, augmentations of the discriminative one (benchmarks/trials.py).
+loss_names, augmentations of the discriminative one (benchmarks/trials.py).
 """
 
 import argparse
@@ -32,24 +32,24 @@ from numpy.typing import NDArray
 from trials import TRIALS, augmented
 
 from asdcore.baselines.autoencoder import SCORES, fit_autoencoder
-from asdcore.baselines.spectrum import time_statistics
-from asdcore.detector import embeddings
+from asdcore.encoder.embedding import embeddings
+from asdcore.encoder.network import Encoder, TrainedEncoder
+from asdcore.encoder.training import train
 from asdcore.features.normalisation import Normalisation
-from asdcore.home import digest_of, whole_file
+from asdcore.features.statistics import time_statistics
 from asdcore.normality.calibration import Calibration
 from asdcore.normality.fusion import fuse
 from asdcore.normality.machine import EMBEDDING_WEIGHT
 from asdcore.normality.models import Estimator, NormalityModel
 from asdcore.progress import progress, say
-from asdcore.representation.encoder import Encoder, TrainedEncoder
-from asdcore.representation.training import train
 from asdcore.settings import AutoencoderSettings, Settings
+from asdcore.storage.files import atomic_write, digest_of
 
 Floats = NDArray[np.float64]
 CPU = torch.device("cpu")
 
 UNTRAINED = "untrained"
-OBJECTIVES = ("nt_xent", "supervised_contrastive", "discriminative", "combined", UNTRAINED)
+LOSSES = ("nt_xent", "supervised_contrastive", "discriminative", "combined", UNTRAINED)
 LAYERS = ("h", "z", "both")
 STATISTICS = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
 """time-averaged spectrum; the same with the deviation over time beside it"""
@@ -61,7 +61,7 @@ RESAMPLES = 1000
 
 
 class System(NamedTuple):
-    objective: str
+    loss_name: str
     """or spectrum, autoencoder"""
     layer: str
     model: str
@@ -76,7 +76,7 @@ class System(NamedTuple):
 PAPER = System("nt_xent", "z", "ledoit_wolf", "")
 SPECTRUM = System("spectrum", "", "ledoit_wolf", "")
 EYE = System("spectrum-deviation", "", "tied", "")
-"""the default's second eye alone"""
+"""the default's second scorer alone"""
 AUTOENCODER = System("autoencoder", "", "mse", "")
 DEFAULT = System("discriminative", "h", "tied", "spectrum-deviation")
 """what the preset ``default`` is"""
@@ -87,24 +87,24 @@ Scores = dict[tuple[System, str, int], tuple[Floats, Floats]]
 
 
 def encoders(
-    ladder: Ladder, folder: Path, objectives: tuple[str, ...], seeds: int, steps: int
+    ladder: Ladder, folder: Path, loss_names: tuple[str, ...], seeds: int, steps: int
 ) -> Iterator[tuple[str, int, int, TrainedEncoder]]:
-    """Objective, fold, seed, and the encoder trained on the machines of the fold; what was trained before is kept."""
+    """Loss, fold, seed, and the encoder trained on the machines of the fold; what was trained before is kept."""
     folds = ladder.training["machine"].map(ladder.folds)
-    plan = list(product(objectives, (0, 1), range(seeds)))
-    for objective, fold, seed in progress(plan, "encoders"):
+    plan = list(product(loss_names, (0, 1), range(seeds)))
+    for loss_name, fold, seed in progress(plan, "encoders"):
         own = ladder.training[folds == fold]
-        file = folder / f"{objective}-{fold}-{seed}-{steps}.safetensors"
+        file = folder / f"{loss_name}-{fold}-{seed}-{steps}.safetensors"
         if not file.exists():
-            _trained(ladder, own, objective, seed, steps, file.with_suffix("")).save(file)
-        yield objective, fold, seed, TrainedEncoder.load(file)
+            _trained(ladder, own, loss_name, seed, steps, file.with_suffix("")).save(file)
+        yield loss_name, fold, seed, TrainedEncoder.load(file)
 
 
 def _trained(
-    ladder: Ladder, own: pd.DataFrame, objective: str, seed: int, steps: int, checkpoints: Path
+    ladder: Ladder, own: pd.DataFrame, loss_name: str, seed: int, steps: int, checkpoints: Path
 ) -> TrainedEncoder:
     settings = Settings.preset("demo").training
-    if objective == UNTRAINED:
+    if loss_name == UNTRAINED:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             originals = (ladder.store.read(recording, "original") for recording in own["recording"])
@@ -112,10 +112,10 @@ def _trained(
     batch = 24
     epochs_a_cycle = max(1, round(steps / (len(own) // batch) / settings.cycles))
     changed: dict[str, Any] = {"crop_frames": 48, "batch_size": batch, "seed": seed}
-    changed |= {"objective": objective if objective in OBJECTIVES else "discriminative"}
+    changed |= {"loss": loss_name if loss_name in LOSSES else "discriminative"}
     settings = settings.model_copy(update=changed | {"epochs": epochs_a_cycle * settings.cycles})
     rows = own[["recording", "machine", "attributes"]]
-    with augmented(objective, seed) if objective in TRIALS else nullcontext():
+    with augmented(loss_name, seed) if loss_name in TRIALS else nullcontext():
         return train(ladder.store, rows, settings, checkpoints)
 
 
@@ -126,7 +126,7 @@ def vectors(ladder: Ladder, encoder: TrainedEncoder, file: Path) -> tuple[dict[s
         originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
         pairs = list(embeddings(encoder, [*originals, *ladder.spectrograms], CPU))
         h, z = (np.stack(values) for values in zip(*pairs, strict=True))
-        with whole_file(file) as temporary, temporary.open("wb") as written:
+        with atomic_write(file) as temporary, temporary.open("wb") as written:
             np.savez(written, h=h, z=z)
     with np.load(file) as arrays:
         h, z = (arrays[layer].astype(np.float64) for layer in ("h", "z"))
@@ -145,16 +145,16 @@ def judged(ladder: Ladder, training: Floats, test: Floats, model: Estimator) -> 
     return distance, p
 
 
-def score(ladder: Ladder, folder: Path, objectives: tuple[str, ...], seeds: int, steps: int, epochs: int) -> Scores:
+def score(ladder: Ladder, folder: Path, loss_names: tuple[str, ...], seeds: int, steps: int, epochs: int) -> Scores:
     """What every system says of every test recording."""
     scores: Scores = {}
     statistics = spectrum_scores(ladder)
     for (name, model), how, seed in product(statistics, SETTINGS, range(seeds)):
-        scores[SPECTRUM._replace(objective=name, model=model), how, seed] = statistics[name, model]
+        scores[SPECTRUM._replace(loss=name, model=model), how, seed] = statistics[name, model]
     for name, values in _autoencoder(ladder, epochs).items():
         for how, seed in product(SETTINGS, range(seeds)):
             scores[AUTOENCODER._replace(model=name), how, seed] = values
-    return scores | encoder_scores(ladder, folder, objectives, seeds, steps, statistics)
+    return scores | encoder_scores(ladder, folder, loss_names, seeds, steps, statistics)
 
 
 def spectrum_scores(ladder: Ladder) -> dict[tuple[str, Estimator], tuple[Floats, Floats]]:
@@ -171,7 +171,7 @@ def spectrum_scores(ladder: Ladder) -> dict[tuple[str, Estimator], tuple[Floats,
 def encoder_scores(
     ladder: Ladder,
     folder: Path,
-    objectives: tuple[str, ...],
+    loss_names: tuple[str, ...],
     seeds: int,
     steps: int,
     statistics: dict[tuple[str, Estimator], tuple[Floats, Floats]],
@@ -180,8 +180,8 @@ def encoder_scores(
     scores: Scores = {}
     tested = digest_of(ladder.test.to_csv())
     fold_of = ladder.test["machine"].map(ladder.folds).to_numpy()
-    for objective, fold, seed, encoder in encoders(ladder, folder, objectives, seeds, steps):
-        training, test = vectors(ladder, encoder, folder / f"{objective}-{fold}-{seed}-{steps}-{tested}.npz")
+    for loss_name, fold, seed, encoder in encoders(ladder, folder, loss_names, seeds, steps):
+        training, test = vectors(ladder, encoder, folder / f"{loss_name}-{fold}-{seed}-{steps}-{tested}.npz")
         for layer, model in product(LAYERS, MODELS):
             distance, p = judged(ladder, training[layer], test[layer], model)
             verdicts = {"": (distance, p)}
@@ -191,7 +191,7 @@ def encoder_scores(
                 verdicts[name] = (-np.log10(both), both)
             for (fused, values), how in product(verdicts.items(), SETTINGS):
                 mine = (fold_of == fold) == (how == "seen")
-                key = (System(objective, layer, model, fused), how, seed)
+                key = (System(loss_name, layer, model, fused), how, seed)
                 kept = scores.setdefault(key, (np.empty(len(mine)), np.empty(len(mine))))
                 for whole, part in zip(kept, values, strict=True):
                     whole[mine] = part[mine]
@@ -325,10 +325,10 @@ def tables(made: dict[str, Any]) -> str:
     systems = pd.DataFrame(made["systems"])
     groups = [group for group in (SIMULATED, REAL) if f"{group} auc" in systems]
     columns = [(how, group) for how in SETTINGS for group in groups]
-    lines = ["| objective | layer | model | fused | " + " | ".join(f"{how}, {group}" for how, group in columns)]
+    lines = ["| loss_name | layer | model | fused | " + " | ".join(f"{how}, {group}" for how, group in columns)]
     lines[0] += " | alarms, source | target |"
     lines.append("| --- | --- | --- | --- |" + " ---: |" * (len(columns) + 2))
-    for key, own in systems.groupby(["objective", "layer", "model", "fused"], sort=False):
+    for key, own in systems.groupby(["loss", "layer", "model", "fused"], sort=False):
         of = {row["setting"]: row for row in own.to_dict("records")}
         name = " | ".join(key)
         cells = [
@@ -364,7 +364,7 @@ def tables(made: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one seed, 40 steps, fewer recordings: under ten minutes")
-    parser.add_argument("--trials", action="store_true", help="augmentations of the discriminative objective, one seed")
+    parser.add_argument("--trials", action="store_true", help="augmentations of the discriminative loss_name, one seed")
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="real machines in the DCASE layout")
     parser.add_argument("--folder", type=Path, help="keep what was made here, and go on with it")
@@ -378,8 +378,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.folder or Path(temporary)) / ("quick" if arguments.quick else "whole")
         ladder = make_ladder(folder, real, Settings.preset("demo"), normals, faults)
-        objectives = ("nt_xent", "discriminative", *TRIALS) if arguments.trials else OBJECTIVES
-        scores = score(ladder, folder, objectives, seeds, steps, epochs)
+        loss_names = ("nt_xent", "discriminative", *TRIALS) if arguments.trials else LOSSES
+        scores = score(ladder, folder, loss_names, seeds, steps, epochs)
         made = figures(ladder, scores, seeds)
     made = {
         "benchmark": "representation",

@@ -19,7 +19,7 @@ OTHERS = {"spectrum": "spectrum (mean)", STATISTIC: STATISTIC, "autoencoder": "o
 
 
 def draw(made: dict[str, Any], path: Path) -> None:
-    """AUC of every objective, seen and first-shot, alone and fused with the spectrum, with intervals."""
+    """AUC of every loss_name, seen and first-shot, alone and fused with the spectrum, with intervals."""
     model = made["default"].split(" / ")[2].split(" + ")[0]
     groups = [group for group in ("simulated", "real") if f"{group} auc" in made["systems"][0]]
     plan = [(group, setting) for group in groups for setting in ("seen", "first-shot")]
@@ -41,17 +41,17 @@ def _draw(ax: Axes, systems: list[dict[str, Any]], group: str, setting: str, mod
         own = [
             row
             for row in rows
-            if row["objective"] in NAMES and (row["layer"], row["model"], row["fused"]) == (layer, model, fused)
+            if row["loss"] in NAMES and (row["layer"], row["model"], row["fused"]) == (layer, model, fused)
         ]
         x = [row[f"{group} auc"] for row in own]
         errors = [[row[f"{group} auc"] - row[f"{group} low"] for row in own]]
         errors.append([row[f"{group} high"] - row[f"{group} auc"] for row in own])
-        y = [-list(NAMES).index(row["objective"]) + up for row in own]
+        y = [-list(NAMES).index(row["loss"]) + up for row in own]
         label = f"{layer}, fused with {fused}" if fused else layer
         ax.errorbar(x, y, xerr=[[max(0.0, e) for e in side] for side in errors], fmt=marker, color=colour, label=label)
-    for objective, style in (("spectrum", "--"), (STATISTIC, "-"), ("autoencoder", ":")):
-        of_model = "mse" if objective == "autoencoder" else model
-        (row,) = (row for row in rows if (row["objective"], row["model"]) == (objective, of_model))
-        ax.axvline(row[f"{group} auc"], color=OTHER, linestyle=style, label=OTHERS[objective])
+    for loss_name, style in (("spectrum", "--"), (STATISTIC, "-"), ("autoencoder", ":")):
+        of_model = "mse" if loss_name == "autoencoder" else model
+        (row,) = (row for row in rows if (row["loss"], row["model"]) == (loss_name, of_model))
+        ax.axvline(row[f"{group} auc"], color=OTHER, linestyle=style, label=OTHERS[loss_name])
     ax.set_yticks([-i for i in range(len(NAMES))], list(NAMES.values()))
     ax.grid(axis="x", alpha=0.3)

@@ -25,13 +25,13 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from asdcore.datasets.simulate import simulate
 from asdcore.features.augmentation import VARIANTS
 from asdcore.features.compute import SHARD_SIZE, missing_parts
 from asdcore.features.shard import new_shard
 from asdcore.features.store import EXTENDS, Store, drop_damaged, mark_verified
 from asdcore.recordings.catalog import SCHEMA, Catalog
 from asdcore.recordings.names import find_recordings
-from asdcore.recordings.simulate import simulate
 from asdcore.settings import RecordingSettings
 
 INGESTED = 256

@@ -27,19 +27,18 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from asdcore.datasets.simulate import simulate
+from asdcore.encoder.distributed import World
+from asdcore.encoder.labels import Labels
+from asdcore.encoder.losses import NTXent, nt_xent
+from asdcore.encoder.network import Encoder
+from asdcore.encoder.precision import cast
+from asdcore.encoder.step import backward
+from asdcore.encoder.training import train
 from asdcore.features.compute import compute_features
 from asdcore.features.store import EXTENDS, Store
 from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.recordings.names import find_recordings
-from asdcore.recordings.simulate import simulate
-from asdcore.representation.contrastive import nt_xent
-from asdcore.representation.distributed import World
-from asdcore.representation.encoder import Encoder
-from asdcore.representation.gradient import backward
-from asdcore.representation.labels import Labels
-from asdcore.representation.objectives import NTXent
-from asdcore.representation.precision import cast
-from asdcore.representation.training import train
 from asdcore.settings import Settings, TrainingSettings
 
 CPU = torch.device("cpu")
@@ -92,9 +91,7 @@ def overhead(
 ) -> dict[str, Any]:
     """Steps a second, real against bare."""
     batch = 48
-    settings = TrainingSettings(
-        objective="nt_xent", crop_frames=frames, batch_size=batch, epochs=3, cycles=1, device="cpu"
-    )
+    settings = TrainingSettings(loss="nt_xent", crop_frames=frames, batch_size=batch, epochs=3, cycles=1, device="cpu")
     steps = len(rows) // batch * (settings.epochs - 1)
     pairs = [
         (bare("resnet18", batch, frames, steps), real(store, rows, settings, folder / f"{frames}-{turn}"))
@@ -122,7 +119,7 @@ def operations(architecture: str, frames: int) -> float:
     return counter.get_total_flops() / 2
 
 
-def one_step(architecture: str, chunk: int | None) -> float:
+def one_step(architecture: str, micro_batch: int | None) -> float:
     """Peak resident memory of this process, MiB, after a step with 48 recordings of `WHOLE` frames."""
     n = 48
     encoder = Encoder(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -130,23 +127,25 @@ def one_step(architecture: str, chunk: int | None) -> float:
     x = torch.randn(2 * n, 1, MELS, WHOLE).contiguous(memory_format=torch.channels_last)
     zeros = torch.zeros(2 * n, dtype=torch.int64)
     labels = Labels(zeros, zeros, zeros)
-    backward(encoder, NTXent(0.05), x, labels, world=World(), chunk=chunk, cast=partial(cast, "float32", CPU))
+    backward(
+        encoder, NTXent(0.05), x, labels, world=World(), micro_batch=micro_batch, cast=partial(cast, "float32", CPU)
+    )
     optimiser.step()
     # Linux only. ru_maxrss would not do: a process that is started begins with the one of its parent.
     status = Path("/proc/self/status").read_text()
     return float(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def memory(architecture: str, chunk: int | None) -> float:
+def memory(architecture: str, micro_batch: int | None) -> float:
     """`one_step` in a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", architecture, str(chunk or 0)]
+    command = [sys.executable, __file__, "--memory-of", architecture, str(micro_batch or 0)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def warm_start(store: Store, rows: pd.DataFrame, epochs: int, folder: Path) -> dict[str, list[float]]:
     """Validation loss by epoch: of a training on all recordings from random weights, and from a champion's."""
     settings = TrainingSettings(
-        crop_frames=32, batch_size=24, epochs=epochs, cycles=4, validation_share=0.2, patience=epochs, device="cpu"
+        crop_frames=32, batch_size=24, epochs=epochs, cycles=4, validation_fraction=0.2, patience=epochs, device="cpu"
     )
     earlier = rows.iloc[np.arange(len(rows)) % 3 < 2]
     train(store, earlier, settings, folder / "champion").save(folder / "champion.safetensors")
@@ -165,8 +164,8 @@ def main() -> None:
     parser.add_argument("--memory-of", nargs=2, metavar=("ENCODER", "CHUNK"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
-        architecture, chunk = arguments.memory_of
-        print(one_step(architecture, int(chunk) or None))
+        architecture, micro_batch = arguments.memory_of
+        print(one_step(architecture, int(micro_batch) or None))
         return
     quick = arguments.quick
     figures: dict[str, Any] = {"benchmark": "training", "data": "simulated", "threads": torch.get_num_threads()}
@@ -182,8 +181,8 @@ def main() -> None:
         if not quick:
             figures["step_of_48_x_313"] = {name: bare(name, 48, WHOLE, 2) for name in ("resnet18", "resnet50")}
             figures["memory_mib"] = {
-                f"{name}, {f'chunks of {chunk}' if chunk else 'whole'}": memory(name, chunk)
-                for name, chunk in (("resnet18", None), ("resnet18", 12), ("resnet50", None), ("resnet50", 12))
+                f"{name}, {f'chunks of {micro_batch}' if micro_batch else 'whole'}": memory(name, micro_batch)
+                for name, micro_batch in (("resnet18", None), ("resnet18", 12), ("resnet50", None), ("resnet50", 12))
             }
             figures["validation_loss"] = warm_start(store, rows, 16, folder)
     print(json.dumps(figures) if arguments.json else told(figures))

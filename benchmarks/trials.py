@@ -1,4 +1,4 @@
-"""Augmentations of the discriminative objective that are tried and not part of the project: what each is worth."""
+"""Augmentations of the discriminative loss_name that are tried and not part of the project: what each is worth."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asdcore.representation import training
-from asdcore.representation.gradient import backward
-from asdcore.representation.labels import Labels
+from asdcore.encoder import training
+from asdcore.encoder.labels import Labels
+from asdcore.encoder.step import backward
 
 TRIALS = ("masked", "mixup", "exchanged")
 SHARE = 0.5
@@ -29,15 +29,15 @@ def augmented(trial: str, seed: int) -> Iterator[None]:
     """
     drawn = torch.Generator().manual_seed(seed)
 
-    def own(model: Any, objective: Any, x: Tensor, labels: Labels, **rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def own(model: Any, loss_name: Any, x: Tensor, labels: Labels, **rest: Any) -> tuple[Tensor, Tensor, Tensor]:
         if torch.rand((), generator=drawn) > SHARE:
-            return backward(model, objective, x, labels, **rest)
+            return backward(model, loss_name, x, labels, **rest)
         if trial == "masked":
-            return backward(model, objective, _masked(x, drawn), labels, **rest)
+            return backward(model, loss_name, _masked(x, drawn), labels, **rest)
         other = torch.randperm(len(x), generator=drawn)
         share = float(torch.rand((), generator=drawn)) if trial == "mixup" else 0.5
         views = share * x + (1 - share) * x[other] if trial == "mixup" else _exchanged(x, x[other])
-        return backward(model, _Both(objective, other, share), views, labels, **rest)
+        return backward(model, _Both(loss_name, other, share), views, labels, **rest)
 
     training.backward = own
     try:
@@ -49,19 +49,19 @@ def augmented(trial: str, seed: int) -> Iterator[None]:
 class _Both:
     """The losses of the labels of both views that were mixed."""
 
-    def __init__(self, objective: Any, other: Tensor, share: float) -> None:
-        self.objective, self.other, self.share = objective, other, share
+    def __init__(self, loss_name: Any, other: Tensor, share: float) -> None:
+        self.loss_function, self.other, self.share = loss_name, other, share
 
     def __call__(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         others = Labels(*(getattr(labels, name)[self.other] for name in ("machine", "condition", "shift")))
-        loss: Tensor = self.share * self.objective(h, z, labels)
-        self.objective.eval()  # Its scale adapts once a step.
-        loss = loss + (1 - self.share) * self.objective(h, z, others)
-        self.objective.train()
+        loss: Tensor = self.share * self.loss_function(h, z, labels)
+        self.loss_function.eval()  # Its scale adapts once a step.
+        loss = loss + (1 - self.share) * self.loss_function(h, z, others)
+        self.loss_function.train()
         return loss
 
     def parameters(self) -> Any:
-        return self.objective.parameters()
+        return self.loss_function.parameters()
 
 
 def _masked(x: Tensor, drawn: torch.Generator) -> Tensor:

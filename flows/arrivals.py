@@ -10,8 +10,8 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from asdcore.detector import Detector
-from asdcore.home import Home
-from asdcore.recordings.catalog import Catalog, hold_out, training_recordings, unsettled
+from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
+from asdcore.storage.home import Home
 from tasks.events import RETRAINING_DUE, tell
 from tasks.registry import CHAMPION, load_detector
 from tasks.scoring import score_recordings
@@ -34,7 +34,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         detector, version = load_detector(place, model)
-        rows = unsettled(Catalog(place.recordings).recordings)
+        rows = pending_review(Catalog(place.recordings).recordings)
         rows = rows[rows["labelled_by"].isna()]
         counts, waiting, moved = dict[str, dict[str, int]](), list[str](), list[str]()
         for machine, own in ((str(name), group) for name, group in rows.groupby("machine")):
@@ -65,14 +65,14 @@ def _judged(
     Catalog(home.recordings).label(labels, f"detector {version}")
     anomalous = sorted(scores.loc[scores["decision"] == 1, "path"])
     counts = {"normal": len(labels) - len(anomalous), "waiting": len(anomalous), "not scored": len(rows) - len(labels)}
-    return counts, anomalous, bool(done["health"].get(machine))
+    return counts, anomalous, bool(done["drift"].get(machine))
 
 
 def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:
     """Why a retraining is due; empty if none is."""
-    rows = training_recordings(hold_out(Catalog(home.recordings).recordings, detector.settings.gate.held_out_share))
+    rows = training_recordings(hold_out(Catalog(home.recordings).recordings, detector.settings.gate.held_out_fraction))
     now = rows.groupby("machine").size()
-    trained = {machine: trust.n for machine in detector.machines if (trust := detector.trust(machine))}
+    trained = {machine: trust.n for machine in detector.machines if (trust := detector.reliability(machine))}
     new = {machine: int(now.get(machine, 0)) - n for machine, n in trained.items() if now.get(machine, 0) > n}
     if sum(new.values()) >= retrain_after:
         return "new normal recordings: " + ", ".join(f"{n} of {machine}" for machine, n in new.items())

@@ -6,16 +6,16 @@ from typing import Any
 
 from prefect import flow
 
-from asdcore.home import Home
+from asdcore.evaluation.systems import AutoencoderSystem, systems_named
 from asdcore.settings import Settings
+from asdcore.storage.home import Home
 from flows.retrain import usable_recordings
 from tasks.baselines import autoencoders, spectra
+from tasks.encoder import encoder_and_embeddings
 from tasks.evaluation import any_simulated, evaluation, publish, read_tables, report_text
 from tasks.features import complete_features, feature_store
-from tasks.normality import Models, Stores, fallback_notes, fit_figures, fit_table, normality_models
+from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models
 from tasks.recordings import data_digest
-from tasks.representation import encoder_and_embeddings
-from tasks.systems import AutoencoderSystem, systems_named
 from tasks.tracking import benchmark_key, client, log_encoder, log_evaluation, tracked_run
 from tasks.warn import warn
 
@@ -69,7 +69,7 @@ def benchmark(
             store = feature_store(place, settings, variants=with_encoder)
             needed = {system.of_paper for system in vector if system.needs_encoder}
             if True in needed:
-                paper = settings.training.model_copy(update={"objective": "nt_xent"})
+                paper = settings.training.model_copy(update={"loss": "nt_xent"})
                 # Two trainings in one run would mix their figures by epoch.
                 two = False in needed and paper != settings.training
                 alone = tracked_run(place, "encoder", key, "encoder of paper-ml") if two else run
@@ -89,7 +89,7 @@ def benchmark(
             models |= {system.name: files for system in network}
         result = evaluation(place, chosen, chosen_systems, stores, models, encoder, published)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
-        fits = fit_figures({system.name: models[system.name] for system in vector})
+        fits = fit_metrics({system.name: models[system.name] for system in vector})
         report = report_text(*read_tables(place, result), notes, any_simulated(chosen))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
         log_evaluation(place, run, settings, encoder, result, report, fits)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asdcore.errors import AsdError
-from asdcore.features.orphans import Orphans, delete_orphans, find_orphans
-from asdcore.home import Home
+from asdcore.features.cleanup import Orphans, delete_orphans, find_orphans
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
+from asdcore.storage.home import Home
 from tasks.features import claimed_stores
 from tasks.registry import registered_folder, registered_models
 from tasks.warn import warn

@@ -20,10 +20,11 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists
 
-from asdcore.bucket import s3_address
 from asdcore.errors import AsdError
-from asdcore.home import Home, whole_file
 from asdcore.settings import Settings
+from asdcore.storage.files import atomic_write
+from asdcore.storage.home import Home
+from asdcore.storage.s3 import s3_address
 
 POOL = "asd"
 PROJECT = Path(__file__).resolve().parent.parent
@@ -72,7 +73,7 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
     with get_client(sync_client=True) as api, suppress(ObjectAlreadyExists):
         api.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
     rendered = home.root / "prefect.yaml"
-    with whole_file(rendered) as temporary:
+    with atomic_write(rendered) as temporary:
         temporary.write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
     # Prefect asks about triggers and schedules that are there already: the answer is to replace them.
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(rendered)]

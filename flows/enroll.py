@@ -9,13 +9,16 @@ from prefect import flow
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.home import Home, digest_of_file
+from asdcore.evaluation.systems import detector_system
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
+from asdcore.storage.files import digest_of_file
+from asdcore.storage.home import Home
 from tasks.baselines import spectra
 from tasks.detector import changed_detector
+from tasks.encoder import embeddings_of
 from tasks.evaluation import any_simulated, publish
 from tasks.features import complete_features, feature_store
-from tasks.normality import enrolment_doubts, normality_models, profiles, read_trust, trust_reports
+from tasks.normality import failed_enrolment_checks, normality_models, profiles, read_reliability, reliability_reports
 from tasks.recordings import data_digest, ingest_recordings
 from tasks.registry import (
     CHAMPION,
@@ -25,9 +28,7 @@ from tasks.registry import (
     set_champion,
     was_champion,
 )
-from tasks.representation import embeddings_of
-from tasks.systems import detector_system
-from tasks.tracking import failed_if_it_fails, log_trust, tracked_run
+from tasks.tracking import failed_if_it_fails, log_reliability, tracked_run
 from tasks.warn import warn
 
 
@@ -63,12 +64,12 @@ def enroll(
         chosen = _training_of(place, machine)
         store = feature_store(place, settings, variants=False)
         averages = spectra(place, store, chosen)
-        doubts = enrolment_doubts(averages, chosen, settings)
-        for doubt in doubts:
-            warn(f"{machine}: of its recordings, {doubt}")
-        if doubts and not force:
+        failed_checks = failed_enrolment_checks(averages, chosen, settings)
+        for failed_check in failed_checks:
+            warn(f"{machine}: of its recordings, {failed_check}")
+        if failed_checks and not force:
             raise AsdError(
-                f"{machine} is not enrolled: of its recordings, {doubts[0]} --force enrolls it all the same."
+                f"{machine} is not enrolled: of its recordings, {failed_checks[0]} --force enrolls it all the same."
             )
         encoder = _encoder_file(place, detector, base)
         embeddings = embeddings_of(place, store, encoder, chosen, settings.training.device)
@@ -76,20 +77,22 @@ def enroll(
         stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
         models = normality_models(place, stores, chosen, [system])
         history = detector.encoder.history
-        trusted = trust_reports(place, stores, chosen, system, models[system.name], settings.normality, history)
+        reliability = reliability_reports(
+            place, stores, chosen, system, models[system.name], settings.normality, history
+        )
         about: dict[str, Any] = {
             "data": data_digest(chosen),
             "training_recordings": len(chosen),
             "simulated": any_simulated(chosen),
             "encoder_of_version": parent,
-            "doubts": doubts,
-            "trust": read_trust(trusted[machine]).to_json(),
+            "failed_checks": failed_checks,
+            "reliability": read_reliability(reliability[machine]).to_json(),
         }
         files = (models[system.name][machine], profiles(place, store, chosen, settings)[machine])
         folder = changed_detector(place, base, machine, files, about)
         text = f"enrolled {machine} ({about['training_recordings']} normal recordings)"
         made = _registered(place, folder, parent, model, machine, text)
-        log_trust(place, made["run"], trusted)
+        log_reliability(place, made["run"], reliability)
         return made | about
 
 

@@ -5,7 +5,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from asdcore.home import Home
+from asdcore.storage.home import Home
 
 OWNER = "ASD_PROCESS"
 """The variable that tells a child, such as Prefect's temporary API server, whose it is."""

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from prefect import flow
 
-from asdcore.home import Home
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
+from asdcore.storage.home import Home
 from tasks.features import complete_features
 from tasks.warn import warn
 

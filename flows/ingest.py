@@ -5,8 +5,8 @@ from typing import Any
 
 from prefect import flow
 
-from asdcore.home import Home
 from asdcore.settings import RecordingSettings
+from asdcore.storage.home import Home
 from tasks.recordings import ingest_recordings
 from tasks.warn import warn
 

@@ -10,12 +10,13 @@ from prefect import flow
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.home import Home, whole_file
 from asdcore.recordings.catalog import Catalog, hold_out
+from asdcore.storage.files import atomic_write
+from asdcore.storage.home import Home
 from tasks.evaluation import publish
-from tasks.gate import decided, judgement_text
+from tasks.promotion import decided, judgement_text
 from tasks.registry import champion_version, registered_version
-from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_trust
+from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_reliability
 from tasks.warn import warn
 
 
@@ -47,9 +48,9 @@ def keep_for_registration(home: Home, run: str, made: dict[str, Any]) -> None:
     Args:
         home: see `Home`.
         run: of MLflow.
-        made: ``encoder, detector, trusted`` (paths, by machine), ``evaluation`` (its result), ``report, fits, tags``.
+        made: ``encoder, detector, reliability`` (paths, by machine), ``evaluation`` (result), ``report, fits, tags``.
     """
-    with whole_file(_folder(home) / f"{run}.json") as temporary:
+    with atomic_write(_folder(home) / f"{run}.json") as temporary:
         temporary.write_text(json.dumps(made, default=str))
 
 
@@ -62,10 +63,10 @@ def registered(home: Home, run: str) -> dict[str, Any]:
     settings, machines = loaded.settings, sorted(loaded.machines)
     with _kept(detector, run), failed_if_it_fails(home, run):
         log_evaluation(home, run, settings, Path(made["encoder"]), made["evaluation"], made["report"], made["fits"])
-        log_trust(home, run, {machine: Path(folder) for machine, folder in made["trusted"].items()})
+        log_reliability(home, run, {machine: Path(folder) for machine, folder in made["reliability"].items()})
         tags = made["tags"] | {"parent": champion_version(home)}
         version = registered_version(home, run, detector, tags)
-        chosen = hold_out(Catalog(home.recordings).of_machines(machines), settings.gate.held_out_share)
+        chosen = hold_out(Catalog(home.recordings).of_machines(machines), settings.gate.held_out_fraction)
         judged = decided(home, version, detector, chosen, settings)
         report = made["report"]
         if judged is not None:

@@ -7,33 +7,33 @@ from typing import Any
 import pandas as pd
 from prefect import flow
 
+from asdcore.encoder.network import TrainedEncoder
 from asdcore.errors import AsdError
-from asdcore.home import Home
+from asdcore.evaluation.systems import detector_system, reported_systems
 from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
-from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import Settings
+from asdcore.storage.home import Home
 from flows.features import features
 from flows.ingest import ingest
 from flows.register import keep_for_registration, registered
 from tasks.baselines import spectra
 from tasks.detector import detector_folder, first_encoder
+from tasks.encoder import encoder_and_embeddings, training_key
 from tasks.evaluation import any_simulated, evaluation, read_tables, report_text
 from tasks.features import feature_store
 from tasks.normality import (
     fallback_notes,
-    fit_figures,
+    fit_metrics,
     fit_table,
     normality_models,
     profiles,
-    read_trust,
-    trust_figures,
-    trust_reports,
-    trust_text,
+    read_reliability,
+    reliability_metrics,
+    reliability_reports,
+    reliability_text,
 )
 from tasks.recordings import data_digest
 from tasks.registry import lineage
-from tasks.representation import encoder_and_embeddings, training_key
-from tasks.systems import detector_system, reported_systems
 from tasks.tracking import failed_if_it_fails, retraining_key, tracked_run
 from tasks.warn import warn
 
@@ -65,7 +65,7 @@ def retrain(
         features(settings, sorted(set(chosen["machine"])), place.root)
         # Recordings that could not be read any more have left the table.
         chosen = usable_recordings(place, None, sorted(set(chosen["machine"])), settings)
-        chosen = hold_out(chosen, settings.gate.held_out_share)
+        chosen = hold_out(chosen, settings.gate.held_out_fraction)
         return _train_to_register(place, chosen, settings, warm_start)
 
 
@@ -113,17 +113,21 @@ def _tracked(
     simulated = any_simulated(chosen)
     normal = len(training_recordings(chosen))
     history = TrainedEncoder.load(encoder).history
-    trusted = trust_reports(home, stores, chosen, both, models[both.name], settings.normality, history)
+    reliability = reliability_reports(home, stores, chosen, both, models[both.name], settings.normality, history)
     about: dict[str, Any] = {"data": data, "recordings": len(chosen), "training_recordings": normal}
-    about |= {"simulated": simulated, "trust": {name: read_trust(path).to_json() for name, path in trusted.items()}}
+    about |= {
+        "simulated": simulated,
+        "reliability": {name: read_reliability(path).to_json() for name, path in reliability.items()},
+    }
     about |= {"warm_start": first.stem} if first else {}
     chosen_system = systems[0].name
     usual = profiles(home, store, chosen, settings)
     detector = detector_folder(home, settings, encoder, models[both.name], usual, about)
     result = evaluation(home, chosen, systems, stores, models, encoder)
-    fits = fit_figures(models) | trust_figures(trusted)
+    fits = fit_metrics(models) | reliability_metrics(reliability)
     report = report_text(*read_tables(home, result), fallback_notes(models), simulated)
-    report += f"\n\n### Trust\n\n{trust_text(trusted)}\n\n### Normality models\n\n{fit_table(fit_figures(models))}\n"
+    report += f"\n\n### Reliability\n\n{reliability_text(reliability)}"
+    report += f"\n\n### Normality models\n\n{fit_table(fit_metrics(models))}\n"
     score = result["values"]["official_scores"].get(chosen_system)
     tags = {
         "system": chosen_system,
@@ -132,6 +136,6 @@ def _tracked(
         "machines": ", ".join(models[chosen_system]),
         **lineage(data, settings),
     }
-    made = {"encoder": encoder, "detector": detector, "trusted": trusted, "evaluation": result}
+    made = {"encoder": encoder, "detector": detector, "reliability": reliability, "evaluation": result}
     keep_for_registration(home, run, made | {"report": report, "fits": fits, "tags": tags})
     return registered(home, run)

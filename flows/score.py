@@ -7,8 +7,8 @@ from typing import Any
 
 from prefect import flow
 
-from asdcore.home import Home
 from asdcore.recordings.fetch import fetched
+from asdcore.storage.home import Home
 from tasks.scoring import score_recordings
 from tasks.warn import warn
 

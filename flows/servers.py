@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable
 
 from asdcore.errors import AsdError
-from asdcore.home import Home
+from asdcore.storage.home import Home
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_START = 120

@@ -6,14 +6,14 @@ from typing import Any
 
 from prefect import flow
 
-from asdcore.home import Home
+from asdcore.encoder.network import TrainedEncoder
 from asdcore.recordings.catalog import hold_out
-from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import Settings
+from asdcore.storage.home import Home
 from flows.features import features
 from flows.retrain import usable_recordings
+from tasks.encoder import trained_encoder, training_key
 from tasks.features import feature_store
-from tasks.representation import trained_encoder, training_key
 from tasks.tracking import client, failed_if_it_fails, tracked_run
 from tasks.warn import warn
 
@@ -42,7 +42,7 @@ def train(
         chosen = usable_recordings(place, None, machines, settings)
         features(settings, sorted(set(chosen["machine"])), place.root)
         chosen = usable_recordings(place, None, sorted(set(chosen["machine"])), settings)
-        chosen = hold_out(chosen, settings.gate.held_out_share)
+        chosen = hold_out(chosen, settings.gate.held_out_fraction)
         store = feature_store(place, settings)
         key = training_key(store, chosen, settings.training, warm_start)
         run = tracked_run(place, "training", key, f"train {datetime.now().astimezone():%Y-%m-%d %H:%M}")

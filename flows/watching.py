@@ -7,10 +7,10 @@ from pathlib import Path
 
 from watchfiles import watch
 
-from asdcore.home import Home
 from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.names import AUDIO_SUFFIXES
 from asdcore.settings import RecordingSettings
+from asdcore.storage.home import Home
 from flows.arrivals import arrivals
 from flows.ingest import ingest
 from tasks.events import ARRIVED, tell

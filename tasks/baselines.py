@@ -9,13 +9,14 @@ from safetensors.torch import load_file
 
 from asdcore.baselines.autoencoder import AutoencoderModel
 from asdcore.baselines.fitting import fit_machines
-from asdcore.baselines.spectrum import time_statistics
+from asdcore.features.statistics import time_statistics
 from asdcore.features.store import Row, Store, drop_damaged, write_shard
-from asdcore.home import Home, digest_of
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
 from asdcore.settings import AutoencoderSettings
-from tasks.caching import CACHED, Result, claim, code_version, run_cached
+from asdcore.storage.files import digest_of
+from asdcore.storage.home import Home
+from tasks.stage import CACHED, Result, claim, code_version, run_cached
 
 
 @task(name="average spectra", **CACHED)
@@ -33,7 +34,7 @@ def average_spectra(key: str, home: Home, store: Path, folder: Path, recordings:
 
 def spectra(home: Home, store: Path, recordings: pd.DataFrame) -> Path:
     """The store of the averaged spectra of all recordings."""
-    folder = home.runs / "spectra" / digest_of(store.name, code_version("baselines/spectrum.py"))
+    folder = home.runs / "spectra" / digest_of(store.name, code_version("features/statistics.py"))
     home.fetch_folder(folder)
     drop_damaged(folder)
     missing = Store(folder).missing(recordings["recording"])

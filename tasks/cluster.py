@@ -9,9 +9,9 @@ from prefect import Task
 from prefect.settings import PREFECT_API_URL
 
 from asdcore.errors import AsdError
-from asdcore.home import Home
 from asdcore.progress import progress
-from tasks.caching import Result
+from asdcore.storage.home import Home
+from tasks.stage import Result
 
 if TYPE_CHECKING:
     from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture

@@ -7,12 +7,13 @@ from typing import Any
 from prefect import task
 
 from asdcore.detector import Detector
-from asdcore.home import Home, digest_of, digest_of_file, whole_file
-from asdcore.representation.encoder import TrainedEncoder
+from asdcore.encoder.network import TrainedEncoder
 from asdcore.settings import Settings
-from tasks.caching import CACHED, Result, claim, code_version, run_cached
+from asdcore.storage.files import atomic_write, digest_of, digest_of_file
+from asdcore.storage.home import Home
 from tasks.normality import read_machine
 from tasks.registry import CHAMPION, champion_version, registered_folder
+from tasks.stage import CACHED, Result, claim, code_version, run_cached
 from tasks.warn import warn
 
 
@@ -42,7 +43,7 @@ def detector_folder(
     about: dict[str, Any],
 ) -> Path:
     """The folder of the detector with this encoder, these machines and their profiles (name: npz file)."""
-    code = code_version("detector.py", "normality/machine.py", "normality/profile.py")
+    code = code_version("detector.py", "normality/machine.py", "explanation/profile.py")
     names = [f"{machine}={path.stem} {profiles[machine].stem}" for machine, path in sorted(machines.items())]
     key = digest_of(settings.digest(), code, encoder.parent.name, repr(sorted(about.items())), *names)
     work: dict[str, Any] = {"settings": settings, "encoder": encoder, "machines": machines, "about": about}
@@ -69,7 +70,7 @@ def changed_detector(
     home: Home, base: Path, machine: str, files: tuple[Path, Path] | None, about: dict[str, Any]
 ) -> Path:
     """The folder of the detector in ``base`` with one machine enrolled (its model and profile), or retired (None)."""
-    code = code_version("detector.py", "normality/machine.py", "normality/profile.py")
+    code = code_version("detector.py", "normality/machine.py", "explanation/profile.py")
     digests = [digest_of_file(file) for file in sorted(base.iterdir())]
     key = digest_of(code, *digests, machine, *(file.stem for file in files or ()), repr(sorted(about.items())))
     run_cached(change_machines, key=key, home=home, base=base, machine=machine, files=files, about=about)
@@ -95,6 +96,6 @@ def first_encoder(home: Home, data: str, settings: Settings) -> Path | None:
             return None
         source = folder / "encoder.safetensors"
         kept = home.runs / "warm-starts" / f"{digest_of_file(source)[:16]}.safetensors"
-        with whole_file(kept) as temporary:
+        with atomic_write(kept) as temporary:
             shutil.copyfile(source, temporary)
         return kept

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from asdcore.evaluation import figures
+from asdcore.encoder.network import TrainedEncoder
+from asdcore.evaluation.systems import BothSystem, System, VectorSystem
 from asdcore.evaluation.table import (
     differences,
     html,
@@ -23,15 +24,15 @@ from asdcore.evaluation.table import (
     with_published,
 )
 from asdcore.features.store import Store
-from asdcore.home import Home, digest_of, whole_file
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.machine import Eye
+from asdcore.normality.machine import Scorer
+from asdcore.plots import evaluation as evaluation_plots
 from asdcore.recordings.catalog import Catalog
-from asdcore.representation.encoder import TrainedEncoder
+from asdcore.storage.files import atomic_write, digest_of
+from asdcore.storage.home import Home
 from tasks.baselines import read_autoencoder
-from tasks.caching import CACHED, Result, claim, code_version, run_cached
 from tasks.normality import Models, Stores, read_machine, read_model
-from tasks.systems import BothSystem, System, VectorSystem
+from tasks.stage import CACHED, Result, claim, code_version, run_cached
 
 CHALLENGE_RATE = 0.1
 """False-alarm rate of the decisions in the challenge's files."""
@@ -58,10 +59,12 @@ def evaluate(
     scores = score_table(catalog[catalog["split"] == "test"], systems, stores, models)
     folder = home.runs / "evaluations" / key
     files = [home.scores / f"evaluation-{key}.parquet"]
-    with whole_file(files[0]) as temporary:
+    with atomic_write(files[0]) as temporary:
         scores.to_parquet(temporary)
     if encoder is not None:
-        files.append(_save(figures.training_figure(TrainedEncoder.load(encoder).history), folder / "training.png"))
+        files.append(
+            _save(evaluation_plots.training_plot(TrainedEncoder.load(encoder).history), folder / "training.png")
+        )
     values: dict[str, Any] = {"scores": _below(home, files[0]), "official_scores": {}, "table": None}
     of_systems = {str(name): labelled(own) for name, own in scores.groupby("system", sort=False)}
     of_systems = {name: own for name, own in of_systems.items() if len(own)}
@@ -72,10 +75,12 @@ def evaluate(
         compared = differences(of_systems)
         chosen = next(iter(of_systems))
         plots = {
-            "scores": figures.score_figure(of_systems[chosen], f"Scores of {chosen}{note}"),
-            "roc": figures.roc_figure(of_systems, f"ROC by machine{note}"),
-            "harmonic_means": figures.harmonic_mean_figure(table, f"Systems side by side{note}"),
-            "distributions": figures.distribution_figure(of_systems, f"Scores by machine, domain and label{note}"),
+            "scores": evaluation_plots.score_plot(of_systems[chosen], f"Scores of {chosen}{note}"),
+            "roc": evaluation_plots.roc_plot(of_systems, f"ROC by machine{note}"),
+            "harmonic_means": evaluation_plots.harmonic_mean_plot(table, f"Systems side by side{note}"),
+            "distributions": evaluation_plots.distribution_plot(
+                of_systems, f"Scores by machine, domain and label{note}"
+            ),
         }
         files += [_save(plot, folder / f"{name}.png") for name, plot in plots.items()]
         texts = {
@@ -85,11 +90,11 @@ def evaluate(
         }
         for name, text in texts.items():
             files.append(folder / name)
-            with whole_file(files[-1]) as temporary:
+            with atomic_write(files[-1]) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         for name, frame in (("results.parquet", table), ("differences.parquet", compared)):
             files.append(folder / name)
-            with whole_file(files[-1]) as temporary:
+            with atomic_write(files[-1]) as temporary:
                 frame.to_parquet(temporary)
         last = table.iloc[-1]
         values["official_scores"] = {name: float(last[name]) for name in systems_of(table)}
@@ -111,7 +116,7 @@ def evaluation(
     test = recordings[recordings["split"] == "test"]
     rows = test[DESCRIBED].itertuples(index=False)
     fitted = [(each.name, machine, path.stem) for each in systems for machine, path in models[each.name].items()]
-    code = code_version("evaluation", "baselines", "normality", "features/store.py")
+    code = code_version("evaluation", "plots", "baselines", "normality", "features/store.py")
     simulated = any_simulated(recordings)
     decided = f"{encoder and encoder.parent.name} {published} {simulated} {CHALLENGE_RATE}"
     key = digest_of(code, decided, *(" ".join(row) for row in [*fitted, *rows]))
@@ -151,9 +156,9 @@ def score_table(test: pd.DataFrame, systems: Sequence[System], stores: Stores, m
 
 def _scores(system: System, recordings: "pd.Series[str]", stores: Stores, model: Path) -> dict[str, Any]:
     if isinstance(system, BothSystem):
-        parts: dict[Eye, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
-        of_eyes = {eye: _vectors(part, recordings, stores) for eye, part in parts.items()}
-        verdict = read_machine(model).verdict(of_eyes, "both", CHALLENGE_RATE)
+        parts: dict[Scorer, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
+        by_scorer = {scorer: _vectors(part, recordings, stores) for scorer, part in parts.items()}
+        verdict = read_machine(model).verdict(by_scorer, "both", CHALLENGE_RATE)
         return {name: verdict[name].to_numpy() for name in ("score", "decision")}
     if isinstance(system, VectorSystem):
         vectors = _vectors(system, recordings, stores)
@@ -202,7 +207,7 @@ def publish(key: str, text: str) -> None:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     return path
 

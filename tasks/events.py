@@ -4,7 +4,8 @@ from typing import Any
 
 from prefect.events import emit_event
 
-from asdcore.home import Home, digest_of
+from asdcore.storage.files import digest_of
+from asdcore.storage.home import Home
 
 ARRIVED = "asd.recordings.arrived"
 DRIFTED = "asd.drift.seen"

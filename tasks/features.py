@@ -12,11 +12,12 @@ from prefect import task
 from asdcore.errors import AsdError
 from asdcore.features.compute import GONE, SHARD_SIZE, compute_features, features_digest, missing_parts
 from asdcore.features.store import EXTENDS, drop_damaged, mark_verified
-from asdcore.home import Home, digest_of
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
-from tasks.caching import CACHED, Result, claim, code_version, run_cached
+from asdcore.storage.files import digest_of
+from asdcore.storage.home import Home
 from tasks.cluster import cluster_address, run_on_cluster
+from tasks.stage import CACHED, Result, claim, code_version, run_cached
 from tasks.warn import warn
 
 AT_ONCE = 1024

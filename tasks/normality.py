@@ -9,20 +9,21 @@ import numpy as np
 import pandas as pd
 from prefect import task
 
-from asdcore.evaluation.trust_figure import qq_figure
+from asdcore.encoder.metrics import collapse
+from asdcore.evaluation.systems import BothSystem, Model, NormalitySystem, VectorSystem
+from asdcore.explanation.profile import Profile
 from asdcore.features.store import Store
-from asdcore.home import Home, digest_of, whole_file
-from asdcore.normality.doubts import doubts
-from asdcore.normality.machine import Eye, MachineModel, Vectors
+from asdcore.monitoring.enrolment_checks import enrolment_checks
+from asdcore.monitoring.reliability import Reliability, reliability_report
+from asdcore.normality.machine import MachineModel, Scorer, Vectors
 from asdcore.normality.models import NormalityModel, model_from_arrays
-from asdcore.normality.profile import Profile
-from asdcore.normality.trust import Trust, trust
+from asdcore.plots.reliability import qq_plot
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
-from asdcore.representation.collapse import collapse
 from asdcore.settings import NormalitySettings, Settings
-from tasks.caching import CACHED, Result, claim, code_version, run_cached
-from tasks.systems import BothSystem, Model, NormalitySystem, VectorSystem
+from asdcore.storage.files import atomic_write, digest_of
+from asdcore.storage.home import Home
+from tasks.stage import CACHED, Result, claim, code_version, run_cached
 
 Stores = dict[str, Path]
 """source: folder of the store that has it, see `VectorSystem`"""
@@ -41,19 +42,19 @@ def fit_normality(
     X = np.stack([store.read(recording, system.column) for recording, _ in recordings])
     model = system.model.fit(X, domains=[domain for _, domain in recordings])
     path = home.runs / "normality" / f"{key}.npz"
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **model.to_arrays())
     return {"files": claim(home, path), "values": {"machine": machine, "system": system.name}}
 
 
-@task(name="join both eyes", **CACHED)
-def join_eyes(key: str, home: Home, machine: str, embedding: Path, spectrum: Path) -> Result:
+@task(name="join both scorers", **CACHED)
+def join_scorers(key: str, home: Home, machine: str, embedding: Path, spectrum: Path) -> Result:
     """One machine's two normality models, calibrated on the same recordings, as one file."""
-    files: dict[Eye, Path] = {"embedding": embedding, "spectrum": spectrum}
-    read = {eye: read_model(file) for eye, file in files.items()}
-    fitted = {eye: model for eye, model in read.items() if isinstance(model, NormalityModel)}
+    files: dict[Scorer, Path] = {"embedding": embedding, "spectrum": spectrum}
+    read = {scorer: read_model(file) for scorer, file in files.items()}
+    fitted = {scorer: model for scorer, model in read.items() if isinstance(model, NormalityModel)}
     path = home.runs / MACHINES / f"{key}.npz"
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **MachineModel(fitted).to_arrays())
     return {"files": claim(home, path), "values": {"machine": machine}}
 
@@ -81,7 +82,7 @@ def _joined(home: Home, embedding: dict[str, Path], spectrum: dict[str, Path]) -
     for machine in embedding:
         key = digest_of(code, embedding[machine].stem, spectrum[machine].stem)
         paths: dict[str, Any] = {"embedding": embedding[machine], "spectrum": spectrum[machine]}
-        run_cached(join_eyes, key=key, home=home, machine=machine, **paths)
+        run_cached(join_scorers, key=key, home=home, machine=machine, **paths)
         made[machine] = home.runs / MACHINES / f"{key}.npz"
     return made
 
@@ -105,13 +106,13 @@ def _fitted(home: Home, stores: Stores, recordings: pd.DataFrame, systems: Seque
     return made
 
 
-def enrolment_doubts(averages: Path, recordings: pd.DataFrame, settings: Settings) -> list[str]:
-    """What speaks against these recordings being the normal sound of one machine; see `doubts`."""
+def failed_enrolment_checks(averages: Path, recordings: pd.DataFrame, settings: Settings) -> list[str]:
+    """What speaks against these recordings being the normal sound of one machine; see `failed_checks`."""
     training = training_recordings(recordings)
     store = Store(averages)
     statistics = np.stack([store.read(recording, "mean_and_deviation") for recording in training["recording"]])
     frames = training["seconds"] * settings.recordings.sample_rate / settings.mel.hop_length
-    return doubts(statistics, training["domain"].tolist(), frames.tolist())
+    return enrolment_checks(statistics, training["domain"].tolist(), frames.tolist())
 
 
 @task(name="fit profile", **CACHED)
@@ -124,7 +125,7 @@ def fit_profile(
     domains = [domain for _, domain in recordings]
     profile = Profile.fit(values, domains, settings.mel, settings.recordings.sample_rate)
     path = home.runs / "profiles" / f"{key}.npz"
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **profile.to_arrays())
     return {"files": claim(home, path), "values": {"machine": machine}}
 
@@ -134,15 +135,15 @@ def profiles(home: Home, store: Path, recordings: pd.DataFrame, settings: Settin
     made = {}
     for machine, own in training_recordings(recordings).groupby("machine"):
         pairs = sorted(own[["recording", "domain"]].itertuples(index=False, name=None))
-        key = digest_of(store.name, code_version("normality/profile.py"), *(" ".join(pair) for pair in pairs))
+        key = digest_of(store.name, code_version("explanation/profile.py"), *(" ".join(pair) for pair in pairs))
         work: dict[str, Any] = {"store": store, "machine": machine, "settings": settings, "recordings": pairs}
         run_cached(fit_profile, key=key, home=home, **work)
         made[str(machine)] = home.runs / "profiles" / f"{key}.npz"
     return made
 
 
-@task(name="trust report", **CACHED)
-def report_trust(
+@task(name="reliability report", **CACHED)
+def report_reliability(
     key: str,
     home: Home,
     machine: str,
@@ -158,32 +159,32 @@ def report_trust(
     fitted = read_machine(model)
 
     def vectors(pairs: Sequence[tuple[str, str]]) -> Vectors:
-        parts: dict[Eye, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
-        open_stores = {eye: Store(stores[part.source]) for eye, part in parts.items()}
+        parts: dict[Scorer, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
+        open_stores = {scorer: Store(stores[part.source]) for scorer, part in parts.items()}
         return {
-            eye: np.stack([open_stores[eye].read(recording, part.column) for recording, _ in pairs])
-            for eye, part in parts.items()
+            scorer: np.stack([open_stores[scorer].read(recording, part.column) for recording, _ in pairs])
+            for scorer, part in parts.items()
         }
 
-    report = trust(
+    report = reliability_report(
         fitted,
         vectors(training),
         [domain for _, domain in training],
-        settings.eyes,
+        settings.scorers,
         settings.false_alarm_rate,
         vectors(test) if test else None,
         [domain for _, domain in test],
         of_training,
     )
-    text, figure = (home.runs / "trust" / key / name for name in ("trust.json", "trust.png"))
-    with whole_file(text) as temporary:
+    text, figure = (home.runs / "reliability" / key / name for name in ("reliability.json", "reliability.png"))
+    with atomic_write(text) as temporary:
         temporary.write_text(json.dumps(report.to_json(), indent=2, allow_nan=False), encoding="utf-8")
-    with whole_file(figure) as temporary:
-        qq_figure(fitted, machine).savefig(temporary, format="png", dpi=110)
-    return {"files": claim(home, text, figure), "values": {"machine": machine, "verdict": report.verdict}}
+    with atomic_write(figure) as temporary:
+        qq_plot(fitted, machine).savefig(temporary, format="png", dpi=110)
+    return {"files": claim(home, text, figure), "values": {"machine": machine, "rating": report.rating}}
 
 
-def trust_reports(
+def reliability_reports(
     home: Home,
     stores: Stores,
     recordings: pd.DataFrame,
@@ -192,55 +193,55 @@ def trust_reports(
     settings: NormalitySettings,
     history: Sequence[Mapping[str, float]],
 ) -> dict[str, Path]:
-    """The folder of the trust report of each machine (name: npz file): ``trust.json`` and ``trust.png``.
+    """The folder of the reliability report of each machine (name: npz file): ``reliability.json``, ``reliability.png``.
 
     ``history``: of the encoder's training; a collapse is said.
     """
     said = collapse(history)
     normal = recordings[recordings["label"] == "normal"]
     made = {}
-    for machine, model in progress(sorted(machines.items()), "trust reports"):
+    for machine, model in progress(sorted(machines.items()), "reliability reports"):
         own = normal[normal["machine"] == machine]
         pairs = {
             split: sorted(own.loc[own["split"] == split, ["recording", "domain"]].itertuples(index=False, name=None))
             for split in ("train", "test")
         }
-        code = code_version("normality", "evaluation/trust_figure.py")
-        judged = f"{settings.eyes} {settings.false_alarm_rate} {' '.join(said)}"
+        code = code_version("normality", "monitoring", "plots/reliability.py")
+        judged = f"{settings.scorers} {settings.false_alarm_rate} {' '.join(said)}"
         key = digest_of(code, model.stem, judged, *(" ".join(pair) for pair in [*pairs["train"], *pairs["test"]]))
         work: dict[str, Any] = {"machine": machine, "model": model, "stores": stores, "system": system}
         work |= {"training": pairs["train"], "test": pairs["test"], "settings": settings, "of_training": said}
-        run_cached(report_trust, key=key, home=home, **work)
-        made[machine] = home.runs / "trust" / key
+        run_cached(report_reliability, key=key, home=home, **work)
+        made[machine] = home.runs / "reliability" / key
     return made
 
 
-def trust_text(reports: dict[str, Path]) -> str:
-    """The sentences of trust reports (name: folder) in Markdown."""
-    read = {machine: read_trust(folder) for machine, folder in reports.items()}
+def reliability_text(reports: dict[str, Path]) -> str:
+    """The sentences of reliability reports (name: folder) in Markdown."""
+    read = {machine: read_reliability(folder) for machine, folder in reports.items()}
     return "\n".join(f"- **{machine}**: {' '.join(own.sentences)}" for machine, own in read.items())
 
 
-def trust_figures(reports: dict[str, Path]) -> dict[str, float]:
-    """The figures of trust reports (name: folder) by name: ``trust/<machine>/<figure>``."""
+def reliability_metrics(reports: dict[str, Path]) -> dict[str, float]:
+    """The figures of reliability reports (name: folder) by name: ``reliability/<machine>/<figure>``."""
     figures: dict[str, float] = {}
     for machine, folder in reports.items():
-        own = read_trust(folder)
-        figures[f"trust/{machine}/collect"] = float(own.collect)
+        own = read_reliability(folder)
+        figures[f"reliability/{machine}/collect"] = float(own.collect)
         for what, achieved in (("left out", own.left_out["all"]), ("test", own.test.get("all"))):
             if achieved is not None:
                 rate = achieved.alarms / achieved.recordings
                 named = {"false alarm rate": rate, "low": achieved.low, "high": achieved.high}
-                figures |= {f"trust/{machine}/{what} {name}": value for name, value in named.items()}
+                figures |= {f"reliability/{machine}/{what} {name}": value for name, value in named.items()}
     return figures
 
 
-def read_trust(folder: Path) -> Trust:
-    """The trust report in a folder of `trust_reports`."""
-    return Trust.from_json(json.loads((folder / "trust.json").read_text(encoding="utf-8")))
+def read_reliability(folder: Path) -> Reliability:
+    """The reliability report in a folder of `reliability_reports`."""
+    return Reliability.from_json(json.loads((folder / "reliability.json").read_text(encoding="utf-8")))
 
 
-def fit_figures(models: Models) -> dict[str, float]:
+def fit_metrics(models: Models) -> dict[str, float]:
     """n, p, rank, condition number and n / p of every Mahalanobis model: ``normality/<system>/<machine>/<figure>``."""
     figures: dict[str, float] = {}
     for system, machine, model in _covariances(models):
@@ -252,7 +253,7 @@ def fit_figures(models: Models) -> dict[str, float]:
 
 
 def fit_table(figures: dict[str, float]) -> str:
-    """`fit_figures` as a Markdown table."""
+    """`fit_metrics` as a Markdown table."""
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for name, value in figures.items():
         _, system, machine, figure = name.split("/")

@@ -11,11 +11,12 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 
 from asdcore.errors import AsdError
-from asdcore.home import Home, digest_of
 from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.settings import RecordingSettings
+from asdcore.storage.files import digest_of
+from asdcore.storage.home import Home
 
 
 @task(name="ingest recordings")
@@ -47,7 +48,7 @@ def ingest_recordings(
             )
     if arrived is not None:
         here = {path.resolve() for path in arrived}
-        found = [_unsettled(one) for one in found if one.path in here]
+        found = [_pending_review(one) for one in found if one.path in here]
     ingested = catalog.ingest(found, settings)
     create_table_artifact(
         key="recordings", table=machine_table(catalog), description=f"Table of recordings in {home.name}"
@@ -58,7 +59,7 @@ def ingest_recordings(
     return asdict(ingested)
 
 
-def _unsettled(one: Found) -> Found:
+def _pending_review(one: Found) -> Found:
     return replace(one, label="unknown") if one.split == "train" else one
 
 

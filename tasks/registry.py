@@ -20,9 +20,10 @@ from prefect.runtime import flow_run
 import asdcore
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.home import Home, digest_of
 from asdcore.settings import Settings
-from tasks.caching import CACHED, Result, code_version, run_cached
+from asdcore.storage.files import digest_of
+from asdcore.storage.home import Home
+from tasks.stage import CACHED, Result, code_version, run_cached
 from tasks.tracking import client, flat
 
 NAME = "asd-detector"
@@ -30,7 +31,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 PROMOTED, REPLACED = "promoted", "replaced"
 """Tags of a version: when and why it became the champion, and which one it replaced."""
-CODE = ("recordings", "features", "representation", "normality", "evaluation", "baselines")
+CODE = ("recordings", "features", "encoder", "normality", "evaluation", "baselines")
 """The folders of asdcore that a version is made by."""
 LINEAGE = ("recordings", "settings", "code", "parent", "prefect_run")
 """Tags of a version: the digests of what it was made from, the champion of that time, and the flow run that made it."""
@@ -118,7 +119,7 @@ def signature() -> ModelSignature:
         [
             ColSpec(DataType.string, "machine"),
             *(ColSpec(DataType.double, figure) for figure in ("score", "p_value", "extrapolated", "decision")),
-            *(ColSpec(DataType.string, text) for text in ("seen_by", "reason")),
+            *(ColSpec(DataType.string, text) for text in ("triggered_by", "reason")),
         ]
     )
     return ModelSignature(inputs=inputs, outputs=outputs)
@@ -170,8 +171,8 @@ def version_facts(home: Home, version: str) -> dict[str, str]:
     facts = {name: str(found.tags[name]) for name in LINEAGE if name in found.tags}
     facts |= {f"setting {name}": str(value) for name, value in flat(detector.settings.model_dump(mode="json"))}
     for machine in sorted(detector.machines):
-        trusted = detector.trust(machine)
-        domains = ", ".join(f"{n} {domain}" for domain, n in trusted.domains.items()) if trusted else "unknown"
+        reliability = detector.reliability(machine)
+        domains = ", ".join(f"{n} {domain}" for domain, n in reliability.domains.items()) if reliability else "unknown"
         facts[f"{machine}: normal training recordings"] = domains
     system = f"{found.tags.get('system', '')}/"
     metrics = client(home).get_run(found.run_id).data.metrics if found.run_id else {}

@@ -11,10 +11,11 @@ from prefect.artifacts import create_table_artifact
 
 from asdcore.detector import COLUMNS, Detector, score_table
 from asdcore.errors import AsdError
-from asdcore.evaluation.explanation_figure import explanation_figure
-from asdcore.home import Home, digest_of_file, whole_file
+from asdcore.plots.explanation import explanation_plot
 from asdcore.recordings.names import AUDIO_SUFFIXES
-from tasks.health import examined
+from asdcore.storage.files import atomic_write, digest_of_file
+from asdcore.storage.home import Home
+from tasks.monitoring import examined
 from tasks.registry import load_detector
 
 STANDARD_INPUT = Path("-")
@@ -43,7 +44,7 @@ def score_recordings(
             scores["path"] = str(STANDARD_INPUT)
         explained = _explain(detector, scores, files, table.with_suffix("")) if explain else []
     scores["detector"] = version
-    with whole_file(table) as temporary:
+    with atomic_write(table) as temporary:
         scores.to_parquet(temporary)
     shown = scores.sort_values("score", ascending=False).head(100)
     columns = shown[COLUMNS].astype(object)
@@ -58,7 +59,7 @@ def score_recordings(
         "failed": failed,
         "anomalous": int((scores["decision"] == 1).sum()),
         "explained": explained,
-        "health": {report.machine: report.sentences for report in reports},
+        "drift": {report.machine: report.sentences for report in reports},
     }
 
 
@@ -70,8 +71,8 @@ def _explain(detector: Detector, scores: pd.DataFrame, files: list[Path], folder
         verdict = {str(name): value for name, value in scores.loc[row].items()}
         explanation = detector.explain(files[row], verdict["machine"])
         figure = folder / f"{number:02d}-{files[row].stem[:50]}.png"
-        with whole_file(figure) as temporary:
-            explanation_figure(explanation, verdict).savefig(temporary, format="png", dpi=120)
+        with atomic_write(figure) as temporary:
+            explanation_plot(explanation, verdict).savefig(temporary, format="png", dpi=120)
         explained.append({"path": verdict["path"], "sentences": explanation.sentences, "figure": str(figure)})
     return explained
 

@@ -20,12 +20,13 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from prefect import task
 
+from asdcore.encoder.metrics import collapse
+from asdcore.encoder.network import TrainedEncoder
 from asdcore.evaluation.table import systems_of
-from asdcore.home import Home, digest_of
-from asdcore.representation.collapse import collapse
-from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import NormalitySettings, Settings
-from tasks.caching import CACHED, Result, run_cached
+from asdcore.storage.files import digest_of
+from asdcore.storage.home import Home
+from tasks.stage import CACHED, Result, run_cached
 
 EXPERIMENT = "asd"
 SERVERS = ("http:", "https:")
@@ -116,12 +117,12 @@ def log_evaluation(
     run_cached(log_evaluation_files, home=home, key=key, evaluation=evaluation, report=report, **work)
 
 
-def log_trust(home: Home, run: str, reports: dict[str, Path]) -> None:
-    """The trust report and its figure of each machine (name: folder) into the MLflow run."""
+def log_reliability(home: Home, run: str, reports: dict[str, Path]) -> None:
+    """The reliability report and its figure of each machine (name: folder) into the MLflow run."""
     store = client(home)
     for machine, folder in reports.items():
         for path in sorted(folder.iterdir()):
-            store.log_artifact(run, str(path), f"trust/{machine}")
+            store.log_artifact(run, str(path), f"reliability/{machine}")
 
 
 def log_judgement(home: Home, run: str, text: str) -> None:

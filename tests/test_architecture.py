@@ -55,7 +55,7 @@ def test_importing_all_of_the_science_brings_in_no_orchestrator() -> None:
 
 
 def test_tasks_has_a_file_for_each_stage_of_the_science() -> None:
-    for stage in ("recordings", "features", "representation", "normality", "detector", "evaluation"):
+    for stage in ("recordings", "features", "encoder", "normality", "detector", "evaluation"):
         assert f"tasks/{stage}.py" in FILES
         assert f"asdcore/{stage}.py" in FILES or f"asdcore/{stage}/__init__.py" in FILES
 

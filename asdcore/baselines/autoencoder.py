@@ -220,7 +220,7 @@ class _TrainingData:
             raise AsdError("no training recording: the autoencoder has nothing to learn from")
         windows = torch.cat(usable)
         order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(settings.seed))
-        validation, training = windows[order].tensor_split([ceil(len(windows) * settings.validation_share)])
+        validation, training = windows[order].tensor_split([ceil(len(windows) * settings.validation_fraction)])
         if len(training) < 2:
             raise AsdError(
                 f"{len(windows)} vectors of {FRAMES} frames, {len(validation)} of them for validation: "

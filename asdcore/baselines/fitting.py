@@ -8,11 +8,11 @@ from joblib import Parallel, cpu_count, delayed
 from safetensors.torch import save_file
 
 from asdcore.baselines.autoencoder import fit_autoencoder
+from asdcore.encoder.network import choose_device
 from asdcore.features.store import Store
-from asdcore.home import whole_file
 from asdcore.progress import progress
-from asdcore.representation.encoder import choose_device
 from asdcore.settings import AutoencoderSettings
+from asdcore.storage.files import atomic_write
 
 
 def fit_machines(
@@ -56,5 +56,5 @@ def _fit_machine(
         model = fit_autoencoder(originals, settings, device)
     finally:
         torch.set_num_threads(threads)
-    with whole_file(file) as temporary:
+    with atomic_write(file) as temporary:
         save_file(model.to_tensors(), temporary)

@@ -1,7 +1,7 @@
-"""How far the figures of `asdcore.evaluation.metrics` would move with other test recordings: a stratified bootstrap.
+"""How far the metrics of `asdcore.evaluation.metrics` would move with other test recordings: a stratified bootstrap.
 
 Strata are machine x section x domain x label: a resample draws, with replacement, as many recordings from each as
-there are, so every resample has the make-up of the test set. A harmonic mean of noisier figures is lower, so the
+there are, so every resample has the make-up of the test set. A harmonic mean of noisier metrics is lower, so the
 samples of the official score centre a little below its estimate.
 """
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.metrics import (
-    Figures,
     Floats,
     MachineScores,
+    Metrics,
     each_machine,
     has_decisions,
     require_columns,
@@ -27,7 +27,7 @@ from asdcore.evaluation.metrics import (
 ALL = "all"
 """Stands for machine and section in the rows of the means over all of them (`summary`)."""
 
-KEY = ["machine", "section", "figure"]
+KEY = ["machine", "section", "metric"]
 
 _WEIGHTS_AT_ONCE = 100_000
 """Resamples x recordings held at a time: few enough to stay in a processor's cache, and to bound the memory."""
@@ -35,12 +35,12 @@ _WEIGHTS_AT_ONCE = 100_000
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Figures and their distribution over resamples, for one system or for the difference of two."""
+    """Metrics and their distribution over resamples, for one system or for the difference of two."""
 
     estimate: "pd.Series[float]"
-    """The figures of the recordings as they are; index ``machine, section, figure``, means over all under "all"."""
+    """The metrics of the recordings as they are; index ``machine, section, metric``, means over all under "all"."""
     samples: pd.DataFrame
-    """(resamples, n figures); the columns are the index of ``estimate``."""
+    """(resamples, n metrics); the columns are the index of ``estimate``."""
 
     @property
     def official_score(self) -> Floats:
@@ -48,11 +48,11 @@ class Bootstrap:
         return self.samples[(ALL, ALL, "official_score")].to_numpy(dtype=np.float64)
 
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
-        """Percentile intervals: one row a figure, ``machine, section, figure, estimate, low, high``.
+        """Percentile intervals: one row a metric, ``machine, section, metric, estimate, low, high``.
 
         Args:
             level: the share of resamples between ``low`` and ``high``, half of the rest on each side. Undefined
-                figures have NaN.
+                metrics have NaN.
 
         Raises:
             AsdError: ``level`` is not between 0 and 1.
@@ -64,7 +64,7 @@ class Bootstrap:
 
 
 def bootstrap(scores: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Bootstrap:
-    """The distribution of each figure and of the official score over resampled test recordings.
+    """The distribution of each metric and of the official score over resampled test recordings.
 
     Args:
         scores: the table that `machine_metrics` reads; with a column ``recording`` its row order does not matter.
@@ -78,7 +78,7 @@ def bootstrap(scores: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Boo
     >>> scores = pd.DataFrame({"machine": "fan", "section": "00", "domain": "source",
     ...                        "label": ["normal", "anomaly"] * 4, "score": [0.1, 0.7, 0.4, 0.9, 0.2, 0.3, 0.8, 0.6]})
     >>> spread = bootstrap(scores, resamples=100).intervals()
-    >>> spread[spread.figure == "auc_source"].estimate.item()
+    >>> spread[spread.metric == "auc_source"].estimate.item()
     0.75
 
     Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile interval).
@@ -87,14 +87,14 @@ def bootstrap(scores: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Boo
 
 
 def paired_bootstrap(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Bootstrap:
-    """The distribution of every figure of ``a`` minus that of ``b``: two systems on the same test recordings.
+    """The distribution of every metric of ``a`` minus that of ``b``: two systems on the same test recordings.
 
     Both are measured on the same resamples, so what makes a resample easy or hard for both cancels, and the interval
     of a difference is narrower than two intervals suggest. Above 0: ``a`` is better.
 
     Args:
         a: a table as for `bootstrap`, with a column ``recording`` that names each recording once in its machine and
-            section; rows in any order. Decision figures are there where both tables have decisions.
+            section; rows in any order. Decision metrics are there where both tables have decisions.
         b: the same of the other system.
         resamples: as for `bootstrap`.
         seed: as for `bootstrap`.
@@ -119,29 +119,29 @@ def _bootstraps(tables: Sequence[pd.DataFrame], resamples: int, seed: int) -> li
     if not systems[0]:
         raise AsdError("the table of scores has no rows: score some test recordings first.")
     keys = [(machine, section) for machine, section, _ in systems[0]]
-    plain: list[list[Figures]] = [[] for _ in systems]
-    drawn: list[list[Figures]] = [[] for _ in systems]
+    plain: list[list[Metrics]] = [[] for _ in systems]
+    drawn: list[list[Metrics]] = [[] for _ in systems]
     for of_machine in zip(*systems, strict=True):
         views = [view for _, _, view in of_machine]
-        for system, figures in enumerate(_resampled(views, resamples, rng)):
-            drawn[system].append(figures)
-            plain[system].append(views[system].figures(views[system].every_recording_once()))
+        for system, metrics in enumerate(_resampled(views, resamples, rng)):
+            drawn[system].append(metrics)
+            plain[system].append(views[system].metrics(views[system].every_recording_once()))
     return [
         Bootstrap(_table(keys, of_plain).iloc[0], _table(keys, of_drawn))
         for of_plain, of_drawn in zip(plain, drawn, strict=True)
     ]
 
 
-def _resampled(views: Sequence[MachineScores], resamples: int, rng: np.random.Generator) -> list[Figures]:
-    """The figures of one machine and section for each system (``views``), (resamples,) each."""
+def _resampled(views: Sequence[MachineScores], resamples: int, rng: np.random.Generator) -> list[Metrics]:
+    """The metrics of one machine and section for each system (``views``), (resamples,) each."""
     strata = 2 * views[0].target + views[0].anomaly
     step = max(1, _WEIGHTS_AT_ONCE // len(strata))
-    parts: list[list[Figures]] = [[] for _ in views]
+    parts: list[list[Metrics]] = [[] for _ in views]
     for first in range(0, resamples, step):
         weights = _draw(strata, min(step, resamples - first), rng)
         for part, view in zip(parts, views, strict=True):
-            part.append(view.figures(weights))
-    return [{name: np.concatenate([figures[name] for figures in part]) for name in part[0]} for part in parts]
+            part.append(view.metrics(weights))
+    return [{name: np.concatenate([metrics[name] for metrics in part]) for name in part[0]} for part in parts]
 
 
 def _draw(strata: NDArray[Any], resamples: int, rng: np.random.Generator) -> Floats:
@@ -155,11 +155,11 @@ def _draw(strata: NDArray[Any], resamples: int, rng: np.random.Generator) -> Flo
     return weights
 
 
-def _table(keys: Sequence[tuple[str, str]], of_machines: Sequence[Figures]) -> pd.DataFrame:
-    """Figures of all machines, and their means, as columns ``machine, section, figure``."""
+def _table(keys: Sequence[tuple[str, str]], of_machines: Sequence[Metrics]) -> pd.DataFrame:
+    """Metrics of all machines, and their means, as columns ``machine, section, metric``."""
     names = list(of_machines[0])
-    columns = {(*key, name): figures[name] for key, figures in zip(keys, of_machines, strict=True) for name in names}
-    means = summarise({name: np.stack([figures[name] for figures in of_machines], axis=-1) for name in names})
+    columns = {(*key, name): metrics[name] for key, metrics in zip(keys, of_machines, strict=True) for name in names}
+    means = summarise({name: np.stack([metrics[name] for metrics in of_machines], axis=-1) for name in names})
     columns |= {(ALL, ALL, name): values for name, values in means.items()}
     table = pd.DataFrame(columns)
     table.columns = pd.MultiIndex.from_tuples(list(columns), names=KEY)

@@ -1,8 +1,8 @@
 """The DCASE 2023 Task 2 metrics of a table of scores, for any set of machines and sections.
 
 The table has one row a test recording: ``machine, section, domain, label, score`` and, optionally, ``decision``.
-The figures follow the official evaluator; scoring that resamples (`asdcore.evaluation.bootstrap`) counts with the
-same code, so a figure and its interval cannot disagree.
+The metrics follow the official evaluator; scoring that resamples (`asdcore.evaluation.bootstrap`) counts with the
+same code, so a metric and its interval cannot disagree.
 """
 
 import sys
@@ -23,20 +23,20 @@ MAX_FPR = 0.1
 """The false positive rate up to which pAUC looks."""
 
 EPSILON = sys.float_info.epsilon
-"""The least value that enters a harmonic mean: one figure of 0 is to hurt, not to end the mean."""
+"""The least value that enters a harmonic mean: one metric of 0 is to hurt, not to end the mean."""
 
 DOMAINS = ("source", "target")
 LABELS = ("normal", "anomaly")
 
-RANKING_FIGURES = ("auc_source", "auc_target", "pauc", "auc_all")
-DECISION_FIGURES = tuple(f"{kind}_{domain}" for domain in DOMAINS for kind in ("precision", "recall", "f1"))
+RANKING_METRICS = ("auc_source", "auc_target", "pauc", "auc_all")
+DECISION_METRICS = tuple(f"{kind}_{domain}" for domain in DOMAINS for kind in ("precision", "recall", "f1"))
 
-Figures = dict[str, Floats]
-"""A figure's name to its values; the leading axes are resamples, machines or nothing at all."""
+Metrics = dict[str, Floats]
+"""A metric's name to its values; the leading axes are resamples, machines or nothing at all."""
 
 
 def machine_metrics(scores: pd.DataFrame) -> pd.DataFrame:
-    """The figures of each machine and section.
+    """The metrics of each machine and section.
 
     Args:
         scores: one row a test recording: ``machine``, ``section`` (text), ``domain`` (source, target), ``label``
@@ -50,7 +50,7 @@ def machine_metrics(scores: pd.DataFrame) -> pd.DataFrame:
         ``auc_all``: all recordings.
         Where any recording has a decision also ``precision_<domain>, recall_<domain>, f1_<domain>``, each within one
         domain; precision is 0 where nothing was called anomalous.
-        NaN where a figure is undefined: an AUC without normal or without anomalous recordings; precision, recall and
+        NaN where a metric is undefined: an AUC without normal or without anomalous recordings; precision, recall and
         F1 of a domain that lacks one of the two, or one of whose recordings has no decision.
 
     Raises:
@@ -66,10 +66,10 @@ def machine_metrics(scores: pd.DataFrame) -> pd.DataFrame:
 
     Source: the DCASE 2023 Task 2 evaluator; D. K. McClish, Medical Decision Making 9 (1989) 190-195.
     """
-    names = figure_names(has_decisions(scores))
+    names = metric_names(has_decisions(scores))
     rows = [
         {"machine": machine, "section": section}
-        | {name: float(values[0]) for name, values in one.figures(one.every_recording_once()).items()}
+        | {name: float(values[0]) for name, values in one.metrics(one.every_recording_once()).items()}
         for machine, section, one in each_machine(scores)
     ]
     return pd.DataFrame(rows, columns=["machine", "section", *names])
@@ -99,8 +99,8 @@ def summary(metrics: pd.DataFrame) -> dict[str, float]:
         ``official_score``: harmonic mean of every ``auc_source``, ``auc_target`` and ``pauc``;
         ``arithmetic_mean_<kind>`` and ``harmonic_mean_<kind>`` over both domains, ``source_harmonic_mean_<kind>`` and
         ``target_harmonic_mean_<kind>``, for the kinds auc, pauc and, where the table has them, precision, recall, f1.
-        pAUC knows no domain, so its source and target means are its mean. Undefined figures (NaN) are left out; a
-        mean without any figure is NaN.
+        pAUC knows no domain, so its source and target means are its mean. Undefined metrics (NaN) are left out; a
+        mean without any metric is NaN.
 
     Raises:
         AsdError: one of ``auc_source, auc_target, pauc`` is missing.
@@ -108,19 +108,19 @@ def summary(metrics: pd.DataFrame) -> dict[str, float]:
     Source: the DCASE 2023 Task 2 evaluator, which calls ``official_score`` the official score.
     """
     require_columns(metrics, ("auc_source", "auc_target", "pauc"))
-    names = [name for name in figure_names(decisions=True) if name in metrics.columns]
+    names = [name for name in metric_names(decisions=True) if name in metrics.columns]
     values = {name: metrics[name].to_numpy(dtype=np.float64) for name in names}
     return {name: float(mean) for name, mean in summarise(values).items()}
 
 
-def summarise(figures: Mapping[str, Floats]) -> Figures:
-    """`summary` on arrays: figures of shape (..., n machines) to means of shape (...)."""
-    auc = _both(figures, "auc")
-    means: Figures = {"official_score": harmonic_mean(np.concatenate([auc, figures["pauc"]], axis=-1), axis=-1)}
+def summarise(metrics: Mapping[str, Floats]) -> Metrics:
+    """`summary` on arrays: metrics of shape (..., n machines) to means of shape (...)."""
+    auc = _both(metrics, "auc")
+    means: Metrics = {"official_score": harmonic_mean(np.concatenate([auc, metrics["pauc"]], axis=-1), axis=-1)}
     for kind in ("auc", "pauc", "precision", "recall", "f1"):
-        if kind != "pauc" and f"{kind}_source" not in figures:
+        if kind != "pauc" and f"{kind}_source" not in metrics:
             continue
-        source, target = (figures["pauc" if kind == "pauc" else f"{kind}_{domain}"] for domain in DOMAINS)
+        source, target = (metrics["pauc" if kind == "pauc" else f"{kind}_{domain}"] for domain in DOMAINS)
         both = np.concatenate([source, target], axis=-1)
         means[f"arithmetic_mean_{kind}"] = _mean(both)
         means[f"harmonic_mean_{kind}"] = harmonic_mean(both, axis=-1)
@@ -171,21 +171,21 @@ class MachineScores:
     """1, 0 or NaN; None where the table has no decisions at all."""
 
     def every_recording_once(self) -> Floats:
-        """The weights of the plain figures: (1, n) ones."""
+        """The weights of the plain metrics: (1, n) ones."""
         return np.ones((1, len(self.score)))
 
-    def figures(self, weights: Floats) -> Figures:
-        """All figures when recording i counts ``weights[r, i]`` times: (resamples, n) to (resamples,) each."""
-        found = self._ranking_figures(weights)
+    def metrics(self, weights: Floats) -> Metrics:
+        """All metrics when recording i counts ``weights[r, i]`` times: (resamples, n) to (resamples,) each."""
+        found = self._ranking_metrics(weights)
         if self.decision is not None:
             for domain in DOMAINS:
-                found |= self._decision_figures(weights, self.decision, domain)
+                found |= self._decision_metrics(weights, self.decision, domain)
         return found
 
     def _in(self, domain: str) -> Bools:
         return self.target if domain == "target" else ~self.target
 
-    def _ranking_figures(self, weights: Floats) -> Figures:
+    def _ranking_metrics(self, weights: Floats) -> Metrics:
         order = np.argsort(self.score, kind="stable")
         _, starts = np.unique(self.score[order], return_index=True)
         ordered = weights[:, order]
@@ -202,7 +202,7 @@ class MachineScores:
             "auc_all": area_under_roc(source + target, anomaly),
         }
 
-    def _decision_figures(self, weights: Floats, decision: Floats, domain: str) -> Figures:
+    def _decision_metrics(self, weights: Floats, decision: Floats, domain: str) -> Metrics:
         inside = self._in(domain)
         names = [f"{kind}_{domain}" for kind in ("precision", "recall", "f1")]
         anomalous, normal = inside & self.anomaly, inside & ~self.anomaly
@@ -240,13 +240,13 @@ def has_decisions(scores: pd.DataFrame) -> bool:
     return "decision" in scores.columns and bool(scores["decision"].notna().any())
 
 
-def figure_names(decisions: bool) -> tuple[str, ...]:
-    """The figures of one machine and section, in the order of the columns."""
-    return RANKING_FIGURES + DECISION_FIGURES if decisions else RANKING_FIGURES
+def metric_names(decisions: bool) -> tuple[str, ...]:
+    """The metrics of one machine and section, in the order of the columns."""
+    return RANKING_METRICS + DECISION_METRICS if decisions else RANKING_METRICS
 
 
 def _check(scores: pd.DataFrame) -> None:
-    """Refuse a table that would give wrong figures without a word."""
+    """Refuse a table that would give wrong metrics without a word."""
     require_columns(scores, ("machine", "section", "domain", "label", "score"))
     for column in ("machine", "section"):
         refuse_rows(scores, column, scores[column].isna().to_numpy(), "name it in every row")
@@ -281,8 +281,8 @@ def as_floats(column: "pd.Series[Any]") -> Floats:
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _both(figures: Mapping[str, Floats], kind: str) -> Floats:
-    return np.concatenate([figures[f"{kind}_{domain}"] for domain in DOMAINS], axis=-1)
+def _both(metrics: Mapping[str, Floats], kind: str) -> Floats:
+    return np.concatenate([metrics[f"{kind}_{domain}"] for domain in DOMAINS], axis=-1)
 
 
 def _above(counts: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Published figures of DCASE 2023 Task 2, to stand beside measured ones.
+"""Published metrics of DCASE 2023 Task 2, to stand beside measured ones.
 
 Source: S. Shin and S. Lee, *Two-stage contrastive learning for anomalous sound detection*, technical report, DCASE 2023
 Challenge Task 2, Table 1 (development set; percent; machine names as in the data set).
@@ -7,7 +7,7 @@ Challenge Task 2, Table 1 (development set; percent; machine names as in the dat
 import pandas as pd
 
 SYSTEMS = ("published ML", "published elliptic", "published MSE", "published Mahalanobis")
-FIGURES = ("auc_target", "auc_source", "pauc")
+METRICS = ("auc_target", "auc_source", "pauc")
 
 _TABLE_1 = {
     "ToyCar": ((39.36, 40.72, 46.89, 43.42), (51.64, 52.04, 70.10, 74.53), (54.57, 51.47, 52.47, 49.18)),
@@ -28,11 +28,11 @@ HARMONIC_MEANS = {
 """As printed, over all seven machines."""
 
 
-def published_figures() -> pd.DataFrame:
-    """One row a machine and figure (auc_target, auc_source, pauc), one column a published system; percent."""
+def published_metrics() -> pd.DataFrame:
+    """One row a machine and metric (auc_target, auc_source, pauc), one column a published system; percent."""
     rows = [
-        (machine, figure, *values)
-        for machine, figures in _TABLE_1.items()
-        for figure, values in zip(FIGURES, figures, strict=True)
+        (machine, metric, *values)
+        for machine, metrics in _TABLE_1.items()
+        for metric, values in zip(METRICS, metrics, strict=True)
     ]
-    return pd.DataFrame(rows, columns=["machine", "figure", *SYSTEMS])
+    return pd.DataFrame(rows, columns=["machine", "metric", *SYSTEMS])

@@ -17,8 +17,8 @@ import pandas as pd
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.metrics import DOMAINS, LABELS, as_floats, has_decisions, refuse_rows, require_columns
-from asdcore.home import whole_file
 from asdcore.recordings.names import parse_place
+from asdcore.storage.files import atomic_write
 
 SCORE_KIND = "anomaly_score"
 DECISION_KIND = "decision_result"
@@ -143,7 +143,7 @@ def write_submission(table: pd.DataFrame, folder: Path | str) -> list[Path]:
         else:
             _refuse_stale(Path(folder) / file_name(DECISION_KIND, machine, section))
     for path, lines in contents.items():
-        with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
+        with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
             csv.writer(out, lineterminator="\n").writerows(lines)
     return sorted(contents)
 

@@ -7,31 +7,31 @@ import pandas as pd
 
 from asdcore.evaluation.bootstrap import ALL, bootstrap, paired_bootstrap
 from asdcore.evaluation.metrics import DOMAINS, LABELS, harmonic_mean
-from asdcore.evaluation.published import published_figures
+from asdcore.evaluation.published import published_metrics
 
-FIGURES = {"auc_target": "AUC target", "auc_source": "AUC source", "pauc": "pAUC"}
+METRICS = {"auc_target": "AUC target", "auc_source": "AUC source", "pauc": "pAUC"}
 RESAMPLES = 2000
 
 
 def labelled(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows that figures can be made from: label and domain are known, and there is a score."""
+    """The rows that metrics can be made from: label and domain are known, and there is a score."""
     known = scores["label"].isin(LABELS) & scores["domain"].isin(DOMAINS) & scores["score"].notna()
     return scores[known].reset_index(drop=True)
 
 
 def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a machine and figure, the harmonic mean last, one column a system.
+    """One row a machine and metric, the harmonic mean last, one column a system.
 
     Args:
         scores: system: a table as `machine_metrics` reads it, all of the same test recordings.
 
     Returns:
-        machine, figure and a column a system, in percent, NaN where a figure is undefined; ``<system> low`` and
+        machine, metric and a column a system, in percent, NaN where a metric is undefined; ``<system> low`` and
         ``<system> high``: the ends of the 95 % interval of a stratified bootstrap over the test recordings.
     """
     columns: dict[str, pd.Series[float]] = {}
     for system, table in scores.items():
-        intervals = bootstrap(table, RESAMPLES).intervals().set_index(["machine", "section", "figure"])
+        intervals = bootstrap(table, RESAMPLES).intervals().set_index(["machine", "section", "metric"])
         columns |= {
             system: intervals["estimate"],
             f"{system} low": intervals["low"],
@@ -40,14 +40,14 @@ def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     every = (pd.DataFrame(columns) * 100).reset_index()
     # Both, because a machine may well be called "all".
     means = (every["machine"] == ALL) & (every["section"] == ALL)
-    official = every[means & (every["figure"] == "official_score")]
-    of_machines = every[~means & every["figure"].isin(FIGURES)]
+    official = every[means & (every["metric"] == "official_score")]
+    of_machines = every[~means & every["metric"].isin(METRICS)]
     sections = of_machines.groupby("machine")["section"].transform("nunique")
     named = of_machines["machine"] + (" " + of_machines["section"]).where(sections > 1, "")
-    of_machines = of_machines.assign(machine=named, order=of_machines["figure"].map(list(FIGURES).index))
+    of_machines = of_machines.assign(machine=named, order=of_machines["metric"].map(list(METRICS).index))
     of_machines = of_machines.sort_values(["machine", "order"]).drop(columns="order")
-    table = pd.concat([of_machines, official.assign(machine="All", figure="harmonic mean")]).drop(columns="section")
-    return table.assign(figure=table["figure"].replace(FIGURES)).reset_index(drop=True)
+    table = pd.concat([of_machines, official.assign(machine="All", metric="harmonic mean")]).drop(columns="section")
+    return table.assign(metric=table["metric"].replace(METRICS)).reset_index(drop=True)
 
 
 def with_published(table: pd.DataFrame) -> pd.DataFrame:
@@ -56,8 +56,8 @@ def with_published(table: pd.DataFrame) -> pd.DataFrame:
     Their harmonic means are over the paper's seven machines, and are given only where the table is of exactly these:
     one row never compares different machines. They have no interval, the recordings' scores being unknown.
     """
-    published = published_figures().assign(figure=lambda rows: rows["figure"].replace(FIGURES))
-    joined = table.merge(published, on=["machine", "figure"], how="left")
+    published = published_metrics().assign(metric=lambda rows: rows["metric"].replace(METRICS))
+    joined = table.merge(published, on=["machine", "metric"], how="left")
     the_same = set(table["machine"].iloc[:-1]) == set(published["machine"])
     for system in published.columns[2:]:
         if the_same:
@@ -78,7 +78,7 @@ def differences(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for system in others:
         intervals = paired_bootstrap(scores[system], scores[first], RESAMPLES).intervals()
         means = intervals[(intervals["machine"] == ALL) & (intervals["section"] == ALL)]
-        row = means[means["figure"] == "official_score"].iloc[0]
+        row = means[means["metric"] == "official_score"].iloc[0]
         rows.append((system, *(float(row[name]) * 100 for name in ("estimate", "low", "high"))))
     return pd.DataFrame(rows, columns=["system", "difference", "low", "high"])
 
@@ -94,10 +94,10 @@ def cells(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> list[lis
     With `differences`, two more rows: to the first system, and their intervals.
     """
     systems = systems_of(table)
-    rows = [["machine", "figure", *systems]]
+    rows = [["machine", "metric", *systems]]
     for row in table.to_dict("records"):
-        figures = ["-" if pd.isna(row[system]) else f"{row[system]:.2f}" for system in systems]
-        rows.append([str(row["machine"]), str(row["figure"]), *figures])
+        metrics = ["-" if pd.isna(row[system]) else f"{row[system]:.2f}" for system in systems]
+        rows.append([str(row["machine"]), str(row["metric"]), *metrics])
     last = table.iloc[-1]
     ends = [(last[f"{system} low"], last[f"{system} high"]) for system in systems]
     rows.append(["", "95 % interval", *(_interval(low, high, "{:.1f}", "-") for low, high in ends)])

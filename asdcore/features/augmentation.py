@@ -47,7 +47,7 @@ def spectrograms(
         else:
             milliseconds = augmentation.mask_milliseconds[0 if variant == "mask_500" else 1]
             frames = round(milliseconds / 1000 * sample_rate / mel.hop_length)
-            made[variant] = mask_time(original, frames, mel.floor_db, rng)
+            made[variant] = mask_time(original, frames, mel.amin_db, rng)
     return made
 
 
@@ -86,13 +86,13 @@ def white_noise(n: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]
 
 
-def mask_time(values: Spectrogram, frames: int, floor_db: float, rng: np.random.Generator) -> Spectrogram:
+def mask_time(values: Spectrogram, frames: int, amin_db: float, rng: np.random.Generator) -> Spectrogram:
     """One span of ``frames`` frames at a random place set to the floor; at most half of a short recording."""
     n_frames = values.shape[1]
     frames = min(frames, n_frames // 2)
     start = int(rng.integers(0, n_frames - frames + 1))
     masked = values.copy()
-    masked[:, start : start + frames] = floor_db
+    masked[:, start : start + frames] = amin_db
     return masked
 
 

@@ -11,10 +11,10 @@ from joblib import Parallel, cpu_count, delayed
 from asdcore.features.augmentation import VARIANTS, spectrograms
 from asdcore.features.shard import new_shard
 from asdcore.features.store import Row, Store, mark_verified
-from asdcore.home import digest_of
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.settings import Settings
+from asdcore.storage.files import digest_of
 
 SHARD_SIZE = 128
 """Recordings in a shard, the work of one process: about 10 MB of originals and 60 MB of variants for 10 s each."""

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from asdcore.errors import AsdError
-from asdcore.home import digest_of_file, whole_file
+from asdcore.storage.files import atomic_write, digest_of_file
 
 Array = NDArray[np.float16] | NDArray[np.float32]
 
@@ -229,7 +229,7 @@ def new_shard(folder: Path) -> Iterator[NewShard]:
     The shard is named after the digest of its content, which `drop_damaged` checks.
     """
     unnamed = folder / f".shard-{uuid.uuid4().hex[:8]}.partial"
-    with whole_file(unnamed) as temporary:
+    with atomic_write(unnamed) as temporary:
         shard = NewShard(temporary)
         try:
             yield shard

@@ -48,14 +48,14 @@ def log_mel(
     """
     filters = mel_filters(sample_rate, settings.n_fft, settings.n_mels)
     mel = (filters if warp is None else filters @ warp) @ power
-    decibels: Spectrogram = 10.0 * np.log10(np.maximum(mel, np.float32(settings.floor)), dtype=np.float32)
+    decibels: Spectrogram = 10.0 * np.log10(np.maximum(mel, np.float32(settings.amin)), dtype=np.float32)
     return decibels
 
 
 def spectrogram(waveform: NDArray[np.float32], sample_rate: int, settings: MelSettings) -> Spectrogram:
     """The log-mel spectrogram of (n_samples,): ``1 + n_samples // hop_length`` frames.
 
-    Equal to ``power_to_db(melspectrogram(...), amin=floor, top_db=None)`` of librosa.
+    Equal to ``power_to_db(melspectrogram(...), amin=amin, top_db=None)`` of librosa.
 
     >>> spectrogram(np.zeros(16_000, np.float32), 16_000, MelSettings()).shape
     (128, 32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asdcore.errors import AsdError
 from asdcore.features.shard import Array, Shard, bytes_of, new_shard
-from asdcore.home import digest_of_file, whole_file
+from asdcore.storage.files import atomic_write, digest_of_file
 
 Row = dict[str, Array]
 """column: array of one or two dimensions"""
@@ -181,7 +181,7 @@ def mark_verified(shards: Iterable[Path]) -> None:
     for folder, states in by_folder.items():
         there = {path.name for path in _shards(folder)}
         known = {name: state for name, state in (_verified(folder) | states).items() if name in there}
-        with whole_file(folder / VERIFIED) as temporary:
+        with atomic_write(folder / VERIFIED) as temporary:
             temporary.write_text(json.dumps(known, sort_keys=True))
 
 

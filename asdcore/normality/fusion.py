@@ -1,4 +1,4 @@
-"""Two eyes, one verdict: the p-values of embedding and spectrum fused into one, without labels."""
+"""Two scorers, one verdict: the p-values of embedding and spectrum fused into one, without labels."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -42,18 +42,19 @@ RULES: dict[Rule, Callable[..., Floats]] = {"minimum": minimum, "fisher": fisher
 
 
 def fuse(p_values: ArrayLike, rule: Rule = "harmonic", weight: float = 0.5) -> Floats:
-    """One p-value from those of two eyes; each rule is exact where the eyes are independent.
+    """One p-value from those of two scorers; each rule is exact where the scorers are independent.
 
-    The harmonic mean was chosen by measurement (benchmarks/fusion.py, docs/calibration.md): where the eyes depend on
-    each other it still keeps the false-alarm rate, which Fisher's rule does not, and where one eye is useless it finds
-    most of what the other one finds. Nothing is learnt from the training recordings: a rank among their fused p-values
-    costs a third of the faults found with 30 recordings, and a single odd one among 16 would blind both eyes.
+    The harmonic mean was chosen by measurement (benchmarks/fusion.py, docs/calibration.md): where the scorers depend on
+    each other it still keeps the false-alarm rate, which Fisher's rule does not, and where one scorer is useless it
+    finds most of what the other one finds. Nothing is learnt from the training recordings: a rank among their
+    fused p-values costs a third of the faults found with 30 recordings, and a single odd one among 16 would blind both
+    scorers.
 
     Args:
-        p_values: (m, 2), of `Calibration.p_value` of each eye.
+        p_values: (m, 2), of `Calibration.p_value` of each scorer.
         rule: ``harmonic``, ``minimum`` or ``fisher``.
-        weight: of the first eye, of ``harmonic``; that of the second is 1 less it. A useless eye costs the other one
-            the less the lower its weight.
+        weight: of the first scorer, of ``harmonic``; that of the second is 1 less it. A useless scorer costs the
+            other one the less the lower its weight.
 
     Returns:
         (m,), above 0, at most 1; never larger for smaller p-values.

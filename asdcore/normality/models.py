@@ -25,7 +25,7 @@ from asdcore.normality.embeddings import (
     same_size,
     seen_variances,
 )
-from asdcore.normality.leave_one_out import (
+from asdcore.normality.leave_out import (
     domain_means,
     domain_weights,
     leave_one_out,
@@ -46,7 +46,7 @@ MOST_COMPONENTS = 128
 """of ``elliptic`` on h where the settings name none: as many as z has values, so that it takes no longer"""
 _ENOUGH_FOR_TIED = 2
 """recordings a value from which the pooled covariance is not shrunk: below, its inverse is mostly noise"""
-_PARAMETERS = ("components", "insist", "seed", "neighbours", "folds")
+_PARAMETERS = ("components", "force_estimator", "seed", "neighbours", "folds")
 
 
 class NormalityModel(BaseEstimator):  # type: ignore[misc]
@@ -58,7 +58,7 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
             covariance for all domains, each with its own mean, and the distance from the nearest of them; ``knn``: the
             nearest normal recordings, see `NeighbourModel`.
         components: principal components kept before ``elliptic``; None keeps all. What lies outside them is not seen.
-        insist: do not fall back to ``ledoit_wolf`` where there are too few recordings for ``ml`` or ``elliptic``.
+        force_estimator: no fallback to ``ledoit_wolf`` where there are too few recordings for ``ml`` or ``elliptic``.
         seed: random state of ``elliptic`` and of its folds.
         neighbours: of ``knn``.
         folds: of the cross-fitting that stands in for leaving one out with ``elliptic``, each as dear as the fit;
@@ -78,14 +78,14 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         self,
         estimator: Estimator = "ml",
         components: int | None = None,
-        insist: bool = False,
+        force_estimator: bool = False,
         seed: int = 0,
         neighbours: int = 1,
         folds: int = 5,
     ) -> None:
         self.estimator = estimator
         self.components = components
-        self.insist = insist
+        self.force_estimator = force_estimator
         self.seed = seed
         self.neighbours = neighbours
         self.folds = folds
@@ -95,7 +95,7 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         """The unfitted model that settings describe."""
         wide = settings.estimator == "elliptic" and settings.layer == "h"
         components = settings.elliptic_components or (MOST_COMPONENTS if wide else None)
-        return cls(settings.estimator, components, settings.insist, settings.seed)
+        return cls(settings.estimator, components, settings.force_estimator, settings.seed)
 
     def fit(self, X: NDArray[np.floating], y: object = None, *, domains: ArrayLike | None = None) -> Self:
         """Fit on embeddings of normal recordings.
@@ -180,7 +180,7 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         # ml: one more than spans the space, so that every recording can be left out.
         needs = {"ml": p + 2, "elliptic": 2 * p + 1}.get(self.estimator, 2)
         enough = n >= needs and (rank == p or self.estimator not in ("ml", "elliptic"))
-        if enough or self.insist:
+        if enough or self.force_estimator:
             return self.estimator, ""
         reason = f"{n} recordings of {p} values" if n < needs else f"the embeddings span {rank} of {p} directions"
         if self.estimator == "elliptic" and n < needs:

@@ -141,9 +141,9 @@ def check_health(waveform: NDArray[np.float32], sample_rate: int, settings: Reco
     if low <= -FULL_SCALE:
         at_extreme += int(np.count_nonzero(waveform == low))
     share = at_extreme / len(waveform)
-    if share > settings.maximum_clipped_share:
+    if share > settings.maximum_clipped_fraction:
         raise BadRecording(
-            f"clipped: {share:.1%} of the samples at full scale, the maximum is {settings.maximum_clipped_share:.1%}"
+            f"clipped: {share:.1%} of the samples at full scale, the maximum is {settings.maximum_clipped_fraction:.1%}"
         )
 
 

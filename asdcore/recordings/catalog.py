@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asdcore.errors import AsdError
-from asdcore.home import digest_of, whole_file
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.recordings.names import Found
 from asdcore.settings import RecordingSettings
+from asdcore.storage.files import atomic_write, digest_of
 
 SCHEMA = pa.schema(
     [
@@ -123,7 +123,7 @@ class Catalog:
             after = self._newest + pd.Timedelta(microseconds=1)  # of the first part NaT, which no time is less than
             timed = [row | {"ingested_at": max(cast("datetime", row["ingested_at"]), after)} for row in rows]
             table = pa.Table.from_pylist(timed, schema=SCHEMA)
-            with whole_file(self.folder / f"part-{self._next_part:06d}-{uuid.uuid4().hex[:8]}.parquet") as temporary:
+            with atomic_write(self.folder / f"part-{self._next_part:06d}-{uuid.uuid4().hex[:8]}.parquet") as temporary:
                 pq.write_table(table, temporary)
         self.__init__(self.folder)  # type: ignore[misc]
 
@@ -225,7 +225,7 @@ def require_training(recordings: pd.DataFrame, minimum: int) -> None:
         )
 
 
-def unsettled(recordings: pd.DataFrame) -> pd.DataFrame:
+def pending_review(recordings: pd.DataFrame) -> pd.DataFrame:
     """The training recordings that nobody has said to be normal: they do not train, and wait for `Catalog.label`."""
     return recordings[(recordings["split"] == "train") & (recordings["label"] == "unknown")].reset_index(drop=True)
 

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from asdcore.bucket import Bucket, Found, at_once, cache_folder, s3_address
 from asdcore.errors import AsdError
 from asdcore.recordings.names import AUDIO_SUFFIXES, SIMULATED
+from asdcore.storage.s3 import Bucket, Found, at_once, cache_folder, s3_address
 
 
 def fetched(place: Path) -> Path:

@@ -13,19 +13,19 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from asdcore.baselines.spectrum import EYE, time_statistics
 from asdcore.detector import COLUMNS, FORMAT, Detector
+from asdcore.encoder.network import Encoder, TrainedEncoder
 from asdcore.errors import AsdError
+from asdcore.explanation.profile import Profile
 from asdcore.features.compute import compute_features
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.spectrogram import as_stored, spectrogram
+from asdcore.features.statistics import EYE, time_statistics
 from asdcore.features.store import Store
-from asdcore.home import digest_of_file
 from asdcore.normality.machine import MachineModel
 from asdcore.normality.models import NormalityModel
-from asdcore.normality.profile import Profile
-from asdcore.representation.encoder import Encoder, TrainedEncoder
 from asdcore.settings import AugmentationSettings, NormalitySettings, Settings, TrainingSettings
+from asdcore.storage.files import digest_of_file
 
 RATE = 16_000
 SETTINGS = Settings(
@@ -277,7 +277,7 @@ def test_a_saved_detector_comes_back_with_all_it_holds_and_the_same_scores_bit_f
     assert loaded.encoder.history == detector.encoder.history
     for name, machine in loaded.machines.items():
         assert all(
-            model.report_ == detector.machines[name].models[eye].report_ for eye, model in machine.models.items()
+            model.report_ == detector.machines[name].models[scorer].report_ for scorer, model in machine.models.items()
         )
 
 
@@ -287,8 +287,8 @@ def test_a_machine_may_have_any_name(detector: Detector, tmp_path: Path) -> None
     loaded = Detector.load(tmp_path / "detector")
     assert list(loaded.machines) == sorted(named)
     for name, machine in named.items():
-        for eye, model in machine.models.items():
-            np.testing.assert_array_equal(loaded.machines[name].models[eye].precision_, model.precision_)
+        for scorer, model in machine.models.items():
+            np.testing.assert_array_equal(loaded.machines[name].models[scorer].precision_, model.precision_)
 
 
 def test_the_folder_holds_no_pickle(saved: Path) -> None:
@@ -449,13 +449,13 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("eyes", ["embedding", "spectrum", "both"])
-def test_the_eyes_that_the_settings_choose_judge(detector: Detector, tmp_path: Path, eyes: str) -> None:
-    normality = SETTINGS.normality.model_copy(update={"eyes": eyes})
+@pytest.mark.parametrize("scorers", ["embedding", "spectrum", "both"])
+def test_the_eyes_that_the_settings_choose_judge(detector: Detector, tmp_path: Path, scorers: str) -> None:
+    normality = SETTINGS.normality.model_copy(update={"scorers": scorers})
     chosen = Detector(SETTINGS.model_copy(update={"normality": normality}), detector.encoder, detector.machines)
     table = chosen.score([write(tmp_path / "fan" / "odd.wav", hum(1, 900))])
     assert table["decision"].tolist() == [1] and 0 < table["p_value"][0] <= 0.01
     assert table["extrapolated"].tolist() == [True]
-    assert table["seen_by"][0] == eyes if eyes != "both" else table["seen_by"][0] != ""
-    if eyes == "both":
+    assert table["triggered_by"][0] == scorers if scorers != "both" else table["triggered_by"][0] != ""
+    if scorers == "both":
         assert table["score"][0] == -np.log10(table["p_value"][0])

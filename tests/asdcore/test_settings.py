@@ -22,11 +22,11 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "channel": "mean",
         "minimum_seconds": 1.0,
         "maximum_seconds": 60.0,
-        "maximum_clipped_share": 0.5,
+        "maximum_clipped_fraction": 0.5,
         "silence_dbfs": -60.0,
         "minimum_training_recordings": 20,
     },
-    MelSettings: {"n_fft": 1024, "hop_length": 256, "n_mels": 64, "floor": 1e-8},
+    MelSettings: {"n_fft": 1024, "hop_length": 256, "n_mels": 64, "amin": 1e-8},
     AugmentationSettings: {
         "pitch_method": "waveform",
         "pitch_semitones": 2.0,
@@ -39,7 +39,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "z_size": 64,
         "crop_frames": 64,
         "batch_size": 32,
-        "objective": "nt_xent",
+        "loss": "nt_xent",
         "temperature": 0.1,
         "subclusters": 2,
         "contrastive_weight": 0.5,
@@ -47,9 +47,9 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "cycles": 2,
         "epochs": 80,
         "warmup_steps": 5,
-        "validation_share": 0.1,
+        "validation_fraction": 0.1,
         "patience": 3,
-        "chunk": 8,
+        "micro_batch": 8,
         "precision": "float32",
         "tf32": False,
         "deterministic": True,
@@ -59,8 +59,8 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
     NormalitySettings: {
         "estimator": "ledoit_wolf",
         "layer": "z",
-        "eyes": "spectrum",
-        "insist": True,
+        "scorers": "spectrum",
+        "force_estimator": True,
         "elliptic_components": 8,
         "seed": 1,
         "false_alarm_rate": 0.1,
@@ -70,11 +70,11 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "epochs": 50,
         "batch_size": 128,
         "learning_rate": 1e-4,
-        "validation_share": 0.2,
+        "validation_fraction": 0.2,
         "decision_quantile": 0.95,
         "seed": 1,
     },
-    GateSettings: {"held_out_share": 0.2, "margin": 0.02},
+    GateSettings: {"held_out_fraction": 0.2, "margin": 0.02},
 }
 STAGES = {"recordings", "mel", "augmentation", "training", "normality", "autoencoder", "gate"}
 EACH_FIELD = [(stage, name, value) for stage, others in OTHER_VALUES.items() for name, value in others.items()]
@@ -149,7 +149,7 @@ def test_epochs_must_be_a_multiple_of_the_cycles_and_the_error_has_both() -> Non
     [
         (RecordingSettings, "channel", -1),
         (RecordingSettings, "channel", "second"),
-        (RecordingSettings, "maximum_clipped_share", 1.5),
+        (RecordingSettings, "maximum_clipped_fraction", 1.5),
         (MelSettings, "floor", 0.0),
         (TrainingSettings, "temperature", 0.0),
         (TrainingSettings, "learning_rate", -1e-3),
@@ -174,15 +174,15 @@ def test_a_channel_is_a_word_or_an_index() -> None:
 
 
 def test_the_floor_of_a_spectrogram_in_db() -> None:
-    assert MelSettings().floor_db == -100.0
-    assert MelSettings(floor=1e-8).floor_db == pytest.approx(-80.0)
+    assert MelSettings().amin_db == -100.0
+    assert MelSettings(amin=1e-8).amin_db == pytest.approx(-80.0)
 
 
 def test_the_defaults_are_the_decided_method() -> None:
     settings = Settings.preset("default")
     assert settings == Settings()
     assert settings.recordings.sample_rate == 16_000
-    assert (settings.mel.n_fft, settings.mel.hop_length, settings.mel.n_mels, settings.mel.floor) == (
+    assert (settings.mel.n_fft, settings.mel.hop_length, settings.mel.n_mels, settings.mel.amin) == (
         2048,
         512,
         128,
@@ -196,17 +196,22 @@ def test_the_defaults_are_the_decided_method() -> None:
     assert (training.encoder, training.z_size, training.batch_size, training.cycles) == ("resnet18", 128, 48, 4)
     assert (training.temperature, training.learning_rate) == (0.05, 1e-3)
     normality = settings.normality
-    assert (normality.estimator, normality.layer, normality.eyes, normality.insist) == ("tied", "h", "both", False)
+    assert (normality.estimator, normality.layer, normality.scorers, normality.force_estimator) == (
+        "tied",
+        "h",
+        "both",
+        False,
+    )
 
 
 def test_the_paper_preset_has_the_learning_rate_of_the_paper_and_otherwise_the_decided_method() -> None:
     paper = Settings.preset("paper")
-    assert (paper.training.objective, paper.training.learning_rate) == ("nt_xent", 0.5)
+    assert (paper.training.loss, paper.training.learning_rate) == ("nt_xent", 0.5)
     assert paper.training.epochs % 4 == 0
     ten_seconds = 10 * paper.recordings.sample_rate / paper.mel.hop_length
     assert paper.training.crop_frames == pytest.approx(ten_seconds, abs=1)
-    assert paper.normality == NormalitySettings(estimator="ml", layer="z", eyes="embedding")
-    assert paper.gate.held_out_share == 0
+    assert paper.normality == NormalitySettings(estimator="ml", layer="z", scorers="embedding")
+    assert paper.gate.held_out_fraction == 0
     assert paper.augmentation == AugmentationSettings(pitch_method="waveform")
     for stage in STAGES - {"augmentation", "training", "normality", "gate"}:
         assert getattr(paper, stage) == getattr(Settings(), stage)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asdcore.recordings.simulate import SAMPLE_RATE, simulate, waveform
+from asdcore.datasets.simulate import SAMPLE_RATE, simulate, waveform
 from asdcore.settings import Settings
 
 Asd = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -88,7 +88,7 @@ def pump_place(asd: Asd, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in pump.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
     # With so few recordings a p-value is hardly below 1 / (n + 1): a larger false-alarm rate, to have an alarm at all.
-    normality = ["normality.false_alarm_rate=0.2", "normality.eyes=spectrum"]
+    normality = ["normality.false_alarm_rate=0.2", "normality.scorers=spectrum"]
     values = ["training.epochs=4", "training.crop_frames=16", *normality]
     changes = [word for value in values for word in ("--set", value)]
     done = asd("retrain", "--recordings", pump, "--preset", "demo", *changes, "--home", place / ".asd")

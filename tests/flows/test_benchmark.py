@@ -11,8 +11,8 @@ import pytest
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.metrics import machine_metrics
-from asdcore.home import Home
 from asdcore.settings import Settings
+from asdcore.storage.home import Home
 from flows.benchmark import benchmark
 from tasks.tracking import client
 
@@ -91,10 +91,10 @@ def test_a_system_without_an_encoder_trains_none(
     assert "ledoit_wolf used" in done["report"]
 
 
-def test_the_papers_systems_are_of_the_papers_objective_whatever_the_settings_train(
+def test_the_papers_systems_are_of_the_papers_loss_whatever_the_settings_train(
     compared: dict[str, Any], home: Home, small_machines: Path, settings: Settings
 ) -> None:
-    training = settings.training.model_copy(update={"objective": "discriminative"})
+    training = settings.training.model_copy(update={"loss": "discriminative"})
     other = settings.model_copy(update={"training": training})
     done = benchmark(recordings=small_machines, systems=["paper-ml", "ml-z"], settings=other, home=home.root)
     assert done["official_scores"]["paper-ml"] == compared["official_scores"]["paper-ml"]

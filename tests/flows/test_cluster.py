@@ -14,8 +14,9 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from asdcore.errors import AsdError
-from asdcore.home import Home, digest_of_file
 from asdcore.settings import Settings
+from asdcore.storage.files import digest_of_file
+from asdcore.storage.home import Home
 from flows.features import features
 from flows.ingest import ingest
 from flows.retrain import retrain

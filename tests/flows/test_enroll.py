@@ -14,8 +14,9 @@ import soundfile
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.home import Home, digest_of_file
 from asdcore.settings import Settings
+from asdcore.storage.files import digest_of_file
+from asdcore.storage.home import Home
 from flows.enroll import enroll, retire
 from flows.retrain import retrain
 from flows.score import score
@@ -141,7 +142,7 @@ def test_recordings_that_are_no_machine_are_refused_with_the_reason_unless_force
         enroll("hiss", tmp_path / "hiss", home=home.root)
     assert len(registered_models(home)) == before
     forced = enroll("hiss", tmp_path / "hiss", force=True, home=home.root)
-    assert "hiss" in forced["machines"] and "all but one sound" in forced["doubts"][0]
+    assert "hiss" in forced["machines"] and "all but one sound" in forced["failed_checks"][0]
 
 
 def test_what_can_not_be_enrolled_is_said_before_anything_is_registered(

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from asdcore.errors import AsdError
-from asdcore.home import Home, digest_of_file
 from asdcore.settings import Settings
+from asdcore.storage.files import digest_of_file
+from asdcore.storage.home import Home
 from flows.features import features
 from flows.ingest import ingest
 from flows.register import register

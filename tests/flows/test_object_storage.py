@@ -14,11 +14,11 @@ import requests
 from moto.server import ThreadedMotoServer
 
 from asdcore.errors import AsdError
-from asdcore.home import Home
-from asdcore.mirror import Mirror
 from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.fetch import fetched
 from asdcore.settings import Settings
+from asdcore.storage.home import Home
+from asdcore.storage.mirror import Mirror
 from flows.retrain import retrain
 from flows.score import score
 
@@ -145,7 +145,7 @@ def test_only_what_is_new_is_fetched_and_sent(storage: Any, tmp_path: Path, monk
     (home.runs / "deep").mkdir(parents=True)
     (home.runs / "deep" / "model.npz").write_bytes(b"1")
     (home.runs / ".model.npz.0123.partial").write_bytes(b"half")
-    monkeypatch.setattr("asdcore.bucket.Bucket.send", lambda _, path, name: sent.append(name) or "tag")
+    monkeypatch.setattr("asdcore.storage.s3.Bucket.send", lambda _, path, name: sent.append(name) or "tag")
     home.send()
     home.send()
     assert sent == ["runs/deep/model.npz"]

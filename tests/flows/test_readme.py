@@ -94,7 +94,7 @@ def test_curl_gets_the_score_of_a_wav_from_the_served_champion(
 ) -> None:
     printed = typed(the_line(line).replace(":5002/", f":{port}/"), pump_place)
     (row,) = json.loads(printed)["predictions"]
-    assert (row["machine"], row["decision"], row["seen_by"], row["reason"]) == ("pump", 1.0, "spectrum", "")
+    assert (row["machine"], row["decision"], row["triggered_by"], row["reason"]) == ("pump", 1.0, "spectrum", "")
     assert row["score"] == pytest.approx(score, rel=1e-6)
 
 

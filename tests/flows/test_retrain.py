@@ -13,10 +13,11 @@ import pytest
 import soundfile
 
 from asdcore.detector import Detector
+from asdcore.encoder.network import TrainedEncoder
 from asdcore.errors import AsdError
-from asdcore.home import Home, digest_of_file
-from asdcore.representation.encoder import TrainedEncoder
 from asdcore.settings import Settings
+from asdcore.storage.files import digest_of_file
+from asdcore.storage.home import Home
 from flows.retrain import retrain
 from flows.score import score
 from tasks.registry import load_detector, registered_models, rolled_back, set_champion, version_facts
@@ -75,7 +76,7 @@ def test_every_machine_has_a_trust_report_in_the_detector_the_run_and_the_report
     retrained: dict[str, Any], home: Home
 ) -> None:
     detector = Detector.load(retrained["detector"])
-    trust = detector.trust("simFan")
+    trust = detector.reliability("simFan")
     assert trust is not None
     # 14 recordings are too few for 1 %: that takes 99.
     assert (trust.verdict, trust.collect, trust.n) == ("collect more", 85, 14)
@@ -84,9 +85,9 @@ def test_every_machine_has_a_trust_report_in_the_detector_the_run_and_the_report
     assert trust.test["all"].recordings == 6
     assert "- **simFan**: Collect 85 more normal recordings" in retrained["report"]
     store = client(home)
-    assert store.get_run(retrained["run"]).data.metrics["trust/simFan/collect"] == 85
-    names = {artifact.path for artifact in store.list_artifacts(retrained["run"], "trust/simFan")}
-    assert names == {"trust/simFan/trust.json", "trust/simFan/trust.png"}
+    assert store.get_run(retrained["run"]).data.metrics["reliability/simFan/collect"] == 85
+    names = {artifact.path for artifact in store.list_artifacts(retrained["run"], "reliability/simFan")}
+    assert names == {"reliability/simFan/reliability.json", "reliability/simFan/reliability.png"}
 
 
 def test_retraining_again_executes_nothing(

@@ -10,10 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from asdcore.errors import AsdError
-from asdcore.home import Home, digest_of_file
+from asdcore.storage.files import digest_of_file
+from asdcore.storage.home import Home
 from flows.cli import app
 from flows.score import score
-from tasks.health import read_history
+from tasks.monitoring import read_history
 
 pytestmark = pytest.mark.flow
 
@@ -104,9 +105,9 @@ def test_after_the_clock_was_set_back_the_health_of_a_run_is_still_the_newest(
     home: Path, normal: Path, prefect_api: str
 ) -> None:
     score([normal], home=home)
-    latest = sorted((home / "scores").glob("health-*.parquet"))[-1]
+    latest = sorted((home / "scores").glob("drift-*.parquet"))[-1]
     ahead = pd.read_parquet(latest).assign(at=lambda table: table["at"] + pd.Timedelta(days=365), detector="ahead")
-    ahead.to_parquet(latest.with_name(f"health-{ahead['at'].iloc[0]:%Y%m%dT%H%M%S%f}.parquet"))
+    ahead.to_parquet(latest.with_name(f"drift-{ahead['at'].iloc[0]:%Y%m%dT%H%M%S%f}.parquet"))
     latest.unlink()
     score([normal], home=home)
     history = read_history(Home.at(home))

@@ -23,10 +23,10 @@ from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
-from asdcore.home import Home
-from asdcore.recordings.catalog import Catalog, unsettled
-from asdcore.recordings.simulate import SAMPLE_RATE, waveform
+from asdcore.datasets.simulate import SAMPLE_RATE, waveform
+from asdcore.recordings.catalog import Catalog, pending_review
 from asdcore.settings import Settings
+from asdcore.storage.home import Home
 from flows.deployment import end_runs_of_dead_workers
 from flows.retrain import retrain
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.flow
 def home(prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path_factory: Any) -> Home:
     """One with a champion that knows simFan, and judges by a rate that makes few recordings enough."""
     place = Home.at(tmp_path_factory.mktemp("service") / "home")
-    normality = small_settings.normality.model_copy(update={"false_alarm_rate": 0.1, "eyes": "spectrum"})
+    normality = small_settings.normality.model_copy(update={"false_alarm_rate": 0.1, "scorers": "spectrum"})
     retrain(
         recordings=small_machines / "simFan",
         settings=small_settings.model_copy(update={"normality": normality}),
@@ -146,7 +146,7 @@ def test_a_recording_that_arrives_is_judged_by_the_worker_and_an_anomalous_one_w
     assert "tuesday.wav" in listed.stdout and "monday.wav" not in listed.stdout and "detector 1" in listed.stdout
     done = asd("label", folder / "tuesday.wav", "--as", "anomaly", "--by", "anna", "--home", home.root)
     assert "1 recordings labelled by anna" in done.stdout, done.stderr
-    assert unsettled(Catalog(home.recordings).recordings).empty
+    assert pending_review(Catalog(home.recordings).recordings).empty
 
 
 def started(api: str, flow: str, home: Home, **parameters: Any) -> Any:

@@ -25,7 +25,7 @@ def scores(machines: int = 2, each: int = 20, seed: int = 0, shift: float = 1.0)
     return table.drop(columns="number")
 
 
-def test_estimates_are_the_figures_and_means_of_the_table() -> None:
+def test_estimates_are_the_metrics_and_means_of_the_table() -> None:
     table = scores()
     metrics = machine_metrics(table)
     estimate = bootstrap(table, resamples=5).estimate
@@ -37,11 +37,11 @@ def test_estimates_are_the_figures_and_means_of_the_table() -> None:
     assert len(estimate) == len(means) + 2 * (len(metrics.columns) - 2)
 
 
-def test_each_resample_carries_the_means_of_its_own_figures() -> None:
+def test_each_resample_carries_the_means_of_its_own_metrics() -> None:
     samples = bootstrap(scores(), resamples=5).samples
     for _, sample in samples.iterrows():
-        figures = sample.rename("value").reset_index().query("machine != @ALL")
-        means = summary(figures.pivot_table(index=["machine", "section"], columns="figure", values="value"))
+        metrics = sample.rename("value").reset_index().query("machine != @ALL")
+        means = summary(metrics.pivot_table(index=["machine", "section"], columns="metric", values="value"))
         assert {name: sample[ALL, ALL, name] for name in means} == pytest.approx(means, abs=1e-12)
 
 
@@ -86,17 +86,17 @@ def test_the_seed_decides_and_with_recordings_the_row_order_does_not() -> None:
 
 def test_intervals_are_percentiles_of_the_samples() -> None:
     result = bootstrap(scores(), resamples=500)
-    row = result.intervals(level=0.8).set_index(["machine", "section", "figure"]).loc[(ALL, ALL, "official_score")]
+    row = result.intervals(level=0.8).set_index(["machine", "section", "metric"]).loc[(ALL, ALL, "official_score")]
     assert row.low == np.quantile(result.official_score, 0.1)
     assert row.high == np.quantile(result.official_score, 0.9)
     assert row.low < row.estimate < row.high
 
 
-def test_undefined_figures_stay_undefined_without_a_warning() -> None:
+def test_undefined_metrics_stay_undefined_without_a_warning() -> None:
     table = scores(machines=1).query("domain == 'source'")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        intervals = bootstrap(table, resamples=50).intervals().set_index("figure")
+        intervals = bootstrap(table, resamples=50).intervals().set_index("metric")
     assert intervals.loc["auc_target", ["estimate", "low", "high"]].isna().all()
     assert intervals.loc["official_score", ["estimate", "low", "high"]].notna().all()
 
@@ -125,16 +125,16 @@ def test_the_difference_of_like_systems_spreads_less_than_that_of_unrelated_resa
 
 def test_a_better_first_system_has_a_difference_above_zero() -> None:
     better, worse = scores(shift=2.0), scores(shift=0.2)
-    low = paired_bootstrap(better, worse, resamples=300).intervals().set_index("figure").low
+    low = paired_bootstrap(better, worse, resamples=300).intervals().set_index("metric").low
     assert low["official_score"] > 0
 
 
-def test_decision_figures_are_compared_only_if_both_systems_have_them() -> None:
+def test_decision_metrics_are_compared_only_if_both_systems_have_them() -> None:
     table = scores()
     both = paired_bootstrap(table, table, resamples=5)
     one = paired_bootstrap(table, table.drop(columns="decision"), resamples=5)
-    assert "f1_source" in both.estimate.index.get_level_values("figure")
-    assert "f1_source" not in one.estimate.index.get_level_values("figure")
+    assert "f1_source" in both.estimate.index.get_level_values("metric")
+    assert "f1_source" not in one.estimate.index.get_level_values("metric")
     assert one.estimate.notna().all()
 
 

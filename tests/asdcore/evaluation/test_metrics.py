@@ -58,7 +58,7 @@ def counts(rows: pd.DataFrame, chosen: "pd.Series[bool]") -> np.ndarray:
 
 
 def assert_sklearn_agrees(row: "pd.Series[float]", rows: pd.DataFrame) -> None:
-    """Every figure of one machine against scikit-learn's own functions."""
+    """Every metric of one machine against scikit-learn's own functions."""
     truth = (rows.label == "anomaly").astype(int)
     expected = {
         "auc_all": roc_auc_score(truth, rows.score),
@@ -78,7 +78,7 @@ def assert_sklearn_agrees(row: "pd.Series[float]", rows: pd.DataFrame) -> None:
 
 @pytest.mark.skipif(not SAMPLE_DATA, reason="ASD_SAMPLE_DATA is unset")
 @pytest.mark.parametrize("submission", SUBMISSIONS)
-def test_every_figure_is_that_of_the_official_evaluator(submission: str) -> None:
+def test_every_metric_is_that_of_the_official_evaluator(submission: str) -> None:
     golden = Path(str(SAMPLE_DATA)) / "evaluator-golden"
     expected = json.loads((golden / "expected_scores.json").read_text())[submission]
 
@@ -99,7 +99,7 @@ def test_every_figure_is_that_of_the_official_evaluator(submission: str) -> None
 
 
 @pytest.mark.parametrize("levels", [None, 3, 10])
-def test_figures_agree_with_sklearn_on_random_tables(levels: int | None) -> None:
+def test_metrics_agree_with_sklearn_on_random_tables(levels: int | None) -> None:
     for seed in range(25):
         rows = random_table(seed, size=20 + 7 * seed, levels=levels)
         assert_sklearn_agrees(machine_metrics(rows).iloc[0], rows)
@@ -127,11 +127,11 @@ def test_a_recording_of_weight_k_counts_as_k_recordings(levels: int | None) -> N
     weights[:, :4] += 1  # no stratum runs empty
     ((_, _, one),) = each_machine(rows)
 
-    figures = one.figures(weights.astype(float))
+    metrics = one.metrics(weights.astype(float))
 
     for resample, repeats in enumerate(weights):
         repeated = rows.loc[rows.index.repeat(repeats)]
-        assert_sklearn_agrees(pd.Series({name: values[resample] for name, values in figures.items()}), repeated)
+        assert_sklearn_agrees(pd.Series({name: values[resample] for name, values in metrics.items()}), repeated)
 
 
 def test_auc_of_a_domain_sets_its_normal_recordings_against_the_anomalies_of_both() -> None:
@@ -152,7 +152,7 @@ def test_pauc_is_half_by_chance_and_nine_nineteenths_at_worst() -> None:
     assert machine_metrics(inverted).pauc.item() == pytest.approx(9 / 19, abs=1e-12)
 
 
-def test_a_machine_without_target_domain_has_nan_there_and_figures_elsewhere() -> None:
+def test_a_machine_without_target_domain_has_nan_there_and_metrics_elsewhere() -> None:
     rows = table(label=["normal", "anomaly"], score=[0.0, 1.0], decision=[0, 1])
     row = machine_metrics(rows).iloc[0]
     assert row[["auc_target", "precision_target", "recall_target", "f1_target"]].isna().all()
@@ -170,7 +170,7 @@ def test_a_machine_with_one_label_only_has_nan_without_a_warning(label: str) -> 
     assert np.isnan(list(means.values())).all()
 
 
-def test_undefined_figures_are_left_out_of_the_means() -> None:
+def test_undefined_metrics_are_left_out_of_the_means() -> None:
     whole = random_table(3)
     source_only = table(machine="valve", label=["normal", "anomaly"] * 2, score=[0.0, 1.0, 2.0, 3.0], decision=1)
     metrics = machine_metrics(pd.concat([whole, source_only]))
@@ -198,7 +198,7 @@ def test_each_machine_and_section_has_its_own_row_whatever_the_names_and_the_row
         assert_sklearn_agrees(row, part)
 
 
-def test_without_decisions_there_are_no_decision_figures() -> None:
+def test_without_decisions_there_are_no_decision_metrics() -> None:
     rows = random_table(4)
     for bare in (rows.drop(columns="decision"), rows.assign(decision=None)):
         metrics = machine_metrics(bare)
@@ -206,7 +206,7 @@ def test_without_decisions_there_are_no_decision_figures() -> None:
         assert not any("precision" in name for name in summary(metrics))
 
 
-def test_a_domain_in_which_a_decision_is_missing_has_no_decision_figures() -> None:
+def test_a_domain_in_which_a_decision_is_missing_has_no_decision_metrics() -> None:
     rows = random_table(5).astype({"decision": "Int64"})
     rows.loc[rows.index[rows.domain == "target"][0], "decision"] = pd.NA
     row = machine_metrics(rows).iloc[0]

@@ -8,7 +8,7 @@ import pytest
 from asdcore.errors import AsdError
 from asdcore.evaluation.bootstrap import paired_bootstrap
 from asdcore.evaluation.metrics import harmonic_mean, machine_metrics, summary
-from asdcore.evaluation.published import HARMONIC_MEANS, SYSTEMS, published_figures
+from asdcore.evaluation.published import HARMONIC_MEANS, SYSTEMS, published_metrics
 from asdcore.evaluation.table import (
     cells,
     differences,
@@ -47,14 +47,14 @@ def test_a_machine_has_three_rows_in_the_order_of_the_paper_and_the_harmonic_mea
     table = results_table({"ml-z": scores("fan", "bearing"), "spectrum": scores("fan", "bearing", seed=1)})
     assert table.columns.tolist() == [
         "machine",
-        "figure",
+        "metric",
         *("ml-z", "ml-z low", "ml-z high"),
         *("spectrum", "spectrum low", "spectrum high"),
     ]
-    figures = ["AUC target", "AUC source", "pAUC"]
-    assert list(zip(table["machine"], table["figure"], strict=True)) == [
-        *(("bearing", figure) for figure in figures),
-        *(("fan", figure) for figure in figures),
+    metrics = ["AUC target", "AUC source", "pAUC"]
+    assert list(zip(table["machine"], table["metric"], strict=True)) == [
+        *(("bearing", metric) for metric in metrics),
+        *(("fan", metric) for metric in metrics),
         ("All", "harmonic mean"),
     ]
     assert systems_of(table) == ["ml-z", "spectrum"]
@@ -62,11 +62,11 @@ def test_a_machine_has_three_rows_in_the_order_of_the_paper_and_the_harmonic_mea
 
 def test_the_cells_are_the_metrics_in_percent_within_their_intervals() -> None:
     one = scores("fan", "bearing")
-    table = results_table({"ml-z": one}).set_index(["machine", "figure"])
+    table = results_table({"ml-z": one}).set_index(["machine", "metric"])
     metrics = machine_metrics(one).set_index("machine")
     for machine in ("fan", "bearing"):
-        for figure, column in (("AUC target", "auc_target"), ("AUC source", "auc_source"), ("pAUC", "pauc")):
-            assert table.loc[(machine, figure), "ml-z"] == pytest.approx(100 * metrics.loc[machine, column])
+        for metric, column in (("AUC target", "auc_target"), ("AUC source", "auc_source"), ("pAUC", "pauc")):
+            assert table.loc[(machine, metric), "ml-z"] == pytest.approx(100 * metrics.loc[machine, column])
     official = table.loc[("All", "harmonic mean"), "ml-z"]
     assert official == pytest.approx(100 * summary(machine_metrics(one))["official_score"])
     assert official == pytest.approx(harmonic_mean(table["ml-z"].iloc[:-1]))
@@ -84,9 +84,9 @@ def test_a_machine_called_all_has_its_rows() -> None:
     assert table["machine"].tolist() == ["all"] * 3 + ["fan"] * 3 + ["All"]
 
 
-def test_an_undefined_figure_is_a_dash_and_left_out_of_the_mean() -> None:
+def test_an_undefined_metric_is_a_dash_and_left_out_of_the_mean() -> None:
     table = results_table({"ml-z": scores("fan", domains=("source",))})
-    values = table.set_index("figure")["ml-z"]
+    values = table.set_index("metric")["ml-z"]
     assert np.isnan(values["AUC target"])
     assert values["harmonic mean"] == pytest.approx(harmonic_mean([values["AUC source"], values["pAUC"]]))
     assert [line[2] for line in cells(table)][1] == "-"
@@ -107,7 +107,7 @@ def test_without_any_anomaly_there_are_dashes_only() -> None:
 def test_text_cells_have_two_digits_and_the_interval_of_the_mean_comes_last() -> None:
     table = results_table({"ml-z": scores("fan"), "spectrum": scores("fan", seed=1)})
     header, *rows, interval = cells(table)
-    assert header == ["machine", "figure", "ml-z", "spectrum"]
+    assert header == ["machine", "metric", "ml-z", "spectrum"]
     assert rows[0] == ["fan", "AUC target", f"{table['ml-z'][0]:.2f}", f"{table['spectrum'][0]:.2f}"]
     last = table.iloc[-1]
     assert interval == [
@@ -132,7 +132,7 @@ def test_a_bar_in_a_name_does_not_end_a_cell_of_the_markdown_table() -> None:
     assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
 
 
-def test_only_rows_with_label_domain_and_score_make_figures() -> None:
+def test_only_rows_with_label_domain_and_score_make_metrics() -> None:
     one = scores("fan")
     one.loc[3, "label"] = "unknown"
     one.loc[5, "domain"] = "unknown"
@@ -149,10 +149,10 @@ def side_by_side() -> tuple[pd.DataFrame, pd.DataFrame]:
     return with_published(results_table(systems)), differences(systems)
 
 
-def test_published_figures_stand_where_the_machines_match() -> None:
+def test_published_metrics_stand_where_the_machines_match() -> None:
     table, _ = side_by_side()
     assert systems_of(table) == ["ml_z", "spectrum", "<b>50%</b>", *SYSTEMS]
-    published = published_figures().set_index(["machine", "figure"])
+    published = published_metrics().set_index(["machine", "metric"])
     for system in SYSTEMS:
         own = published[system]["fan"]
         expected = [own["auc_target"], own["auc_source"], own["pauc"]]
@@ -165,7 +165,7 @@ def test_published_figures_stand_where_the_machines_match() -> None:
 
 
 def test_on_the_papers_machines_the_published_means_are_the_printed_ones() -> None:
-    machines = published_figures()["machine"].unique()
+    machines = published_metrics()["machine"].unique()
     table = with_published(results_table({"ml_z": scores(*machines)}))
     assert {system: round(table[system].iloc[-1], 2) for system in SYSTEMS} == HARMONIC_MEANS
     assert table["machine"].tolist()[-1] == "All" and len(table) == 22
@@ -173,7 +173,7 @@ def test_on_the_papers_machines_the_published_means_are_the_printed_ones() -> No
 
 @pytest.mark.parametrize("others", [["fan"], ["pump"], ["ToyCar", "pump"]])
 def test_published_means_of_other_machines_than_the_tables_are_left_out(others: list[str]) -> None:
-    papers = set(published_figures()["machine"])
+    papers = set(published_metrics()["machine"])
     table = with_published(results_table({"ml_z": scores(*sorted(papers ^ set(others)))}))
     assert table[list(SYSTEMS)].iloc[-1].isna().all()
     matching = table["machine"].isin(papers)

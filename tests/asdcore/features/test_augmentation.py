@@ -30,7 +30,7 @@ def make(
 
 
 def masked_frames(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    return np.flatnonzero((np.abs(values - MEL.floor_db) < 1e-3).all(axis=0))
+    return np.flatnonzero((np.abs(values - MEL.amin_db) < 1e-3).all(axis=0))
 
 
 def peak_hertz(values: NDArray[np.float32]) -> float:
@@ -54,7 +54,7 @@ def test_an_original_has_exactly_six_variants_of_its_own_shape(
         assert values.shape == made["original"].shape
         assert values.dtype == np.float32
         assert np.isfinite(values).all()
-        assert values.min() >= MEL.floor_db - 1e-3
+        assert values.min() >= MEL.amin_db - 1e-3
     distinct = {values.tobytes() for values in made.values()}
     assert len(distinct) == 7
 
@@ -213,7 +213,7 @@ def assert_same_shape(waveform: NDArray[np.float32]) -> None:
     """
     spectral, by_waveform = make(waveform, "a", SPECTRAL), make(waveform, "a", WAVEFORM)
     for name in ("pitch_down", "pitch_up"):
-        sounding = spectral[name].mean(axis=1) > MEL.floor_db + 20
+        sounding = spectral[name].mean(axis=1) > MEL.amin_db + 20
         assert sounding.sum() > 64
         apart = (spectral[name] - by_waveform[name]).mean(axis=1)[sounding]
         apart = np.abs(apart - np.median(apart))

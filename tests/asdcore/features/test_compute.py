@@ -10,9 +10,9 @@ from asdcore.features import store as store_module
 from asdcore.features.augmentation import VARIANTS, spectrograms
 from asdcore.features.compute import compute_features, features_digest, missing_parts
 from asdcore.features.store import EXTENDS, Store, drop_damaged
-from asdcore.home import digest_of_file
 from asdcore.recordings.audio import decode
 from asdcore.settings import AugmentationSettings, MelSettings, NormalitySettings, RecordingSettings, Settings
+from asdcore.storage.files import digest_of_file
 
 Recorder = Callable[..., Path]
 

@@ -14,7 +14,7 @@ RATE = 16_000
 
 
 @pytest.mark.parametrize(
-    "mel", [MelSettings(), MelSettings(n_fft=1024, hop_length=256, n_mels=64), MelSettings(n_mels=40, floor=1e-6)]
+    "mel", [MelSettings(), MelSettings(n_fft=1024, hop_length=256, n_mels=64), MelSettings(n_mels=40, amin=1e-6)]
 )
 @pytest.mark.filterwarnings("ignore:n_fft")
 @pytest.mark.parametrize("seconds", [0.05, 0.5, 2.0])
@@ -23,7 +23,7 @@ def test_equal_to_librosa_to_a_thousandth_of_a_decibel(sound: Sound, mel: MelSet
     power = librosa.feature.melspectrogram(
         y=waveform, sr=RATE, n_fft=mel.n_fft, hop_length=mel.hop_length, n_mels=mel.n_mels, power=2.0, window="hann"
     )
-    expected = librosa.power_to_db(power, ref=1.0, amin=mel.floor, top_db=None)
+    expected = librosa.power_to_db(power, ref=1.0, amin=mel.amin, top_db=None)
     got = spectrogram(waveform, RATE, mel)
     assert got.dtype == np.float32
     assert got.shape == expected.shape == (mel.n_mels, 1 + len(waveform) // mel.hop_length)
@@ -33,7 +33,7 @@ def test_equal_to_librosa_to_a_thousandth_of_a_decibel(sound: Sound, mel: MelSet
 def test_the_default_floor_is_that_of_librosas_amin() -> None:
     got = spectrogram(np.zeros(RATE, np.float32), RATE, MelSettings())
     np.testing.assert_allclose(got, -100.0, atol=1e-4)
-    assert MelSettings().floor_db == pytest.approx(-100.0)
+    assert MelSettings().amin_db == pytest.approx(-100.0)
 
 
 def test_a_tone_is_loudest_in_the_band_around_it() -> None:

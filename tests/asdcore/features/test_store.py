@@ -10,7 +10,7 @@ from asdcore.errors import AsdError
 from asdcore.features import store as store_module
 from asdcore.features.shard import new_shard
 from asdcore.features.store import EXTENDS, VERIFIED, Row, Store, drop_damaged, write_shard
-from asdcore.home import digest_of_file, sweep_partial
+from asdcore.storage.files import digest_of_file, sweep_partial
 
 FRAMES = {"a": 20, "b": 31, "c": 7, "d": 12}
 

@@ -11,8 +11,8 @@ from asdcore.normality.models import NormalityModel
 P = np.random.default_rng(0).uniform(size=(200, 2))
 
 
-def eyes(n: int, dependence: float, fault: tuple[float, float] = (0, 0), seed: int = 0) -> NDArray[np.float64]:
-    """(n, 2) distances of two eyes."""
+def scorers(n: int, dependence: float, fault: tuple[float, float] = (0, 0), seed: int = 0) -> NDArray[np.float64]:
+    """(n, 2) distances of two scorers."""
     covariance = [[1, dependence], [dependence, 1]]
     drawn = np.random.default_rng(seed).multivariate_normal([0, 0], covariance, size=n)
     return np.exp((drawn + fault) * [0.1, 0.5])
@@ -28,8 +28,8 @@ def called(
     """Share of recordings called anomalous, over training sets."""
     shares = []
     for seed in range(sets):
-        own = [Calibration().fit(values) for values in eyes(n, dependence, seed=seed).T]
-        new = p_values(own, eyes(200, dependence, fault, seed=10**6 + seed))
+        own = [Calibration().fit(values) for values in scorers(n, dependence, seed=seed).T]
+        new = p_values(own, scorers(200, dependence, fault, seed=10**6 + seed))
         shares.append((fuse(new, rule, weight) <= rate).mean())
     return float(np.mean(shares))
 

@@ -75,7 +75,7 @@ def test_with_too_few_recordings_it_falls_back_and_says_so(estimator: str, enoug
 def test_who_insists_gets_the_pseudo_inverse_that_sees_nothing_outside_the_training_span() -> None:
     span = np.pad(correlated(4, 3), ((0, 0), (0, 3)))  # The last three values are always 0.
     outside = np.array([[*span.mean(axis=0)[:3], 1e3, 1e3, 1e3]])
-    model = NormalityModel("ml", insist=True).fit(span)
+    model = NormalityModel("ml", force_estimator=True).fit(span)
     assert (model.report_.used, model.report_.note) == ("ml", "")
     np.testing.assert_allclose(model.distance(outside), 0, atol=1e-6)
     assert NormalityModel("ml").fit(span).distance(outside)[0] > 1e3
@@ -102,7 +102,7 @@ def test_embeddings_that_are_all_the_same_are_a_collapsed_representation(estimat
     # The mean of thirty times 0.1 is not 0.1: what is left is rounding, and must not pass for a spread.
     same = np.full((30, 8), value) + value * np.arange(8)
     with pytest.raises(AsdError, match="all 30 embeddings are the same"):
-        NormalityModel(estimator, insist=True).fit(same)
+        NormalityModel(estimator, force_estimator=True).fit(same)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -149,7 +149,7 @@ def test_a_deviation_in_any_direction_is_farther_than_the_normal_ones(estimator:
 def test_arrays_in_an_npz_file_hold_the_whole_model_without_objects(
     tmp_path: Path, estimator: str, components: int | None
 ) -> None:
-    model = NormalityModel(estimator, components, insist=True, seed=5, neighbours=2).fit(X, domains=DOMAINS)
+    model = NormalityModel(estimator, components, force_estimator=True, seed=5, neighbours=2).fit(X, domains=DOMAINS)
     np.savez(tmp_path / "model.npz", **model.to_arrays())
     with np.load(tmp_path / "model.npz", allow_pickle=False) as arrays:
         loaded = model_from_arrays(dict(arrays))
@@ -176,7 +176,7 @@ def test_parameters_are_stored_untouched_and_a_clone_is_unfitted() -> None:
     parameters = {
         "estimator": "elliptic",
         "components": 3,
-        "insist": True,
+        "force_estimator": True,
         "seed": 9,
         "neighbours": 2,
         "folds": 3,
@@ -190,8 +190,8 @@ def test_parameters_are_stored_untouched_and_a_clone_is_unfitted() -> None:
 
 
 def test_settings_become_parameters() -> None:
-    settings = NormalitySettings(estimator="elliptic", insist=True, elliptic_components=3, seed=4)
-    expected = {"estimator": "elliptic", "components": 3, "insist": True, "seed": 4}
+    settings = NormalitySettings(estimator="elliptic", force_estimator=True, elliptic_components=3, seed=4)
+    expected = {"estimator": "elliptic", "components": 3, "force_estimator": True, "seed": 4}
     assert NormalityModel.of(settings).get_params() == NormalityModel().get_params() | expected
     for estimator in ESTIMATORS:
         assert NormalityModel.of(NormalitySettings(estimator=estimator)).estimator == estimator
@@ -200,7 +200,7 @@ def test_settings_become_parameters() -> None:
 def test_elliptic_does_not_warn_of_its_many_small_fits() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        NormalityModel("elliptic", insist=True).fit(X[:8])
+        NormalityModel("elliptic", force_estimator=True).fit(X[:8])
 
 
 def test_a_model_of_an_older_version_has_no_leave_one_out_distances_and_is_read_all_the_same() -> None:

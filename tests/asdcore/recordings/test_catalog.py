@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from asdcore.errors import AsdError
-from asdcore.home import digest_of_file
 from asdcore.recordings.catalog import SCHEMA, Catalog, Ingested, require_training, training_recordings
 from asdcore.recordings.names import find_recordings
 from asdcore.settings import RecordingSettings
+from asdcore.storage.files import digest_of_file
 
 Recorder = Callable[..., Path]
 

@@ -1,0 +1,1 @@
+"""Recordings to start with: simulated machines, and those of the challenge."""

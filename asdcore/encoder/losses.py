@@ -1,0 +1,166 @@
+"""What an encoder is trained for.
+
+A loss is a module. It is called with h (2n, h_size), z (2n, z_size) and the `Labels` of the 2n views of a batch,
+the originals first, and gives the loss, a scalar. Its own weights, if it has any, train with the encoder's, and are no
+part of the encoder.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asdcore.encoder.labels import Labels
+from asdcore.settings import TrainingSettings
+
+
+def nt_xent(z_original: Tensor, z_variant: Tensor, temperature: float) -> Tensor:
+    """The normalised temperature-scaled cross entropy (paper, equation 1; Chen et al. 2020).
+
+    Args:
+        z_original: (n, z_size), one row a recording.
+        z_variant: (n, z_size), the same recordings in the same order.
+        temperature: tau. The similarity of the normalised embeddings is divided by it; the paper's equation prints it
+            inside the normalisation, where it would cancel.
+
+    Returns:
+        The mean over all 2n views of minus the log share of the partner among the other 2n - 1 views. A scalar.
+    """
+    n = len(z_original)
+    partner = torch.arange(2 * n, device=z_original.device).roll(n)
+    return functional.cross_entropy(_similarity(torch.cat([z_original, z_variant]), temperature), partner)
+
+
+def supervised_contrastive(z: Tensor, classes: Tensor, temperature: float) -> Tensor:
+    """The supervised contrastive loss L_out (Khosla et al. 2020, equation 2).
+
+    Args:
+        z: (n, z_size), one row a view.
+        classes: (n,) int64. The positives of a view are the other views of its class.
+        temperature: tau, as of `nt_xent`.
+
+    Returns:
+        The mean over all views that have positives; 0 where none has. A scalar.
+    """
+    similarity = _similarity(z, temperature)
+    log_share = similarity.log_softmax(dim=1)
+    positive = (classes[:, None] == classes) & ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    count = positive.sum(dim=1)
+    # A where, not a product: the share of a view in itself is 0, and its log times False would be NaN.
+    loss = -torch.where(positive, log_share, 0.0).sum(dim=1) / count.clamp(min=1)
+    return loss.sum() / (count > 0).sum().clamp(min=1)
+
+
+def _similarity(z: Tensor, temperature: float) -> Tensor:
+    """Cosines of all pairs of views over tau; of a view with itself: -inf."""
+    unit = functional.normalize(z, dim=1)
+    similarity = unit @ unit.T / temperature
+    return similarity.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf)
+
+
+class NTXent(nn.Module):
+    """`nt_xent` of z: the original and the variant of a recording are partners, all other views are not."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
+        n = len(z) // 2
+        return nt_xent(z[:n], z[n:], self.temperature)
+
+
+class SupervisedContrastive(nn.Module):
+    """`supervised_contrastive` of z: views of the same machine with the same shift are positives."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
+        return supervised_contrastive(z, 3 * labels.machine + labels.shift, self.temperature)
+
+
+class Discriminative(nn.Module):
+    """Cosine softmax over conditions x shifts, with sub-clusters (Wilkinghoff 2021) and the adaptive scale of AdaCos
+    (Zhang et al. 2019).
+
+    The probability of a class is the sum over its sub-clusters of the softmax over the cosines to all centres, scaled.
+    There are at least three classes: one machine's three shifts. The embedding is h; z and its head do not train.
+
+    Args:
+        conditions: how many machines x attributes.
+        subclusters: centres of a class.
+        size: values of h.
+    """
+
+    def __init__(self, conditions: int, subclusters: int, size: int) -> None:
+        super().__init__()
+        self.classes, self.subclusters = 3 * conditions, subclusters
+        self.centres = nn.Parameter(torch.randn(self.classes * subclusters, size))
+        scale = math.sqrt(2) * math.log(self.classes * subclusters - 1)
+        self.register_buffer("scale", torch.tensor(scale))
+        self.scale: Tensor
+
+    def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
+        """The mean over the views of minus the log probability of their class; in training the scale adapts first."""
+        classes = self.class_of(labels)
+        cosine = functional.normalize(h, dim=1) @ functional.normalize(self.centres, dim=1).T
+        cosine = cosine.reshape(len(h), self.classes, self.subclusters)
+        if self.training:
+            self.scale.copy_(self.adapted_scale(cosine.detach(), classes))
+        logits = (self.scale * cosine).logsumexp(dim=2)
+        return functional.cross_entropy(logits, classes)
+
+    def adapted_scale(self, cosine: Tensor, classes: Tensor) -> Tensor:
+        """AdaCos, equations 14 and 15, with the nearest sub-cluster of the class for its centre.
+
+        Args:
+            cosine: (n, classes, subclusters).
+            classes: (n,).
+        """
+        own = functional.one_hot(classes, self.classes).bool()
+        # log of the mean over the views of the sum over the centres of the other classes
+        others = (self.scale * cosine).logsumexp(dim=2).masked_fill(own, -torch.inf)
+        log_others = others.logsumexp(dim=(0, 1)) - math.log(len(cosine))
+        angle = cosine[own].amax(dim=1).clamp(-1, 1).acos().median()
+        return log_others / angle.clamp(max=math.pi / 4).cos()
+
+    def class_of(self, labels: Labels) -> Tensor:
+        """(n,) int64: 3 x condition, and 0, 1, 2 for pitch shifted down, not, up."""
+        return 3 * labels.condition + labels.shift + 1
+
+
+class Combined(nn.Module):
+    """`Discriminative` and ``weight`` times `NTXent`."""
+
+    def __init__(self, discriminative: Discriminative, contrastive: NTXent, weight: float) -> None:
+        super().__init__()
+        self.discriminative, self.contrastive, self.weight = discriminative, contrastive, weight
+
+    def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
+        loss: Tensor = self.discriminative(h, z, labels) + self.weight * self.contrastive(h, z, labels)
+        return loss
+
+
+Loss = NTXent | SupervisedContrastive | Discriminative | Combined
+
+
+def build_loss(settings: TrainingSettings, conditions: int, h_size: int) -> Loss:
+    """The loss that the settings name.
+
+    Args:
+        settings: see `TrainingSettings`.
+        conditions: how many machines x attributes there are to tell apart.
+        h_size: values of h.
+    """
+    if settings.loss == "supervised_contrastive":
+        return SupervisedContrastive(settings.temperature)
+    contrastive = NTXent(settings.temperature)
+    if settings.loss == "nt_xent":
+        return contrastive
+    discriminative = Discriminative(conditions, settings.subclusters, h_size)
+    if settings.loss == "discriminative":
+        return discriminative
+    return Combined(discriminative, contrastive, settings.contrastive_weight)

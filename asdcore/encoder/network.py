@@ -1,0 +1,147 @@
+"""The encoder: a ResNet for one-channel spectrograms, and the projection head (paper 2.1).
+
+The architecture is that of He et al. 2015 (Table 1, 18 and 50 layers) with one input channel; its output h is the
+global average over frequency and time, so that a recording of any length has one embedding. The head is Linear, ReLU,
+Linear as in SimCLR.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from asdcore.errors import AsdError
+from asdcore.features.normalisation import Normalisation
+from asdcore.storage.files import atomic_write
+
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+WIDTHS = (64, 128, 256, 512)
+
+
+def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+
+
+class Block(nn.Module):
+    """A residual block: two 3x3 convolutions, or with ``expansion`` 4 the bottleneck of 1x1, 3x3 and 1x1."""
+
+    def __init__(self, inputs: int, width: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        outputs = width * expansion
+        if expansion == 1:
+            layers = [_conv(inputs, width, 3, stride), nn.ReLU(), _conv(width, outputs, 3)]
+        else:
+            layers = [
+                _conv(inputs, width, 1),
+                nn.ReLU(),
+                _conv(width, width, 3, stride),
+                nn.ReLU(),
+                _conv(width, outputs, 1),
+            ]
+        self.residual = nn.Sequential(*layers)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else _conv(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.residual(x) + self.shortcut(x))
+
+
+class Encoder(nn.Module):
+    """Normalised spectrograms to embeddings.
+
+    Args:
+        architecture: ``resnet18`` (h: 512 values) or ``resnet50`` (2048).
+        z_size: values of z.
+    """
+
+    def __init__(self, architecture: str = "resnet18", z_size: int = 128) -> None:
+        super().__init__()
+        self.architecture, self.z_size = architecture, z_size
+        expansion = 1 if architecture == "resnet18" else 4
+        layers: list[nn.Module] = [_conv(1, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+        inputs = 64
+        for stage, (blocks, width) in enumerate(zip(BLOCKS[architecture], WIDTHS, strict=True)):
+            for block in range(blocks):
+                layers.append(Block(inputs, width, 2 if stage and not block else 1, expansion))
+                inputs = width * expansion
+        self.layers = nn.Sequential(*layers)
+        self.h_size = inputs
+        self.head = nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, z_size))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 1, n_mels, n_frames) to h (n, h_size) and z (n, z_size), before any normalisation."""
+        h = self.layers(x).mean(dim=(2, 3))
+        return h, self.head(h)
+
+
+@dataclass
+class TrainedEncoder:
+    """An encoder, the normalisation that it was trained with, and one row of figures for each epoch."""
+
+    encoder: Encoder
+    normalisation: Normalisation
+    history: list[dict[str, float]]
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file, whole or not at all."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
+        tensors["normalisation.mean"] = torch.from_numpy(self.normalisation.mean)
+        tensors["normalisation.deviation"] = torch.from_numpy(self.normalisation.deviation)
+        about = {"architecture": self.encoder.architecture, "z_size": self.encoder.z_size, "history": self.history}
+        with atomic_write(path) as temporary:
+            # One entry: safetensors writes several in any order, and equal encoders are to be equal files.
+            save_file(tensors, temporary, {"about": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainedEncoder":
+        """Read what `save` wrote, on the CPU, ready to embed.
+
+        Raises:
+            AsdError: no such file, or it is damaged.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            mean, deviation = tensors.pop("normalisation.mean"), tensors.pop("normalisation.deviation")
+            encoder = Encoder(about["architecture"], about["z_size"])
+            encoder.load_state_dict(tensors)
+            history = about["history"]
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise AsdError(f"{path}: can not be read as an encoder ({error}). Delete it and retrain") from error
+        return cls(encoder.eval(), Normalisation(mean.numpy(), deviation.numpy()), history)
+
+    def embed(self, spectrograms: Iterable[Tensor], device: torch.device) -> Iterable[tuple[Tensor, Tensor]]:
+        """h and z of each spectrogram, (n_mels, n_frames) normalised, whole and one by one.
+
+        One by one, because the same recording in a larger batch differs in its last digits.
+        """
+        # One memory layout, as in training: the last bits of a convolution may depend on it.
+        self.encoder.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        for spectrogram in spectrograms:
+            with torch.inference_mode():  # Not around the yield: whoever takes the embeddings may go on to train.
+                h, z = self.encoder(spectrogram[None, None].to(device, memory_format=torch.channels_last))
+            yield h[0].cpu(), z[0].cpu()
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``: the first there is of cuda, mps, cpu.
+
+    Raises:
+        AsdError: the named device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, there in available.items() if there)
+    if not available.get(name):
+        raise AsdError(
+            f"device={name}: not available here; use {', '.join(d for d, there in available.items() if there)}"
+        )
+    return torch.device(name)

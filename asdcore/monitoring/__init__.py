@@ -1,0 +1,1 @@
+"""What watches a detector: is it reliable, has the sound drifted, may a challenger replace it."""

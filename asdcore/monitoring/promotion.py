@@ -1,0 +1,172 @@
+"""May a challenger replace the champion? Judged on the same recordings, by metrics and in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from asdcore.evaluation.bootstrap import ALL, Bootstrap, paired_bootstrap
+from asdcore.evaluation.metrics import machine_metrics, summary
+from asdcore.monitoring.intervals import rate_interval
+from asdcore.settings import GateSettings
+
+RANKING = ("auc_source", "auc_target", "pauc")
+"""The metrics of the official score."""
+SURE = 0.9
+"""Share of the resamples that must agree."""
+STRANGE = 0.1
+"""Share of what a challenger has learned last that the champion may call anomalous. Normal recordings of a machine as
+it was are called so once in a hundred times; beyond that a fault may have been learned as normal."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Champion and challenger on one machine, or on all of them; ranking metrics in 0..1."""
+
+    machine: str
+    champion: float
+    """mean of AUC source, AUC target and pAUC; of ``all``: the official score, their harmonic mean"""
+    challenger: float
+    low: float
+    """80 % interval of challenger minus champion: one tenth of the resamples lies below it"""
+    high: float
+    recordings: int
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """Of one machine's normal recordings that neither detector was fitted on."""
+
+    machine: str
+    champion: int
+    challenger: int
+    recordings: int
+    low: float
+    """lower end of the 95 % interval of the challenger's rate (Clopper and Pearson 1934)"""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the gate says of a challenger; `to_json` for what is kept with its version."""
+
+    promote: bool
+    reasons: list[str]
+    """whole sentences, the decisive ones first"""
+    compared: list[Compared]
+    false_alarms: list[FalseAlarms]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def judge(
+    champion: pd.DataFrame,
+    challenger: pd.DataFrame,
+    settings: GateSettings,
+    false_alarm_rate: float,
+    lost: Sequence[str] = (),
+    learned: Mapping[str, tuple[int, int]] | None = None,
+) -> Judgement:
+    """Compare two detectors on the same recordings.
+
+    The challenger is refused where it can not be excluded that it is worse by more than ``settings.margin`` over all
+    machines; where a machine got worse by more than that for sure; where it breaks the promised false-alarm rate of a
+    machine and the champion does not, or less; where the champion calls for sure more than `STRANGE` of what it has
+    learned last anomalous; and where it has lost a machine.
+
+    Args:
+        champion: one row a recording: ``recording, machine, section, domain, label, score, decision``.
+        challenger: the same recordings.
+        settings: the margin.
+        false_alarm_rate: what both promise.
+        lost: machines that the champion knows and the challenger does not.
+        learned: machine: how many of its newest training recordings the champion calls anomalous, and of how many. With
+            few test recordings it shows what their scores can not.
+    """
+    difference = paired_bootstrap(_ranking(challenger), _ranking(champion))
+    compared = [_compare(machine, champion, challenger, difference) for machine in _machines(champion)]
+    overall = _compare(ALL, champion, challenger, difference)
+    alarms = _false_alarms(champion, challenger)
+    against = [f"The challenger does not know {name}, which the champion does." for name in lost]
+    for machine, (called_so, n) in (learned or {}).items():
+        if rate_interval(called_so, n)[0] > max(STRANGE, false_alarm_rate):
+            against.append(
+                f"{machine}: of the {n} newest recordings that the challenger has learned as normal, the champion "
+                f"calls {called_so} anomalous. Listen to them: `asd label --as anomaly` takes out what is not normal, "
+                "and if that is how the machine sounds now, `asd promote` makes the challenger champion."
+            )
+    for one in compared:
+        if one.high < -settings.margin:
+            against.append(
+                f"{one.machine} got worse: {_percent(one.champion)} by the champion, {_percent(one.challenger)} by the "
+                f"challenger, of {one.recordings} recordings; {_sure(one)}."
+            )
+    if overall.low < -settings.margin:
+        more = " More labelled recordings would tell." if overall.high > 0 else ""
+        against.append(
+            f"Over all machines the challenger may be worse by more than {100 * settings.margin:g} points: "
+            f"{_percent(overall.champion)} by the champion, {_percent(overall.challenger)} by the challenger, of "
+            f"{overall.recordings} recordings; {_sure(overall)}.{more}"
+        )
+    for called in alarms:
+        if called.low > false_alarm_rate and called.challenger > called.champion:
+            against.append(
+                f"{called.machine}: {called.challenger} of {called.recordings} normal recordings called anomalous, "
+                f"{called.champion} by the champion, where {100 * false_alarm_rate:g} % are allowed."
+            )
+    passed = (
+        f"Over all machines {_percent(overall.challenger)}, {_percent(overall.champion)} by the champion, of "
+        f"{overall.recordings} recordings; {_sure(overall)}. No machine got clearly worse."
+    )
+    return Judgement(not against, against or [passed], [overall, *compared], alarms)
+
+
+def _machines(scores: pd.DataFrame) -> list[str]:
+    return sorted(set(scores["machine"]))
+
+
+def _ranking(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores.drop(columns="decision")
+
+
+def _compare(machine: str, champion: pd.DataFrame, challenger: pd.DataFrame, difference: Bootstrap) -> Compared:
+    one_of = [champion, challenger] if machine == ALL else [t[t["machine"] == machine] for t in (champion, challenger)]
+    old, new = (_figure(table, machine) for table in one_of)
+    if machine == ALL:
+        samples = difference.official_score
+    else:
+        names = difference.samples.columns
+        own = (names.get_level_values(0) == machine) & names.get_level_values(2).isin(RANKING)
+        samples = difference.samples.loc[:, own].mean(axis=1).to_numpy()
+    low, high = np.nanquantile(samples, [1 - SURE, SURE])
+    return Compared(machine, old, new, float(low), float(high), len(one_of[0]))
+
+
+def _figure(scores: pd.DataFrame, machine: str) -> float:
+    metrics = machine_metrics(_ranking(scores))
+    if machine == ALL:
+        return summary(metrics)["official_score"]
+    return float(np.nanmean(metrics[list(RANKING)].to_numpy(dtype=np.float64)))
+
+
+def _false_alarms(champion: pd.DataFrame, challenger: pd.DataFrame) -> list[FalseAlarms]:
+    counted = []
+    for machine in _machines(champion):
+        calls = []
+        for table in (champion, challenger):
+            normal = table[(table["machine"] == machine) & (table["label"] == "normal")]
+            calls.append(int((normal["decision"] == 1).sum()))
+        n = len(normal)
+        counted.append(FalseAlarms(machine, calls[0], calls[1], n, rate_interval(calls[1], n)[0]))
+    return counted
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _sure(one: Compared) -> str:
+    return f"the difference is {100 * one.low:+.1f} to {100 * one.high:+.1f} (80 % interval, paired bootstrap)"

@@ -1,0 +1,244 @@
+"""How far to trust one machine's detector: what it was fitted on, whether it keeps its promise, what is missing."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import chi2
+from scipy.stats import f as f_distribution
+from sklearn.base import clone
+from sklearn.model_selection import KFold
+
+from asdcore.encoder.metrics import effective_rank
+from asdcore.monitoring.intervals import rate_interval
+from asdcore.normality.embeddings import Floats
+from asdcore.normality.machine import SCORERS, MachineModel, Scorer, Scorers, Vectors
+from asdcore.normality.models import NormalityModel
+
+FOLDS = 5
+FEW_OF_A_DOMAIN = 10
+COLLAPSED = 2.0
+"""effective rank below which embeddings vary in hardly more than one way"""
+
+Rating = Literal["reliable", "use with care", "collect more"]
+
+
+@dataclass(frozen=True)
+class ScorerReport:
+    """The normality model of one scorer."""
+
+    estimator: str
+    p: int
+    """values a vector"""
+    rank: int
+    condition: float | None
+    """largest by smallest variance that was seen; None: infinite"""
+    effective_rank: float
+    """exp of the entropy of the singular values of the centred vectors (Roy and Vetterli 2007)"""
+    note: str
+    """why something else than the settings' estimator was used; empty if it was not"""
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """False alarms on normal recordings that the model had not seen."""
+
+    alarms: int
+    recordings: int
+    low: float
+    high: float
+    """95 % interval of the rate (Clopper and Pearson 1934)"""
+
+    @classmethod
+    def of(cls, alarms: int, recordings: int) -> "Achieved":
+        """With the exact interval; 0 to 1 without a recording."""
+        return cls(alarms, recordings, *rate_interval(alarms, recordings))
+
+    @property
+    def percent(self) -> str:
+        """The interval, to be read."""
+        return f"{100 * self.low:.1f} to {100 * self.high:.1f} %"
+
+    def __str__(self) -> str:
+        return f"{self.alarms} of {self.recordings} ({self.percent})"
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The reliability report of one machine; `to_json` and `from_json` for a detector's description."""
+
+    rating: Rating
+    collect: int
+    """normal recordings that are missing; 0: none"""
+    sentences: list[str]
+    """the rating first, then each reason for care"""
+    n: int
+    """normal training recordings"""
+    domains: dict[str, int]
+    asked: float
+    """false-alarm rate"""
+    scorers: dict[str, ScorerReport]
+    left_out: dict[str, Achieved]
+    """by domain, and ``all``: training recordings, each judged by a model of four fifths of the others"""
+    test: dict[str, Achieved]
+    """by domain, and ``all``: test recordings that are labelled normal"""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, without NaN or infinity."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Reliability":
+        """What `to_json` wrote."""
+        nested = {
+            "scorers": {name: ScorerReport(**one) for name, one in values["scorers"].items()},
+            "left_out": {name: Achieved(**one) for name, one in values["left_out"].items()},
+            "test": {name: Achieved(**one) for name, one in values["test"].items()},
+        }
+        return cls(**{**values, **nested})
+
+
+def reliability_report(
+    machine: MachineModel,
+    vectors: Vectors,
+    domains: Sequence[str],
+    scorers: Scorers,
+    false_alarm_rate: float,
+    test: Vectors | None = None,
+    test_domains: Sequence[str] = (),
+    of_training: Sequence[str] = (),
+) -> Reliability:
+    """The reliability report of a fitted machine.
+
+    Everything, calibration and fusion included, is fitted anew on four fifths of the recordings and judges the last
+    fifth, in turn; that is how the promise is checked without a test recording. ``elliptic``, with six fits a model,
+    each of a minute, is checked by halves.
+
+    Args:
+        machine: fitted on these vectors.
+        vectors: scorer: (n, p), of the normal training recordings.
+        domains: n names.
+        scorers: which of them judge.
+        false_alarm_rate: what was promised.
+        test: scorer: (m, p), of test recordings that are known to be normal.
+        test_domains: m names.
+        of_training: what is wrong with the training of the encoder, sentences of `collapse`.
+    """
+    n = len(domains)
+    named = np.asarray(domains).astype(str)
+    left_out = _achieved(_cross_fitted(machine, vectors, named, scorers, false_alarm_rate), named)
+    tested: dict[str, Achieved] = {}
+    if test is not None and len(test_domains):
+        alarms = machine.verdict(test, scorers, false_alarm_rate)["decision"].to_numpy() == 1
+        tested = _achieved(alarms, np.asarray(test_domains).astype(str))
+    reports = {
+        str(scorer): _scorer_report(machine.models[scorer], vectors[scorer])
+        for scorer in SCORERS
+        if scorers in (scorer, "both")
+    }
+    counts = {str(name): int((named == name).sum()) for name in np.unique(named)}
+    collect = max(math.ceil(1 / false_alarm_rate) - 1 - n, 0)
+    reasons = _reasons(counts, false_alarm_rate, reports, left_out, tested)
+    reasons += [] if scorers == "spectrum" else of_training
+    rating: Rating = "collect more" if collect else "use with care" if reasons else "reliable"
+    first = {
+        "collect more": f"Collect {collect} more normal recordings: with {n}, a decision at "
+        f"{100 * false_alarm_rate:g} % false alarms lies beyond everything that was heard, and is extrapolated.",
+        "use with care": "Use it with care.",
+        "reliable": "Reliable.",
+    }[rating]
+    return Reliability(rating, collect, [first, *reasons], n, counts, false_alarm_rate, reports, left_out, tested)
+
+
+def theory(model: NormalityModel) -> tuple[Floats, Floats, str] | None:
+    """What the leave-one-out distances would be if the vectors were Gaussian, beside what they are.
+
+    Returns:
+        expected (k,), observed (k,), both sorted, and the name of the distribution; None for ``knn``, which has none.
+        ``ml`` with more recordings than values: exact, (n p / (n - 1 - p)) F(p, n - 1 - p). Else chi-squared with as
+        many degrees of freedom as directions were seen, scaled to the same median: only its shape can be compared.
+        Infinite distances are left out.
+    """
+    report = model.report_
+    observed = np.sort(model.leave_one_out_[np.isfinite(model.leave_one_out_)])
+    if report.used == "knn" or not len(observed):
+        return None
+    shares = (np.arange(len(observed)) + 0.5) / len(model.leave_one_out_)
+    m, p = report.n - 1, report.p
+    if report.used == "ml" and report.rank == p and m > p:
+        expected: Floats = (m + 1) * p / (m - p) * f_distribution.ppf(shares, p, m - p)
+        return expected, observed, f"F({p}, {m - p}), exact for Gaussian vectors"
+    expected = chi2.ppf(shares, max(report.rank, 1))
+    expected = expected * np.median(observed) / np.median(expected)
+    return expected, observed, f"chi-squared({report.rank}), scaled to the median"
+
+
+def _cross_fitted(
+    machine: MachineModel, vectors: Vectors, domains: NDArray[np.str_], scorers: Scorers, rate: float
+) -> NDArray[np.bool_]:
+    """Whether each training recording raises an alarm in a machine that was fitted without its fold: (n,)."""
+    n = len(domains)
+    alarms = np.zeros(n, dtype=bool)
+    halves = any(model.report_.used == "elliptic" for model in machine.models.values())
+    for rest, fold in KFold(2 if halves else min(FOLDS, n), shuffle=True, random_state=0).split(np.arange(n)):
+        fitted: dict[Scorer, NormalityModel] = {}
+        for scorer, model in machine.models.items():
+            again = clone(model)
+            if model.report_.used == "elliptic":
+                again.set_params(folds=2)
+            fitted[scorer] = again.fit(np.asarray(vectors[scorer])[rest], domains=domains[rest])
+        held_out: dict[Scorer, NDArray[np.floating]] = {scorer: np.asarray(vectors[scorer])[fold] for scorer in SCORERS}
+        alarms[fold] = MachineModel(fitted).verdict(held_out, scorers, rate)["decision"].to_numpy() == 1
+    return alarms
+
+
+def _achieved(alarms: NDArray[np.bool_], domains: NDArray[np.str_]) -> dict[str, Achieved]:
+    found = {"all": Achieved.of(int(alarms.sum()), len(alarms))}
+    names = np.unique(domains)
+    if len(names) > 1:
+        found |= {
+            str(name): Achieved.of(int(alarms[domains == name].sum()), int((domains == name).sum())) for name in names
+        }
+    return found
+
+
+def _scorer_report(model: NormalityModel, vectors: ArrayLike) -> ScorerReport:
+    report = model.report_
+    condition = float(report.condition) if math.isfinite(report.condition) else None
+    return ScorerReport(
+        report.used, report.p, report.rank, condition, effective_rank(torch.as_tensor(np.asarray(vectors))), report.note
+    )
+
+
+def _reasons(
+    counts: Mapping[str, int],
+    asked: float,
+    scorers: Mapping[str, ScorerReport],
+    left_out: Mapping[str, Achieved],
+    tested: Mapping[str, Achieved],
+) -> list[str]:
+    said = []
+    percent = f"{100 * asked:g} %"
+    for what, achieved in (("left out of the training", left_out), ("of the test", tested)):
+        for domain, one in achieved.items():
+            whose = "" if domain == "all" else f" of the domain {domain}"
+            if one.low > asked:
+                said.append(f"Too many false alarms: {one} of the normal recordings{whose} {what}; {percent} asked.")
+            elif one.high < asked:
+                said.append(f"Too few alarms: {one} of the normal recordings{whose} {what}; {percent} asked.")
+    for scorer, report in scorers.items():
+        if report.note:
+            said.append(f"The {scorer} is not judged as the settings ask: {report.note}.")
+        if report.effective_rank < COLLAPSED:
+            said.append(
+                f"The {scorer} varies in hardly more than one way (effective rank {report.effective_rank:.1f} of "
+                f"{report.p}): the representation may have collapsed."
+            )
+    few = {name: n for name, n in counts.items() if len(counts) > 1 and n < FEW_OF_A_DOMAIN}
+    for name, n in few.items():
+        said.append(f"Only {n} recordings of the domain {name}: its normal sound is hardly known.")
+    return said

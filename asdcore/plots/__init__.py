@@ -1,0 +1,1 @@
+"""Every plot. Each function returns a matplotlib Figure that is drawn without a display."""

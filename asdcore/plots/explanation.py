@@ -1,0 +1,138 @@
+"""The figure for the crew: where a recording differs from what is normal for its machine."""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import Transform
+
+from asdcore.explanation.explanation import MOST_SENTENCES, Explanation
+from asdcore.normality.embeddings import Floats
+from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
+
+_TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)
+_LEVELS = ("louder", "quieter", "component", "missing")
+_BADGE = 6.0
+"""bands that a number is high"""
+_QUIETEST = 60.0
+"""dB below the loudest: the bottom of the colour scale"""
+
+
+def explanation_plot(explanation: Explanation, verdict: Mapping[str, Any]) -> Figure:
+    """Spectrogram and average spectrum on one frequency axis, what is unusual numbered in both, and said below.
+
+    Args:
+        explanation: by `asdcore.explanation.explanation.explain`.
+        verdict: on this recording, a row of `Detector.score`: path, machine, p_value, extrapolated, decision.
+    """
+    sentences = explanation.sentences
+    numbered = [
+        textwrap.fill(
+            f"{i}  {text}" if i <= len(explanation.findings[:MOST_SENTENCES]) else text, 140, subsequent_indent="    "
+        )
+        for i, text in enumerate(sentences, start=1)
+    ]
+    lines = sum(text.count("\n") + 1 for text in numbered)
+    text_height = 0.3 + 0.17 * lines
+    figure = Figure(figsize=(11, 6.0 + text_height), layout="constrained")
+    word, colour = ("ANOMALOUS", ANOMALY) if verdict["decision"] else ("normal", "black")
+    title = drawable(f"{verdict['machine']}: {word}")
+    figure.suptitle(title, fontsize=15, fontweight="bold", color=colour, parse_math=False)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5.6, text_height])[:, 0]
+    left, right = upper.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    about = f"{Path(verdict['path']).name}\n{odds(verdict['p_value'], verdict['extrapolated'])}"
+    upper.suptitle(drawable(about), fontsize=9, color="dimgrey", parse_math=False)
+    _draw_spectrogram(left, explanation)
+    _draw_spectrum(right, explanation)
+    _mark(left, right, explanation)
+    lower.text(0.02, 1.0, "\n".join(numbered), va="top", fontsize=9.5, parse_math=False)
+    return figure
+
+
+def odds(p_value: float, extrapolated: bool) -> str:
+    """A p-value in words.
+
+    >>> odds(0.04, False)
+    'about 1 in 25 normal recordings of this machine looks as strange (p = 0.04)'
+    >>> odds(0.6, False)
+    'more than half of the normal recordings of this machine look as strange (p = 0.6)'
+    >>> odds(1e-7, True)
+    'stranger than every normal recording that was learnt from (p = 1e-07, extrapolated)'
+    """
+    if extrapolated:
+        return f"stranger than every normal recording that was learnt from (p = {p_value:.2g}, extrapolated)"
+    if p_value > 0.5:
+        return f"more than half of the normal recordings of this machine look as strange (p = {p_value:.2g})"
+    count = float(f"{1 / p_value:.2g}")
+    return f"about 1 in {count:,.0f} normal recordings of this machine looks as strange (p = {p_value:.2g})"
+
+
+def _band(edges: Floats, hz: float) -> float:
+    """The position of a frequency on an axis of bands: mel bands are spaced as one hears."""
+    return float(np.interp(hz, edges, np.arange(len(edges))))
+
+
+def _draw_spectrogram(axes: Axes, explanation: Explanation) -> None:
+    n_mels, n_frames = explanation.spectrogram.shape
+    loudest = float(np.quantile(explanation.spectrogram, 0.999))
+    hop = explanation.frame_seconds
+    axes.imshow(
+        explanation.spectrogram,
+        origin="lower",
+        aspect="auto",
+        extent=(-hop / 2, (n_frames - 0.5) * hop, 0, n_mels),
+        cmap="Greys",
+        vmin=max(loudest - _QUIETEST, float(explanation.spectrogram.min())),
+        vmax=loudest,
+        interpolation="nearest",
+    )
+    axes.set_title("this recording over time (darker is louder)", fontsize=10)
+    axes.set(xlabel="time (s)", ylabel="frequency")
+    ticks = [hz for hz in _TICKS_HZ if hz <= explanation.edges[-1]]
+    names = [f"{hz} Hz" if hz < 1000 else f"{hz // 1000} kHz" for hz in ticks]
+    axes.set_yticks([_band(explanation.edges, hz) for hz in ticks], names)
+
+
+def _draw_spectrum(axes: Axes, explanation: Explanation) -> None:
+    bands = np.arange(len(explanation.level)) + 0.5
+    low, high = explanation.expected - explanation.usual, explanation.expected + explanation.usual
+    axes.fill_betweenx(bands, low, high, color=SOURCE, alpha=0.2, linewidth=0, label="usual range of normal recordings")
+    axes.plot(explanation.expected, bands, color=SOURCE, linewidth=1, label="expected of a normal recording")
+    axes.plot(explanation.level, bands, color="black", linewidth=1.4, label="this recording")
+    axes.set_title("its average, beside what is usual", fontsize=10)
+    axes.set_xlabel("level (dB)")
+    axes.grid(axis="x", color="lightgrey", linewidth=0.5)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), fontsize=8, frameon=False)
+
+
+def _mark(left: Axes, right: Axes, explanation: Explanation) -> None:
+    """Number what is unusual where it is; the average shows levels only, so other findings are marked on the left."""
+    seconds = (explanation.spectrogram.shape[1] - 1) * explanation.frame_seconds
+    placed: list[float] = []
+    for number, finding in enumerate(explanation.findings[:MOST_SENTENCES], start=1):
+        start, end = (_band(explanation.edges, hz) for hz in finding.hz)
+        colour = ANOMALY if finding.decibels > 0 and finding.kind != "gaps" else SOURCE
+        for first, last in finding.times or ((0.0, seconds),):
+            size = (last - first, end - start)
+            left.add_patch(Rectangle((first, start), *size, facecolor=colour, alpha=0.12))
+            left.add_patch(Rectangle((first, start), *size, fill=False, edgecolor=colour, linewidth=1.3))
+        middle = (start + end) / 2
+        near = sum(abs(middle - other) < _BADGE for other in placed)
+        placed.append(middle)
+        x = finding.times[0][0] if finding.times else (0.02 + 0.04 * near) * seconds
+        _number(left, x, middle, number, colour, left.transData)
+        if finding.kind in _LEVELS:
+            right.axhspan(start, end, facecolor=colour, alpha=0.15)
+            _number(right, 0.04 + 0.06 * near, middle, number, colour, right.get_yaxis_transform())
+
+
+def _number(axes: Axes, x: float, y: float, number: int, colour: str, transform: Transform) -> None:
+    badge = {"boxstyle": "circle,pad=0.2", "facecolor": colour, "edgecolor": "white"}
+    text = axes.text(x, y, str(number), color="white", fontsize=8, fontweight="bold", ha="center", va="center")
+    text.set_transform(transform)
+    text.set_bbox(badge)

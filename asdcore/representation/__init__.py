@@ -1,1 +1,0 @@
-"""The encoder, what it is trained for, and the training."""

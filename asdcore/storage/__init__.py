@@ -1,0 +1,1 @@
+"""Files, the home folder, and object storage."""

@@ -1,0 +1,104 @@
+"""Files that are written atomically, known by their digests, and errors of the disk with their remedies."""
+
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from asdcore.errors import AsdError
+
+ANOTHER_HOME = "set ASD_HOME to a folder on another disk"
+
+
+@contextmanager
+def atomic_write(path: Path, elsewhere: str = ANOTHER_HOME) -> Iterator[Path]:
+    """Yield a temporary path in ``path``'s folder; rename it to ``path`` when the block ends well, else delete it.
+
+    ``elsewhere``: see `disk_remedies`.
+
+    The file is on disk before it has its name, so a reader never meets a partial one, whatever happens to the writer.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with atomic_write(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with disk_remedies(path, elsewhere):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """As `atomic_write`, for a folder; an older folder of that name is replaced."""
+    name = f".{path.name}.{uuid.uuid4().hex[:8]}"
+    temporary, older = path.with_name(f"{name}.partial"), path.with_name(f"{name}.old.partial")
+    with disk_remedies(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as written:
+                        os.fsync(written.fileno())
+            # Deleting takes time: the older one goes out of the way whole, so that no half of it is ever met.
+            if path.exists():
+                path.replace(older)
+            temporary.replace(path)
+            shutil.rmtree(older, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep_partial(folder: Path) -> int:
+    """Delete what killed writers left behind in ``folder``; return how many. Call it under the home's lock."""
+    left = list(folder.rglob(".*.partial")) if folder.exists() else []
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return len(left)
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of the content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(*parts: str) -> str:
+    """16 hexadecimal digits that identify the parts and their order."""
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def disk_remedies(path: Path, elsewhere: str = ANOTHER_HOME) -> Iterator[None]:
+    """Raise an OSError of the block as an AsdError with the remedy, where there is one.
+
+    Args:
+        path: what is being written.
+        elsewhere: how its user chooses another place.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise AsdError(
+                f"{path}: the disk is full. Nothing partial was kept; free some space, or {elsewhere}, "
+                "and run the same command again: it goes on where it stopped."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise AsdError(f"{path}: not writable ({error.strerror}). Make it so, or {elsewhere}.") from error
+        raise

@@ -1,0 +1,180 @@
+"""The home folder: its layout, and the lock that lets one process write at a time."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from asdcore.errors import AsdError
+from asdcore.storage.files import disk_remedies, sweep_partial
+from asdcore.storage.mirror import Mirror, address_of, mirror_folder
+from asdcore.storage.s3 import s3_address
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds everything made from recordings. All of it can be deleted and is made again.
+
+    The root is ``ASD_HOME``, or ``.asd`` in the working directory. A home in object storage, ``s3://bucket/prefix``, is
+    worked on in a folder of this machine: its root is that `asdcore.storage.mirror.Mirror`.
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> "Home":
+        return cls.at(os.environ.get("ASD_HOME") or ".asd")
+
+    @classmethod
+    def at(cls, root: str | Path) -> "Home":
+        if address := s3_address(root):
+            return cls(mirror_folder(address))
+        return cls(Path(root).expanduser().resolve())
+
+    @property
+    def recordings(self) -> Path:
+        return self.root / "recordings"
+
+    @property
+    def features(self) -> Path:
+        return self.root / "features"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def scores(self) -> Path:
+        return self.root / "scores"
+
+    @property
+    def prefect(self) -> Path:
+        return self.root / "prefect"
+
+    @property
+    def mlartifacts(self) -> Path:
+        return self.root / "mlartifacts"
+
+    @property
+    def address(self) -> str | None:
+        """``s3://bucket/prefix`` of a home in object storage."""
+        return address_of(self.root)
+
+    @property
+    def name(self) -> str:
+        """What every machine calls this home: its address, or its folder."""
+        return self.address or str(self.root)
+
+    @property
+    def registry(self) -> str:
+        """What every machine calls the store of MLflow."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or (
+            f"{self.address}/mlflow.db" if self.address else self.mlflow_uri
+        )
+
+    @property
+    def mlflow_uri(self) -> str:
+        """``MLFLOW_TRACKING_URI`` if that is set, else the sqlite file of this home."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> str:
+        """Where MLflow keeps models, if its store is this home's own."""
+        return f"{self.address}/mlartifacts" if self.address else self.mlartifacts.as_uri()
+
+    def _mirror(self) -> Mirror | None:
+        address = self.address
+        return _mirror(self.root, address) if address else None
+
+    def fetch(self, files: Iterable[str]) -> None:
+        """Bring files (relative to the root) here that are missing, if the home is in object storage."""
+        if mirror := self._mirror():
+            mirror.fetch(files)
+
+    def fetch_folder(self, folder: Path) -> None:
+        """Bring all files of a folder here, but not those of the folders in it, if the home is in object storage."""
+        if mirror := self._mirror():
+            below = f"{folder.relative_to(self.root)}/"
+            mirror.pull(below, lambda name: "/" not in name.removeprefix(below))
+
+    def send(self) -> None:
+        """Send what was made here, if the home is in object storage."""
+        if mirror := self._mirror():
+            mirror.push()
+
+    @contextmanager
+    def synchronised(self, say: Callable[[str], None] = lambda _: None, *, to_write: bool = False) -> Iterator[None]:
+        """Have a home in object storage at hand: what others have made is fetched, what the block makes is sent.
+
+        Args:
+            say: is told what became of changes that could not be sent earlier.
+            to_write: not only to score: with the lock held.
+
+        Raises:
+            AsdError: see `asdcore.storage.s3.Bucket`; or others have changed the registry meanwhile.
+        """
+        mirror = self._mirror()
+        if mirror is None:
+            yield
+            return
+        own_registry = not os.environ.get("MLFLOW_TRACKING_URI")
+        for below in ("recordings/", "prefect/results/") if to_write else ("recordings/", "scores/drift-"):
+            mirror.pull(below)
+        if own_registry and (told := mirror.pull_registry(to_write=to_write)):
+            say(told)
+
+        def send() -> None:
+            mirror.push()
+            if own_registry and to_write:
+                mirror.push_registry()
+
+        try:
+            yield
+        except Exception:
+            with suppress(AsdError):  # The first error is the one to tell. What was not sent now is sent next time.
+                send()
+            raise
+        send()
+
+    def sweep(self) -> int:
+        """Delete what killed writers left behind, where only the holder of the lock writes; return how many.
+
+        Scores are written without the lock, and another home may stand in this one's folder: both are left alone.
+        """
+        return sum(sweep_partial(folder) for folder in (self.recordings, self.features, self.runs))
+
+    @contextmanager
+    def lock(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Be the only process that writes here; wait for another one, after saying so through ``on_wait``.
+
+        The operating system frees the lock of a killed process. Taking it again in the same process is fine.
+        """
+        holder = self.root / "lock.holder"
+        with disk_remedies(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / "lock", thread_local=False, is_singleton=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                who = holder.read_text() if holder.exists() else "another process"
+                on_wait(f"waiting for {who}, which is at work in {self.root}")
+                lock.acquire()
+        try:
+            with disk_remedies(holder):
+                holder.write_text(f"process {os.getpid()}")
+            if lock.lock_counter > 1:
+                yield
+                return
+            with self.synchronised(on_wait, to_write=True):
+                yield
+        finally:
+            lock.release()
+
+
+@cache
+def _mirror(root: Path, address: str) -> Mirror:
+    return Mirror(root, address)

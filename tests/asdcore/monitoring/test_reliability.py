@@ -1,0 +1,138 @@
+"""Reliability reports: what they count, and when they warn."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from asdcore.monitoring.reliability import Achieved, Reliability, reliability_report, theory
+from asdcore.normality.machine import SCORERS, MachineModel, Scorer, Scorers
+from asdcore.normality.models import NormalityModel
+
+Vectors = dict[Scorer, NDArray[np.float64]]
+
+
+def gaussian(n: int, p: int = 32, seed: int = 0) -> Vectors:
+    rng = np.random.default_rng(seed)
+    return {scorer: rng.normal(size=(n, p)) for scorer in SCORERS}
+
+
+def report(
+    vectors: Vectors,
+    estimator: str = "ml",
+    domains: list[str] | None = None,
+    test: Vectors | None = None,
+    rate: float = 0.01,
+) -> Reliability:
+    n = len(vectors["embedding"])
+    named = domains or ["source"] * n
+    fitted = {scorer: NormalityModel(estimator).fit(X, domains=named) for scorer, X in vectors.items()}  # type: ignore[arg-type]
+    m = len(test["embedding"]) if test else 0
+    return reliability_report(MachineModel(fitted), vectors, named, "both", rate, test, ["source"] * m)
+
+
+def test_a_well_behaved_machine_with_many_recordings_is_trusted() -> None:
+    found = report(gaussian(1000))
+    assert (found.rating, found.collect, found.sentences) == ("reliable", 0, ["Reliable."])
+    assert found.left_out["all"].recordings == 1000
+    assert found.left_out["all"].low <= 0.01 <= found.left_out["all"].high
+
+
+@pytest.mark.parametrize(("n", "rate", "more"), [(16, 0.01, 83), (98, 0.01, 1), (99, 0.01, 0), (16, 0.1, 0)])
+def test_as_many_recordings_are_asked_for_as_the_rate_needs(n: int, rate: float, more: int) -> None:
+    found = report(gaussian(n, 4), "ledoit_wolf", rate=rate)
+    assert found.collect == more
+    assert (found.rating == "collect more") == (more > 0)
+    assert (f"Collect {more} more" in found.sentences[0]) == (more > 0)
+
+
+def test_normal_test_recordings_that_alarm_are_a_reason_for_care() -> None:
+    louder = {scorer: 1.4 * X for scorer, X in gaussian(200, seed=1).items()}
+    found = report(gaussian(500), test=louder)
+    assert found.rating == "use with care"
+    assert any("Too many false alarms" in sentence and "of the test" in sentence for sentence in found.sentences)
+    assert found.test["all"].low > 0.01
+
+
+def test_a_domain_that_alarms_is_named() -> None:
+    # One mean for both domains: the ten of the second are far from it, and far from each other in no direction.
+    own = gaussian(300, 4)
+    for X in own.values():
+        X[280:] += 25
+    found = report(own, "ml", ["source"] * 280 + ["target"] * 20, rate=0.05)
+    assert found.domains == {"source": 280, "target": 20}
+    assert set(found.left_out) == {"all", "source", "target"}
+    assert any("of the domain target" in sentence for sentence in found.sentences)
+
+
+def test_a_domain_with_few_recordings_is_named() -> None:
+    found = report(gaussian(200, 4), "tied", ["source"] * 196 + ["target"] * 4)
+    assert any("Only 4 recordings of the domain target" in sentence for sentence in found.sentences)
+
+
+def test_another_estimator_than_asked_for_and_a_collapse_are_reasons_for_care() -> None:
+    own = gaussian(120, 128)
+    own["spectrum"] = np.outer(own["spectrum"][:, 0], np.ones(128)) + 1e-3 * own["spectrum"]
+    found = report(own)
+    assert found.rating == "use with care"
+    assert any("embedding is not judged as the settings ask: 120 recordings" in s for s in found.sentences)
+    assert any("spectrum varies in hardly more than one way" in s for s in found.sentences)
+
+
+@pytest.mark.parametrize(("scorers", "said"), [("embedding", True), ("both", True), ("spectrum", False)])
+def test_what_is_wrong_with_the_training_is_a_reason_for_care_where_the_embedding_judges(
+    scorers: Scorers, said: bool
+) -> None:
+    own = gaussian(200, 4)
+    machine = MachineModel({scorer: NormalityModel("ml").fit(X) for scorer, X in own.items()})
+    found = reliability_report(machine, own, ["source"] * 200, scorers, 0.05, of_training=["z has collapsed."])
+    assert ("z has collapsed." in found.sentences) is said
+    assert not said or found.rating == "use with care"
+
+
+@pytest.mark.parametrize("estimator", ["ml", "ledoit_wolf", "tied", "knn", "elliptic"])
+def test_every_estimator_has_a_report_that_is_plain_json(estimator: str) -> None:
+    found = report(gaussian(40, 3), estimator)
+    assert Reliability.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
+    assert {scorer: own.estimator for scorer, own in found.scorers.items()} == dict.fromkeys(SCORERS, estimator)
+
+
+def test_infinite_condition_is_plain_json_too() -> None:
+    line = {scorer: np.outer(np.arange(30.0), np.ones(3)) + np.eye(30, 3) for scorer in SCORERS}
+    json.dumps(report(line, "ledoit_wolf").to_json(), allow_nan=False)
+
+
+def test_the_interval_is_that_of_clopper_and_pearson() -> None:
+    achieved = Achieved.of(3, 200)
+    assert achieved.low == pytest.approx(beta.ppf(0.025, 3, 198))
+    assert achieved.high == pytest.approx(beta.ppf(0.975, 4, 197))
+    assert (Achieved.of(0, 0).low, Achieved.of(0, 0).high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "named"), [("ml", "F(8, 491), exact"), ("ledoit_wolf", "chi-squared(8)"), ("tied", "chi-squared(8)")]
+)
+def test_gaussian_vectors_follow_the_theory(estimator: str, named: str) -> None:
+    found = theory(NormalityModel(estimator).fit(gaussian(500, 8)["embedding"]))  # type: ignore[arg-type]
+    assert found is not None
+    expected, observed, distribution = found
+    assert named in distribution
+    middle = slice(50, 450)
+    np.testing.assert_allclose(observed[middle], expected[middle], rtol=0.15)
+
+
+def test_heavy_tails_leave_the_theory_and_neighbours_have_none() -> None:
+    rng = np.random.default_rng(3)
+    expected, observed, _ = theory(NormalityModel("ml").fit(rng.standard_t(2, size=(500, 8)))) or ((), (), "")
+    assert observed[-1] > 3 * expected[-1]
+    assert theory(NormalityModel("knn").fit(rng.normal(size=(50, 8)))) is None
+
+
+def test_cross_fitting_judges_no_recording_by_itself() -> None:
+    # A recording far from all others alarms, though a model that has seen it would span it.
+    own = gaussian(60, 4)
+    for X in own.values():
+        X[7] = 100.0
+    assert report(own, "ml", rate=0.05).left_out["all"].alarms >= 1
