@@ -18,6 +18,23 @@ from asdcore.settings import PRESETS, Settings, StageSettings
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "asdcore"
+SETTINGS_INTRODUCTION = """# Settings
+
+Every setting, generated from `asdcore/settings.py`. On the command line `--set stage.name=value` changes one, and
+`--preset` chooses the values to start from; in Python, `Settings` holds one object per stage. Where a preset changes a
+default, its value is listed below the default.
+"""
+COMMAND_LINE_INTRODUCTION = """# Command line
+
+Generated from the help of the commands. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` found
+something anomalous.
+"""
+INTRODUCTION_OF_A_PACKAGE = """
+    options:
+      members: false
+      show_root_heading: false
+      show_root_toc_entry: false
+"""
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -42,12 +59,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _settings_page() -> str:
     presets = {name: Settings.preset(name) for name in PRESETS}
-    parts = [
-        "# Settings\n\n"
-        "Every setting, generated from `asdcore/settings.py`. On the command line `--set stage.name=value` changes one, "
-        "and `--preset` chooses the values to start from; in Python, `Settings` holds one object per stage. "
-        "A default that a preset changes says so.\n"
-    ]
+    parts = [SETTINGS_INTRODUCTION]
     for stage, field in Settings.model_fields.items():
         assert field.annotation is not None
         parts.append(f"## `{stage}`\n\n{_first_paragraph(field.annotation.__doc__)}\n")
@@ -121,10 +133,7 @@ def _command_line_page() -> str:
         raise RuntimeError(f"{' '.join(command)}: {made.stderr}")
     title, _, rest = made.stdout.partition("\n")
     assert title == "# `asd`", title
-    return (
-        "# Command line\n\nGenerated from the commands' own help. Exit codes: 0 done, 1 the work failed, 2 wrong usage, "
-        f"3 `asd score` found something anomalous.\n{rest}"
-    )
+    return COMMAND_LINE_INTRODUCTION + rest
 
 
 def _api_pages() -> dict[str, str]:
@@ -140,5 +149,4 @@ def _api_pages() -> dict[str, str]:
 
 def _api_page(title: str, modules: list[str]) -> str:
     directives = "\n".join(f"::: {module}\n" for module in modules)
-    intro = f"::: {title}\n    options:\n      members: false\n      show_root_heading: false\n      show_root_toc_entry: false\n"
-    return f"# {title}\n\n{intro}\n{directives}"
+    return f"# {title}\n\n::: {title}{INTRODUCTION_OF_A_PACKAGE}\n{directives}"
