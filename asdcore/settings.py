@@ -1,7 +1,7 @@
 """Every knob on one page: one frozen model a stage, each with a digest, and the presets.
 
 The decisions behind the defaults are those of the paper (section 2) where it states them, but for those that
-docs/representation.md gives reason to change; each field says so. ``paper`` changes them back.
+docs/evidence/representation.md gives reason to change; each field says so. ``paper`` changes them back.
 """
 
 import hashlib

@@ -11,7 +11,7 @@ from asdcore.features.spectrogram import Spectrogram
 
 EYE = "mean_and_deviation"
 """The statistic by which a detector judges: better than the mean alone, most of all where a fault swings or knocks
-(docs/representation.md)."""
+(docs/evidence/representation.md)."""
 
 
 def time_statistics(spectrogram: Spectrogram) -> dict[str, NDArray[np.float32]]:

@@ -21,7 +21,8 @@ SCORERS: tuple[Scorer, ...] = ("embedding", "spectrum")
 VERDICT = ["score", "p_value", "extrapolated", "decision", "triggered_by"]
 EMBEDDING_WEIGHT = 0.25
 """The spectrum counts three times as much: it found more of nearly every kind of fault, in machines that an encoder was
-trained on and in others, and the embedding still adds what the spectrum is blind to (docs/representation.md)."""
+trained on and in others, and the embedding still adds what the spectrum is blind to
+(docs/evidence/representation.md)."""
 Vectors = Mapping[Scorer, NDArray[np.floating]]
 """scorer: (n, p), one row a recording: h or z of the encoder; the spectrum statistic, dB"""
 

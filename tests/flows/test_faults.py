@@ -137,13 +137,13 @@ def test_a_store_that_is_gone_at_the_end_costs_nothing_but_the_registration(
     loses.join()
     store.rmdir()
     away.rename(store)
-    trained = {path: path.stat().st_mtime_ns for path in home.runs.glob("*/encoder.safetensors")}
+    trained = {path: path.stat().st_mtime_ns for path in home.runs.glob("encoders/*.safetensors")}
     with pytest.raises(AsdError, match="run nobody does not wait to be registered"):
         register(run="nobody", home=home.root)
     (done,) = register(home=home.root)
     assert (done["version"], done["champion"]) == ("1", "1")
     assert load_detector(home)[0].machines.keys() == {"simFan", "simValve"}
-    assert {path: path.stat().st_mtime_ns for path in home.runs.glob("*/encoder.safetensors")} == trained
+    assert {path: path.stat().st_mtime_ns for path in home.runs.glob("encoders/*.safetensors")} == trained
     assert register(home=home.root) == []
 
 
