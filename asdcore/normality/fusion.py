@@ -45,8 +45,8 @@ def fuse(p_values: ArrayLike, rule: Rule = "harmonic", weight: float = 0.5) -> F
     """One p-value from those of two scorers; each rule is exact where the scorers are independent.
 
     The harmonic mean was chosen by measurement (benchmarks/fusion.py, docs/evidence/calibration.md): where the scorers
-    depend on each other it still keeps the false-alarm rate, which Fisher's rule does not, and where one scorer is useless it
-    finds most of what the other one finds. Nothing is learnt from the training recordings: a rank among their
+    depend on each other it still keeps the false-alarm rate, which Fisher's rule does not, and where one is useless
+    it finds most of what the other one finds. Nothing is learnt from the training recordings: a rank among their
     fused p-values costs a third of the faults found with 30 recordings, and a single odd one among 16 would blind both
     scorers.
 

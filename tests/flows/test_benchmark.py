@@ -87,7 +87,7 @@ def test_a_system_without_an_encoder_trains_none(
         recordings=small_machines, systems=["spectrum-nearest", "spectrum-ml"], settings=settings, home=tmp_path
     )
     assert set(done["official_scores"]) == {"spectrum-nearest", "spectrum-ml"}
-    assert not list(tmp_path.rglob("encoder.safetensors"))
+    assert not list(tmp_path.glob("runs/encoders/*"))
     assert "ledoit_wolf used" in done["report"]
 
 

@@ -81,7 +81,7 @@ def test_a_retraining_in_object_storage_is_there_on_another_machine(
     there = objects(storage, "home/")
     kinds = ("features/", "runs/", "recordings/", "scores/", "prefect/results/", "mlartifacts/", "mlflow.db")
     assert all(any(name.startswith(f"home/{kind}") for name in there) for kind in kinds)
-    assert not [name for name in there if "partial" in name or "checkpoints/" in name or "verified.json" in name]
+    assert not [name for name in there if "partial" in name or "scratch/" in name or "verified.json" in name]
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
     recording = next(name for name in objects(storage, "recordings/simFan/test") if "anomaly" in name)
