@@ -19,7 +19,7 @@ class StoreStage(Generic[P]):
     def __init__(
         self, function: Callable[Concatenate[Sequence[str], P], Rows], template: str, uncounted: Collection[str]
     ) -> None:
-        self.template, self.__doc__ = template, function.__doc__
+        self.function, self.template, self.__doc__ = function, template, function.__doc__
 
         def add_shard(out: Path, store: Artifact, recordings: Sequence[str], inputs: Mapping[str, Any]) -> Written:
             shard = write_shard(store.path, function(recordings, **inputs))  # type: ignore[call-arg]
