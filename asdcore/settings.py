@@ -50,6 +50,9 @@ class RecordingSettings(StageSettings):
     maximum_seconds: float = Field(3600.0, gt=0, description="longer recordings are quarantined: cut them")
     maximum_clipped_fraction: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
     silence_dbfs: float = Field(-80.0, description="RMS without its mean, dB of full scale; quieter is silent")
+    session_gap_minutes: float = Field(
+        60.0, gt=0, description="a longer pause between the time stamps in file names begins a new session"
+    )
     minimum_training_recordings: int = Field(10, ge=2, description="normal training recordings a machine needs")
 
 
