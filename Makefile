@@ -1,21 +1,25 @@
-# make demo: install and run the main job on simulated machines.  make test: install and run the tests.
+# make demo: install and run the main job on simulated machines.  make test: install and run the tests but the slow ones.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test check pictures clean
+.PHONY: demo test test-slow check pictures clean
 
 demo: $(INSTALLED)
 	$(BIN)/asd demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # The pictures of the README: those that the demo has just made.
 pictures: demo
