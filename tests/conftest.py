@@ -1,8 +1,11 @@
 """What tests share: the folder of real recordings, and quiet, private servers."""
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,3 +39,37 @@ def sample_data() -> Path:
     if not folder:
         pytest.skip("ASD_SAMPLE_DATA is not set: no real recordings to test with")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server on loopback that asks for no known credentials."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line for each request
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A boto3 client of the server, with an empty bucket ``plant``; this machine's cache is empty, too."""
+    import boto3
+    import requests
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anybody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    requests.post(f"{s3_server}/moto-api/reset", timeout=10)
+    requests.post(f"{s3_server}/moto-api/reset-auth", data=b"inf", timeout=10)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="plant")
+    return client
