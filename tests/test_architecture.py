@@ -16,12 +16,12 @@ SAFE_LOADERS = {"np.load": ("allow_pickle", False), "torch.load": ("weights_only
 def unsafe_loads(source: str) -> Iterator[int]:
     """The lines with a loader that may read a pickle, or with a loader under a name that hides it from this check."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in SAFE_LOADERS:
-            name, value = SAFE_LOADERS[ast.unparse(node.func)]
-            if not any(word.arg == name and ast.unparse(word.value) == str(value) for word in node.keywords):
-                yield node.lineno
-        elif isinstance(node, ast.ImportFrom) and node.module in ("numpy", "torch"):
-            if any(alias.name == "load" for alias in node.names):
+        match node:
+            case ast.Call(func=function) if ast.unparse(function) in SAFE_LOADERS:
+                name, value = SAFE_LOADERS[ast.unparse(function)]
+                if not any(word.arg == name and ast.unparse(word.value) == str(value) for word in node.keywords):
+                    yield node.lineno
+            case ast.ImportFrom(module="numpy" | "torch") if any(alias.name == "load" for alias in node.names):
                 yield node.lineno
 
 
@@ -60,7 +60,9 @@ def test_tasks_has_a_file_for_each_stage_of_the_science() -> None:
 
 
 def test_there_is_no_place_for_odds_and_ends() -> None:
-    words = {word for path in FILES for part in path.relative_to(ROOT).with_suffix("").parts for word in part.split("_")}
+    words = {
+        word for path in FILES for part in path.relative_to(ROOT).with_suffix("").parts for word in part.split("_")
+    }
     assert not words & {"util", "utils", "helpers", "misc", "common"}
 
 
