@@ -15,8 +15,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 for inherited in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "ASD_HOME", "ASD_DEBUG"):
     os.environ.pop(inherited, None)
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Several workers share the cores.
+# Work this small is not faster with more threads, and far slower where the cores are busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -33,12 +33,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def sample_data() -> Path:
-    """The folder of real recordings that ``ASD_SAMPLE_DATA`` names; without it the test is skipped."""
+def sample_data_if_any() -> Path | None:
+    """The folder of real recordings that ``ASD_SAMPLE_DATA`` names."""
     folder = os.environ.get("ASD_SAMPLE_DATA")
-    if not folder:
+    return Path(folder) if folder else None
+
+
+@pytest.fixture(scope="session")
+def sample_data(sample_data_if_any: Path | None) -> Path:
+    """The folder of real recordings; without it the test is skipped."""
+    if sample_data_if_any is None:
         pytest.skip("ASD_SAMPLE_DATA is not set: no real recordings to test with")
-    return Path(folder)
+    return sample_data_if_any
 
 
 @pytest.fixture(scope="session")

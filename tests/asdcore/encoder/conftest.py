@@ -1,13 +1,12 @@
 """A store of eight tiny recordings that are easily told apart, and the encoder of one whole training on it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from asdcore.encoder.network import TrainedEncoder
 from asdcore.encoder.training import train
@@ -48,17 +47,8 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(folder)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a network is not faster with more, and far slower where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
-def undisturbed(tiny_store: Store, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def undisturbed(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     checkpoints = tmp_path_factory.mktemp("undisturbed")
     seen: list[dict[str, float]] = []
     return Trained(train(tiny_store, RECORDINGS, TINY, checkpoints, seen.append), seen, checkpoints)
