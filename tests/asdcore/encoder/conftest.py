@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from asdcore.encoder import network
 from asdcore.encoder.network import TrainedEncoder
 from asdcore.encoder.training import train
 from asdcore.features.augmentation import VARIANTS
@@ -15,6 +16,7 @@ from asdcore.features.store import Row, Store, write_shard
 from asdcore.settings import TrainingSettings
 
 BANDS, FRAMES = 16, 24
+NARROW = (64, 64, 128, 128)
 TINY = TrainingSettings(loss="nt_xent", crop_frames=16, batch_size=4, epochs=4, cycles=2, z_size=8, device="cpu")
 RECORDINGS = pd.DataFrame(
     {"recording": [f"recording-{i}" for i in range(8)], "machine": ["fan"] * 4 + ["valve"] * 4, "attributes": "{}"}
@@ -47,11 +49,20 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(folder)
 
 
+@pytest.fixture
+def narrow_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the training around it is tested: checkpoints of the whole ResNet take longer than its steps."""
+    monkeypatch.setattr(network, "WIDTHS", NARROW)
+
+
 @pytest.fixture(scope="session")
 def undisturbed(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """With the narrow encoder."""
     checkpoints = tmp_path_factory.mktemp("undisturbed")
     seen: list[dict[str, float]] = []
-    return Trained(train(tiny_store, RECORDINGS, TINY, checkpoints, seen.append), seen, checkpoints)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "WIDTHS", NARROW)
+        return Trained(train(tiny_store, RECORDINGS, TINY, checkpoints, seen.append), seen, checkpoints)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
+from asdcore.encoder import network
 from asdcore.encoder.distributed import World
 from asdcore.encoder.labels import Labels
 from asdcore.encoder.losses import build_loss
@@ -16,6 +17,9 @@ from asdcore.encoder.network import Encoder
 from asdcore.encoder.step import backward
 from asdcore.errors import AsdError
 from asdcore.settings import TrainingSettings
+from tests.asdcore.encoder.conftest import NARROW
+
+pytestmark = pytest.mark.usefixtures("narrow_encoder")
 
 LOSSES = ("nt_xent", "supervised_contrastive", "discriminative", "combined")
 N = 6
@@ -120,6 +124,7 @@ def test_a_batch_is_cut_to_equal_shares_and_must_have_two_for_each() -> None:
 
 
 def main(folder: Path, rank: int) -> None:
+    network.WIDTHS = NARROW
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     made = {loss_function: share(loss_function, World.here()) for loss_function in LOSSES}

@@ -18,6 +18,8 @@ from asdcore.errors import AsdError
 from asdcore.features.normalisation import Normalisation
 from tests.asdcore.encoder.conftest import BANDS, RECORDINGS, TINY
 
+pytestmark = pytest.mark.usefixtures("narrow_encoder")
+
 CPU = torch.device("cpu")
 LABELLING = Labelling(RECORDINGS)
 NAMES = list(RECORDINGS["recording"][2:6])

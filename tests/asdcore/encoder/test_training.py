@@ -23,6 +23,10 @@ from asdcore.features.batches import batches
 from asdcore.features.store import Store
 from tests.asdcore.encoder.conftest import RECORDINGS, TINY, Trained
 
+pytestmark = pytest.mark.usefixtures("narrow_encoder")
+
+ROOT = Path(__file__).parents[3]
+
 
 def content(checkpoints: Path) -> dict[str, Any]:
     """Of the newest checkpoint."""
@@ -123,17 +127,16 @@ def test_any_loss_survives_one_machine_with_few_recordings_and_no_attributes(
 KILLED = """
 import math, os, signal, sys
 from pathlib import Path
-import pandas as pd
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from asdcore.features.store import Store
-from asdcore.encoder import checkpoint
+from asdcore.encoder import checkpoint, network
 from asdcore.encoder.training import train
-from asdcore.settings import TrainingSettings
-from tests.asdcore.encoder.conftest import RECORDINGS, TINY, Trained
+from asdcore.features.store import Store
+from tests.asdcore.encoder.conftest import NARROW, RECORDINGS, TINY
 
-store, folder, settings, table = sys.argv[1:5]
+store, folder = sys.argv[1:3]
+network.WIDTHS = NARROW
 checkpoint.SHARE = math.inf  # a checkpoint after every step: so short a training would have one
-for last in map(int, sys.argv[5:]):
+for last in map(int, sys.argv[3:]):
     if os.fork():
         assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL
         continue
@@ -144,8 +147,7 @@ for last in map(int, sys.argv[5:]):
         if steps == last:
             os.kill(os.getpid(), signal.SIGKILL)
     register_optimizer_step_post_hook(die)
-    settings = TrainingSettings.model_validate_json(settings)
-    train(Store(Path(store)), pd.read_json(table), settings, Path(folder, str(last)))
+    train(Store(Path(store)), RECORDINGS, TINY, Path(folder, str(last)))
 """
 
 
@@ -153,10 +155,8 @@ def test_killed_within_any_of_three_random_steps_it_resumes_and_ends_with_the_sa
     tiny_store: Store, undisturbed: Trained, tmp_path: Path
 ) -> None:
     steps = random.sample(range(2, 9), 3)
-    table = tmp_path / "recordings.json"
-    RECORDINGS.to_json(table)
-    arguments = [tiny_store.folder, tmp_path, TINY.model_dump_json(), table, *steps]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], capture_output=True, text=True)
+    command = [sys.executable, "-c", KILLED, *map(str, [tiny_store.folder, tmp_path, *steps])]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert killed.returncode == 0, killed.stderr
     for last in steps:
         folder = tmp_path / str(last)

@@ -12,6 +12,8 @@ from asdcore.errors import AsdError
 from asdcore.features.store import Store
 from tests.asdcore.encoder.conftest import RECORDINGS, TINY
 
+pytestmark = pytest.mark.usefixtures("narrow_encoder")
+
 VALIDATED = TINY.model_copy(update={"validation_fraction": 0.5, "epochs": 8})
 """Four recordings train, too few for others to gain by it: the validation loss soon rises."""
 
