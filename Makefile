@@ -1,4 +1,4 @@
-# make demo: install and run the main job on simulated machines.  make test: install and run the tests.
+# make demo: install and run the main job on simulated machines.  make test: install and run the tests but the slow ones.
 # make docs: build the documentation into site/.
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,18 +6,23 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DOCS_INSTALLED := $(VENV)/docs-installed
 
-.PHONY: demo test check docs docs-serve pictures clean
+.PHONY: demo test test-slow check docs docs-serve pictures clean
 
 demo: $(INSTALLED)
 	$(BIN)/asd demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile --no-loadscope-reorder \
+		|| test $$? -eq 5 # no test is marked so slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # Strict: a link to something that is not there is an error. The variable silences an advertisement of the theme.
 docs: $(DOCS_INSTALLED)

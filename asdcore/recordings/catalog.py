@@ -96,11 +96,6 @@ class Catalog:
         """Usable recordings, one row each."""
         self.quarantined: pd.DataFrame = rows[bad].sort_values("path").reset_index(drop=True)
 
-    def digest(self) -> str:
-        """16 digits that change when a usable recording comes, goes or is described otherwise."""
-        columns = ["recording", "machine", "section", "domain", "split", "label"]
-        return digest_of(*(" ".join(row) for row in self.recordings[columns].itertuples(index=False)))
-
     def of_machines(self, machines: Iterable[str] | None) -> pd.DataFrame:
         """The usable recordings of ``machines``; of all if None.
 

@@ -24,11 +24,6 @@ SYSTEMS = ["paper-ml", "baseline-mse", "baseline-mahalanobis", "spectrum", "spec
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home.at(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
 def settings(small_settings: Settings) -> Settings:
     return small_settings.model_copy(
         update={"autoencoder": small_settings.autoencoder.model_copy(update={"epochs": 3, "batch_size": 64})}

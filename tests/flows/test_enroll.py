@@ -26,11 +26,6 @@ pytestmark = pytest.mark.flow
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home.at(tmp_path_factory.mktemp("enroll") / "home")
-
-
-@pytest.fixture(scope="module")
 def without_valve(prefect_api: str, home: Home, small_machines: Path, small_settings: Settings) -> Detector:
     """The champion of a home that has never heard of simValve, as it was before anything was enrolled."""
     retrain(recordings=small_machines / "simFan", settings=small_settings, home=home.root)

@@ -27,11 +27,6 @@ pytestmark = pytest.mark.flow
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home.at(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
 def retrained(prefect_api: str, home: Home, small_machines: Path, small_settings: Settings) -> dict[str, Any]:
     return retrain(recordings=small_machines, settings=small_settings, home=home.root)
 
