@@ -3,4 +3,9 @@
 The folders stand in the order of the road: recordings, features, representation, normality, detector, evaluation.
 """
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("asd")
+except PackageNotFoundError:  # The copy that a served model carries is not installed.
+    __version__ = "unknown"

@@ -7,7 +7,8 @@ docs/evidence/representation.md gives reason to change; each field says so. ``pa
 import hashlib
 import json
 import math
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
@@ -221,3 +222,51 @@ class Settings(StageSettings):
         if name == "default":
             return cls()
         raise ValueError(f"preset {name!r} is none of {', '.join(PRESETS)}")
+
+
+COMMON = (
+    "recordings.sample_rate",
+    "recordings.channel",
+    "training.encoder",
+    "training.loss",
+    "training.epochs",
+    "training.batch_size",
+    "training.device",
+    "training.processes",
+    "normality.estimator",
+    "normality.scorers",
+    "normality.false_alarm_rate",
+    "gate.margin",
+)
+"""The settings that people set; all others are for experts."""
+
+
+class SettingRow(NamedTuple):
+    """One setting as it is listed to a person."""
+
+    name: str
+    """stage.name, as ``--set`` takes it."""
+    value: str
+    description: str
+    common: bool
+
+
+def setting_rows(settings: Settings = Settings()) -> list[SettingRow]:
+    """All settings with their values, in the order of the stages.
+
+    >>> [row.name for row in setting_rows() if row.common][:2]
+    ['recordings.sample_rate', 'recordings.channel']
+    """
+    return list(_rows_below(settings, ""))
+
+
+def _rows_below(stage: StageSettings, prefix: str) -> Iterator[SettingRow]:
+    for name, field in type(stage).model_fields.items():
+        value, path = getattr(stage, name), prefix + name
+        if isinstance(value, StageSettings):
+            yield from _rows_below(value, f"{path}.")
+            continue
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        parts = [field.description, f"one of {', '.join(map(str, choices))}" if choices else None]
+        text = "; ".join(part for part in parts if part) or name.replace("_", " ")
+        yield SettingRow(path, "" if value is None else str(value), text, path in COMMON)

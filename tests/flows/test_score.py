@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from asdcore.errors import AsdError
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
-from flows.cli import app
+from flows.cli.app import app
 from flows.score import score
 from tasks.monitoring import read_history
 
