@@ -17,9 +17,9 @@ from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.errors import AsdError
 from asdcore.explanation.explanation import Explanation, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
-from asdcore.features.statistics import EYE, time_statistics
 from asdcore.monitoring.reliability import Reliability
 from asdcore.normality.machine import VERDICT, MachineModel, Vectors
+from asdcore.normality.scorers import Embedding, build_scorers, features_of
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, Measured, decode, measure, prepare
 from asdcore.recordings.names import parse_place
@@ -65,7 +65,7 @@ class Detector:
     settings: Settings
     encoder: TrainedEncoder
     machines: Mapping[str, MachineModel]
-    """name: what is normal for it, of h or z as ``settings.normality.layer`` says, and of the spectrum"""
+    """name: what is normal for it, by the scorers that ``settings.normality`` names"""
     about: dict[str, Any] = field(default_factory=dict)
     """what it was made from: digests, counts, figures; plain JSON"""
     device: torch.device = field(default_factory=lambda: choose_device("cpu"))
@@ -205,13 +205,15 @@ class Detector:
     def _vectors(self, waveform: NDArray[np.float32]) -> Vectors:
         """(1, p) for each scorer."""
         values = self._spectrogram(waveform)
-        h, z = next(iter(self.embed([values])))
-        embedding = h if self.settings.normality.layer == "h" else z
-        return {"embedding": embedding[None], "spectrum": time_statistics(values)[EYE][None]}
+        scorers = list(build_scorers(self.settings.normality).values())
+        embedding = None
+        if any(scorer.needs_encoder for scorer in scorers):
+            h, z = next(iter(self.embed([values])))
+            embedding = Embedding(h, z)
+        return {name: vector[None] for name, vector in features_of(scorers, values, embedding).items()}
 
     def _verdict(self, vectors: Vectors, machine: str) -> dict[str, Any]:
-        normality = self.settings.normality
-        verdict = self.machines[machine].verdict(vectors, normality.scorers, normality.false_alarm_rate)
+        verdict = self.machines[machine].verdict(vectors, self.settings.normality.false_alarm_rate)
         return {str(name): value for name, value in verdict.to_dict("records")[0].items()}
 
     def _spectrogram(self, waveform: NDArray[np.float32]) -> Spectrogram:
@@ -242,14 +244,21 @@ class Detector:
         """Read what `save` wrote. Nothing in it is executed: no pickle.
 
         Raises:
-            AsdError: no detector there, of a newer format, or a file whose digest is not the one that was saved.
+            AsdError: no detector there, of another format, with a part of a package that is not installed, or a file
+                whose digest is not the one that was saved.
         """
         folder = Path(folder)
         try:
             description = json.loads((folder / _DESCRIPTION).read_text())
-            if description["format"] != FORMAT:
-                what = "a newer version than" if description["format"] > FORMAT else "too old for"
-                raise AsdError(f"{folder}: made by asd {description['asd']}, {what} this {__version__}: retrain")
+            if description["format"] > FORMAT:
+                raise AsdError(
+                    f"{folder}: made by asd {description['asd']}, a newer version than this {__version__}: upgrade"
+                )
+            if description["format"] < FORMAT:
+                raise AsdError(
+                    f"{folder}: made by asd {description['asd']}, which this {__version__} cannot read: `asd retrain` "
+                    "fits it again; recordings, labels and scores are kept"
+                )
             settings = Settings.model_validate(description["settings"])
             names, about, digests = (description[name] for name in ("machines", "about", "sha256"))
             for name in (_ENCODER, _NORMALITY):

@@ -81,7 +81,7 @@ def benchmark(
                 encoder, embeddings = encoder_and_embeddings(place, store, chosen, settings.training, run)
                 stores |= {"h": embeddings, "z": embeddings}
             averages = spectra(place, store, chosen)
-            stores |= {"mean": averages, "mean_and_deviation": averages}
+            stores |= {**dict.fromkeys(("mean", "mean_and_deviation", "change"), averages)}
             models |= normality_models(place, stores, chosen, vector)
         if network:
             stores["original"] = feature_store(place, baseline, variants=False)

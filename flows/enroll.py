@@ -74,7 +74,7 @@ def enroll(
         encoder = _encoder_file(place, detector, base)
         embeddings = embeddings_of(place, store, encoder, chosen, settings.training.device)
         system = detector_system(settings.normality)
-        stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
+        stores = {"h": embeddings, "z": embeddings, **dict.fromkeys(("mean", "mean_and_deviation", "change"), averages)}
         models = normality_models(place, stores, chosen, [system])
         history = detector.encoder.history
         reliability = reliability_reports(

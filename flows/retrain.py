@@ -107,7 +107,7 @@ def _tracked(
 ) -> dict[str, Any]:
     encoder, embeddings = encoder_and_embeddings(home, store, chosen, settings.training, run, first)
     averages = spectra(home, store, chosen)
-    stores = {"h": embeddings, "z": embeddings, "mean": averages, "mean_and_deviation": averages}
+    stores = {"h": embeddings, "z": embeddings, **dict.fromkeys(("mean", "mean_and_deviation", "change"), averages)}
     systems, both = reported_systems(settings.normality), detector_system(settings.normality)
     models = normality_models(home, stores, chosen, [*systems, both])
     simulated = any_simulated(chosen)

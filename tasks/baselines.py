@@ -21,7 +21,7 @@ from tasks.stage import CACHED, Result, claim, code_version, run_cached
 
 @task(name="average spectra", **CACHED)
 def average_spectra(key: str, home: Home, store: Path, folder: Path, recordings: Sequence[str]) -> Result:
-    """The mean, and the mean with the deviation, over time of each spectrogram, as one more shard."""
+    """The statistics over time of each spectrogram, as one more shard."""
     spectrograms = Store(store)
 
     def rows() -> Iterator[tuple[str, Row]]:

@@ -12,7 +12,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from asdcore.encoder.network import TrainedEncoder
-from asdcore.evaluation.systems import BothSystem, System, VectorSystem
+from asdcore.evaluation.systems import DetectorSystem, System, VectorSystem
 from asdcore.evaluation.table import (
     differences,
     html,
@@ -25,7 +25,6 @@ from asdcore.evaluation.table import (
 )
 from asdcore.features.store import Store
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.machine import Scorer
 from asdcore.plots import evaluation as evaluation_plots
 from asdcore.recordings.catalog import Catalog
 from asdcore.storage.files import atomic_write, digest_of
@@ -155,16 +154,15 @@ def score_table(test: pd.DataFrame, systems: Sequence[System], stores: Stores, m
 
 
 def _scores(system: System, recordings: "pd.Series[str]", stores: Stores, model: Path) -> dict[str, Any]:
-    if isinstance(system, BothSystem):
-        parts: dict[Scorer, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
-        by_scorer = {scorer: _vectors(part, recordings, stores) for scorer, part in parts.items()}
-        verdict = read_machine(model).verdict(by_scorer, "both", CHALLENGE_RATE)
+    if isinstance(system, DetectorSystem):
+        by_scorer = {scorer: _vectors(part, recordings, stores) for scorer, part in system.scorers}
+        verdict = read_machine(model).verdict(by_scorer, CHALLENGE_RATE)
         return {name: verdict[name].to_numpy() for name in ("score", "decision")}
     if isinstance(system, VectorSystem):
         vectors = _vectors(system, recordings, stores)
         fitted = read_model(model)
         distances = fitted.distance(vectors)
-        own = getattr(fitted, "leave_one_out_", None)
+        own = fitted.left_out_
         alarms = None if own is None else Calibration().fit(own).decision(distances, CHALLENGE_RATE).astype(int)
         return {"score": distances, "decision": alarms}
     store, autoencoder = Store(stores["original"]), read_autoencoder(model)
@@ -188,7 +186,7 @@ def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes
     explained = (
         "In percent; 50 is chance. Intervals: over the test recordings. `ml`, `elliptic`, `ledoit_wolf`, `tied`, "
         "`knn`: the normality model, of `z` or `h`; `spectrum`: no network, the spectrum averaged over time, with "
-        "`-deviation` its deviation, too; `both`: the fused p-values of the embedding and `spectrum-deviation-tied`."
+        "`-deviation` its deviation, too; `change`: its change from frame to frame; `detector`: all scorers fused."
     )
     return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
 

@@ -10,13 +10,14 @@ import pandas as pd
 from prefect import task
 
 from asdcore.encoder.metrics import collapse
-from asdcore.evaluation.systems import BothSystem, Model, NormalitySystem, VectorSystem
+from asdcore.evaluation.systems import DetectorSystem, NormalitySystem, VectorSystem
 from asdcore.explanation.profile import Profile
 from asdcore.features.store import Store
 from asdcore.monitoring.enrolment_checks import enrolment_checks
 from asdcore.monitoring.reliability import Reliability, reliability_report
-from asdcore.normality.machine import MachineModel, Scorer, Vectors
-from asdcore.normality.models import NormalityModel, model_from_arrays
+from asdcore.normality.base import NormalityModel, model_from_arrays
+from asdcore.normality.gaussian import GaussianModel
+from asdcore.normality.machine import MachineModel, Vectors
 from asdcore.plots.reliability import qq_plot
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
@@ -30,7 +31,7 @@ Stores = dict[str, Path]
 Models = dict[str, dict[str, Path]]
 """system: machine: file of the fitted model"""
 MACHINES = "machines"
-"""folder of the files that hold both models of a machine"""
+"""folder of the files that hold all models of a machine"""
 
 
 @task(name="fit normality model", **CACHED)
@@ -47,12 +48,10 @@ def fit_normality(
     return {"files": claim(home, path), "values": {"machine": machine, "system": system.name}}
 
 
-@task(name="join both scorers", **CACHED)
-def join_scorers(key: str, home: Home, machine: str, embedding: Path, spectrum: Path) -> Result:
-    """One machine's two normality models, calibrated on the same recordings, as one file."""
-    files: dict[Scorer, Path] = {"embedding": embedding, "spectrum": spectrum}
-    read = {scorer: read_model(file) for scorer, file in files.items()}
-    fitted = {scorer: model for scorer, model in read.items() if isinstance(model, NormalityModel)}
+@task(name="join scorers", **CACHED)
+def join_scorers(key: str, home: Home, machine: str, models: Sequence[tuple[str, Path]]) -> Result:
+    """One machine's normality models, (scorer, file) pairs, fused and calibrated, as one file."""
+    fitted = {scorer: read_model(file) for scorer, file in models}
     path = home.runs / MACHINES / f"{key}.npz"
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **MachineModel(fitted).to_arrays())
@@ -65,24 +64,20 @@ def normality_models(
     """The fitted models of these systems and of what they consist of; equal ones are fitted once."""
     single: dict[str, VectorSystem] = {}
     for system in systems:
-        parts = (system.embedding, system.spectrum) if isinstance(system, BothSystem) else (system,)
+        parts = [part for _, part in system.scorers] if isinstance(system, DetectorSystem) else [system]
         single |= {part.name: part for part in parts}
     fitted = _fitted(home, stores, recordings, list(single.values()))
-    joined = {
-        system.name: _joined(home, fitted[system.embedding.name], fitted[system.spectrum.name])
-        for system in systems
-        if isinstance(system, BothSystem)
-    }
+    joined = {system.name: _joined(home, fitted, system) for system in systems if isinstance(system, DetectorSystem)}
     return fitted | joined
 
 
-def _joined(home: Home, embedding: dict[str, Path], spectrum: dict[str, Path]) -> dict[str, Path]:
+def _joined(home: Home, fitted: Models, system: DetectorSystem) -> dict[str, Path]:
     code = code_version("normality")
     made = {}
-    for machine in embedding:
-        key = digest_of(code, embedding[machine].stem, spectrum[machine].stem)
-        paths: dict[str, Any] = {"embedding": embedding[machine], "spectrum": spectrum[machine]}
-        run_cached(join_scorers, key=key, home=home, machine=machine, **paths)
+    for machine in fitted[system.scorers[0][1].name]:
+        models = [(scorer, fitted[part.name][machine]) for scorer, part in system.scorers]
+        key = digest_of(code, *(f"{scorer} {path.stem}" for scorer, path in models))
+        run_cached(join_scorers, key=key, home=home, machine=machine, models=models)
         made[machine] = home.runs / MACHINES / f"{key}.npz"
     return made
 
@@ -149,7 +144,7 @@ def report_reliability(
     machine: str,
     model: Path,
     stores: Stores,
-    system: BothSystem,
+    system: DetectorSystem,
     training: Sequence[tuple[str, str]],
     test: Sequence[tuple[str, str]],
     settings: NormalitySettings,
@@ -159,7 +154,7 @@ def report_reliability(
     fitted = read_machine(model)
 
     def vectors(pairs: Sequence[tuple[str, str]]) -> Vectors:
-        parts: dict[Scorer, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
+        parts = dict(system.scorers)
         open_stores = {scorer: Store(stores[part.source]) for scorer, part in parts.items()}
         return {
             scorer: np.stack([open_stores[scorer].read(recording, part.column) for recording, _ in pairs])
@@ -170,7 +165,6 @@ def report_reliability(
         fitted,
         vectors(training),
         [domain for _, domain in training],
-        settings.scorers,
         settings.false_alarm_rate,
         vectors(test) if test else None,
         [domain for _, domain in test],
@@ -188,7 +182,7 @@ def reliability_reports(
     home: Home,
     stores: Stores,
     recordings: pd.DataFrame,
-    system: BothSystem,
+    system: DetectorSystem,
     machines: dict[str, Path],
     settings: NormalitySettings,
     history: Sequence[Mapping[str, float]],
@@ -277,14 +271,14 @@ def fallback_notes(models: Models) -> list[str]:
     return [f"{system}, {', '.join(own)}: {note}" for (system, note), own in machines.items()]
 
 
-def read_model(path: Path) -> Model:
+def read_model(path: Path) -> NormalityModel:
     """The fitted model that a file holds."""
     with np.load(path, allow_pickle=False) as arrays:
         return model_from_arrays(dict(arrays))
 
 
 def read_machine(path: Path, profile: Path | None = None) -> MachineModel:
-    """The two fitted models of a machine that a file holds, and the profile that another one does."""
+    """The fitted models of a machine that a file holds, and the profile that another one does."""
     with np.load(path, allow_pickle=False) as arrays:
         machine = MachineModel.from_arrays(dict(arrays))
     if profile is not None:
@@ -293,10 +287,10 @@ def read_machine(path: Path, profile: Path | None = None) -> MachineModel:
     return machine
 
 
-def _covariances(models: Models) -> Iterator[tuple[str, str, NormalityModel]]:
+def _covariances(models: Models) -> Iterator[tuple[str, str, GaussianModel]]:
     """system, machine, model of each file that holds one model."""
     for system, of_machines in models.items():
         for machine, path in of_machines.items():
             model = None if path.parent.name == MACHINES else read_model(path)
-            if isinstance(model, NormalityModel):
+            if isinstance(model, GaussianModel):
                 yield system, machine, model

@@ -5,7 +5,7 @@ a new distance among them is a p-value whatever their distribution is (conformal
 beyond the largest distance seen, a fitted tail goes on, and `Calibration.extrapolated` says so.
 """
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from asdcore.errors import AsdError
-from asdcore.normality.embeddings import Arrays, Floats
+from asdcore.normality.base import Floats
 
-KIND = "calibration"
 _TOP_SHARE, _TOP_FEWEST, _TOP_MOST = 0.1, 5, 200
 """largest distances that shape the tail: a tenth, within these bounds"""
 _SMALLEST_DECAY = 0.01
@@ -24,9 +23,13 @@ _NEVER_ZERO = float(np.finfo(np.float64).tiny)
 
 
 class Calibration(BaseEstimator):  # type: ignore[misc]
-    """Conformal p-values from leave-one-out distances, with a Pareto tail.
+    """Conformal p-values from left-out distances, with a Pareto tail.
 
-    p = (1 + number of leave-one-out distances >= d) / (n + 1) up to the largest of them, M; beyond, it falls from
+    Args:
+        logarithmic: what is calibrated are logarithms of distances, such as fused scores: they may be negative, and
+            the tail falls with their difference instead of their ratio.
+
+    p = (1 + number of left-out distances >= d) / (n + 1) up to the largest of them, M; beyond, it falls from
     1 / (n + 1) like (d / M) ** (-1 / decay), the decay by Hill's estimator from the largest tenth. Of nine tails tried
     on nine distributions this one kept its promise best: it errs to the side of too few alarms where distances are
     light-tailed, as those of Gaussian embeddings are.
@@ -49,12 +52,15 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
     True
     """
 
+    def __init__(self, logarithmic: bool = False) -> None:
+        self.logarithmic = logarithmic
+
     def fit(self, distances: ArrayLike, y: object = None) -> Self:
-        """Take the leave-one-out distances of normal recordings.
+        """Take the left-out distances of normal recordings.
 
         Args:
-            distances: (n,), not negative. Infinite ones (a recording that alone spans a direction) count as larger
-                than any other.
+            distances: (n,), not negative unless ``logarithmic``. Infinite ones (a recording that alone spans a
+                direction) count as larger than any other.
             y: ignored.
 
         Raises:
@@ -62,14 +68,14 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
         """
         own = _checked(distances)
         if own.ndim != 1 or not np.isfinite(own).any():
-            raise AsdError(f"{own.size} leave-one-out distances, none of them finite: a calibration needs some")
-        if own.min() < 0:
-            raise AsdError(f"a leave-one-out distance of {own.min()}: distances are not negative")
+            raise AsdError(f"{own.size} left-out distances, none of them finite: a calibration needs some")
+        if own.min() < 0 and not self.logarithmic:
+            raise AsdError(f"a left-out distance of {own.min()}: distances are not negative")
         self.distances_: Floats = own
         self._sorted = np.sort(own)
         finite = self._sorted[np.isfinite(self._sorted)]
         self.largest_ = float(finite[-1])
-        self.decay_ = _decay(finite)
+        self.decay_ = _decay(finite if self.logarithmic else np.log(finite[finite > 0]))
         return self
 
     def p_value(self, distances: ArrayLike) -> Floats:
@@ -88,7 +94,7 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
         values = _checked(distances)
         n = len(self._sorted)
         ranks = (1 + n - np.searchsorted(self._sorted, values, side="left")) / (n + 1)
-        beyond = _tail(values, self.largest_, self.decay_, self._start)
+        beyond = self._tail(values)
         p: Floats = np.where(values > self.largest_, beyond, ranks)
         return p
 
@@ -120,12 +126,14 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
         most = int(rate * (n + 1))
         most += (most + 1) / (n + 1) <= rate
         allowed = most - 1
-        """so many leave-one-out distances may be as large"""
+        """so many left-out distances may be as large"""
         if allowed >= np.isinf(self._sorted).sum():
             return float(np.nextafter(self._sorted[n - 1 - allowed], np.inf))
-        threshold = float(np.nextafter(self.largest_ * (self._start / rate) ** self.decay_, np.inf))
+        fall = self.decay_ * np.log(self._start / rate)
+        beyond = self.largest_ + fall if self.logarithmic else self.largest_ * np.exp(fall)
+        threshold = float(np.nextafter(beyond, np.inf))
         while self.p_value(threshold) > rate:
-            threshold = float(np.nextafter(threshold * (1 + 1e-15), np.inf))
+            threshold = float(np.nextafter(threshold + 1e-15 * abs(threshold), np.inf))
         return threshold
 
     def decision(self, distances: ArrayLike, false_alarm_rate: float) -> NDArray[np.bool_]:
@@ -146,36 +154,27 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
         """The p-value where the tail begins."""
         return float((1 + np.isinf(self._sorted).sum()) / (len(self._sorted) + 1))
 
-    def to_arrays(self) -> Arrays:
-        """Everything fitted, as arrays without objects, for an npz file."""
-        check_is_fitted(self)
-        return {"kind": np.array(KIND), "distances": self.distances_}
+    def _tail(self, values: Floats) -> Floats:
+        """p-values beyond the largest distance seen."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            farther = np.maximum(values, self.largest_)
+            excess = farther - self.largest_ if self.logarithmic else np.log(farther / self.largest_)
+            exponent = -excess / self.decay_
+        p: Floats = np.maximum(self._start * np.exp(np.nan_to_num(exponent, nan=0.0, neginf=-np.inf)), _NEVER_ZERO)
+        return p
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Calibration":
-        """The fitted calibration that `to_arrays` described."""
-        return cls().fit(arrays["distances"])
 
-
-def _decay(finite: Floats) -> float:
-    """Hill's estimator: by how much, on average, the logarithms of the largest exceed the next one.
+def _decay(logarithms: Floats) -> float:
+    """Hill's estimator: by how much, on average, the largest logarithms exceed the next one.
 
     Args:
-        finite: (n,), sorted, smallest first, n at least 1.
+        logarithms: (n,), sorted, smallest first.
     """
-    positive = finite[finite > 0]
-    top = min(int(np.clip(round(_TOP_SHARE * len(finite)), _TOP_FEWEST, _TOP_MOST)), len(positive) - 1)
+    top = min(int(np.clip(round(_TOP_SHARE * len(logarithms)), _TOP_FEWEST, _TOP_MOST)), len(logarithms) - 1)
     if top < 1:
         return 1.0
-    logarithms = np.log(positive[-top - 1 :])
-    return max(float((logarithms[1:] - logarithms[0]).mean()), _SMALLEST_DECAY)
-
-
-def _tail(distances: Floats, largest: float, decay: float, start: float) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        exponent = -np.log(np.maximum(distances, largest) / largest) / decay
-    p: Floats = np.maximum(start * np.exp(np.nan_to_num(exponent, nan=0.0, neginf=-np.inf)), _NEVER_ZERO)
-    return p
+    largest = logarithms[-top - 1 :]
+    return max(float((largest[1:] - largest[0]).mean()), _SMALLEST_DECAY)
 
 
 def _checked(distances: ArrayLike) -> Floats:

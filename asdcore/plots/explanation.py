@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Transform
 
 from asdcore.explanation.explanation import MOST_SENTENCES, Explanation
-from asdcore.normality.embeddings import Floats
+from asdcore.normality.base import Floats
 from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
 
 _TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)

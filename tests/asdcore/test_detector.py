@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from asdcore.detector import COLUMNS, FORMAT, Detector
-from asdcore.encoder.network import Encoder, TrainedEncoder
+from asdcore.encoder.network import TrainedEncoder, build_encoder
 from asdcore.errors import AsdError
 from asdcore.explanation.profile import Profile
 from asdcore.features.compute import compute_features
@@ -67,7 +67,7 @@ def detector(one_thread: None) -> Detector:
 def make_detector(settings: Settings) -> Detector:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = Encoder("resnet18", settings.training.z_size).eval()
+        encoder = build_encoder("resnet18", settings.training.z_size).eval()
     pitches = {"fan": 120.0, "pump": 410.0}
     normal = {
         machine: [as_stored(spectrogram(hum(1, hertz + seed, seed), RATE, settings.mel)) for seed in range(12)]
