@@ -70,6 +70,18 @@ class Detector:
     """what it was made from: digests, counts, figures; plain JSON"""
     device: torch.device = field(default_factory=lambda: choose_device("cpu"))
 
+    @classmethod
+    def fit(
+        cls, recordings: str | Path | pd.DataFrame, settings: Settings = Settings(), workdir: str | Path | None = None
+    ) -> "Detector":
+        """A detector of these recordings, everything included: see `asdcore.fitting.fit_detector`.
+
+        >>> Detector.fit("simulated", Settings.preset("demo"))         # doctest: +SKIP
+        """
+        from asdcore.fitting import fit_detector  # It needs this module.
+
+        return fit_detector(recordings, settings, workdir)
+
     def score(self, paths: Iterable[str | Path], machine: str | None = None) -> pd.DataFrame:
         """Score audio files: one row each, in their order.
 
