@@ -1,4 +1,4 @@
-"""From recordings to a detector in one call, for a notebook: what `asd retrain` does, without home, cache and registry."""
+"""From recordings to a detector in one call, for a notebook: `asd retrain` without home, cache and registry."""
 
 import tempfile
 from collections.abc import Iterator, Mapping

@@ -150,7 +150,7 @@ def test_epochs_must_be_a_multiple_of_the_cycles_and_the_error_has_both() -> Non
         (RecordingSettings, "channel", -1),
         (RecordingSettings, "channel", "second"),
         (RecordingSettings, "maximum_clipped_fraction", 1.5),
-        (MelSettings, "floor", 0.0),
+        (MelSettings, "amin", 0.0),
         (TrainingSettings, "temperature", 0.0),
         (TrainingSettings, "learning_rate", -1e-3),
         (TrainingSettings, "batch_size", 1),
