@@ -178,9 +178,11 @@ class NormalitySettings(StageSettings):
     @classmethod
     def _names_of_scorers(cls, value: Any) -> Any:
         """A text of names with commas, and the words of settings that were saved before there were names."""
+        if isinstance(value, list | tuple):
+            return tuple(name.strip() if isinstance(name, str) else name for name in value)
         if not isinstance(value, str):
             return value
-        # "spectrum" alone meant mean and deviation then; a list of names is what means the new scorer.
+        # "spectrum" alone meant mean and deviation then; in a list, as the command line makes it, it is the new scorer.
         before = {"both": ("embedding", "spectrum_deviation"), "spectrum": ("spectrum_deviation",)}
         return before.get(value) or tuple(name.strip() for name in value.split(",") if name.strip())
 

@@ -118,6 +118,8 @@ def leave_group_out(
     domain = np.zeros(len(X), dtype=np.intp) if domain is None else domain
     sizes = np.bincount(group)
     distances = leave_one_out(X, shrinkage, domain) if (sizes == 1).any() else np.full(len(X), np.inf)
+    if (sizes == 1).all():
+        return distances
     scatter = _Scatter(X, domain, shrinkage)
     for index in np.flatnonzero(sizes > 1):
         out = group == index

@@ -78,7 +78,7 @@ def settings_of(preset: str, changes: list[str] | None) -> "Settings":
             raise typer.BadParameter(
                 f"{change!r}: write stage.name=value, for example training.epochs=80", param_hint="--set"
             )
-        values[stage][knob] = value
+        values[stage][knob] = value.split(",") if isinstance(values[stage][knob], tuple) else value
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
