@@ -21,8 +21,8 @@ class NearestNeighbours(NormalityModel):
     Attributes:
         normal_: (n, p) the normal vectors.
 
-    >>> float(NearestNeighbours().fit(np.eye(3, 2)).distance(np.array([[3.0, 4.0]]))[0])
-    18.0
+    >>> NearestNeighbours().fit(np.eye(3, 2)).distance(np.array([[3.0, 4.0]])).round(6).tolist()
+    [18.0]
     >>> NearestNeighbours().fit(np.array([[0.0], [1.0], [4.0]])).left_out_.tolist()
     [1.0, 1.0, 9.0]
     """
@@ -64,8 +64,8 @@ class NearestNeighbours(NormalityModel):
 class StandardisedNeighbours(NearestNeighbours):
     """`NearestNeighbours` of vectors whose values are divided by their standard deviation in training.
 
-    Each value counts the same whatever its unit and level; one that hardly varies is divided by `DEVIATION_FLOOR` times
-    the median deviation. A left-out row is standardised by the deviation of the others, its own group apart.
+    Each value, all in one unit, counts the same however much it varies; one that hardly does is divided by
+    `DEVIATION_FLOOR` times the median deviation. A left-out row is standardised by the deviation of the others, its own group apart.
 
     Args:
         neighbours: the distances to so many of the nearest are averaged.
@@ -74,8 +74,8 @@ class StandardisedNeighbours(NearestNeighbours):
         mean_: (p,) of the normal vectors.
         deviation_: (p,) that they are divided by.
 
-    >>> model = StandardisedNeighbours().fit(np.array([[0.0, 0.0], [1.0, 100.0], [2.0, 200.0]]))
-    >>> model.distance(np.array([[3.0, 200.0], [2.0, 300.0]])).round(6).tolist()
+    >>> model = StandardisedNeighbours().fit(np.array([[0.0, 0.0], [1.0, 4.0], [2.0, 8.0]]))
+    >>> model.distance(np.array([[3.0, 8.0], [2.0, 12.0]])).round(6).tolist()
     [1.5, 1.5]
     """
 
