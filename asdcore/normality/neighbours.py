@@ -65,7 +65,7 @@ class StandardisedNeighbours(NearestNeighbours):
     """`NearestNeighbours` of vectors whose values are divided by their standard deviation in training.
 
     Each value, all in one unit, counts the same however much it varies; one that hardly does is divided by
-    `DEVIATION_FLOOR` times the median deviation. A left-out row is standardised by the deviation of the others, its own group apart.
+    `DEVIATION_FLOOR` times the median deviation. A left-out row is standardised by the deviation of the other groups.
 
     Args:
         neighbours: the distances to so many of the nearest are averaged.
