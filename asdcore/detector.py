@@ -17,9 +17,9 @@ from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.errors import AsdError
 from asdcore.explanation.explanation import Explanation, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
-from asdcore.features.statistics import EYE, time_statistics
 from asdcore.monitoring.reliability import Reliability
 from asdcore.normality.machine import VERDICT, MachineModel, Vectors
+from asdcore.normality.scorers import Embedding, build_scorers, features_of
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, Measured, decode, measure, prepare
 from asdcore.recordings.names import parse_place
@@ -47,9 +47,12 @@ class Heard:
 def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
     """A row a recording, as `Detector.score` gives it."""
     rows = [{"path": str(one.path), "machine": one.machine, "reason": one.reason, **one.verdict} for one in heard]
-    table = pd.DataFrame(rows, columns=COLUMNS).astype({"score": float, "p_value": float, "triggered_by": object})
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(
+        {"score": float, "p_value": float, "verdict": object, "triggered_by": object}
+    )
     table["triggered_by"] = table["triggered_by"].fillna("")
-    return table.astype({"extrapolated": "boolean", "decision": "Int64"})
+    table["verdict"] = table["verdict"].fillna("")
+    return table.astype({"decision": "Int64"})
 
 
 @dataclass
@@ -65,10 +68,22 @@ class Detector:
     settings: Settings
     encoder: TrainedEncoder
     machines: Mapping[str, MachineModel]
-    """name: what is normal for it, of h or z as ``settings.normality.layer`` says, and of the spectrum"""
+    """name: what is normal for it, by the scorers that ``settings.normality`` names"""
     about: dict[str, Any] = field(default_factory=dict)
     """what it was made from: digests, counts, figures; plain JSON"""
     device: torch.device = field(default_factory=lambda: choose_device("cpu"))
+
+    @classmethod
+    def fit(
+        cls, recordings: str | Path | pd.DataFrame, settings: Settings = Settings(), workdir: str | Path | None = None
+    ) -> "Detector":
+        """A detector of these recordings, everything included: see `asdcore.fitting.fit_detector`.
+
+        >>> Detector.fit("simulated", Settings.preset("demo"))         # doctest: +SKIP
+        """
+        from asdcore.fitting import fit_detector  # It needs this module.
+
+        return fit_detector(recordings, settings, workdir)
 
     def score(self, paths: Iterable[str | Path], machine: str | None = None) -> pd.DataFrame:
         """Score audio files: one row each, in their order.
@@ -205,13 +220,15 @@ class Detector:
     def _vectors(self, waveform: NDArray[np.float32]) -> Vectors:
         """(1, p) for each scorer."""
         values = self._spectrogram(waveform)
-        h, z = next(iter(self.embed([values])))
-        embedding = h if self.settings.normality.layer == "h" else z
-        return {"embedding": embedding[None], "spectrum": time_statistics(values)[EYE][None]}
+        scorers = list(build_scorers(self.settings.normality).values())
+        embedding = None
+        if any(scorer.needs_encoder for scorer in scorers):
+            h, z = next(iter(self.embed([values])))
+            embedding = Embedding(h, z)
+        return {name: vector[None] for name, vector in features_of(scorers, values, embedding).items()}
 
     def _verdict(self, vectors: Vectors, machine: str) -> dict[str, Any]:
-        normality = self.settings.normality
-        verdict = self.machines[machine].verdict(vectors, normality.scorers, normality.false_alarm_rate)
+        verdict = self.machines[machine].verdict(vectors, self.settings.normality.false_alarm_rate)
         return {str(name): value for name, value in verdict.to_dict("records")[0].items()}
 
     def _spectrogram(self, waveform: NDArray[np.float32]) -> Spectrogram:
@@ -242,14 +259,21 @@ class Detector:
         """Read what `save` wrote. Nothing in it is executed: no pickle.
 
         Raises:
-            AsdError: no detector there, of a newer format, or a file whose digest is not the one that was saved.
+            AsdError: no detector there, of another format, with a part of a package that is not installed, or a file
+                whose digest is not the one that was saved.
         """
         folder = Path(folder)
         try:
             description = json.loads((folder / _DESCRIPTION).read_text())
-            if description["format"] != FORMAT:
-                what = "a newer version than" if description["format"] > FORMAT else "too old for"
-                raise AsdError(f"{folder}: made by asd {description['asd']}, {what} this {__version__}: retrain")
+            if description["format"] > FORMAT:
+                raise AsdError(
+                    f"{folder}: made by asd {description['asd']}, a newer version than this {__version__}: upgrade"
+                )
+            if description["format"] < FORMAT:
+                raise AsdError(
+                    f"{folder}: made by asd {description['asd']}, which this {__version__} cannot read: `asd retrain` "
+                    "fits it again; recordings, labels and scores are kept"
+                )
             settings = Settings.model_validate(description["settings"])
             names, about, digests = (description[name] for name in ("machines", "about", "sha256"))
             for name in (_ENCODER, _NORMALITY):

@@ -8,9 +8,11 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
+
+from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS
 
 PRESETS = ("paper", "default", "demo")
 
@@ -96,13 +98,19 @@ class TrainingSettings(StageSettings):
         "validation_share": "validation_fraction",
     }
 
-    encoder: Literal["resnet18", "resnet50"] = "resnet18"
+    encoder: Annotated[str, AfterValidator(ENCODERS.check)] = Field(
+        "resnet18",
+        description="resnet18, resnet50, or one that an installed package adds",
+        json_schema_extra=ENCODERS.schema,
+    )
     z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")
     crop_frames: int = Field(128, ge=16, description="frames of a training view; the same span in both views")
     batch_size: int = Field(48, ge=2, description="recordings a batch; twice as many views")
-    loss: Literal["nt_xent", "supervised_contrastive", "discriminative", "combined"] = Field(
+    loss: Annotated[str, AfterValidator(LOSSES.check)] = Field(
         "discriminative",
-        description="nt_xent: the paper's; discriminative: tell machines, attributes and pitch shifts apart",
+        description="nt_xent: the paper's; supervised_contrastive; discriminative: tell machines, attributes and pitch "
+        "shifts apart; combined: discriminative and nt_xent; or one that an installed package adds",
+        json_schema_extra=LOSSES.schema,
     )
     temperature: float = Field(0.05, gt=0, description="tau of nt_xent and supervised_contrastive")
     subclusters: int = Field(4, ge=1, description="centres of a class of discriminative")
@@ -143,12 +151,19 @@ class NormalitySettings(StageSettings):
 
     renamed: ClassVar[dict[str, str]] = {"eyes": "scorers", "insist": "force_estimator"}
 
-    estimator: Literal["ml", "elliptic", "ledoit_wolf", "tied", "knn"] = Field(
-        "tied", description="how normal is modelled; tied: a mean for each domain; knn: nearest normal recordings"
+    estimator: Annotated[str, AfterValidator(NORMALITY_MODELS.check)] = Field(
+        "tied",
+        description="normality model of the embedding: ml, elliptic, ledoit_wolf, tied (a mean for each domain), knn "
+        "(nearest normal recordings), standardised_knn, or one that an installed package adds",
+        json_schema_extra=NORMALITY_MODELS.schema,
     )
     layer: Literal["z", "h"] = Field("h", description="z: after the projection head, as in the paper; h: the encoder")
-    scorers: Literal["embedding", "spectrum", "both"] = Field(
-        "both", description="what the detector judges by: embedding alone as in the paper, the spectrum, or both fused"
+    scorers: tuple[Annotated[str, AfterValidator(SCORERS.check)], ...] = Field(
+        ("spectrum", "change", "embedding"),
+        min_length=1,
+        description="what the detector judges by, fused: spectrum (mean over time), change (from frame to frame), "
+        "embedding (alone: as in the paper), spectrum_deviation, or what an installed package adds",
+        json_schema_extra=SCORERS.schema,
     )
     force_estimator: bool = Field(
         False, description="use ml or elliptic even where there are too few recordings for it"
@@ -162,6 +177,25 @@ class NormalitySettings(StageSettings):
     false_alarm_rate: float = Field(
         0.01, gt=0, lt=1, description="share of normal recordings that may be called anomalous; 0.1 in challenge files"
     )
+
+    @field_validator("scorers", mode="before")
+    @classmethod
+    def _names_of_scorers(cls, value: Any) -> Any:
+        """A text of names with commas, and the words of settings that were saved before there were names."""
+        if isinstance(value, list | tuple):
+            return tuple(name.strip() if isinstance(name, str) else name for name in value)
+        if not isinstance(value, str):
+            return value
+        # "spectrum" alone meant mean and deviation then; in a list, as the command line makes it, it is the new scorer.
+        before = {"both": ("embedding", "spectrum_deviation"), "spectrum": ("spectrum_deviation",)}
+        return before.get(value) or tuple(name.strip() for name in value.split(",") if name.strip())
+
+    @field_validator("scorers")
+    @classmethod
+    def _each_scorer_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"scorers {', '.join(value)}: each may be named once")
+        return value
 
 
 class AutoencoderSettings(StageSettings):
@@ -210,7 +244,7 @@ class Settings(StageSettings):
             return cls(
                 augmentation=AugmentationSettings(pitch_method="waveform"),
                 training=TrainingSettings(loss="nt_xent", learning_rate=0.5, crop_frames=313, epochs=100),
-                normality=NormalitySettings(estimator="ml", layer="z", scorers="embedding"),
+                normality=NormalitySettings(estimator="ml", layer="z", scorers=("embedding",)),
                 gate=GateSettings(held_out_fraction=0.0),
             )
         if name == "demo":

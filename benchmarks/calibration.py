@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from asdcore.normality.base import model_class
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.models import ESTIMATORS, Estimator, NormalityModel
 from asdcore.progress import progress
+from asdcore.registry import NORMALITY_MODELS
 
 RATES = (0.01, 0.05, 0.1)
 SIZES = (32, 64, 128, 256, 512)
@@ -28,22 +29,27 @@ ELLIPTIC_UP_TO = 32
 """values an embedding: six fits of 1000 x 128 take minutes"""
 
 
-def one(estimator: Estimator, n: int, p: int, seed: int, fresh: int) -> dict[str, NDArray[np.float64]]:
+def one(estimator: str, n: int, p: int, seed: int, fresh: int) -> dict[str, NDArray[np.float64]]:
     """Achieved rates of both calibrations on one training set, in the order of `RATES`."""
     rng = np.random.default_rng([n, p, seed])
     mixing = rng.normal(size=(p, p)) / np.sqrt(p) + np.eye(p)
     X, new = rng.normal(size=(n, p)) @ mixing, rng.normal(size=(fresh, p)) @ mixing
-    model = NormalityModel(estimator).fit(X, domains=np.where(np.arange(n) % 100, "source", "target"))
+    model = model_class(estimator)().fit(X, domains=np.where(np.arange(n) % 100, "source", "target"))
     distances = model.distance(new)
     return {
         name: np.array([Calibration().fit(own).decision(distances, rate).mean() for rate in RATES])
-        for name, own in (("leave-one-out", model.leave_one_out_), ("in-sample", model.distance(X)))
+        for name, own in (("leave-one-out", model.left_out_), ("in-sample", model.distance(X)))
     }
 
 
 def measure(n: int, sizes: tuple[int, ...], seeds: int, fresh: int) -> list[dict[str, Any]]:
     """A row for each size, model, calibration and rate."""
-    plan = [(p, estimator) for p in sizes for estimator in ESTIMATORS if estimator != "elliptic" or p <= ELLIPTIC_UP_TO]
+    plan = [
+        (p, estimator)
+        for p in sizes
+        for estimator in NORMALITY_MODELS.built_in
+        if estimator != "elliptic" or p <= ELLIPTIC_UP_TO
+    ]
     rows: list[dict[str, Any]] = []
     for p, estimator in progress(plan, f"calibration of {n} recordings"):
         made = [one(estimator, n, p, seed, fresh) for seed in range(seeds)]

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from fusion import fuse
 from ladder import REAL, SIMULATED, Ladder, make_ladder, spectrograms_of
 from numpy.typing import NDArray
 from trials import TRIALS, augmented
@@ -37,10 +38,8 @@ from asdcore.encoder.network import Encoder, TrainedEncoder
 from asdcore.encoder.training import train
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.statistics import time_statistics
+from asdcore.normality.base import model_class
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.fusion import fuse
-from asdcore.normality.machine import EMBEDDING_WEIGHT
-from asdcore.normality.models import Estimator, NormalityModel
 from asdcore.progress import progress, say
 from asdcore.settings import AutoencoderSettings, Settings
 from asdcore.storage.files import atomic_write, digest_of
@@ -49,11 +48,13 @@ Floats = NDArray[np.float64]
 CPU = torch.device("cpu")
 
 UNTRAINED = "untrained"
+EMBEDDING_WEIGHT = 0.25
+"""of the fused p-values of embedding and spectrum"""
 LOSSES = ("nt_xent", "supervised_contrastive", "discriminative", "combined", UNTRAINED)
 LAYERS = ("h", "z", "both")
 STATISTICS = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
 """time-averaged spectrum; the same with the deviation over time beside it"""
-MODELS: tuple[Estimator, ...] = ("ledoit_wolf", "tied", "knn")
+MODELS: tuple[str, ...] = ("ledoit_wolf", "tied", "knn")
 SETTINGS = ("seen", "first-shot")
 RATE = 0.1
 """of false alarms, for the alarms in each domain"""
@@ -134,14 +135,14 @@ def vectors(ladder: Ladder, encoder: TrainedEncoder, file: Path) -> tuple[dict[s
     return {layer: own[:n] for layer, own in made.items()}, {layer: own[n:] for layer, own in made.items()}
 
 
-def judged(ladder: Ladder, training: Floats, test: Floats, model: Estimator) -> tuple[Floats, Floats]:
+def judged(ladder: Ladder, training: Floats, test: Floats, model: str) -> tuple[Floats, Floats]:
     """Distance and p-value of every test recording by the model of its machine."""
     distance, p = np.empty(len(test)), np.empty(len(test))
     for machine, own in ladder.training.groupby("machine"):
-        fitted = NormalityModel(model).fit(training[own.index], domains=own["domain"])
+        fitted = model_class(model)().fit(training[own.index], domains=own["domain"])
         mine = (ladder.test["machine"] == machine).to_numpy()
         distance[mine] = fitted.distance(test[mine])
-        p[mine] = Calibration().fit(fitted.leave_one_out_).p_value(distance[mine])
+        p[mine] = Calibration().fit(fitted.left_out_).p_value(distance[mine])
     return distance, p
 
 
@@ -157,7 +158,7 @@ def score(ladder: Ladder, folder: Path, loss_names: tuple[str, ...], seeds: int,
     return scores | encoder_scores(ladder, folder, loss_names, seeds, steps, statistics)
 
 
-def spectrum_scores(ladder: Ladder) -> dict[tuple[str, Estimator], tuple[Floats, Floats]]:
+def spectrum_scores(ladder: Ladder) -> dict[tuple[str, str], tuple[Floats, Floats]]:
     """(statistic, model): distance and p-value of each test recording."""
     originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
     averaged = [[time_statistics(values) for values in part] for part in (originals, ladder.spectrograms)]
@@ -174,7 +175,7 @@ def encoder_scores(
     loss_names: tuple[str, ...],
     seeds: int,
     steps: int,
-    statistics: dict[tuple[str, Estimator], tuple[Floats, Floats]],
+    statistics: dict[tuple[str, str], tuple[Floats, Floats]],
 ) -> Scores:
     """What every encoder says, by each layer and normality model, alone and fused with `spectrum_scores`."""
     scores: Scores = {}

@@ -31,7 +31,7 @@ from asdcore.datasets.simulate import simulate
 from asdcore.encoder.distributed import World
 from asdcore.encoder.labels import Labels
 from asdcore.encoder.losses import NTXent, nt_xent
-from asdcore.encoder.network import Encoder
+from asdcore.encoder.network import build_encoder
 from asdcore.encoder.precision import cast
 from asdcore.encoder.step import backward
 from asdcore.encoder.training import train
@@ -63,7 +63,7 @@ def simulated(folder: Path, per_machine: int) -> tuple[Store, pd.DataFrame]:
 def bare(architecture: str, batch: int, frames: int, steps: int, compiled: bool = False) -> float:
     """Seconds of a step on a batch in memory, the median of ``steps`` after two more."""
     torch.manual_seed(0)
-    encoder = Encoder(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder = build_encoder(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = torch.compile(encoder) if compiled else encoder
     optimiser = torch.optim.Adam(encoder.parameters(), lr=1e-3)
     x = torch.randn(2 * batch, 1, MELS, frames).contiguous(memory_format=torch.channels_last)
@@ -111,7 +111,7 @@ def overhead(
 
 def operations(architecture: str, frames: int) -> float:
     """Floating point operations of one view, forward and backward."""
-    encoder = Encoder(architecture)
+    encoder = build_encoder(architecture)
     counter = FlopCounterMode(display=False)
     with counter:
         _, z = encoder(torch.randn(2, 1, MELS, frames))
@@ -122,7 +122,7 @@ def operations(architecture: str, frames: int) -> float:
 def one_step(architecture: str, micro_batch: int | None) -> float:
     """Peak resident memory of this process, MiB, after a step with 48 recordings of `WHOLE` frames."""
     n = 48
-    encoder = Encoder(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder = build_encoder(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(encoder.parameters())
     x = torch.randn(2 * n, 1, MELS, WHOLE).contiguous(memory_format=torch.channels_last)
     zeros = torch.zeros(2 * n, dtype=torch.int64)

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from asdcore.detector import Detector
+from asdcore.normality.machine import NORMAL
 from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
 from asdcore.storage.home import Home
 from tasks.events import RETRAINING_DUE, tell
@@ -28,8 +30,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
-        machine: how many are normal, wait, and could not be scored; the anomalous paths; and why a retraining is due,
-        empty if none is.
+        machine: how many are normal, wait, and could not be scored; the paths of those that wait; and why a retraining
+        is due, empty if none is.
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
@@ -41,8 +43,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
             if machine not in detector.machines:
                 warn(f"{len(own)} recordings of {machine}, which is not enrolled: `asd enroll {machine}` them")
                 continue
-            counts[machine], anomalous, drifted = _judged(place, machine, own, model, version)
-            waiting += anomalous
+            counts[machine], strange, drifted = _judged(place, machine, own, model, version)
+            waiting += strange
             moved += [machine] if drifted else []
         due = _due(place, detector, retrain_after, moved)
     create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, due, version))
@@ -54,18 +56,20 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
 def _judged(
     home: Home, machine: str, rows: pd.DataFrame, model: str, version: str
 ) -> tuple[dict[str, int], list[str], bool]:
-    """Score one machine's arrivals and settle them: counts, anomalous paths, whether it has drifted."""
+    """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
     name = f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
     paths = [Path(path) for path in rows["path"]]
     done = score_recordings(home, paths, machine, model, False, home.scores / name)
     scores = pd.read_parquet(done["table"])
     # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
     scores = scores[scores["recording"].isin(rows["recording"]) & scores["decision"].notna()]
-    labels = {row["recording"]: "unknown" if row["decision"] == 1 else "normal" for row in scores.to_dict("records")}
+    normal = scores["verdict"] == NORMAL
+    # Only what is plainly normal may train: a suspect recording waits for a person as an anomalous one does.
+    labels = dict(zip(scores["recording"], np.where(normal, "normal", "unknown").tolist(), strict=True))
     Catalog(home.recordings).label(labels, f"detector {version}")
-    anomalous = sorted(scores.loc[scores["decision"] == 1, "path"])
-    counts = {"normal": len(labels) - len(anomalous), "waiting": len(anomalous), "not scored": len(rows) - len(labels)}
-    return counts, anomalous, bool(done["drift"].get(machine))
+    strange = sorted(scores.loc[~normal, "path"])
+    counts = {"normal": int(normal.sum()), "waiting": len(strange), "not scored": len(rows) - len(labels)}
+    return counts, strange, bool(done["drift"].get(machine))
 
 
 def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:

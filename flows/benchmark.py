@@ -14,8 +14,8 @@ from flows.retrain import usable_recordings
 from tasks.baselines import autoencoders
 from tasks.encoder import embeddings_of, trained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, read_tables, report_text
-from tasks.features import complete_features, feature_store, originals_artifact, spectrum_statistics
-from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models
+from tasks.features import complete_features, feature_store, originals_artifact, scorer_statistics
+from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
 from tasks.recordings import data_digest
 from tasks.stage import Artifact
 from tasks.tracking import benchmark_key, client, log_encoder, log_evaluation, tracked_run
@@ -79,8 +79,8 @@ def benchmark(
         if vector:
             spectrograms = feature_store(settings, variants=with_encoder)
             encoder, stores = _embeddings(place, spectrograms, chosen, settings, vector, run, key)
-            statistics = spectrum_statistics(chosen["recording"].tolist(), originals_artifact(spectrograms))
-            stores |= {"mean": statistics, "mean_and_deviation": statistics}
+            statistics = scorer_statistics(chosen, originals_artifact(spectrograms), settings)
+            stores |= stores_of(statistics)
             models |= normality_models(stores, chosen, vector)
         if network:
             stores["original"] = feature_store(baseline, variants=False)
@@ -122,5 +122,5 @@ def _embeddings(
     if False in of_paper:
         encoder = trained_encoder(spectrograms, recordings, settings.training, run)
         embeddings = embeddings_of(spectrograms, encoder, recordings, settings.training.device)
-        stores |= {"h": embeddings, "z": embeddings}
+        stores |= stores_of(None, embeddings)
     return encoder, stores

@@ -17,9 +17,9 @@ from tasks.detector import change_machine, kept_encoder
 from tasks.encoder import embeddings_of
 from tasks.evaluation import any_simulated, publish
 from tasks.explanation import profiles
-from tasks.features import complete_features, feature_store, spectrum_statistics
+from tasks.features import complete_features, feature_store, scorer_statistics
 from tasks.monitoring import failed_enrolment_checks
-from tasks.normality import normality_models
+from tasks.normality import normality_models, stores_of
 from tasks.recordings import data_digest, ingest_recordings
 from tasks.registry import (
     CHAMPION,
@@ -90,7 +90,7 @@ def enroll(
         require_training(_of(place, machine), settings.recordings.minimum_training_recordings)
         chosen = _training_of(place, machine)
         store = feature_store(settings, variants=False)
-        statistics = spectrum_statistics(chosen["recording"].tolist(), store)
+        statistics = scorer_statistics(chosen, store, settings)
         failed_checks = failed_enrolment_checks(statistics, chosen, settings)
         for failed_check in failed_checks:
             warn(f"{machine}: of its recordings, {failed_check}")
@@ -101,7 +101,7 @@ def enroll(
         encoder = kept_encoder(base / "encoder.safetensors", place.runs / "warm-starts")
         embeddings = embeddings_of(store, encoder, chosen, settings.training.device)
         system = detector_system(settings.normality)
-        stores = {"h": embeddings, "z": embeddings, "mean": statistics, "mean_and_deviation": statistics}
+        stores = stores_of(statistics, embeddings)
         models = normality_models(stores, chosen, [system])[system.name]
         reliability = reliability_reports(stores, chosen, system, models, settings.normality, detector.encoder.history)
         about: dict[str, Any] = {

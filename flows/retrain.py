@@ -20,8 +20,8 @@ from tasks.detector import assemble_detector, first_encoder
 from tasks.encoder import embeddings_of, trained_encoder, training_key
 from tasks.evaluation import Evaluation, any_simulated, evaluation, read_tables, report_text
 from tasks.explanation import profiles
-from tasks.features import feature_store, originals_artifact, spectrum_statistics
-from tasks.normality import Models, fallback_notes, fit_metrics, fit_table, normality_models
+from tasks.features import feature_store, originals_artifact, scorer_statistics
+from tasks.normality import Models, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
 from tasks.recordings import data_digest
 from tasks.registry import lineage
 from tasks.reliability import read_reliability, reliability_metrics, reliability_reports, reliability_text
@@ -93,12 +93,12 @@ def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings, war
     with failed_if_it_fails(home, run):
         encoder = trained_encoder(store, chosen, settings.training, run, first)
         embeddings = embeddings_of(store, encoder, chosen, settings.training.device)
-        statistics = spectrum_statistics(chosen["recording"].tolist(), originals_artifact(store))
-        stores = {"h": embeddings, "z": embeddings, "mean": statistics, "mean_and_deviation": statistics}
-        systems, both = reported_systems(settings.normality), detector_system(settings.normality)
-        models = normality_models(stores, chosen, [*systems, both])
+        statistics = scorer_statistics(chosen, originals_artifact(store), settings)
+        stores = stores_of(statistics, embeddings)
+        systems, scorers = reported_systems(settings.normality), detector_system(settings.normality)
+        models = normality_models(stores, chosen, [*systems, scorers])
         history = TrainedEncoder.load(encoder.path).history
-        reliability = reliability_reports(stores, chosen, both, models[both.name], settings.normality, history)
+        reliability = reliability_reports(stores, chosen, scorers, models[scorers.name], settings.normality, history)
         about: dict[str, Any] = {
             "data": data,
             "recordings": len(chosen),
@@ -108,7 +108,7 @@ def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings, war
         }
         about |= {"warm_start": first.path.stem} if first else {}
         usual = profiles(store, chosen, settings)
-        detector = assemble_detector(settings, encoder, models[both.name], usual, about)
+        detector = assemble_detector(settings, encoder, models[scorers.name], usual, about)
         result = evaluation(chosen, systems, stores, models, encoder)
         keep_for_registration(
             home,
@@ -120,7 +120,7 @@ def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings, war
                 "evaluation": result,
                 "report": _report(result, models, reliability, about["simulated"]),
                 "metrics": fit_metrics(models) | reliability_metrics(reliability),
-                "tags": _tags(result, systems[0].name, about, settings, sorted(models[both.name])),
+                "tags": _tags(result, systems[0].name, about, settings, sorted(models[scorers.name])),
             },
         )
         return registered(home, run)

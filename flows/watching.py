@@ -100,9 +100,11 @@ def _take(
         return
     judged = arrivals(retrain_after=retrain_after, home=home.root)
     for machine, counts in judged["machines"].items():
-        say(f"{machine}: {counts['normal']} normal, {counts['waiting']} anomalous, {counts['not scored']} not scored")
+        say(
+            f"{machine}: {counts['normal']} normal, {counts['waiting']} anomalous or suspect, {counts['not scored']} not scored"
+        )
     for path in judged["waiting"]:
-        say(f"  ANOMALOUS {path}")
+        say(f"  listen to {path}")
     if judged["retraining_due"]:
         say(f"A retraining is due ({judged['retraining_due']}): `asd retrain`")
 

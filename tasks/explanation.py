@@ -1,21 +1,27 @@
 """The explanation stage: what the spectra of each machine usually look like."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from asdcore.explanation.profile import Profile
 from asdcore.features.store import Store
-from asdcore.normality.models import write_arrays
+from asdcore.normality.base import write_arrays
 from asdcore.settings import MelSettings, Settings
 from tasks.features import originals_artifact
-from tasks.normality import Pairs, training_pairs
+from tasks.normality import training_rows
 from tasks.stage import Artifact, stage
 
 
 @stage("runs/profiles/{key}.npz", uncounted=("machine",))
 def fit_profile(
-    out: Path, machine: str, originals: Artifact, mel: MelSettings, sample_rate: int, recordings: Pairs
+    out: Path,
+    machine: str,
+    originals: Artifact,
+    mel: MelSettings,
+    sample_rate: int,
+    recordings: Sequence[tuple[str, str]],
 ) -> None:
     """Learn what one machine's spectra usually look like, from its training recordings."""
     store = Store(originals.path)
@@ -28,6 +34,6 @@ def profiles(spectrograms: Artifact, recordings: pd.DataFrame, settings: Setting
     """The profile of each machine, to explain its recordings with."""
     originals, rate = originals_artifact(spectrograms), settings.recordings.sample_rate
     return {
-        machine: fit_profile(machine, originals, settings.mel, rate, pairs)
-        for machine, pairs in training_pairs(recordings).items()
+        machine: fit_profile(machine, originals, settings.mel, rate, [(digest, domain) for digest, domain, _ in rows])
+        for machine, rows in training_rows(recordings).items()
     }

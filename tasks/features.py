@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from asdcore.features.shard import NewShard
 from asdcore.features.spectrogram import spectrogram
 from asdcore.features.statistics import time_statistics
 from asdcore.features.store import EXTENDS, Row, Store, drop_damaged, mark_verified, originals_of
+from asdcore.normality.scorers import features_of
 from asdcore.progress import progress
 from asdcore.recordings.audio import decode
 from asdcore.recordings.catalog import Catalog
-from asdcore.settings import Settings
+from asdcore.registry import SCORERS
+from asdcore.settings import NormalitySettings, Settings
 from asdcore.storage.home import Home
 from tasks.cluster import cluster_address, run_on_cluster
-from tasks.code import code_of_function
+from tasks.code import code_of_class, code_of_function
 from tasks.stage import Artifact, Written, stage
 from tasks.store import store_artifact, store_stage
 from tasks.warn import warn
@@ -76,12 +78,31 @@ def features_shards(
     return Written(shards, {"failures": failures})
 
 
-@store_stage("runs/statistics/{key}")
-def spectrum_statistics(recordings: Sequence[str], originals: Artifact) -> Iterator[tuple[str, Row]]:
-    """The statistics over time of each spectrogram that scorers without a network use."""
+@store_stage("runs/statistics/{key}", uncounted=("settings",))
+def spectrum_statistics(
+    recordings: Sequence[str], originals: Artifact, added: Mapping[str, str], settings: NormalitySettings
+) -> Iterator[tuple[str, Row]]:
+    """What scorers without a network need of each spectrogram. ``added``: scorers of other packages, and their code."""
     store = Store(originals.path)
+    scorers = [SCORERS.get(name)(settings) for name in added]
     for recording in progress(recordings, "spectrum statistics"):
-        yield recording, dict(time_statistics(store.read(recording, "original")))
+        spectrogram = store.read(recording, "original")
+        yield recording, {**time_statistics(spectrogram), **features_of(scorers, spectrogram, None)}
+
+
+def _code_of_scorer(name: str) -> str:
+    scorer: Any = SCORERS.get(name)
+    return code_of_class(scorer)
+
+
+def scorer_statistics(recordings: pd.DataFrame, originals: Artifact, settings: Settings) -> Artifact:
+    """The store of what the scorers without a network need of these recordings."""
+    added = {
+        name: f"{_code_of_scorer(name)} {settings.normality.digest()}"
+        for name in settings.normality.scorers
+        if name not in SCORERS.built_in and not SCORERS.get(name).needs_encoder
+    }
+    return spectrum_statistics(recordings["recording"].tolist(), originals, added, settings.normality)
 
 
 def complete_features(recordings: pd.DataFrame, settings: Settings, *, variants: bool = True) -> dict[str, str]:

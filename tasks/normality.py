@@ -6,67 +6,79 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from asdcore.evaluation.systems import BothSystem, NormalitySystem, VectorSystem
+from asdcore.evaluation.systems import DetectorSystem, NormalitySystem, VectorSystem
 from asdcore.features.store import Store
-from asdcore.normality.machine import MachineModel, Scorer
-from asdcore.normality.models import Model, NormalityModel, read_model, write_arrays
+from asdcore.normality.base import NormalityModel, read_model, write_arrays
+from asdcore.normality.gaussian import GaussianModel
+from asdcore.normality.machine import MachineModel
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
+from asdcore.recordings.sessions import groups_of
 from tasks.stage import Artifact, stage
 
 Stores = dict[str, Artifact]
 """source: the store that has it, see `VectorSystem`"""
 Models = dict[str, dict[str, Artifact]]
 """system: machine: fitted model"""
-Pairs = Sequence[tuple[str, str]]
-"""(digest, domain) of recordings"""
+Rows = Sequence[tuple[str, str, str]]
+"""(digest, domain, group) of recordings; those of one group are left out together, see `groups_of`"""
+
+
+def stores_of(statistics: Artifact | None, embeddings: Artifact | None = None) -> Stores:
+    """The stores by source."""
+    stores: Stores = dict.fromkeys(("h", "z"), embeddings) if embeddings else {}
+    if statistics is not None:
+        stores |= dict.fromkeys(Store(statistics.path).columns, statistics)
+    return stores
 
 
 @stage("runs/normality/{key}.npz", uncounted=("machine",))
-def fit_normality(out: Path, machine: str, vectors: Artifact, column: str, model: Model, recordings: Pairs) -> None:
+def fit_normality(
+    out: Path, machine: str, vectors: Artifact, column: str, model: NormalityModel, recordings: Rows
+) -> None:
     """Fit one machine's model on the vectors of its normal training recordings."""
     store = Store(vectors.path)
-    X = np.stack([store.read(recording, column) for recording, _ in recordings])
-    write_arrays(out, model.fit(X, domains=[domain for _, domain in recordings]).to_arrays())
+    digests, domains, groups = zip(*recordings, strict=True)
+    X = np.stack([store.read(recording, column) for recording in digests])
+    write_arrays(out, model.fit(X, domains=domains, groups=groups).to_arrays())
 
 
 @stage("runs/machines/{key}.npz", uncounted=("machine",))
-def join_scorers(out: Path, machine: str, embedding: Artifact, spectrum: Artifact) -> None:
-    """One machine's normality models, calibrated on the same recordings."""
-    files: dict[Scorer, Artifact] = {"embedding": embedding, "spectrum": spectrum}
-    models = {scorer: read_model(file.path) for scorer, file in files.items()}
-    fitted = {scorer: model for scorer, model in models.items() if isinstance(model, NormalityModel)}
-    write_arrays(out, MachineModel(fitted).to_arrays())
+def join_scorers(out: Path, machine: str, models: Sequence[tuple[str, Artifact]], recordings: Rows) -> None:
+    """One machine's normality models, (scorer, model) pairs, fused and calibrated."""
+    fitted = {scorer: read_model(model.path) for scorer, model in models}
+    write_arrays(out, MachineModel(fitted, groups=[group for _, _, group in recordings]).to_arrays())
 
 
 def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence[NormalitySystem]) -> Models:
     """The fitted models of these systems and of what they consist of; equal ones are fitted once."""
     single: dict[str, VectorSystem] = {}
     for system in systems:
-        parts = (system.embedding, system.spectrum) if isinstance(system, BothSystem) else (system,)
+        parts = [part for _, part in system.scorers] if isinstance(system, DetectorSystem) else [system]
         single |= {part.name: part for part in parts}
     models: Models = {name: {} for name in single}
-    pairs = training_pairs(recordings)
-    plan = [(system, machine) for system in single.values() for machine in pairs]
+    rows = training_rows(recordings)
+    plan = [(system, machine) for system in single.values() for machine in rows]
     for system, machine in progress(plan, "normality models"):
         models[system.name][machine] = fit_normality(
-            machine, stores[system.source], system.column, system.model, pairs[machine]
+            machine, stores[system.source], system.column, system.model, rows[machine]
         )
     for system in systems:
-        if isinstance(system, BothSystem):
-            embedding, spectrum = models[system.embedding.name], models[system.spectrum.name]
+        if isinstance(system, DetectorSystem):
             models[system.name] = {
-                machine: join_scorers(machine, embedding[machine], spectrum[machine]) for machine in embedding
+                machine: join_scorers(
+                    machine, [(scorer, models[part.name][machine]) for scorer, part in system.scorers], rows[machine]
+                )
+                for machine in rows
             }
     return models
 
 
-def training_pairs(recordings: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
+def training_rows(recordings: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
     """The normal training recordings of each machine, sorted."""
-    rows = training_recordings(recordings)
     return {
-        str(machine): sorted(group[["recording", "domain"]].itertuples(index=False, name=None))
-        for machine, group in rows.groupby("machine")
+        str(machine): sorted(zip(rows["recording"], rows["domain"], map(str, groups_of(rows)), strict=True))
+        for machine, rows in training_recordings(recordings).groupby("machine")
     }
 
 
@@ -106,10 +118,10 @@ def fallback_notes(models: Models) -> list[str]:
     return [f"{system}, {', '.join(names)}: {note}" for (system, note), names in machines.items()]
 
 
-def _covariances(models: Models) -> Iterator[tuple[str, str, NormalityModel]]:
+def _covariances(models: Models) -> Iterator[tuple[str, str, GaussianModel]]:
     """system, machine, model of each artifact that is a single model."""
     for system, artifacts in models.items():
         for machine, artifact in artifacts.items():
             model = None if artifact.path.parent.name == "machines" else read_model(artifact.path)
-            if isinstance(model, NormalityModel):
+            if isinstance(model, GaussianModel):
                 yield system, machine, model

@@ -129,7 +129,9 @@ def signature() -> ModelSignature:
     outputs = Schema(
         [
             ColSpec(DataType.string, "machine"),
-            *(ColSpec(DataType.double, figure) for figure in ("score", "p_value", "extrapolated", "decision")),
+            *(ColSpec(DataType.double, name) for name in ("score", "p_value")),
+            ColSpec(DataType.string, "verdict"),
+            ColSpec(DataType.double, "decision"),
             *(ColSpec(DataType.string, text) for text in ("triggered_by", "reason")),
         ]
     )

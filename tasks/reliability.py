@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from asdcore.encoder.metrics import collapse
-from asdcore.evaluation.systems import BothSystem, VectorSystem
+from asdcore.evaluation.systems import DetectorSystem
 from asdcore.features.store import Store
 from asdcore.monitoring.reliability import Reliability, reliability_report
-from asdcore.normality.machine import MachineModel, Scorer, Vectors
+from asdcore.normality.machine import MachineModel, Vectors
 from asdcore.plots.reliability import qq_plot
 from asdcore.progress import progress
+from asdcore.recordings.sessions import groups_of
 from asdcore.settings import NormalitySettings
-from tasks.normality import Pairs, Stores
+from tasks.normality import Rows, Stores
 from tasks.stage import Artifact, Facts, stage
 
 
@@ -25,32 +26,31 @@ def report_reliability(
     machine: str,
     model: Artifact,
     stores: Stores,
-    system: BothSystem,
-    training: Pairs,
-    test: Pairs,
+    system: DetectorSystem,
+    training: Rows,
+    test: Rows,
     settings: NormalitySettings,
     of_training: Sequence[str],
 ) -> Facts:
     """The reliability report of one machine as JSON, and its plot. ``of_training``: what is wrong with the encoder."""
     fitted = MachineModel.read(model.path)
 
-    def vectors(pairs: Pairs) -> Vectors:
-        parts: dict[Scorer, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
-        open_stores = {scorer: Store(stores[part.source].path) for scorer, part in parts.items()}
+    def vectors(rows: Rows) -> Vectors:
+        open_stores = {scorer: Store(stores[part.source].path) for scorer, part in system.scorers}
         return {
-            scorer: np.stack([open_stores[scorer].read(recording, part.column) for recording, _ in pairs])
-            for scorer, part in parts.items()
+            scorer: np.stack([open_stores[scorer].read(recording, part.column) for recording, _, _ in rows])
+            for scorer, part in system.scorers
         }
 
     report = reliability_report(
         fitted,
         vectors(training),
-        [domain for _, domain in training],
-        settings.scorers,
+        [domain for _, domain, _ in training],
         settings.false_alarm_rate,
         vectors(test) if test else None,
-        [domain for _, domain in test],
+        [domain for _, domain, _ in test],
         of_training,
+        [group for _, _, group in training],
     )
     text = json.dumps(report.to_json(), indent=2, allow_nan=False)
     (out / "reliability.json").write_text(text, encoding="utf-8")
@@ -61,7 +61,7 @@ def report_reliability(
 def reliability_reports(
     stores: Stores,
     recordings: pd.DataFrame,
-    system: BothSystem,
+    system: DetectorSystem,
     machines: Mapping[str, Artifact],
     settings: NormalitySettings,
     history: Sequence[Mapping[str, float]],
@@ -70,14 +70,14 @@ def reliability_reports(
 
     ``history``: of the encoder's training; the reports mention a collapse.
     """
-    needed = {part.source: stores[part.source] for part in (system.embedding, system.spectrum)}
+    needed = {part.source: stores[part.source] for _, part in system.scorers}
     normal = recordings[recordings["label"] == "normal"]
     reports = {}
     for machine, model in progress(sorted(machines.items()), "reliability reports"):
         rows = normal[normal["machine"] == machine]
         training, test = (
-            sorted(rows.loc[rows["split"] == split, ["recording", "domain"]].itertuples(index=False, name=None))
-            for split in ("train", "test")
+            sorted(zip(part["recording"], part["domain"], map(str, groups_of(part)), strict=True))
+            for part in (rows[rows["split"] == split] for split in ("train", "test"))
         )
         reports[machine] = report_reliability(
             machine, model, needed, system, training, test, settings, collapse(history)

@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 
 from asdcore.detector import COLUMNS, Detector, score_table
 from asdcore.errors import AsdError
+from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.explanation import explanation_plot
 from asdcore.recordings.names import AUDIO_SUFFIXES
 from asdcore.storage.files import atomic_write, digest_of_file
@@ -57,17 +58,19 @@ def score_recordings(
         "table": str(table),
         "scored": len(scores) - failed,
         "failed": failed,
-        "anomalous": int((scores["decision"] == 1).sum()),
+        "anomalous": int((scores["verdict"] == ANOMALOUS).sum()),
+        "suspect": int((scores["verdict"] == SUSPECT).sum()),
         "explained": explained,
         "drift": {report.machine: report.sentences for report in reports},
     }
 
 
 def _explain(detector: Detector, scores: pd.DataFrame, files: list[Path], folder: Path) -> list[dict[str, Any]]:
-    """Draw the most anomalous recordings that are called so, or else the nearest to it: path, sentences and plot."""
+    """Draw the recordings that are anomalous or suspect, or else the nearest to it: path, sentences and plot."""
     explained = []
-    scored = scores.dropna(subset="p_value").sort_values("p_value")
-    for number, row in enumerate(scored.index[: max(1, min(scored["decision"].sum(), MOST_EXPLAINED))], start=1):
+    scored = scores.dropna(subset="p_value").sort_values(["p_value", "score"], ascending=[True, False])
+    strange = int(scored["verdict"].isin([ANOMALOUS, SUSPECT]).sum())
+    for number, row in enumerate(scored.index[: max(1, min(strange, MOST_EXPLAINED))], start=1):
         verdict = {str(name): value for name, value in scores.loc[row].items()}
         explanation = detector.explain(files[row], verdict["machine"])
         plot = folder / f"{number:02d}-{files[row].stem[:50]}.png"

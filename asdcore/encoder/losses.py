@@ -1,17 +1,19 @@
 """What an encoder is trained for.
 
-A loss is a module. It is called with h (2n, h_size), z (2n, z_size) and the `Labels` of the 2n views of a batch,
+A `Loss` is a module. It is called with h (2n, h_size), z (2n, z_size) and the `Labels` of the 2n views of a batch,
 the originals first, and gives the loss, a scalar. Its own weights, if it has any, train with the encoder's, and are no
-part of the encoder.
+part of the encoder. To add one, register a subclass in the entry point group ``asd.losses``; see `asdcore.registry`.
 """
 
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from asdcore.encoder.labels import Labels
+from asdcore.registry import LOSSES
 from asdcore.settings import TrainingSettings
 
 
@@ -59,30 +61,60 @@ def _similarity(z: Tensor, temperature: float) -> Tensor:
     return similarity.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf)
 
 
-class NTXent(nn.Module):
+class Loss(nn.Module):
+    """What an encoder is trained for."""
+
+    uses_z = True
+    """False: nothing of z enters the loss, and the projection head does not train."""
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, conditions: int, h_size: int) -> Self:
+        """The loss that settings describe.
+
+        Args:
+            settings: see `TrainingSettings`.
+            conditions: how many machines x attributes there are to tell apart.
+            h_size: values of h.
+        """
+        return cls()
+
+    def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
+        """The loss, a scalar, of h (2n, h_size) and z (2n, z_size) of the 2n views of a batch, the originals first."""
+        raise NotImplementedError
+
+
+class NTXent(Loss):
     """`nt_xent` of z: the original and the variant of a recording are partners, all other views are not."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
 
+    @classmethod
+    def of(cls, settings: TrainingSettings, conditions: int, h_size: int) -> Self:
+        return cls(settings.temperature)
+
     def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         n = len(z) // 2
         return nt_xent(z[:n], z[n:], self.temperature)
 
 
-class SupervisedContrastive(nn.Module):
+class SupervisedContrastive(Loss):
     """`supervised_contrastive` of z: views of the same machine with the same shift are positives."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
 
+    @classmethod
+    def of(cls, settings: TrainingSettings, conditions: int, h_size: int) -> Self:
+        return cls(settings.temperature)
+
     def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         return supervised_contrastive(z, 3 * labels.machine + labels.shift, self.temperature)
 
 
-class Discriminative(nn.Module):
+class Discriminative(Loss):
     """Cosine softmax over conditions x shifts, with sub-clusters (Wilkinghoff 2021) and the adaptive scale of AdaCos
     (Zhang et al. 2019).
 
@@ -95,6 +127,8 @@ class Discriminative(nn.Module):
         size: values of h.
     """
 
+    uses_z = False
+
     def __init__(self, conditions: int, subclusters: int, size: int) -> None:
         super().__init__()
         self.classes, self.subclusters = 3 * conditions, subclusters
@@ -102,6 +136,10 @@ class Discriminative(nn.Module):
         scale = math.sqrt(2) * math.log(self.classes * subclusters - 1)
         self.register_buffer("scale", torch.tensor(scale))
         self.scale: Tensor
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, conditions: int, h_size: int) -> Self:
+        return cls(conditions, settings.subclusters, h_size)
 
     def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         """The mean over the views of minus the log probability of their class; in training the scale adapts first."""
@@ -132,35 +170,27 @@ class Discriminative(nn.Module):
         return 3 * labels.condition + labels.shift + 1
 
 
-class Combined(nn.Module):
+class Combined(Loss):
     """`Discriminative` and ``weight`` times `NTXent`."""
 
     def __init__(self, discriminative: Discriminative, contrastive: NTXent, weight: float) -> None:
         super().__init__()
         self.discriminative, self.contrastive, self.weight = discriminative, contrastive, weight
 
+    @classmethod
+    def of(cls, settings: TrainingSettings, conditions: int, h_size: int) -> Self:
+        parts = Discriminative.of(settings, conditions, h_size), NTXent.of(settings, conditions, h_size)
+        return cls(*parts, settings.contrastive_weight)
+
     def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         loss: Tensor = self.discriminative(h, z, labels) + self.weight * self.contrastive(h, z, labels)
         return loss
 
 
-Loss = NTXent | SupervisedContrastive | Discriminative | Combined
-
-
 def build_loss(settings: TrainingSettings, conditions: int, h_size: int) -> Loss:
-    """The loss that the settings name.
+    """The loss that the settings name; see `Loss.of`.
 
-    Args:
-        settings: see `TrainingSettings`.
-        conditions: how many machines x attributes there are to tell apart.
-        h_size: values of h.
+    Raises:
+        AsdError: the package that adds it cannot be loaded.
     """
-    if settings.loss == "supervised_contrastive":
-        return SupervisedContrastive(settings.temperature)
-    contrastive = NTXent(settings.temperature)
-    if settings.loss == "nt_xent":
-        return contrastive
-    discriminative = Discriminative(conditions, settings.subclusters, h_size)
-    if settings.loss == "discriminative":
-        return discriminative
-    return Combined(discriminative, contrastive, settings.contrastive_weight)
+    return LOSSES.get(settings.loss).of(settings, conditions, h_size)

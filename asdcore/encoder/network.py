@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from asdcore.errors import AsdError
 from asdcore.features.normalisation import Normalisation
+from asdcore.registry import ENCODERS
 from asdcore.storage.files import atomic_write
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
@@ -54,7 +55,37 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Normalised spectrograms to embeddings.
+    """Normalised spectrograms to embeddings. A subclass says how: it sets ``h_size``, has `hidden` and a ``head``.
+
+    To add one, register a function that makes it for a size of z in the entry point group ``asd.encoders``; see
+    `asdcore.registry`.
+
+    Args:
+        h_size: values of h.
+        z_size: values of z, the output of ``head``.
+    """
+
+    architecture = ""
+    """the name that it was built by"""
+    head: nn.Module
+    """h (n, h_size) to z (n, z_size)"""
+
+    def __init__(self, h_size: int, z_size: int) -> None:
+        super().__init__()
+        self.h_size, self.z_size = h_size, z_size
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """(n, 1, n_mels, n_frames), any number of frames, to h (n, h_size)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 1, n_mels, n_frames) to h (n, h_size) and z (n, z_size), before any normalisation."""
+        h = self.hidden(x)
+        return h, self.head(h)
+
+
+class ResNet(Encoder):
+    """A residual network.
 
     Args:
         architecture: ``resnet18`` (h: 512 values) or ``resnet50`` (2048).
@@ -62,9 +93,8 @@ class Encoder(nn.Module):
     """
 
     def __init__(self, architecture: str = "resnet18", z_size: int = 128) -> None:
-        super().__init__()
-        self.architecture, self.z_size = architecture, z_size
         expansion = 1 if architecture == "resnet18" else 4
+        super().__init__(WIDTHS[-1] * expansion, z_size)
         layers: list[nn.Module] = [_conv(1, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
         inputs = 64
         for stage, (blocks, width) in enumerate(zip(BLOCKS[architecture], WIDTHS, strict=True)):
@@ -72,13 +102,37 @@ class Encoder(nn.Module):
                 layers.append(Block(inputs, width, 2 if stage and not block else 1, expansion))
                 inputs = width * expansion
         self.layers = nn.Sequential(*layers)
-        self.h_size = inputs
         self.head = nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, z_size))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, 1, n_mels, n_frames) to h (n, h_size) and z (n, z_size), before any normalisation."""
-        h = self.layers(x).mean(dim=(2, 3))
-        return h, self.head(h)
+    def hidden(self, x: Tensor) -> Tensor:
+        """The global average over frequency and time."""
+        h: Tensor = self.layers(x).mean(dim=(2, 3))
+        return h
+
+
+def resnet18(z_size: int) -> ResNet:
+    """h: 512 values."""
+    return ResNet("resnet18", z_size)
+
+
+def resnet50(z_size: int) -> ResNet:
+    """h: 2048 values."""
+    return ResNet("resnet50", z_size)
+
+
+def build_encoder(name: str = "resnet18", z_size: int = 128) -> Encoder:
+    """The untrained encoder of that name, its weights drawn from PyTorch's random state.
+
+    Args:
+        name: one of ``ENCODERS.names()``.
+        z_size: values of z.
+
+    Raises:
+        AsdError: no such encoder, or the package that adds it cannot be loaded.
+    """
+    encoder = ENCODERS.get(name)(z_size)
+    encoder.architecture = name
+    return encoder
 
 
 @dataclass
@@ -111,7 +165,7 @@ class TrainedEncoder:
                 about = json.loads(file.metadata()["about"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             mean, deviation = tensors.pop("normalisation.mean"), tensors.pop("normalisation.deviation")
-            encoder = Encoder(about["architecture"], about["z_size"])
+            encoder = build_encoder(about["architecture"], about["z_size"])
             encoder.load_state_dict(tensors)
             history = about["history"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -10,7 +10,7 @@ from asdcore.encoder.distributed import World
 from asdcore.encoder.labels import Labelling
 from asdcore.encoder.losses import build_loss
 from asdcore.encoder.metrics import EpochMetrics
-from asdcore.encoder.network import Encoder, TrainedEncoder
+from asdcore.encoder.network import TrainedEncoder, build_encoder
 from asdcore.errors import AsdError
 from asdcore.features.normalisation import Normalisation
 from asdcore.settings import TrainingSettings
@@ -33,11 +33,11 @@ class State:
         self.settings, self.device = settings, device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.encoder = Encoder(settings.encoder, settings.z_size)
+            self.encoder = build_encoder(settings.encoder, settings.z_size)
             self.loss_function = build_loss(settings, len(labelling.conditions), self.encoder.h_size)
         self.encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss_function.to(device)
-        if settings.loss == "discriminative":
+        if not self.loss_function.uses_z:
             self.encoder.head.requires_grad_(False)  # It does not train, and other processes must not wait for it.
         model = cast("nn.Module", torch.compile(self.encoder)) if settings.compile else self.encoder
         self.model = world.shared(self.encoder, model, device)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from asdcore.baselines.autoencoder import AutoencoderModel
-from asdcore.evaluation.systems import AutoencoderSystem, BothSystem, System, VectorSystem
+from asdcore.evaluation.systems import AutoencoderSystem, DetectorSystem, System, VectorSystem
 from asdcore.features.store import Store
+from asdcore.normality.base import read_model
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.machine import MachineModel, Scorer
-from asdcore.normality.models import read_model
+from asdcore.normality.machine import MachineModel
 
 CHALLENGE_RATE = 0.1
 """False-alarm rate of the decisions in the challenge's files."""
@@ -52,18 +52,16 @@ def score_table(
 
 
 def _scores(system: System, recordings: "pd.Series[str]", stores: Mapping[str, Path], model: Path) -> dict[str, Any]:
-    if isinstance(system, BothSystem):
-        parts: dict[Scorer, VectorSystem] = {"embedding": system.embedding, "spectrum": system.spectrum}
-        vectors = {scorer: _vectors(part, recordings, stores) for scorer, part in parts.items()}
-        verdict = MachineModel.read(model).verdict(vectors, "both", CHALLENGE_RATE)
+    if isinstance(system, DetectorSystem):
+        vectors = {scorer: _vectors(part, recordings, stores) for scorer, part in system.scorers}
+        verdict = MachineModel.read(model).verdict(vectors, CHALLENGE_RATE)
         return {name: verdict[name].to_numpy() for name in ("score", "decision")}
     if isinstance(system, VectorSystem):
         fitted = read_model(model)
         distances = fitted.distance(_vectors(system, recordings, stores))
-        left_out = getattr(fitted, "leave_one_out_", None)
         decisions = None
-        if left_out is not None:
-            decisions = Calibration().fit(left_out).decision(distances, CHALLENGE_RATE).astype(int)
+        if fitted.left_out_ is not None:
+            decisions = Calibration().fit(fitted.left_out_).decision(distances, CHALLENGE_RATE).astype(int)
         return {"score": distances, "decision": decisions}
     return _autoencoder_scores(system, recordings, Store(stores["original"]), model)
 

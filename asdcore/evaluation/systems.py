@@ -4,14 +4,17 @@ from dataclasses import dataclass
 
 from asdcore.baselines.autoencoder import Score
 from asdcore.errors import AsdError
-from asdcore.features.statistics import EYE
-from asdcore.normality.models import ESTIMATORS, Model, NormalityModel
-from asdcore.normality.neighbours import NeighbourModel
+from asdcore.normality.base import NormalityModel, model_class
+from asdcore.normality.gaussian import LedoitWolfCovariance, MaximumLikelihood, TiedCovariance
+from asdcore.normality.neighbours import NearestNeighbours
+from asdcore.normality.robust import RobustCovariance
+from asdcore.normality.scorers import build_scorers
+from asdcore.registry import NORMALITY_MODELS, SCORERS
 from asdcore.settings import NormalitySettings
 
 SPECTRA = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
-SPECTRUM_SCORER = "spectrum-deviation-tied"
-"""the system that is a detector's second scorer"""
+DETECTOR = "detector"
+"""the system that is a detector's verdict"""
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,8 @@ class VectorSystem:
 
     name: str
     column: str
-    """h or z of the encoder, or mean or mean_and_deviation of the spectrogram over time"""
-    model: Model
+    """of the store: h or z of the encoder, or a statistic of the spectrogram, see `Scorer.column`"""
+    model: NormalityModel
     of_paper: bool = False
     """by an encoder trained with the paper's loss, whatever the settings say"""
 
@@ -45,16 +48,20 @@ class AutoencoderSystem:
 
 
 @dataclass(frozen=True)
-class BothSystem:
-    """The fused p-values of two: what the detector holds of each machine."""
+class DetectorSystem:
+    """The fused score of the scorers: what the detector holds of each machine."""
 
     name: str
-    embedding: VectorSystem
-    spectrum: VectorSystem
-    needs_encoder, of_paper = True, False
+    scorers: tuple[tuple[str, VectorSystem], ...]
+    """name of the scorer, and the system that it is alone"""
+    of_paper = False
+
+    @property
+    def needs_encoder(self) -> bool:
+        return any(system.needs_encoder for _, system in self.scorers)
 
 
-NormalitySystem = VectorSystem | BothSystem
+NormalitySystem = VectorSystem | DetectorSystem
 System = NormalitySystem | AutoencoderSystem
 
 
@@ -62,9 +69,11 @@ def every_system(settings: NormalitySettings) -> dict[str, System]:
     """All systems by name."""
 
     def normality(estimator: str, layer: str) -> NormalityModel:
-        model = NormalityModel.of(settings.model_copy(update={"estimator": estimator, "layer": layer}))
+        # A copy that is validated: layer and estimator are known names.
+        changed = NormalitySettings.model_validate({**settings.model_dump(), "estimator": estimator, "layer": layer})
+        model = model_class(estimator).of(changed)
         # Cross-fitting costs elliptic five more fits, of minutes each: only where decisions are wanted of it.
-        if estimator == "elliptic" and settings.estimator != "elliptic":
+        if isinstance(model, RobustCovariance) and settings.estimator != estimator:
             model.set_params(folds=0)
         return model
 
@@ -76,21 +85,26 @@ def every_system(settings: NormalitySettings) -> dict[str, System]:
         AutoencoderSystem("baseline-mahalanobis-frames", "mahalanobis", per_frame_mean=True),
     ]
     for name, column in SPECTRA.items():
-        systems.append(VectorSystem(name, column, NormalityModel("ledoit_wolf")))
-        systems.append(VectorSystem(f"{name}-ml", column, NormalityModel("ml")))
-        systems.append(VectorSystem(f"{name}-tied", column, NormalityModel("tied")))
-        systems.append(VectorSystem(f"{name}-nearest", column, NeighbourModel()))
-    for estimator in ESTIMATORS:
+        systems.append(VectorSystem(name, column, LedoitWolfCovariance()))
+        systems.append(VectorSystem(f"{name}-ml", column, MaximumLikelihood()))
+        systems.append(VectorSystem(f"{name}-tied", column, TiedCovariance()))
+        systems.append(VectorSystem(f"{name}-nearest", column, NearestNeighbours()))
+    for estimator in dict.fromkeys([*NORMALITY_MODELS.built_in, settings.estimator]):
         systems += [VectorSystem(f"{estimator}-{layer}", layer, normality(estimator, layer)) for layer in ("z", "h")]
-    both = detector_system(settings)
-    return {system.name: system for system in [*systems, both]}
+    named = tuple(dict.fromkeys([*settings.scorers, *SCORERS.built_in]))
+    every_scorer = settings.model_copy(update={"scorers": named})
+    systems += [system for _, system in detector_system(every_scorer).scorers]
+    return {system.name: system for system in [*systems, detector_system(settings)]}
 
 
-def detector_system(settings: NormalitySettings) -> BothSystem:
-    """The two normality models that a detector has for each machine, whichever its ``scorers`` setting uses."""
-    model = NormalityModel.of(settings)
-    embedding = VectorSystem(f"{settings.estimator}-{settings.layer}", settings.layer, model)
-    return BothSystem("both", embedding, VectorSystem(SPECTRUM_SCORER, EYE, NormalityModel("tied")))
+def detector_system(settings: NormalitySettings) -> DetectorSystem:
+    """The normality models that a detector has for each machine, one for each scorer."""
+    known = {"embedding": f"{settings.estimator}-{settings.layer}", "spectrum_deviation": "spectrum-deviation-tied"}
+    scorers = {
+        name: VectorSystem(known.get(name, name), scorer.column, scorer.model())
+        for name, scorer in build_scorers(settings).items()
+    }
+    return DetectorSystem(DETECTOR, tuple(scorers.items()))
 
 
 def systems_named(names: list[str], settings: NormalitySettings) -> list[System]:
@@ -111,7 +125,8 @@ def reported_systems(settings: NormalitySettings) -> list[NormalitySystem]:
     the plainest spectrum statistic.
     """
     known = every_system(settings)
+    scorers = [system.name for _, system in detector_system(settings).scorers]
+    first = [DETECTOR] if len(scorers) > 1 else []
     embedding = f"{settings.estimator}-{settings.layer}"
-    first = {"both": "both", "embedding": embedding, "spectrum": SPECTRUM_SCORER}[settings.scorers]
-    names = [first, embedding, SPECTRUM_SCORER, f"ml-{settings.layer}", f"elliptic-{settings.layer}", "spectrum"]
+    names = [*first, *scorers, embedding, f"ml-{settings.layer}", f"elliptic-{settings.layer}", "spectrum"]
     return [system for name in dict.fromkeys(names) if not isinstance(system := known[name], AutoencoderSystem)]

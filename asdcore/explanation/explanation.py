@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from asdcore.explanation.profile import RANGES, TRAITS, Profile, range_traces, traits
 from asdcore.features.spectrogram import Spectrogram
-from asdcore.normality.embeddings import Floats
+from asdcore.normality.base import Floats
 
 Kind = Literal["louder", "quieter", "component", "missing", "unsteady", "steady", "knocks", "gaps"]
 Span = tuple[float, float]

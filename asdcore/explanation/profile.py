@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from asdcore.errors import AsdError
 from asdcore.features.spectrogram import Spectrogram
-from asdcore.normality.embeddings import Arrays, Floats
+from asdcore.normality.base import Arrays, Floats
 from asdcore.settings import MelSettings
 
 TRAITS = ("level", "swing", "peak", "dip")

@@ -1,7 +1,7 @@
-"""Spectrum statistics: no network, only the log-mel spectrum averaged over time and a normality model of it.
+"""Statistics of a spectrogram over time: what a recording sounds like without any network.
 
-They beat trained encoders on some machines, so every report shows them beside them, and a detector has one for its
-second scorer.
+They beat trained encoders on some machines, so that every report shows them beside them, and a detector judges by some
+of them; see `asdcore.normality.scorers`.
 """
 
 import numpy as np
@@ -9,17 +9,37 @@ from numpy.typing import NDArray
 
 from asdcore.features.spectrogram import Spectrogram
 
-EYE = "mean_and_deviation"
-"""The statistic by which a detector judges: better than the mean alone, most of all where a fault swings or knocks
-(docs/evidence/representation.md)."""
+
+def mean_spectrum(spectrogram: Spectrogram) -> NDArray[np.float32]:
+    """The mean over time of each band of (n_mels, n_frames), dB: (n_mels,), dB."""
+    mean: NDArray[np.float32] = spectrogram.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def mean_and_deviation(spectrogram: Spectrogram) -> NDArray[np.float32]:
+    """The mean over time of each band of (n_mels, n_frames), dB, then the standard deviation: (2 * n_mels,), dB."""
+    mean, deviation = spectrogram.mean(axis=1, dtype=np.float64), spectrogram.std(axis=1, dtype=np.float64)
+    both: NDArray[np.float32] = np.r_[mean, deviation].astype(np.float32)
+    return both
+
+
+def mean_change(spectrogram: Spectrogram) -> NDArray[np.float32]:
+    """The mean absolute change from frame to frame of each band of (n_mels, n_frames), dB: (n_mels,), dB.
+
+    >>> mean_change(np.array([[0.0, 2.0, 0.0], [5.0, 5.0, 6.0]], np.float32)).tolist()
+    [2.0, 0.5]
+    """
+    changes = np.abs(np.diff(spectrogram, axis=1))
+    if not changes.shape[1]:
+        return np.zeros(len(spectrogram), np.float32)
+    change: NDArray[np.float32] = changes.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return change
 
 
 def time_statistics(spectrogram: Spectrogram) -> dict[str, NDArray[np.float32]]:
-    """What is left of (n_mels, n_frames), dB, when time is averaged out.
-
-    Returns:
-        ``mean``: (n_mels,), dB; ``mean_and_deviation``: (2 * n_mels,), the mean, then the standard deviation.
-    """
-    mean = spectrogram.mean(axis=1, dtype=np.float64)
-    deviation = spectrogram.std(axis=1, dtype=np.float64)
-    return {"mean": mean.astype(np.float32), "mean_and_deviation": np.r_[mean, deviation].astype(np.float32)}
+    """All of them by name: ``mean``, ``mean_and_deviation``, ``change``."""
+    return {
+        "mean": mean_spectrum(spectrogram),
+        "mean_and_deviation": mean_and_deviation(spectrogram),
+        "change": mean_change(spectrogram),
+    }

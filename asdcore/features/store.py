@@ -62,6 +62,11 @@ class Store:
         there = list(self._rows)
         return there if self._base is None else [recording for recording in there if recording in self._base._rows]
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the arrays that its shards have."""
+        return list(self._places)
+
     def missing(self, recordings: Iterable[str], column: str | None = None) -> list[str]:
         """Those of ``recordings`` that lack ``column``, or any column if None, in their order."""
         if column is not None:

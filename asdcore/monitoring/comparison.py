@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from asdcore.detector import Detector
 from asdcore.evaluation.pseudo_faults import KINDS, pseudo_fault
 from asdcore.monitoring.promotion import judge
+from asdcore.normality.machine import NORMAL
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.recordings.catalog import HELD_OUT, training_recordings
@@ -77,12 +78,12 @@ def _to_judge_by(recordings: pd.DataFrame, machine: str) -> tuple[str, pd.DataFr
 def _called_anomalous(
     champion: Detector, recordings: pd.DataFrame, machine: str, settings: Settings
 ) -> tuple[int, int]:
-    """How many of the newest training recordings of a machine the champion calls anomalous, and of how many."""
+    """How many of the newest training recordings of a machine the champion calls suspect or anomalous, of how many."""
     training = training_recordings(recordings)
     newest = training[training["machine"] == machine].sort_values("ingested_at").tail(MOST_JUDGED)
     rate = settings.recordings.sample_rate
     verdicts = [champion.score_waveform(samples, rate, machine) for _, samples in _waveforms(newest, True, settings)]
-    return sum(verdict["decision"] for verdict in verdicts), len(verdicts)
+    return sum(verdict["verdict"] != NORMAL for verdict in verdicts), len(verdicts)
 
 
 def _waveforms(

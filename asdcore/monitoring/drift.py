@@ -11,7 +11,7 @@ from scipy.stats import kstest, kstwobign
 
 from asdcore.detector import Heard
 from asdcore.monitoring.intervals import rate_interval
-from asdcore.normality.machine import SCORERS, MachineModel
+from asdcore.normality.machine import NORMAL, MachineModel
 
 ENOUGH = 10
 """Recordings of a machine that a sentence about it needs; of fewer, only the counts are given."""
@@ -82,7 +82,7 @@ def drift_report(
     """
     scored = [one for one in heard if one.measured is not None]
     alarms = sum(one.verdict["decision"] == 1 for one in scored)
-    presumed = [one for one in scored if one.verdict["decision"] == 0]
+    presumed = [one for one in scored if one.verdict["verdict"] == NORMAL]
     low, _ = rate_interval(alarms, len(scored))
     measured = [one.measured for one in scored if one.measured is not None]
     domains = [domain for one in heard if (domain := _domain(one)) is not None]
@@ -105,7 +105,7 @@ def drift_report(
 
 
 def _uniform(p_values: list[float], rate: float, machine: MachineModel) -> float | None:
-    m, n = len(p_values), len(machine.calibrations["embedding"].distances_)
+    m, n = len(p_values), len(machine.calibration.distances_)
     if m < ENOUGH:
         return None
     statistic = kstest((np.asarray(p_values) - rate) / (1 - rate), "uniform").statistic
@@ -115,12 +115,12 @@ def _uniform(p_values: list[float], rate: float, machine: MachineModel) -> float
 
 def _shift(presumed: Sequence[Heard], machine: MachineModel) -> dict[str, float]:
     shifts = {}
-    for scorer in SCORERS:
+    for scorer in machine.scorers:
         rows = [one.vectors[scorer] for one in presumed if one.vectors is not None]
         mean: NDArray[np.floating] = np.concatenate(rows).mean(axis=0, keepdims=True)
         own = machine.calibrations[scorer].distances_
         typical = float(np.median(own[np.isfinite(own)]))
-        shifts[str(scorer)] = float(np.sqrt(machine.models[scorer].distance(mean)[0] / typical))
+        shifts[scorer] = float(np.sqrt(machine.models[scorer].distance(mean)[0] / typical))
     return shifts
 
 

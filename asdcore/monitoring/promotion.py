@@ -95,8 +95,8 @@ def judge(
         if rate_interval(called_so, n)[0] > max(STRANGE, false_alarm_rate):
             against.append(
                 f"{machine}: of the {n} newest recordings that the challenger has learned as normal, the champion "
-                f"calls {called_so} anomalous. Listen to them: `asd label --as anomaly` takes out what is not normal, "
-                "and if that is how the machine sounds now, `asd promote` makes the challenger champion."
+                f"calls {called_so} suspect or anomalous. Listen to them: `asd label --as anomaly` takes out what is "
+                "not normal, and if that is how the machine sounds now, `asd promote` makes the challenger champion."
             )
     for one in compared:
         if one.high < -settings.margin:

@@ -11,13 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 from scipy.stats import f as f_distribution
 from sklearn.base import clone
-from sklearn.model_selection import KFold
+from sklearn.model_selection import GroupKFold, KFold
 
 from asdcore.encoder.metrics import effective_rank
 from asdcore.monitoring.intervals import rate_interval
-from asdcore.normality.embeddings import Floats
-from asdcore.normality.machine import SCORERS, MachineModel, Scorer, Scorers, Vectors
-from asdcore.normality.models import NormalityModel
+from asdcore.normality.base import Floats, NormalityModel
+from asdcore.normality.gaussian import GaussianModel
+from asdcore.normality.machine import MachineModel, Vectors
+from asdcore.normality.robust import RobustCovariance
+from asdcore.registry import SCORERS
 
 FOLDS = 5
 FEW_OF_A_DOMAIN = 10
@@ -106,48 +108,46 @@ def reliability_report(
     machine: MachineModel,
     vectors: Vectors,
     domains: Sequence[str],
-    scorers: Scorers,
     false_alarm_rate: float,
     test: Vectors | None = None,
     test_domains: Sequence[str] = (),
     of_training: Sequence[str] = (),
+    groups: Sequence[str] | None = None,
 ) -> Reliability:
     """The reliability report of a fitted machine.
 
-    Everything, calibration and fusion included, is fitted anew on four fifths of the recordings and judges the last
-    fifth, in turn; that is how the promise is checked without a test recording. ``elliptic``, with six fits a model,
-    each of a minute, is checked by halves.
+    Everything, calibration and fusion included, is fitted again on four fifths of the recordings and judges the last
+    fifth, in turn; that is how the promise is checked without a test recording. A session is never on both sides.
+    ``elliptic``, with six fits for each model, each of a minute, is checked by halves.
 
     Args:
         machine: fitted on these vectors.
         vectors: scorer: (n, p), of the normal training recordings.
         domains: n names.
-        scorers: which of them judge.
         false_alarm_rate: what was promised.
         test: scorer: (m, p), of test recordings that are known to be normal.
         test_domains: m names.
         of_training: what is wrong with the training of the encoder, sentences of `collapse`.
+        groups: n names of sessions, as the models were fitted with; None: each recording by itself.
     """
     n = len(domains)
     named = np.asarray(domains).astype(str)
-    left_out = _achieved(_cross_fitted(machine, vectors, named, scorers, false_alarm_rate), named)
+    left_out = _achieved(_cross_fitted(machine, vectors, named, groups, false_alarm_rate), named)
     tested: dict[str, Achieved] = {}
     if test is not None and len(test_domains):
-        alarms = machine.verdict(test, scorers, false_alarm_rate)["decision"].to_numpy() == 1
+        alarms = machine.verdict(test, false_alarm_rate)["decision"].to_numpy() == 1
         tested = _achieved(alarms, np.asarray(test_domains).astype(str))
-    reports = {
-        str(scorer): _scorer_report(machine.models[scorer], vectors[scorer])
-        for scorer in SCORERS
-        if scorers in (scorer, "both")
-    }
+    reports = {scorer: _scorer_report(model, vectors[scorer]) for scorer, model in machine.models.items()}
     counts = {str(name): int((named == name).sum()) for name in np.unique(named)}
     collect = max(math.ceil(1 / false_alarm_rate) - 1 - n, 0)
     reasons = _reasons(counts, false_alarm_rate, reports, left_out, tested)
-    reasons += [] if scorers == "spectrum" else of_training
+    reasons += sorted({note for model in machine.models.values() if (note := _one_session(model))})
+    # What a scorer without the encoder says does not depend on its training.
+    reasons += of_training if any(SCORERS.get(scorer).needs_encoder for scorer in machine.models) else []
     rating: Rating = "collect more" if collect else "use with care" if reasons else "reliable"
     first = {
         "collect more": f"Collect {collect} more normal recordings: with {n}, a decision at "
-        f"{100 * false_alarm_rate:g} % false alarms lies beyond everything that was heard, and is extrapolated.",
+        f"{100 * false_alarm_rate:g} % false alarms is not supported: strange recordings are suspect at most.",
         "use with care": "Use it with care.",
         "reliable": "Reliable.",
     }[rating]
@@ -155,19 +155,22 @@ def reliability_report(
 
 
 def theory(model: NormalityModel) -> tuple[Floats, Floats, str] | None:
-    """What the leave-one-out distances would be if the vectors were Gaussian, beside what they are.
+    """What the left-out distances would be if the vectors were Gaussian, beside what they are.
 
     Returns:
-        expected (k,), observed (k,), both sorted, and the name of the distribution; None for ``knn``, which has none.
+        expected (k,), observed (k,), both sorted, and the name of the distribution; None for models that are not
+        Gaussian, which have none.
         ``ml`` with more recordings than values: exact, (n p / (n - 1 - p)) F(p, n - 1 - p). Else chi-squared with as
         many degrees of freedom as directions were seen, scaled to the same median: only its shape can be compared.
         Infinite distances are left out.
     """
     report = model.report_
-    observed = np.sort(model.leave_one_out_[np.isfinite(model.leave_one_out_)])
-    if report.used == "knn" or not len(observed):
+    if not isinstance(model, GaussianModel) or model.left_out_ is None:
         return None
-    shares = (np.arange(len(observed)) + 0.5) / len(model.leave_one_out_)
+    observed = np.sort(model.left_out_[np.isfinite(model.left_out_)])
+    if not len(observed):
+        return None
+    shares = (np.arange(len(observed)) + 0.5) / len(model.left_out_)
     m, p = report.n - 1, report.p
     if report.used == "ml" and report.rank == p and m > p:
         expected: Floats = (m + 1) * p / (m - p) * f_distribution.ppf(shares, p, m - p)
@@ -178,22 +181,37 @@ def theory(model: NormalityModel) -> tuple[Floats, Floats, str] | None:
 
 
 def _cross_fitted(
-    machine: MachineModel, vectors: Vectors, domains: NDArray[np.str_], scorers: Scorers, rate: float
+    machine: MachineModel,
+    vectors: Vectors,
+    domains: NDArray[np.str_],
+    groups: Sequence[str] | None,
+    rate: float,
 ) -> NDArray[np.bool_]:
     """Whether each training recording raises an alarm in a machine that was fitted without its fold: (n,)."""
     n = len(domains)
     alarms = np.zeros(n, dtype=bool)
-    halves = any(model.report_.used == "elliptic" for model in machine.models.values())
-    for rest, fold in KFold(2 if halves else min(FOLDS, n), shuffle=True, random_state=0).split(np.arange(n)):
-        fitted: dict[Scorer, NormalityModel] = {}
+    halves = any(isinstance(model, RobustCovariance) for model in machine.models.values())
+    folds = 2 if halves else FOLDS
+    sessions = np.arange(n).astype(str) if groups is None else np.asarray(groups).astype(str)
+    count = len(np.unique(sessions))
+    by_session = groups is not None and count > 2
+    splitter = GroupKFold(min(folds, count)) if by_session else KFold(min(folds, n), shuffle=True, random_state=0)
+    for rest, fold in splitter.split(np.arange(n), groups=sessions if by_session else None):
+        fitted: dict[str, NormalityModel] = {}
         for scorer, model in machine.models.items():
             again = clone(model)
-            if model.report_.used == "elliptic":
+            if isinstance(again, RobustCovariance):
                 again.set_params(folds=2)
-            fitted[scorer] = again.fit(np.asarray(vectors[scorer])[rest], domains=domains[rest])
-        held_out: dict[Scorer, NDArray[np.floating]] = {scorer: np.asarray(vectors[scorer])[fold] for scorer in SCORERS}
-        alarms[fold] = MachineModel(fitted).verdict(held_out, scorers, rate)["decision"].to_numpy() == 1
+            own = sessions[rest] if by_session else None
+            fitted[scorer] = again.fit(np.asarray(vectors[scorer])[rest], domains=domains[rest], groups=own)
+        held_out = {scorer: np.asarray(vectors[scorer])[fold] for scorer in machine.models}
+        alarms[fold] = MachineModel(fitted).verdict(held_out, rate)["decision"].to_numpy() == 1
     return alarms
+
+
+def _one_session(model: NormalityModel) -> str:
+    note = model.report_.left_out_note
+    return f"{note[0].upper()}{note[1:]}." if note else ""
 
 
 def _achieved(alarms: NDArray[np.bool_], domains: NDArray[np.str_]) -> dict[str, Achieved]:

@@ -1,77 +1,84 @@
-"""Two scorers, one verdict: the p-values of embedding and spectrum fused into one, without labels."""
+"""Many scorers, one score: their distances brought to one scale and fused, without labels."""
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from asdcore.errors import AsdError
-from asdcore.normality.embeddings import Floats
+from asdcore.normality.base import Floats
 
-Rule = Literal["minimum", "fisher", "harmonic"]
-
-
-def minimum(p: Floats) -> Floats:
-    """1 - (1 - smallest) ** 2 (Tippett 1931)."""
-    fused: Floats = -np.expm1(2 * np.log1p(-np.minimum(p.min(axis=1), 1 - 1e-16)))
-    return fused
+SMALLEST_SCALE = 0.05
+"""of the logarithm of a scorer's distances: one whose training recordings all but agree would otherwise call every new
+one the strangest"""
+_SMALLEST_DISTANCE = float(np.finfo(np.float64).tiny)
 
 
-def fisher(p: Floats) -> Floats:
-    """q (1 - log q) of the product q (Fisher 1932)."""
-    product = np.log(p).sum(axis=1)
-    fused: Floats = np.exp(product + np.log1p(-product))
-    return fused
+class Fusion(BaseEstimator):  # type: ignore[misc]
+    """The log-sum-exp of standardised logarithms of distances, less the logarithm of their number.
 
+    x = (log d - median) / deviation for each scorer, median and standard deviation those of the logarithms of its
+    left-out distances. The fused score is log(mean(exp(x))). It follows the scorer that finds a recording strangest,
+    and the others hardly shift it: a scorer that is useless costs next to nothing. It is a score, not a p-value: what
+    it means is for a `Calibration` of the fused scores of left-out recordings to say, so that no scorer's extrapolated
+    tail decides.
 
-def harmonic(p: Floats, weight: float = 0.5) -> Floats:
-    """x + v w x ** 2 log((1 - v x) (1 - w x) / (v w x ** 2)) of the harmonic mean x with the weights v and w = 1 - v
-    (Wilson 2019 for many; of two, integrated exactly).
+    The standard deviation was chosen over more robust scales by measurement: a scorer with heavy tails gets a larger
+    one and counts for less, and an odd recording among n is at most sqrt(n) deviations away, so that it cannot hide
+    what another scorer finds.
+
+    Attributes:
+        centre_: (k,) medians.
+        scale_: (k,) standard deviations, at least `SMALLEST_SCALE`.
+
+    >>> fusion = Fusion().fit(np.exp([[0.0, 10.0], [1.0, 10.5], [2.0, 11.0]]))
+    >>> fusion.score(np.exp([[1.0, 10.5], [8.0, 10.5]])).round(2).tolist()
+    [0.0, 6.31]
     """
-    weights = np.array([weight, 1 - weight])
-    smallest = p.min(axis=1, keepdims=True)
-    # Ratios first: the inverse of a p-value that is next to nothing would overflow.
-    x = smallest[:, 0] / (weights * (smallest / p)).sum(axis=1)
-    inside = np.log1p(-weights[0] * x) + np.log1p(-weights[1] * x) - np.log(weights).sum() - 2 * np.log(x)
-    fused: Floats = x + weights.prod() * x * x * inside
-    return fused
+
+    def fit(self, left_out: ArrayLike, y: object = None) -> Self:
+        """Learn what is usual of each scorer.
+
+        Args:
+            left_out: (n, k) left-out distances of k scorers; infinite ones do not count for median and deviation.
+            y: ignored.
+
+        Raises:
+            AsdError: a scorer without a finite distance, or a negative one or NaN.
+        """
+        logarithms = _logarithms(left_out)
+        finite = np.isfinite(logarithms)
+        if not len(logarithms) or not finite.any(axis=0).all():
+            raise AsdError("a scorer has no finite left-out distance: it cannot be fused with others")
+        known = np.where(finite, logarithms, np.nan)
+        self.centre_: Floats = np.nanmedian(known, axis=0)
+        several = finite.sum(axis=0) > 1
+        deviation = np.nanstd(known[:, several], axis=0, ddof=1)
+        self.scale_: Floats = np.full(known.shape[1], SMALLEST_SCALE)
+        self.scale_[several] = np.maximum(deviation, SMALLEST_SCALE)
+        return self
+
+    def standardised(self, distances: ArrayLike) -> Floats:
+        """(m, k) distances to (m, k) x: how strange each scorer finds a recording, in its usual deviations."""
+        check_is_fitted(self)
+        x: Floats = (_logarithms(distances) - self.centre_) / self.scale_
+        return x
+
+    def score(self, distances: ArrayLike) -> Floats:
+        """(m, k) distances to (m,) fused scores, any real number; higher is more anomalous."""
+        x = self.standardised(distances)
+        fused: Floats = logsumexp(x, axis=1) - np.log(x.shape[1])
+        return fused
 
 
-RULES: dict[Rule, Callable[..., Floats]] = {"minimum": minimum, "fisher": fisher, "harmonic": harmonic}
-
-
-def fuse(p_values: ArrayLike, rule: Rule = "harmonic", weight: float = 0.5) -> Floats:
-    """One p-value from those of two scorers; each rule is exact where the scorers are independent.
-
-    The harmonic mean was chosen by measurement (benchmarks/fusion.py, docs/evidence/calibration.md): where the scorers
-    depend on each other it still keeps the false-alarm rate, which Fisher's rule does not, and where one is useless
-    it finds most of what the other one finds. Nothing is learnt from the training recordings: a rank among their
-    fused p-values costs a third of the faults found with 30 recordings, and a single odd one among 16 would blind both
-    scorers.
-
-    Args:
-        p_values: (m, 2), of `Calibration.p_value` of each scorer.
-        rule: ``harmonic``, ``minimum`` or ``fisher``.
-        weight: of the first scorer, of ``harmonic``; that of the second is 1 less it. A useless scorer costs the
-            other one the less the lower its weight.
-
-    Returns:
-        (m,), above 0, at most 1; never larger for smaller p-values.
-
-    Raises:
-        AsdError: no such rule, or values that are no p-values.
-
-    >>> fuse([[0.03, 0.03], [0.03, 1.0], [1.0, 1.0]]).round(3).tolist()
-    [0.032, 0.064, 1.0]
-    """
-    if rule not in RULES:
-        raise AsdError(f"rule {rule!r} is none of {', '.join(RULES)}")
-    p: Floats = np.asarray(p_values, dtype=np.float64)
-    if p.ndim != 2 or p.shape[1] != 2:
-        raise AsdError(f"p-values must be (recordings, 2), got the shape {p.shape}")
-    if not ((p > 0) & (p <= 1)).all():
-        raise AsdError(f"{np.count_nonzero(~((p > 0) & (p <= 1)))} of {p.size} p-values are not above 0 and at most 1")
-    parameters = {"weight": weight} if rule == "harmonic" else {}
-    fused: Floats = np.clip(RULES[rule](p, **parameters), np.finfo(np.float64).tiny, 1.0)
-    return fused
+def _logarithms(distances: ArrayLike) -> Floats:
+    values: Floats = np.asarray(distances, dtype=np.float64)
+    if values.ndim != 2:
+        raise AsdError(f"distances must be (recordings, scorers), got the shape {values.shape}")
+    if np.isnan(values).any() or (values < 0).any():
+        raise AsdError(f"{np.count_nonzero(~(values >= 0))} of {values.size} distances are negative or NaN")
+    logarithms: Floats = np.log(np.maximum(values, _SMALLEST_DISTANCE))
+    return logarithms

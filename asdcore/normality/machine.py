@@ -1,121 +1,169 @@
-"""One machine, two scorers: the normality models of its embeddings and of its spectra, and their verdict."""
+"""One machine: the normality models of its scorers, fused and calibrated, and their verdict."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from asdcore.errors import AsdError
 from asdcore.explanation.profile import Profile
+from asdcore.normality.base import Arrays, Floats, NormalityModel, model_from_arrays
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.embeddings import Arrays
-from asdcore.normality.fusion import fuse
-from asdcore.normality.models import NormalityModel
+from asdcore.normality.fusion import Fusion
 
-Scorer = Literal["embedding", "spectrum"]
-Scorers = Literal["embedding", "spectrum", "both"]
-SCORERS: tuple[Scorer, ...] = ("embedding", "spectrum")
-VERDICT = ["score", "p_value", "extrapolated", "decision", "triggered_by"]
-EMBEDDING_WEIGHT = 0.25
-"""The spectrum counts three times as much: it found more of nearly every kind of fault, in machines that an encoder was
-trained on and in others, and the embedding still adds what the spectrum is blind to
-(docs/evidence/representation.md)."""
-Vectors = Mapping[Scorer, NDArray[np.floating]]
-"""scorer: (n, p), one row a recording: h or z of the encoder; the spectrum statistic, dB"""
+VERDICT = ["score", "p_value", "verdict", "decision", "triggered_by"]
+"""columns of a verdict"""
+NORMAL, SUSPECT, ANOMALOUS = "normal", "suspect", "anomalous"
+JOINED_BY = "+"
+"""between the scorers that triggered an alarm together"""
+Vectors = Mapping[str, NDArray[np.floating]]
+"""scorer: (n, p), one row per recording, see `asdcore.normality.scorers`"""
 
 
 class MachineModel:
-    """What is normal for one machine: a fitted normality model for each scorer, calibrated.
+    """What is normal for one machine: a fitted normality model for each scorer, fused and calibrated.
+
+    The score is the distance of a single scorer, or the `Fusion` of several. One `Calibration` of the scores of the
+    left-out training recordings gives the p-value, so that the false-alarm rate is kept whatever the scorers do.
 
     Args:
-        models: of both scorers, fitted on the same recordings in the same order, with their leave-one-out distances.
+        models: scorer: its model, fitted on the same recordings in the same order, with left-out distances.
         profile: what its spectra usually look like, for explanations; no part of a verdict.
+        groups: (n,) session of each training recording, as the models were fitted with; None: each by itself.
+
+    Attributes:
+        models: scorer: model.
+        calibrations: scorer: calibration of its own distances; they tell which scorers trigger an alarm.
+        fusion: None for a single scorer.
+        calibration: of the scores.
 
     Raises:
-        AsdError: a scorer without a model, without leave-one-out distances, or fitted on other recordings.
+        AsdError: no scorer, or one without left-out distances, or fitted on other recordings.
 
     >>> rng = np.random.default_rng(0)
-    >>> vectors = {scorer: rng.normal(size=(200, 4)) for scorer in SCORERS}
-    >>> machine = MachineModel({scorer: NormalityModel("ml").fit(X) for scorer, X in vectors.items()})
+    >>> from asdcore.normality.gaussian import MaximumLikelihood
+    >>> vectors = {scorer: rng.normal(size=(200, 4)) for scorer in ("spectrum", "embedding")}
+    >>> machine = MachineModel({scorer: MaximumLikelihood().fit(X) for scorer, X in vectors.items()})
     >>> strange = {"embedding": np.zeros((1, 4)), "spectrum": np.full((1, 4), 9.0)}
-    >>> machine.verdict(strange, "both", 0.01)[["decision", "triggered_by"]].values.tolist()
+    >>> machine.verdict(strange, 0.01)[["decision", "triggered_by"]].values.tolist()
     [[1, 'spectrum']]
     """
 
-    def __init__(self, models: Mapping[Scorer, NormalityModel], profile: Profile | None = None) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, NormalityModel],
+        profile: Profile | None = None,
+        groups: ArrayLike | None = None,
+    ) -> None:
+        if not models:
+            raise AsdError("a machine needs a scorer: its settings name none")
         self.profile = profile
-        self.models: dict[Scorer, NormalityModel] = {}
-        self.calibrations: dict[Scorer, Calibration] = {}
-        for scorer in SCORERS:
-            if not hasattr(models.get(scorer), "leave_one_out_"):
-                raise AsdError(
-                    f"the normality model of the {scorer} has no leave-one-out distances to calibrate it with"
-                )
-            self.models[scorer] = models[scorer]
-            self.calibrations[scorer] = Calibration().fit(models[scorer].leave_one_out_)
-        n, others = (len(self.calibrations[scorer].distances_) for scorer in SCORERS)
-        if n != others:
-            raise AsdError(
-                f"the normality model of the embedding was fitted on {n} recordings, that of the spectrum on {others}: "
-                "they must be the same"
-            )
+        self.models: dict[str, NormalityModel] = dict(models)
+        self.calibrations: dict[str, Calibration] = {}
+        left_out: list[Floats] = []
+        for scorer, model in self.models.items():
+            if model.left_out_ is None:
+                raise AsdError(f"the normality model of the {scorer} has no left-out distances to calibrate it with")
+            self.calibrations[scorer] = Calibration().fit(model.left_out_, groups=groups)
+            left_out.append(model.left_out_)
+        counts = {scorer: model.report_.n for scorer, model in self.models.items()}
+        if len(set(counts.values())) > 1:
+            fitted = ", ".join(f"{scorer} on {n}" for scorer, n in counts.items())
+            raise AsdError(f"the normality models were fitted on different recordings: {fitted}")
+        distances = np.column_stack(left_out)
+        self.fusion = Fusion().fit(distances) if len(self.models) > 1 else None
+        self.calibration = Calibration().fit(self._scores(distances), groups=groups)
 
-    def verdict(self, vectors: Vectors, scorers: Scorers, false_alarm_rate: float) -> pd.DataFrame:
+    @property
+    def scorers(self) -> list[str]:
+        """Their names, in the order of the models."""
+        return list(self.models)
+
+    def verdict(self, vectors: Vectors, false_alarm_rate: float) -> pd.DataFrame:
         """What to think of recordings.
 
         Args:
-            vectors: scorer: (m, p), for both scorers.
-            scorers: which of them count.
-            false_alarm_rate: share of normal recordings that may be called anomalous.
+            vectors: scorer: (m, p), for each scorer.
+            false_alarm_rate: fraction of normal recordings that may be called anomalous.
 
         Returns:
-            m rows: score, higher is more anomalous: the squared distance of the one scorer, or of both -log10 of the
-            fused p-value; p_value: how often a normal recording of this machine looks as anomalous or more;
-            extrapolated: whether the scorer that finds it stranger knows no normal recording so far out; decision: 1,
-            anomalous, where the p-value is at most ``false_alarm_rate``, else 0; triggered_by: which scorers call an
-            anomalous recording so on their own (embedding, spectrum or both), or the one that finds it stranger; empty
-            for a normal one.
+            m rows: score, higher is more anomalous: the distance of a single scorer, or the fused score of several;
+            p_value: how often a normal recording of this machine, also of another session, has such a score or a higher
+            one, see `Calibration`; verdict: ``anomalous`` where the p-value is at most ``false_alarm_rate``,
+            ``suspect`` where it is not, because so low a rate is not supported by the recordings, but the score is
+            higher than that of every normal recording, or than that of all but as many as the rate allows, else
+            ``normal``; decision: 1 for anomalous, else 0; triggered_by: the scorers that call such a recording at least
+            suspect by themselves, joined by ``+``, or else the one that finds it strangest; empty if normal.
 
         Raises:
-            AsdError: vectors that are not finite, or of another size than those of the fit.
+            AsdError: no vectors for a scorer, or vectors that are not finite, or of another size than those of the fit.
         """
-        distances = {scorer: self.models[scorer].distance(vectors[scorer]) for scorer in SCORERS}
-        p = np.column_stack([self.calibrations[scorer].p_value(distances[scorer]) for scorer in SCORERS])
-        if scorers == "both":
-            p_value = fuse(p, weight=EMBEDDING_WEIGHT)
-            score = 0.0 - np.log10(p_value)
-            beyond = np.column_stack([self.calibrations[scorer].extrapolated(distances[scorer]) for scorer in SCORERS])
-            extrapolated = beyond[np.arange(len(p)), p.argmin(axis=1)]
-        else:
-            p_value = p[:, SCORERS.index(scorers)]
-            score, extrapolated = distances[scorers], self.calibrations[scorers].extrapolated(distances[scorers])
+        missing = [scorer for scorer in self.models if scorer not in vectors]
+        if missing:
+            raise AsdError(f"no vectors for the scorers {', '.join(missing)}")
+        distances = np.column_stack([model.distance(vectors[scorer]) for scorer, model in self.models.items()])
+        score = self._scores(distances)
+        p_value = self.calibration.p_value(score)
         anomalous = p_value <= false_alarm_rate
-        stranger = np.where(p[:, 0] <= p[:, 1], *SCORERS)
-        both = (p <= false_alarm_rate).all(axis=1)
-        triggered_by = np.where(both, "both", stranger) if scorers == "both" else np.full(len(p), scorers)
-        columns = (score, p_value, extrapolated, anomalous.astype(np.int64), np.where(anomalous, triggered_by, ""))
+        strange = anomalous | self.calibration.suspect(score, false_alarm_rate)
+        columns = (
+            score,
+            p_value,
+            np.select([anomalous, strange], [ANOMALOUS, SUSPECT], NORMAL).astype(object),
+            anomalous.astype(np.int64),
+            np.where(strange, self._triggered_by(distances, false_alarm_rate), ""),
+        )
         return pd.DataFrame(dict(zip(VERDICT, columns, strict=True)))
+
+    def _scores(self, distances: Floats) -> Floats:
+        """(m, k) distances to (m,) scores."""
+        return distances[:, 0] if self.fusion is None else self.fusion.score(distances)
+
+    def _triggered_by(self, distances: Floats, rate: float) -> NDArray[np.object_]:
+        """The names for each row, as if it were strange."""
+        names = np.array(self.scorers, dtype=object)
+        if self.fusion is None:
+            return np.full(len(distances), names[0], dtype=object)
+        own = np.column_stack(
+            [
+                calibration.suspect(column, rate)
+                for calibration, column in zip(self.calibrations.values(), distances.T, strict=True)
+            ]
+        )
+        strangest = self.fusion.standardised(distances).argmax(axis=1)
+        rows = [
+            JOINED_BY.join(names[calls]) if calls.any() else names[most]
+            for calls, most in zip(own, strangest, strict=True)
+        ]
+        return np.array(rows, dtype=object)
 
     def to_arrays(self) -> Arrays:
         """Everything fitted, as arrays without objects, for an npz file."""
-        parts = {str(scorer): model.to_arrays() for scorer, model in self.models.items()}
+        parts = {f"scorer.{scorer}": model.to_arrays() for scorer, model in self.models.items()}
         if self.profile is not None:
             parts["profile"] = self.profile.to_arrays()
-        return {f"{part}.{name}": values for part, arrays in parts.items() for name, values in arrays.items()}
+        arrays = {f"{part}/{name}": values for part, arrays in parts.items() for name, values in arrays.items()}
+        return {"scorers": np.array(self.scorers), "groups": self.calibration.groups_, **arrays}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "MachineModel":
-        """The machine that `to_arrays` described."""
+        """The machine that `to_arrays` described.
+
+        Raises:
+            AsdError: arrays of something else, or of a normality model of a package that is not installed.
+        """
 
         def of(part: str) -> dict[str, NDArray[Any]]:
-            return {name.removeprefix(f"{part}."): arrays[name] for name in arrays if name.startswith(f"{part}.")}
+            return {name.removeprefix(f"{part}/"): arrays[name] for name in arrays if name.startswith(f"{part}/")}
 
+        if "scorers" not in arrays:
+            raise AsdError(f"arrays {', '.join(sorted(arrays)) or 'of nothing'}: no machine")
         profile = of("profile")
-        models = {scorer: NormalityModel.from_arrays(of(scorer)) for scorer in SCORERS}
-        return cls(models, Profile.from_arrays(profile) if profile else None)
+        models = {str(scorer): model_from_arrays(of(f"scorer.{scorer}")) for scorer in arrays["scorers"]}
+        return cls(models, Profile.from_arrays(profile) if profile else None, arrays["groups"])
 
     @classmethod
     def read(cls, path: Path, profile: Path | None = None) -> "MachineModel":

@@ -12,10 +12,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Transform
 
 from asdcore.explanation.explanation import MOST_SENTENCES, Explanation
-from asdcore.normality.embeddings import Floats
+from asdcore.normality.base import Floats
+from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
 from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
 
 _TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)
+WORDS = {ANOMALOUS: ("ANOMALOUS", ANOMALY), SUSPECT: ("suspect", "tab:orange"), NORMAL: ("normal", "black")}
 _LEVELS = ("louder", "quieter", "component", "missing")
 _BADGE = 6.0
 """bands that a number is high"""
@@ -28,7 +30,7 @@ def explanation_plot(explanation: Explanation, verdict: Mapping[str, Any]) -> Fi
 
     Args:
         explanation: by `asdcore.explanation.explanation.explain`.
-        verdict: on this recording, a row of `Detector.score`: path, machine, p_value, extrapolated, decision.
+        verdict: on this recording, a row of `Detector.score`: path, machine, p_value, verdict.
     """
     sentences = explanation.sentences
     numbered = [
@@ -40,12 +42,12 @@ def explanation_plot(explanation: Explanation, verdict: Mapping[str, Any]) -> Fi
     lines = sum(text.count("\n") + 1 for text in numbered)
     text_height = 0.3 + 0.17 * lines
     figure = Figure(figsize=(11, 6.0 + text_height), layout="constrained")
-    word, colour = ("ANOMALOUS", ANOMALY) if verdict["decision"] else ("normal", "black")
+    word, colour = WORDS[verdict["verdict"]]
     title = drawable(f"{verdict['machine']}: {word}")
     figure.suptitle(title, fontsize=15, fontweight="bold", color=colour, parse_math=False)
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5.6, text_height])[:, 0]
     left, right = upper.subplots(1, 2, sharey=True, width_ratios=[3, 2])
-    about = f"{Path(verdict['path']).name}\n{odds(verdict['p_value'], verdict['extrapolated'])}"
+    about = f"{Path(verdict['path']).name}\n{odds(verdict['p_value'], verdict['verdict'])}"
     upper.suptitle(drawable(about), fontsize=9, color="dimgrey", parse_math=False)
     _draw_spectrogram(left, explanation)
     _draw_spectrum(right, explanation)
@@ -54,18 +56,20 @@ def explanation_plot(explanation: Explanation, verdict: Mapping[str, Any]) -> Fi
     return figure
 
 
-def odds(p_value: float, extrapolated: bool) -> str:
+def odds(p_value: float, verdict: str) -> str:
     """A p-value in words.
 
-    >>> odds(0.04, False)
+    >>> odds(0.04, "normal")
     'about 1 in 25 normal recordings of this machine looks as strange (p = 0.04)'
-    >>> odds(0.6, False)
+    >>> odds(0.6, "normal")
     'more than half of the normal recordings of this machine look as strange (p = 0.6)'
-    >>> odds(1e-7, True)
-    'stranger than every normal recording that was learnt from (p = 1e-07, extrapolated)'
+    >>> odds(0.02, "suspect")
+    'stranger than the normal recordings that it was fitted on; they support no lower rate (p = 0.02)'
     """
-    if extrapolated:
-        return f"stranger than every normal recording that was learnt from (p = {p_value:.2g}, extrapolated)"
+    if verdict == SUSPECT:
+        return (
+            f"stranger than the normal recordings that it was fitted on; they support no lower rate (p = {p_value:.2g})"
+        )
     if p_value > 0.5:
         return f"more than half of the normal recordings of this machine look as strange (p = {p_value:.2g})"
     count = float(f"{1 / p_value:.2g}")

@@ -95,7 +95,7 @@ def score(
 ) -> None:
     """Score recordings with a registered detector. Higher is more anomalous.
 
-    Exit code 3: something is anomalous; else 1: something could not be scored; else 0.
+    Exit code 3: something is anomalous; else 4: something is suspect; else 1: something could not be scored; else 0.
     """
     for path in recordings:
         # Typer's own check refuses -, even with allow_dash.
@@ -117,7 +117,7 @@ def score(
         for row in scores[scores["score"].isna()].to_dict("records"):
             err.print(f"not scored: {row['path']}: {row['reason']}")
     # An alarm is never hidden by a file that could not be read.
-    raise typer.Exit(3 if done["anomalous"] else 1 if done["failed"] else 0)
+    raise typer.Exit(3 if done["anomalous"] else 4 if done["suspect"] else 1 if done["failed"] else 0)
 
 
 def models(

@@ -140,34 +140,31 @@ def short(path: Path) -> str:
 
 
 def print_scores(scores: pd.DataFrame) -> None:
-    """A row a recording, the most anomalous first."""
+    """One row per recording, the most anomalous first."""
     ordered = scores.sort_values("score", ascending=False, na_position="last")
-    words = {1: "ANOMALOUS", 0: "normal"}
+    words = {"anomalous": "ANOMALOUS", "suspect": "suspect", "normal": "normal"}
     rows = []
     for row in ordered.to_dict("records"):
         verdict = ["-", "-", "not scored", ""]
         if not row["reason"]:
-            beyond = "*" if row["extrapolated"] else ""
-            verdict = [
-                f"{row['score']:.1f}",
-                f"{row['p_value']:.2g}{beyond}",
-                words[row["decision"]],
-                row["triggered_by"],
-            ]
+            verdict = [f"{row['score']:.1f}", f"{row['p_value']:.2g}", words[row["verdict"]], row["triggered_by"]]
         rows.append([row["machine"], *verdict, row["path"]])
-    print_table(["machine", "score", "p-value", "decision", "triggered by", "recording"], rows, right=[1, 2])
-    if scores["extrapolated"].any():
-        out.print("* beyond every normal recording of the training: extrapolated")
+    print_table(["machine", "score", "p-value", "verdict", "triggered by", "recording"], rows, right=[1, 2])
+    if (scores["verdict"] == "suspect").any():
+        out.print(
+            "suspect: stranger than the normal recordings, which cannot support so low a false-alarm rate; listen to it"
+        )
 
 
 def print_explanations(done: Mapping[str, Any]) -> None:
     """Where the anomalous recordings differ from normal, and where that is drawn; if none is, the nearest to it."""
-    if done["explained"] and not done["anomalous"]:
-        out.print("\nNothing is anomalous. The nearest to it differs from what is usual as follows:")
+    strange = done["anomalous"] + done["suspect"]
+    if done["explained"] and not strange:
+        out.print("\nNothing is anomalous or suspect. The nearest to it differs from what is usual as follows:")
     for explained in done["explained"]:
         out.print(f"\n{explained['path']}")
         for sentence in explained["sentences"]:
             out.print(f"  {sentence}")
         out.print(f"  plot: {short(Path(explained['plot']))}")
-    if 0 < len(done["explained"]) < done["anomalous"]:
-        out.print(f"\nExplained: the {len(done['explained'])} most anomalous of {done['anomalous']}.")
+    if 0 < len(done["explained"]) < strange:
+        out.print(f"\nExplained: the {len(done['explained'])} most anomalous of {strange}.")

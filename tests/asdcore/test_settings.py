@@ -59,7 +59,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
     NormalitySettings: {
         "estimator": "ledoit_wolf",
         "layer": "z",
-        "scorers": "spectrum",
+        "scorers": ("spectrum",),
         "force_estimator": True,
         "elliptic_components": 8,
         "seed": 1,
@@ -155,6 +155,10 @@ def test_epochs_must_be_a_multiple_of_the_cycles_and_the_error_has_both() -> Non
         (TrainingSettings, "learning_rate", -1e-3),
         (TrainingSettings, "batch_size", 1),
         (TrainingSettings, "encoder", "resnet34"),
+        (TrainingSettings, "loss", "triplet"),
+        (NormalitySettings, "scorers", "spectrum,ears"),
+        (NormalitySettings, "scorers", "change,change"),
+        (NormalitySettings, "scorers", ()),
         (NormalitySettings, "estimator", "mle"),
         (NormalitySettings, "elliptic_components", 0),
     ],
@@ -183,7 +187,7 @@ def test_the_paper_preset_has_the_learning_rate_of_the_paper_and_otherwise_the_d
     assert paper.training.epochs % 4 == 0
     ten_seconds = 10 * paper.recordings.sample_rate / paper.mel.hop_length
     assert paper.training.crop_frames == pytest.approx(ten_seconds, abs=1)
-    assert paper.normality == NormalitySettings(estimator="ml", layer="z", scorers="embedding")
+    assert paper.normality == NormalitySettings(estimator="ml", layer="z", scorers=("embedding",))
     assert paper.gate.held_out_fraction == 0
     assert paper.augmentation == AugmentationSettings(pitch_method="waveform")
     for stage in STAGES - {"augmentation", "training", "normality", "gate"}:
@@ -200,3 +204,29 @@ def test_the_demo_preset_keeps_the_method_and_shortens_the_work() -> None:
 def test_an_unknown_preset_lists_those_that_there_are() -> None:
     with pytest.raises(ValueError, match="'quick' is none of paper, default, demo"):
         Settings.preset("quick")
+
+
+@pytest.mark.parametrize(
+    ("written", "scorers"),
+    [
+        ("change", ("change",)),
+        ("spectrum, change", ("spectrum", "change")),
+        (["embedding"], ("embedding",)),
+        ("both", ("embedding", "spectrum_deviation")),
+        ("spectrum", ("spectrum_deviation",)),
+        (["spectrum"], ("spectrum",)),
+    ],
+)
+def test_scorers_are_names_a_text_with_commas_or_the_words_of_older_settings(
+    written: object, scorers: tuple[str, ...]
+) -> None:
+    assert NormalitySettings.model_validate({"scorers": written}).scorers == scorers
+
+
+def test_the_schema_and_the_errors_list_the_names_that_there_are() -> None:
+    properties = NormalitySettings.model_json_schema()["properties"]
+    assert "standardised_knn" in properties["estimator"]["enum"]
+    assert "spectrum_deviation" in properties["scorers"]["items"]["enum"]
+    assert "resnet50" in TrainingSettings.model_json_schema()["properties"]["encoder"]["enum"]
+    with pytest.raises(ValidationError, match="'mle' is none of ml, elliptic, ledoit_wolf, tied, knn"):
+        NormalitySettings(estimator="mle")

@@ -42,7 +42,7 @@ def test_a_retraining_registers_a_champion_with_its_lineage(retrained: dict[str,
     assert row["machines"] == "simFan, simValve"
     assert "28 normal recordings" in str(row["data"])
     assert "simulated" in str(row["data"])
-    assert float(str(row["score"])) == pytest.approx(retrained["official_scores"]["both"], abs=0.005)
+    assert float(str(row["score"])) == pytest.approx(retrained["official_scores"]["detector"], abs=0.005)
 
 
 def test_the_run_holds_settings_figures_by_epoch_plots_and_scores(retrained: dict[str, Any], home: Home) -> None:
@@ -62,7 +62,7 @@ def test_the_report_compares_the_detector_with_its_eyes_estimators_and_the_spect
 ) -> None:
     header = next(line for line in retrained["report"].splitlines() if line.startswith("| machine"))
     assert [cell.strip() for cell in header.strip("|").split("|")] == [
-        *("machine", "metric", "both", "tied-h", "spectrum-deviation-tied", "ml-h", "elliptic-h", "spectrum")
+        *("machine", "metric", "detector", "spectrum", "change", "tied-h", "ml-h", "elliptic-h")
     ]
     assert "simulated machines" in retrained["report"]
 

@@ -37,7 +37,9 @@ pytestmark = pytest.mark.flow
 def home(prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path_factory: Any) -> Home:
     """One with a champion that knows simFan, and judges by a rate that makes few recordings enough."""
     place = Home.at(tmp_path_factory.mktemp("service") / "home")
-    normality = small_settings.normality.model_copy(update={"false_alarm_rate": 0.1, "scorers": "spectrum"})
+    normality = small_settings.normality.model_copy(
+        update={"false_alarm_rate": 0.1, "scorers": ("spectrum_deviation",)}
+    )
     retrain(
         recordings=small_machines / "simFan",
         settings=small_settings.model_copy(update={"normality": normality}),

@@ -13,7 +13,7 @@ from asdcore.encoder import network
 from asdcore.encoder.distributed import World
 from asdcore.encoder.labels import Labels
 from asdcore.encoder.losses import build_loss
-from asdcore.encoder.network import Encoder
+from asdcore.encoder.network import build_encoder
 from asdcore.encoder.step import backward
 from asdcore.errors import AsdError
 from asdcore.settings import TrainingSettings
@@ -35,7 +35,7 @@ class Whole:
         torch.manual_seed(0)
         # In float32 the gradients of one process differ from those in float64 by more than 1e-5 already: rounding
         # flips a ReLU here and there.
-        self.encoder = Encoder("resnet18", settings.z_size).double()
+        self.encoder = build_encoder("resnet18", settings.z_size).double()
         self.loss_function = build_loss(settings, 3, self.encoder.h_size).double()
         self.views = torch.randn(2, N, 1, 16, 16).double()
         machine = torch.arange(N) % 3

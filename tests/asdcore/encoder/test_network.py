@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from asdcore.encoder.network import Encoder, TrainedEncoder, choose_device
+from asdcore.encoder.network import TrainedEncoder, build_encoder, choose_device
 from asdcore.errors import AsdError
 from asdcore.features.normalisation import Normalisation
 
@@ -18,7 +18,7 @@ def random_encoder(seed: int = 0) -> TrainedEncoder:
     mean, deviation = (rng.normal(size=(16, 1)).astype(np.float32) for _ in range(2))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder = Encoder("resnet18", 8)
+        encoder = build_encoder("resnet18", 8)
     return TrainedEncoder(encoder.eval(), Normalisation(mean, deviation), [{"epoch": 1.0, "loss": 0.1 + 0.2}])
 
 
@@ -38,21 +38,21 @@ def test_resnet18_has_the_parameters_of_the_paper_of_he_with_one_input_channel()
             stages += inputs * width + 2 * width
     assert stem + stages == 11_170_240
 
-    encoder = Encoder("resnet18", z_size=128)
+    encoder = build_encoder("resnet18", z_size=128)
     assert sum(p.numel() for p in encoder.layers.parameters()) == stem + stages
     assert sum(p.numel() for p in encoder.head.parameters()) == 512 * 512 + 512 + 512 * 128 + 128
 
 
 def test_resnet50_has_the_parameters_of_the_paper_of_he_with_one_input_channel() -> None:
     # The known 25,557,032 less the classifier of 1000 classes and two of the three input channels of the stem.
-    encoder = Encoder("resnet50")
+    encoder = build_encoder("resnet50")
     expected = 25_557_032 - (2048 * 1000 + 1000) - 2 * 7 * 7 * 64
     assert sum(p.numel() for p in encoder.layers.parameters()) == expected
 
 
 @pytest.mark.parametrize(("architecture", "h_size"), [("resnet18", 512), ("resnet50", 2048)])
 def test_h_and_z_have_their_sizes(architecture: str, h_size: int) -> None:
-    encoder = Encoder(architecture, z_size=24).eval()
+    encoder = build_encoder(architecture, z_size=24).eval()
     h, z = encoder(torch.zeros(2, 1, 32, 40))
     assert encoder.h_size == h_size
     assert h.shape == (2, h_size)
@@ -62,7 +62,7 @@ def test_h_and_z_have_their_sizes(architecture: str, h_size: int) -> None:
 def test_the_stages_halve_the_spectrogram_as_in_the_paper_of_he() -> None:
     sizes = []
     x = torch.zeros(1, 1, 128, 224)
-    for layer in Encoder().eval().layers:
+    for layer in build_encoder().eval().layers:
         x = layer(x)
         sizes.append(tuple(x.shape[1:]))
     assert sizes[0] == (64, 64, 112)  # stem

@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from asdcore.encoder.checkpoint import checkpoint_files
 from asdcore.encoder.losses import build_loss, nt_xent
-from asdcore.encoder.network import Encoder, TrainedEncoder
+from asdcore.encoder.network import TrainedEncoder, build_encoder
 from asdcore.encoder.schedule import learning_rate
 from asdcore.encoder.training import train
 from asdcore.errors import AsdError
@@ -109,7 +109,7 @@ def test_with_any_loss_a_resumed_training_ends_with_the_same_weights(
     # The own weights of a loss train, and are no part of the encoder.
     first = build_loss(settings, 2, 512).state_dict()
     assert all(not torch.equal(own[name], first[name]) for name in own)
-    assert whole.encoder.state_dict().keys() == Encoder(z_size=8).state_dict().keys()
+    assert whole.encoder.state_dict().keys() == build_encoder(z_size=8).state_dict().keys()
 
 
 @pytest.mark.parametrize("loss_function", ["supervised_contrastive", "discriminative", "combined"])
@@ -170,7 +170,7 @@ def test_killed_within_any_of_three_random_steps_it_resumes_and_ends_with_the_sa
 def test_it_is_the_plain_loop_bit_for_bit(tiny_store: Store, undisturbed: Trained) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(TINY.seed)
-        encoder = Encoder(TINY.encoder, TINY.z_size).to(memory_format=torch.channels_last).train()
+        encoder = build_encoder(TINY.encoder, TINY.z_size).to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.Adam(encoder.parameters())
     normalisation = undisturbed.encoder.normalisation
     for epoch in range(TINY.epochs):

@@ -1,7 +1,7 @@
 import numpy as np
 
 from asdcore.features.statistics import time_statistics
-from asdcore.normality.models import NormalityModel
+from asdcore.normality.gaussian import LedoitWolfCovariance
 
 
 def test_the_mean_and_the_deviation_over_time_are_those_of_each_band_in_float32() -> None:
@@ -22,5 +22,5 @@ def test_a_band_that_became_louder_stands_out() -> None:
     rng = np.random.default_rng(0)
     normal = rng.normal(-60, 1, (50, 32))
     louder = rng.normal(-60, 1, (10, 32)) + 10 * (np.arange(32) == 5)
-    model = NormalityModel("ledoit_wolf").fit(normal[:30])
+    model = LedoitWolfCovariance().fit(normal[:30])
     assert model.distance(louder).min() > model.distance(normal[30:]).max()

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from asdcore.monitoring.reliability import Achieved, Reliability, reliability_report, theory
-from asdcore.normality.machine import SCORERS, MachineModel, Scorer, Scorers
-from asdcore.normality.models import NormalityModel
+from asdcore.normality.base import model_class
+from asdcore.normality.machine import MachineModel
 
-Vectors = dict[Scorer, NDArray[np.float64]]
+SCORERS = ("spectrum", "embedding")
+Vectors = dict[str, NDArray[np.float64]]
 
 
 def gaussian(n: int, p: int = 32, seed: int = 0) -> Vectors:
@@ -25,12 +26,13 @@ def report(
     domains: list[str] | None = None,
     test: Vectors | None = None,
     rate: float = 0.01,
+    groups: list[str] | None = None,
 ) -> Reliability:
     n = len(vectors["embedding"])
     named = domains or ["source"] * n
-    fitted = {scorer: NormalityModel(estimator).fit(X, domains=named) for scorer, X in vectors.items()}  # type: ignore[arg-type]
+    fitted = {scorer: model_class(estimator)().fit(X, domains=named, groups=groups) for scorer, X in vectors.items()}
     m = len(test["embedding"]) if test else 0
-    return reliability_report(MachineModel(fitted), vectors, named, "both", rate, test, ["source"] * m)
+    return reliability_report(MachineModel(fitted), vectors, named, rate, test, ["source"] * m, groups=groups)
 
 
 def test_a_well_behaved_machine_with_many_recordings_is_trusted() -> None:
@@ -81,18 +83,38 @@ def test_another_estimator_than_asked_for_and_a_collapse_are_reasons_for_care() 
     assert any("spectrum varies in hardly more than one way" in s for s in found.sentences)
 
 
-@pytest.mark.parametrize(("scorers", "said"), [("embedding", True), ("both", True), ("spectrum", False)])
+@pytest.mark.parametrize(
+    ("scorers", "said"), [(("embedding",), True), (("spectrum", "embedding"), True), (("spectrum",), False)]
+)
 def test_what_is_wrong_with_the_training_is_a_reason_for_care_where_the_embedding_judges(
-    scorers: Scorers, said: bool
+    scorers: tuple[str, ...], said: bool
 ) -> None:
-    own = gaussian(200, 4)
-    machine = MachineModel({scorer: NormalityModel("ml").fit(X) for scorer, X in own.items()})
-    found = reliability_report(machine, own, ["source"] * 200, scorers, 0.05, of_training=["z has collapsed."])
+    own = {scorer: X for scorer, X in gaussian(200, 4).items() if scorer in scorers}
+    machine = MachineModel({scorer: model_class("ml")().fit(X) for scorer, X in own.items()})
+    found = reliability_report(machine, own, ["source"] * 200, 0.05, of_training=["z has collapsed."])
     assert ("z has collapsed." in found.sentences) is said
     assert not said or found.rating == "use with care"
 
 
-@pytest.mark.parametrize("estimator", ["ml", "ledoit_wolf", "tied", "knn", "elliptic"])
+def test_a_single_session_is_a_reason_for_care() -> None:
+    found = report(gaussian(200, 4), rate=0.05, groups=["monday"] * 200)
+    assert found.rating == "use with care"
+    assert any(sentence.startswith("All 200 recordings are of one session") for sentence in found.sentences)
+
+
+def test_no_session_is_on_both_sides_of_the_cross_fitting() -> None:
+    # Sessions far from each other: a model that knew part of one would know the rest of it.
+    own = gaussian(60, 4)
+    sessions = np.repeat(np.arange(6), 10)
+    for X in own.values():
+        X += 20 * np.random.default_rng(1).normal(size=(6, 4))[sessions]
+    by_recording = report(own, "knn", rate=0.1).left_out["all"]
+    by_session = report(own, "knn", rate=0.1, groups=[str(session) for session in sessions])
+    assert by_recording.alarms < 15
+    assert any("Too" in sentence for sentence in by_session.sentences) or by_session.left_out["all"].alarms < 30
+
+
+@pytest.mark.parametrize("estimator", ["ml", "ledoit_wolf", "tied", "knn", "standardised_knn", "elliptic"])
 def test_every_estimator_has_a_report_that_is_plain_json(estimator: str) -> None:
     found = report(gaussian(40, 3), estimator)
     assert Reliability.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
@@ -115,7 +137,7 @@ def test_the_interval_is_that_of_clopper_and_pearson() -> None:
     ("estimator", "named"), [("ml", "F(8, 491), exact"), ("ledoit_wolf", "chi-squared(8)"), ("tied", "chi-squared(8)")]
 )
 def test_gaussian_vectors_follow_the_theory(estimator: str, named: str) -> None:
-    found = theory(NormalityModel(estimator).fit(gaussian(500, 8)["embedding"]))  # type: ignore[arg-type]
+    found = theory(model_class(estimator)().fit(gaussian(500, 8)["embedding"]))
     assert found is not None
     expected, observed, distribution = found
     assert named in distribution
@@ -125,9 +147,9 @@ def test_gaussian_vectors_follow_the_theory(estimator: str, named: str) -> None:
 
 def test_heavy_tails_leave_the_theory_and_neighbours_have_none() -> None:
     rng = np.random.default_rng(3)
-    expected, observed, _ = theory(NormalityModel("ml").fit(rng.standard_t(2, size=(500, 8)))) or ((), (), "")
+    expected, observed, _ = theory(model_class("ml")().fit(rng.standard_t(2, size=(500, 8)))) or ((), (), "")
     assert observed[-1] > 3 * expected[-1]
-    assert theory(NormalityModel("knn").fit(rng.normal(size=(50, 8)))) is None
+    assert theory(model_class("knn")().fit(rng.normal(size=(50, 8)))) is None
 
 
 def test_cross_fitting_judges_no_recording_by_itself() -> None:

@@ -7,8 +7,8 @@ from scipy import stats
 from sklearn.exceptions import NotFittedError
 
 from asdcore.errors import AsdError
+from asdcore.normality.base import model_class
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.models import NormalityModel
 
 RATES = (0.01, 0.05, 0.1)
 
@@ -90,9 +90,9 @@ def false_alarms(n: int, p: int, estimator: str, sets: int, fresh: int) -> tuple
     for seed in range(sets):
         rng = np.random.default_rng([seed, p])
         X = rng.normal(size=(n, p))
-        model = NormalityModel(estimator).fit(X)  # type: ignore[arg-type]
+        model = model_class(estimator)().fit(X)
         new = model.distance(rng.normal(size=(fresh, p)))
-        honest, naive = Calibration().fit(model.leave_one_out_), Calibration().fit(model.distance(X))
+        honest, naive = Calibration().fit(model.left_out_), Calibration().fit(model.distance(X))
         left_out += [np.count_nonzero(honest.decision(new, rate)) for rate in RATES]
         in_sample += [np.count_nonzero(naive.decision(new, rate)) for rate in RATES]
     return left_out, in_sample
@@ -136,13 +136,12 @@ def test_the_extrapolated_tail_promises_no_more_than_it_keeps(tail: str, most: f
         assert share <= most * rate, (n, rate, share)
 
 
-def test_arrays_hold_the_whole_calibration(tmp_path) -> None:
-    calibration = Calibration().fit(distances(40))
-    np.savez(tmp_path / "calibration.npz", **calibration.to_arrays())
-    with np.load(tmp_path / "calibration.npz", allow_pickle=False) as arrays:
-        read = Calibration.from_arrays(dict(arrays))
-    new = distances(100, seed=1) * 2
-    assert read.p_value(new).tolist() == calibration.p_value(new).tolist()
+@pytest.mark.parametrize("rate", [1e-6, 0.01, 0.1, 0.5])
+def test_of_logarithms_it_says_the_same_as_of_what_they_are_logarithms_of(rate: float) -> None:
+    own, new = distances(40), 3 * distances(100, seed=1)
+    plain, logarithmic = Calibration().fit(own), Calibration(logarithmic=True).fit(np.log(own) - 10)
+    np.testing.assert_allclose(logarithmic.p_value(np.log(new) - 10), plain.p_value(new), rtol=1e-9)
+    assert logarithmic.threshold(rate) == pytest.approx(np.log(plain.threshold(rate)) - 10)
 
 
 def test_what_can_not_be_calibrated_is_said() -> None:

@@ -5,8 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 
+from asdcore.normality.base import model_class
+from asdcore.normality.gaussian import LedoitWolfCovariance, MaximumLikelihood, TiedCovariance
 from asdcore.normality.leave_out import domain_weights, leave_one_out, leave_one_out_pseudo_inverse
-from asdcore.normality.models import NormalityModel
 
 Matrix = NDArray[np.float64]
 
@@ -33,25 +34,25 @@ def shrunk(X: Matrix, row: Matrix, shrinkage: float) -> Matrix:
 def test_ml_is_a_refit_without_the_row(n: int, p: int) -> None:
     X = embeddings(n, p)
     expected = refits(X, lambda others, row: EmpiricalCovariance().fit(others).mahalanobis(row))
-    model = NormalityModel("ml").fit(X)
+    model = MaximumLikelihood().fit(X)
     assert model.report_.used == "ml"
-    np.testing.assert_allclose(model.leave_one_out_, expected, rtol=1e-6)
+    np.testing.assert_allclose(model.left_out_, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("n", "p"), [(3, 2), (12, 30), (20, 20), (40, 6), (60, 128), (200, 128)])
 def test_ledoit_wolf_is_a_refit_without_the_row_with_the_shrinkage_of_all(n: int, p: int) -> None:
     X = embeddings(n, p)
-    model = NormalityModel("ledoit_wolf").fit(X)
+    model = LedoitWolfCovariance().fit(X)
     shrinkage = LedoitWolf().fit(X).shrinkage_
     assert model.report_.shrinkage == shrinkage > 0
     expected = refits(X, lambda others, row: shrunk(others, row, shrinkage))
-    np.testing.assert_allclose(model.leave_one_out_, expected, rtol=1e-6)
+    np.testing.assert_allclose(model.left_out_, expected, rtol=1e-6)
 
 
 def test_ledoit_wolf_with_the_shrinkage_of_all_is_close_to_a_whole_refit() -> None:
     X = embeddings(60, 32)
     expected = refits(X, lambda others, row: LedoitWolf().fit(others).mahalanobis(row))
-    np.testing.assert_allclose(NormalityModel("ledoit_wolf").fit(X).leave_one_out_, expected, rtol=0.25)
+    np.testing.assert_allclose(LedoitWolfCovariance().fit(X).left_out_, expected, rtol=0.25)
 
 
 @pytest.mark.parametrize(("n", "p"), [(5, 20), (8, 8), (8, 7), (12, 11)])
@@ -60,21 +61,19 @@ def test_who_insists_on_too_few_recordings_gets_the_refits_of_the_pseudo_inverse
     expected = refits(X, lambda others, row: EmpiricalCovariance().fit(others).mahalanobis(row))
     np.testing.assert_allclose(leave_one_out_pseudo_inverse(X), expected, rtol=1e-5)
     if n <= p:
-        np.testing.assert_allclose(
-            NormalityModel("ml", force_estimator=True).fit(X).leave_one_out_, expected, rtol=1e-5
-        )
+        np.testing.assert_allclose(MaximumLikelihood(force_estimator=True).fit(X).left_out_, expected, rtol=1e-5)
 
 
 def test_a_recording_that_alone_spans_a_direction_is_infinitely_far_from_the_others() -> None:
     X = np.pad(embeddings(30, 3), ((0, 0), (0, 1)))
     X[7, 3] = 1.0
-    distances = NormalityModel("ml").fit(X).leave_one_out_
+    distances = MaximumLikelihood().fit(X).left_out_
     assert np.flatnonzero(np.isinf(distances)).tolist() == [7]
-    assert np.isfinite(NormalityModel("ledoit_wolf").fit(X).leave_one_out_).all()
+    assert np.isfinite(LedoitWolfCovariance().fit(X).left_out_).all()
 
 
 def test_two_recordings_know_nothing_of_each_other() -> None:
-    assert np.isinf(NormalityModel("ledoit_wolf").fit(embeddings(2, 5)).leave_one_out_).all()
+    assert np.isinf(LedoitWolfCovariance().fit(embeddings(2, 5)).left_out_).all()
 
 
 def test_distances_stay_right_where_variances_span_twelve_orders_of_magnitude() -> None:
@@ -87,8 +86,8 @@ def test_distances_stay_right_where_variances_span_twelve_orders_of_magnitude() 
 @pytest.mark.parametrize("estimator", ["ml", "ledoit_wolf", "tied", "knn", "elliptic"])
 def test_fresh_recordings_are_as_far_as_the_ones_left_out_and_farther_than_those_kept_in(estimator: str) -> None:
     X, new = np.split(embeddings(2200, 30), [200])
-    model = NormalityModel(estimator).fit(X)  # type: ignore[arg-type]
-    assert np.median(model.leave_one_out_) == pytest.approx(np.median(model.distance(new)), rel=0.12)
+    model = model_class(estimator)().fit(X)
+    assert np.median(model.left_out_) == pytest.approx(np.median(model.distance(new)), rel=0.12)
     assert np.median(model.distance(X)) < 0.92 * np.median(model.distance(new))
 
 
@@ -112,10 +111,10 @@ def tied_without(X: Matrix, domain: NDArray[np.intp], i: int, shrinkage: float) 
 def test_tied_is_a_refit_without_the_row(counts: list[int], p: int) -> None:
     domain = np.repeat(np.arange(len(counts)), counts)
     X = embeddings(40, p) + 5 * np.random.default_rng(1).normal(size=(len(counts), p))[domain]
-    model = NormalityModel("tied").fit(X, domains=domain)
+    model = TiedCovariance().fit(X, domains=domain)
     assert (model.report_.shrinkage > 0) == (p == 64)
     expected = [tied_without(X, domain, i, model.report_.shrinkage) for i in range(40)]
-    np.testing.assert_allclose(model.leave_one_out_, expected, rtol=1e-6)
+    np.testing.assert_allclose(model.left_out_, expected, rtol=1e-6)
 
 
 def test_domains_of_equal_size_or_a_single_one_weigh_the_same() -> None:

@@ -1,0 +1,175 @@
+"""From recordings to a detector in one call, for a notebook: `asd retrain` without home, cache and registry."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from asdcore.detector import Detector
+from asdcore.encoder.embedding import embeddings
+from asdcore.encoder.launch import start_training
+from asdcore.encoder.metrics import collapse
+from asdcore.encoder.network import TrainedEncoder, build_encoder, choose_device
+from asdcore.errors import AsdError
+from asdcore.explanation.profile import Profile
+from asdcore.features.compute import compute_features, features_digest, missing_parts
+from asdcore.features.normalisation import Normalisation
+from asdcore.features.spectrogram import Spectrogram
+from asdcore.features.store import EXTENDS, Store
+from asdcore.monitoring.reliability import reliability_report
+from asdcore.normality.base import NormalityModel
+from asdcore.normality.machine import MachineModel
+from asdcore.normality.scorers import Embedding, Scorer, build_scorers, features_of
+from asdcore.progress import progress, say
+from asdcore.recordings.catalog import Catalog, require_training, training_recordings
+from asdcore.recordings.fetch import fetched
+from asdcore.recordings.names import Found, find_recordings
+from asdcore.settings import Settings
+
+_DESCRIBED = ("machine", "section", "domain", "split", "label")
+
+
+def fit_detector(
+    recordings: str | Path | pd.DataFrame, settings: Settings = Settings(), workdir: str | Path | None = None
+) -> Detector:
+    """Find and check recordings, compute their features, train the encoder, fit and calibrate every machine.
+
+    Args:
+        recordings: a folder or a manifest CSV, as `asd ingest` takes them, or a table with one row per recording:
+            ``path`` and ``machine``, and if known ``section``, ``domain``, ``split``, ``label`` and ``session``.
+            Only normal recordings of the split ``train`` are used. Recordings that cannot be used are named.
+        settings: see `Settings`; ``Settings.preset("demo")`` takes minutes on two CPU cores.
+        workdir: where the table of recordings, features and checkpoints are kept, so that a second call with the same
+            recordings computes no feature again; None: in a temporary folder that is deleted.
+
+    Returns:
+        The detector, with the reliability report of each machine in ``about``.
+
+    Raises:
+        AsdError: no usable recording, too few for a machine, or a training that failed.
+    """
+    if workdir is None:
+        with tempfile.TemporaryDirectory(prefix="asd-") as temporary:
+            return _fit(recordings, settings, Path(temporary))
+    return _fit(recordings, settings, Path(workdir))
+
+
+def _fit(recordings: str | Path | pd.DataFrame, settings: Settings, folder: Path) -> Detector:
+    training = _ingested(recordings, settings, folder)
+    scorers = list(build_scorers(settings.normality).values())
+    trains = any(scorer.needs_encoder for scorer in scorers)
+    store, failures = _features(training, settings, folder, variants=trains)
+    for digest, reason in failures.items():
+        say(f"left out: {digest[:16]}: {reason}")
+    training = training[~training["recording"].isin(list(failures))].reset_index(drop=True)
+    require_training(training, settings.recordings.minimum_training_recordings)
+    encoder = _encoder(store, training, settings, folder, trains=trains)
+    detector = Detector(settings, encoder, {}, {"training_recordings": len(training)})
+    for machine, own in progress(list(training.groupby("machine")), "normality models"):
+        detector = _with_machine(detector, str(machine), own, store, scorers)
+    return detector
+
+
+def _ingested(recordings: str | Path | pd.DataFrame, settings: Settings, folder: Path) -> pd.DataFrame:
+    """The normal training recordings that can be decoded, as rows of a `Catalog`, with ``session`` if it is known."""
+    catalog = Catalog(folder / "recordings")
+    if isinstance(recordings, pd.DataFrame):
+        found = list(_rows_found(recordings))
+        sessions = recordings["session"].astype(str) if "session" in recordings else None
+    else:
+        found, sessions = find_recordings(fetched(Path(recordings))), None
+    ingested = catalog.ingest(found, settings.recordings)
+    for file, reason in ingested.quarantined.items():
+        say(f"left out: {file}: {reason}")
+    paths = {str(one.path) for one in found}
+    chosen = catalog.recordings[catalog.recordings["path"].isin(paths)]
+    if chosen.empty:
+        raise AsdError(f"none of the {len(found)} recordings can be used; the reasons are above")
+    require_training(chosen, settings.recordings.minimum_training_recordings)
+    training = training_recordings(chosen)
+    if sessions is not None and isinstance(recordings, pd.DataFrame):
+        by_path = dict(zip((str(Path(path).resolve()) for path in recordings["path"]), sessions, strict=True))
+        training = training.assign(session=training["path"].map(by_path))
+    return training
+
+
+def _rows_found(table: pd.DataFrame) -> Iterator[Found]:
+    missing = {"path", "machine"} - set(table.columns)
+    if missing:
+        raise AsdError(f"a table of recordings needs the columns path and machine; there is no {', '.join(missing)}")
+    for row in table.to_dict("records"):
+        described: dict[str, Any] = {name: str(row[name]) for name in _DESCRIBED if name in row}
+        yield Found(Path(row["path"]).resolve(), **described)
+
+
+def _features(
+    training: pd.DataFrame, settings: Settings, folder: Path, *, variants: bool
+) -> tuple[Store, dict[str, str]]:
+    """The store of the spectrograms, and why recordings are not in it: digest: reason."""
+    originals = folder / "features" / features_digest(settings, "", variants=False)
+    augmented = originals / (EXTENDS + features_digest(settings, "")) if variants else None
+    path_of = dict(zip(training["recording"], training["path"], strict=True))
+    failures: dict[str, str] = {}
+    wanted = augmented or originals
+    if augmented is not None:
+        parts = missing_parts(originals, augmented, list(path_of))
+    else:
+        missing = Store(originals).missing(path_of, "original")
+        parts = {(originals, None): missing} if missing else {}
+    for (first, second), digests in parts.items():
+        failures |= compute_features(first, second, [(digest, path_of[digest]) for digest in digests], settings)[1]
+    return Store(wanted), failures
+
+
+def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: Path, *, trains: bool) -> TrainedEncoder:
+    """Trained, or where no scorer needs it untrained: a detector always has one."""
+    if trains:
+        rows = training[["recording", "machine", "attributes"]]
+        trained = start_training(store, rows, settings.training, folder / "checkpoints")
+        for sentence in collapse(trained.history):
+            say(sentence)
+        return trained
+    normalisation = Normalisation.fit(_originals(store, training))
+    encoder = build_encoder(settings.training.encoder, settings.training.z_size)
+    return TrainedEncoder(encoder.eval(), normalisation, [])
+
+
+def _originals(store: Store, rows: pd.DataFrame) -> Iterator[Spectrogram]:
+    return (store.read(recording, "original") for recording in rows["recording"])
+
+
+def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: Store, scorers: list[Scorer]) -> Detector:
+    settings = detector.settings
+    domains = own["domain"].tolist()
+    sessions = own["session"].tolist() if "session" in own else None
+    vectors = _vectors(detector.encoder, own, store, scorers, settings)
+    models: dict[str, NormalityModel] = {
+        scorer.name: scorer.model().fit(vectors[scorer.name], domains=domains, groups=sessions) for scorer in scorers
+    }
+    profile = Profile.fit(_originals(store, own), domains, settings.mel, settings.recordings.sample_rate)
+    fitted = MachineModel(models, profile)
+    history = collapse(detector.encoder.history)
+    report = reliability_report(
+        fitted, vectors, domains, settings.normality.false_alarm_rate, of_training=history, groups=sessions
+    )
+    return detector.with_machine(machine, fitted, {"recordings": len(own), "reliability": report.to_json()})
+
+
+def _vectors(
+    encoder: TrainedEncoder, own: pd.DataFrame, store: Store, scorers: list[Scorer], settings: Settings
+) -> Mapping[str, NDArray[np.float32]]:
+    """scorer: (n, p)."""
+    rows = []
+    device = choose_device(settings.training.device)
+    embedded = any(scorer.needs_encoder for scorer in scorers)
+    for spectrogram in _originals(store, own):
+        embedding = None
+        if embedded:
+            ((h, z),) = embeddings(encoder, [spectrogram], device)
+            embedding = Embedding(h, z)
+        rows.append(features_of(scorers, spectrogram, embedding))
+    return {scorer.name: np.stack([row[scorer.name] for row in rows]) for scorer in scorers}

@@ -1,0 +1,166 @@
+"""Extension points: what a package from outside adds by entry points, used by its name in the settings."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from asdcore.detector import Detector
+from asdcore.errors import AsdError
+from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS, Registry
+from asdcore.settings import NormalitySettings, Settings, TrainingSettings
+from tests.asdcore.conftest import Recorder
+
+MODULE = '''
+import numpy as np
+import torch
+from torch import nn
+
+from asdcore import Encoder, Loss, NormalityModel, Scorer
+
+
+class MedianModel(NormalityModel):
+    name = "median"
+
+    def _fit(self, X, domain):
+        self.median_ = np.median(X, axis=0)
+
+    def _distance(self, X):
+        return np.abs(X - self.median_).max(axis=1)
+
+
+class PeakScorer(Scorer):
+    name = "peak"
+
+    def feature(self, spectrogram, embedding):
+        return spectrogram.max(axis=1)
+
+    def model(self):
+        return MedianModel()
+
+
+class Spread(Loss):
+    """Embeddings away from each other."""
+
+    uses_z = False
+
+    def forward(self, h, z, labels):
+        return (nn.functional.normalize(h, dim=1).mean(dim=0) ** 2).sum()
+
+
+class Bands(Encoder):
+    def __init__(self, z_size):
+        super().__init__(16, z_size)
+        self.bands = nn.Linear(128, 16)
+        self.head = nn.Linear(16, z_size)
+
+    def hidden(self, x):
+        return torch.tanh(self.bands(x.mean(dim=3)[:, 0]))
+'''
+ENTRY_POINTS = """
+[asd.normality_models]
+median = outside_asd:MedianModel
+misnamed = outside_asd:MedianModel
+broken = outside_asd_gone:Nothing
+ml = outside_asd:MedianModel
+[asd.scorers]
+peak = outside_asd:PeakScorer
+[asd.losses]
+spread = outside_asd:Spread
+[asd.encoders]
+bands = outside_asd:Bands
+"""
+
+
+def install(folder: Path, name: str, entry_points: str) -> None:
+    """What an installer leaves of a package: its metadata."""
+    metadata = folder / f"{name.replace('-', '_')}-1.2.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    (metadata / "entry_points.txt").write_text(entry_points)
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "site-packages"
+    install(folder, "outside-asd", ENTRY_POINTS)
+    (folder / "outside_asd.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    sys.modules.pop("outside_asd", None)
+
+
+def test_what_another_package_adds_is_trained_fitted_saved_and_scored_by_its_names(
+    outside: Path, tmp_path: Path, record: Recorder
+) -> None:
+    settings = Settings(
+        training=TrainingSettings(
+            encoder="bands", loss="spread", crop_frames=16, batch_size=4, epochs=2, cycles=2, z_size=4, device="cpu"
+        ),
+        normality=NormalitySettings(scorers=("peak", "embedding"), estimator="median", false_alarm_rate=0.2),
+    )
+    for seed in range(10):
+        record(tmp_path / "recordings" / "fan" / f"{seed}.wav", seed)
+    detector = Detector.fit(tmp_path / "recordings", settings)
+    assert type(detector.encoder.encoder).__name__ == "Bands"
+    assert {type(model).__name__ for model in detector.machines["fan"].models.values()} == {"MedianModel"}
+    detector.save(tmp_path / "detector")
+    files = [record(tmp_path / "fan" / "new.wav", 99)]
+    loaded = Detector.load(tmp_path / "detector")
+    assert loaded.score(files)["score"].tolist() == detector.score(files)["score"].tolist()
+    assert np.isfinite(loaded.score(files)["score"]).all()
+
+
+def test_without_the_package_the_detector_is_refused_with_the_name_that_is_missing(
+    outside: Path, tmp_path: Path, record: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(normality=NormalitySettings(scorers=("peak",)))
+    for seed in range(10):
+        record(tmp_path / "recordings" / "fan" / f"{seed}.wav", seed)
+    Detector.fit(tmp_path / "recordings", settings).save(tmp_path / "detector")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(outside)])
+    with pytest.raises(AsdError, match="scorer 'peak' is none of spectrum, change"):
+        Detector.load(tmp_path / "detector")
+
+
+def test_names_are_listed_without_an_import_and_a_built_in_one_cannot_be_taken(outside: Path) -> None:
+    assert NORMALITY_MODELS.names()[-3:] == ["broken", "median", "misnamed"]
+    assert (SCORERS.names()[-1], LOSSES.names()[-1], ENCODERS.names()[-1]) == ("peak", "spread", "bands")
+    assert "outside_asd" not in sys.modules
+    assert NORMALITY_MODELS.get("ml").__module__ == "asdcore.normality.gaussian"
+    assert "median" in NormalitySettings.model_json_schema()["properties"]["estimator"]["enum"]
+
+
+def test_a_package_that_cannot_be_loaded_is_named(outside: Path) -> None:
+    with pytest.raises(AsdError, match=r"normality model 'broken' of the package outside-asd 1\.2 cannot be loaded"):
+        NORMALITY_MODELS.get("broken")
+
+
+def test_a_model_that_calls_itself_otherwise_is_refused(outside: Path) -> None:
+    from asdcore.normality.base import model_class
+
+    with pytest.raises(AsdError, match="must be a NormalityModel whose name is 'misnamed'"):
+        model_class("misnamed")
+
+
+def test_two_packages_with_the_same_name_are_both_named(outside: Path) -> None:
+    install(outside, "another", "[asd.losses]\nspread = another:Spread\n")
+    with pytest.raises(AsdError, match=r"offered by another 1\.2 and outside-asd 1\.2"):
+        LOSSES.get("spread")
+
+
+def test_an_unknown_name_lists_those_that_there_are(outside: Path) -> None:
+    with pytest.raises(AsdError, match=r"scorer 'ears' is none of spectrum, change, .*, peak"):
+        SCORERS.get("ears")
+    with pytest.raises(ValidationError, match=r"'triplet' is none of nt_xent, .*, spread"):
+        TrainingSettings(loss="triplet")
+
+
+@pytest.mark.parametrize("registry", [ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS], ids=lambda r: r.kind)
+def test_every_built_in_name_can_be_loaded(registry: Registry[object]) -> None:
+    for name in registry.built_in:
+        assert callable(registry.get(name))
+        assert name in registry
