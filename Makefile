@@ -1,23 +1,41 @@
-# make demo: install and run the main job on simulated machines.  make test: install and run the tests.
+# make demo: install and run the main job on simulated machines.  make test: install and run the tests but the slow ones.
+# make docs: build the documentation into site/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+DOCS_INSTALLED := $(VENV)/docs-installed
 
-.PHONY: demo test check pictures clean
+.PHONY: demo test test-slow check docs docs-serve pictures clean
 
 demo: $(INSTALLED)
 	$(BIN)/asd demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile --no-loadscope-reorder \
+		|| test $$? -eq 5 # no test is marked so slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
-# The pictures of the README: those that the demo has just made.
+# Strict: a link to something that is not there is an error. The variable silences an advertisement of the theme.
+docs: $(DOCS_INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(DOCS_INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	touch $@
+
+# The pictures of the README and the docs: those that the demo has just made.
 pictures: demo
 	mkdir -p docs/pictures
 	latest=$$(ls -td .asd/demo/runs/evaluations/*/ | head -1); \
@@ -37,4 +55,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .asd
+	rm -rf $(VENV) .asd site

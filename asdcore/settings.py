@@ -1,13 +1,14 @@
 """Every knob on one page: one frozen model a stage, each with a digest, and the presets.
 
 The decisions behind the defaults are those of the paper (section 2) where it states them, but for those that
-docs/representation.md gives reason to change; each field says so. ``paper`` changes them back.
+docs/evidence/representation.md gives reason to change; each field says so. ``paper`` changes them back.
 """
 
 import hashlib
 import json
 import math
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
@@ -52,6 +53,9 @@ class RecordingSettings(StageSettings):
     maximum_seconds: float = Field(3600.0, gt=0, description="longer recordings are quarantined: cut them")
     maximum_clipped_fraction: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
     silence_dbfs: float = Field(-80.0, description="RMS without its mean, dB of full scale; quieter is silent")
+    session_gap_minutes: float = Field(
+        60.0, gt=0, description="a longer pause between the time stamps in file names begins a new session"
+    )
     minimum_training_recordings: int = Field(10, ge=2, description="normal training recordings a machine needs")
 
 
@@ -252,3 +256,51 @@ class Settings(StageSettings):
         if name == "default":
             return cls()
         raise ValueError(f"preset {name!r} is none of {', '.join(PRESETS)}")
+
+
+COMMON = (
+    "recordings.sample_rate",
+    "recordings.channel",
+    "training.encoder",
+    "training.loss",
+    "training.epochs",
+    "training.batch_size",
+    "training.device",
+    "training.processes",
+    "normality.estimator",
+    "normality.scorers",
+    "normality.false_alarm_rate",
+    "gate.margin",
+)
+"""The settings that people set; all others are for experts."""
+
+
+class SettingRow(NamedTuple):
+    """One setting as it is listed to a person."""
+
+    name: str
+    """stage.name, as ``--set`` takes it."""
+    value: str
+    description: str
+    common: bool
+
+
+def setting_rows(settings: Settings = Settings()) -> list[SettingRow]:
+    """All settings with their values, in the order of the stages.
+
+    >>> [row.name for row in setting_rows() if row.common][:2]
+    ['recordings.sample_rate', 'recordings.channel']
+    """
+    return list(_rows_below(settings, ""))
+
+
+def _rows_below(stage: StageSettings, prefix: str) -> Iterator[SettingRow]:
+    for name, field in type(stage).model_fields.items():
+        value, path = getattr(stage, name), prefix + name
+        if isinstance(value, StageSettings):
+            yield from _rows_below(value, f"{path}.")
+            continue
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        parts = [field.description, f"one of {', '.join(map(str, choices))}" if choices else None]
+        text = "; ".join(part for part in parts if part) or name.replace("_", " ")
+        yield SettingRow(path, "" if value is None else str(value), text, path in COMMON)

@@ -369,7 +369,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="real machines in the DCASE layout")
     parser.add_argument("--folder", type=Path, help="keep what was made here, and go on with it")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the figure of docs/representation.md")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="draw the figure of docs/evidence/representation.md"
+    )
     arguments = parser.parse_args()
     sample = os.environ.get("ASD_SAMPLE_DATA")
     real = arguments.real or (Path(sample) / "real-mini" if sample else None)

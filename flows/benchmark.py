@@ -1,25 +1,36 @@
 """The flow `benchmark`: any systems on the same recordings, side by side."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 from prefect import flow
 
-from asdcore.evaluation.systems import AutoencoderSystem, systems_named
+from asdcore.evaluation.systems import AutoencoderSystem, NormalitySystem, systems_named
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.retrain import usable_recordings
-from tasks.baselines import autoencoders, spectra
-from tasks.encoder import encoder_and_embeddings
-from tasks.evaluation import any_simulated, evaluation, publish, read_tables, report_text
-from tasks.features import complete_features, feature_store
+from tasks.baselines import autoencoders
+from tasks.encoder import embeddings_of, trained_encoder
+from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, read_tables, report_text
+from tasks.features import complete_features, feature_store, originals_artifact, spectrum_statistics
 from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models
 from tasks.recordings import data_digest
+from tasks.stage import Artifact
 from tasks.tracking import benchmark_key, client, log_encoder, log_evaluation, tracked_run
 from tasks.warn import warn
 
 PAPER_TABLE = ["paper-ml", "paper-elliptic", "baseline-mse", "baseline-mahalanobis", "spectrum"]
+
+
+class Benchmarked(Evaluation):
+    """An evaluation of systems side by side."""
+
+    run: str
+    """of MLflow"""
+    report: str
+    """Markdown"""
 
 
 @flow(name="benchmark")
@@ -30,7 +41,7 @@ def benchmark(
     settings: Settings = Settings(),
     published: bool = False,
     home: Path | None = None,
-) -> dict[str, Any]:
+) -> Benchmarked:
     """Fit every system on the normal training recordings, score the test recordings, compare.
 
     Args:
@@ -42,7 +53,7 @@ def benchmark(
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
-        run, official_scores, report, and where scores, tables and figures are.
+        run, official_scores, report, and where scores, tables and plots are.
     """
     place = Home.at(home) if home else Home.default()
     chosen_systems = systems_named(systems, settings.normality)
@@ -55,9 +66,9 @@ def benchmark(
         chosen = usable_recordings(place, recordings, machines, settings)
         names = sorted(set(chosen["machine"]))
         if vector:
-            complete_features(place, chosen, settings, variants=with_encoder)
+            complete_features(chosen, settings, variants=with_encoder)
         if network:
-            complete_features(place, chosen, baseline, variants=False)
+            complete_features(chosen, baseline, variants=False)
         # Recordings that could not be read any more have left the table.
         chosen = usable_recordings(place, None, names, settings)
         key = benchmark_key(systems, settings, data_digest(chosen), published)
@@ -66,32 +77,50 @@ def benchmark(
         models: Models = {}
         encoder = None
         if vector:
-            store = feature_store(place, settings, variants=with_encoder)
-            needed = {system.of_paper for system in vector if system.needs_encoder}
-            if True in needed:
-                paper = settings.training.model_copy(update={"loss": "nt_xent"})
-                # Two trainings in one run would mix their figures by epoch.
-                two = False in needed and paper != settings.training
-                alone = tracked_run(place, "encoder", key, "encoder of paper-ml") if two else run
-                encoder, stores["paper z"] = encoder_and_embeddings(place, store, chosen, paper, alone)
-                if two:
-                    log_encoder(place, alone, encoder)
-                    client(place).set_terminated(alone)
-            if False in needed:
-                encoder, embeddings = encoder_and_embeddings(place, store, chosen, settings.training, run)
-                stores |= {"h": embeddings, "z": embeddings}
-            averages = spectra(place, store, chosen)
-            stores |= {**dict.fromkeys(("mean", "mean_and_deviation", "change"), averages)}
-            models |= normality_models(place, stores, chosen, vector)
+            spectrograms = feature_store(settings, variants=with_encoder)
+            encoder, stores = _embeddings(place, spectrograms, chosen, settings, vector, run, key)
+            statistics = spectrum_statistics(chosen["recording"].tolist(), originals_artifact(spectrograms))
+            stores |= {**dict.fromkeys(("mean", "mean_and_deviation", "change"), statistics)}
+            models |= normality_models(stores, chosen, vector)
         if network:
-            stores["original"] = feature_store(place, baseline, variants=False)
-            files = autoencoders(place, stores["original"], chosen, settings.autoencoder)
-            models |= {system.name: files for system in network}
-        result = evaluation(place, chosen, chosen_systems, stores, models, encoder, published)
+            stores["original"] = feature_store(baseline, variants=False)
+            fitted = autoencoders(stores["original"], chosen, settings.autoencoder)
+            models |= {system.name: fitted for system in network}
+        result = evaluation(chosen, chosen_systems, stores, models, encoder, published)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
         fits = fit_metrics({system.name: models[system.name] for system in vector})
-        report = report_text(*read_tables(place, result), notes, any_simulated(chosen))
+        report = report_text(*read_tables(result), notes, any_simulated(chosen))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
-        log_evaluation(place, run, settings, encoder, result, report, fits)
+        file = str(encoder.path) if encoder else None
+        log_evaluation(place.registry, run, settings, file, result["plots"], result["table"], report, fits)
         publish("benchmark-report", report)
-        return result["values"] | {"run": run, "report": report}
+        return {**result, "run": run, "report": report}
+
+
+def _embeddings(
+    home: Home,
+    spectrograms: Artifact,
+    recordings: pd.DataFrame,
+    settings: Settings,
+    systems: Sequence[NormalitySystem],
+    run: str,
+    key: str,
+) -> tuple[Artifact | None, Stores]:
+    """The encoders that the systems need: the last one trained, and the stores of the embeddings by source."""
+    encoder, stores = None, Stores()
+    of_paper = {system.of_paper for system in systems if system.needs_encoder}
+    if True in of_paper:
+        paper = settings.training.model_copy(update={"loss": "nt_xent"})
+        # Two trainings in one run would mix their metrics by epoch.
+        two = False in of_paper and paper != settings.training
+        run_of_paper = tracked_run(home, "encoder", key, "encoder of paper-ml") if two else run
+        encoder = trained_encoder(spectrograms, recordings, paper, run_of_paper)
+        stores["paper z"] = embeddings_of(spectrograms, encoder, recordings, paper.device)
+        if two:
+            log_encoder(home, run_of_paper, encoder.path)
+            client(home).set_terminated(run_of_paper)
+    if False in of_paper:
+        encoder = trained_encoder(spectrograms, recordings, settings.training, run)
+        embeddings = embeddings_of(spectrograms, encoder, recordings, settings.training.device)
+        stores |= {"h": embeddings, "z": embeddings}
+    return encoder, stores

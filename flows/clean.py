@@ -9,7 +9,7 @@ from asdcore.features.cleanup import Orphans, delete_orphans, find_orphans
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
-from tasks.features import claimed_stores
+from tasks.features import stores_in_use
 from tasks.registry import registered_folder, registered_models
 from tasks.warn import warn
 
@@ -31,8 +31,8 @@ def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Orph
         catalog = Catalog(home.recordings)
         # What is in quarantine may come back when its file does.
         known = {*catalog.recordings["recording"], *catalog.quarantined["recording"]}
-        claimed = claimed_stores(home, [settings, *_registered_settings(home)])
-        orphans = find_orphans(home.features, claimed, known, verify=verify)
+        in_use = stores_in_use([settings, *_registered_settings(home)])
+        orphans = find_orphans(home.features, in_use, known, verify=verify)
         if delete:
             delete_orphans(orphans)
     return orphans

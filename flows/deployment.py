@@ -27,8 +27,8 @@ from asdcore.storage.home import Home
 from asdcore.storage.s3 import s3_address
 
 POOL = "asd"
-PROJECT = Path(__file__).resolve().parent.parent
-"""The folder of prefect.yaml, from which a worker imports the flows."""
+PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
+"""In a checkout a link to the one at the top, in an installed package a copy."""
 HEARTBEAT_SECONDS = 30
 """between two signs of life of a run of this worker; a run from a terminal or a notebook says something every 180 s"""
 DEAD_AFTER = timedelta(minutes=7)
@@ -52,11 +52,9 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
         AsdError: no server, no prefect.yaml, or Prefect says no.
     """
     require_server()
-    file = PROJECT / "prefect.yaml"
-    if not file.exists():
-        raise AsdError(f"{file}: not there; `asd deploy` needs the checkout that asd was installed from")
-    plan = yaml.safe_load(file.read_text(encoding="utf-8"))
-    plan["pull"][0]["prefect.deployments.steps.set_working_directory"]["directory"] = str(PROJECT)
+    if not PREFECT_FILE.exists():
+        raise AsdError(f"{PREFECT_FILE} is missing: install asd again")
+    plan = yaml.safe_load(PREFECT_FILE.read_text(encoding="utf-8"))
     own: dict[str, dict[str, Any]] = {
         name: {"settings": settings.model_dump(mode="json")} for name in ("features", "retrain", "benchmark")
     }
@@ -77,7 +75,7 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
         temporary.write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
     # Prefect asks about triggers and schedules that are there already: the answer is to replace them.
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(rendered)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=home.root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise AsdError(f"prefect deploy: {(done.stderr or done.stdout).strip()[-2000:]}")
     end_runs_of_dead_workers()
@@ -92,8 +90,6 @@ def work(home: Home) -> NoReturn:
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         # A run, and the worker, wait up to eight minutes for a server that restarts; Prefect's default is one.
         "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "8"),
-        # Flows are imported from the project's folder, whatever the worker's is.
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     # Not a child: who ends this process would leave the worker behind.

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 from prefect import flow
@@ -11,14 +11,15 @@ from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
-from asdcore.storage.files import digest_of_file
+from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
-from tasks.baselines import spectra
-from tasks.detector import changed_detector
+from tasks.detector import change_machine, kept_encoder
 from tasks.encoder import embeddings_of
 from tasks.evaluation import any_simulated, publish
-from tasks.features import complete_features, feature_store
-from tasks.normality import failed_enrolment_checks, normality_models, profiles, read_reliability, reliability_reports
+from tasks.explanation import profiles
+from tasks.features import complete_features, feature_store, spectrum_statistics
+from tasks.monitoring import failed_enrolment_checks
+from tasks.normality import normality_models
 from tasks.recordings import data_digest, ingest_recordings
 from tasks.registry import (
     CHAMPION,
@@ -28,14 +29,40 @@ from tasks.registry import (
     set_champion,
     was_champion,
 )
+from tasks.reliability import read_reliability, reliability_reports
 from tasks.tracking import failed_if_it_fails, log_reliability, tracked_run
 from tasks.warn import warn
+
+
+class Retired(TypedDict):
+    """A registered detector with one machine less, or one more."""
+
+    run: str
+    """of MLflow"""
+    version: str
+    champion: str
+    """the version that is the champion now"""
+    machine: str
+    parent: str
+    """the version that it was made from"""
+    detector: str
+    """its folder"""
+    machines: list[str]
+
+
+class Enrolled(Retired):
+    """A registered detector with one machine more."""
+
+    training_recordings: int
+    data: str
+    """digest of the recordings"""
+    failed_checks: list[str]
 
 
 @flow(name="enroll")
 def enroll(
     machine: str, recordings: Path, model: str = CHAMPION, force: bool = False, home: Path | None = None
-) -> dict[str, Any]:
+) -> Enrolled:
     """Fit, calibrate and register one machine more, with the encoder as it is.
 
     Args:
@@ -58,28 +85,29 @@ def enroll(
             warn(f"quarantined: {file}: {reason}")
         if machine not in found["machines"]:
             raise AsdError(f"{recordings}: no usable recording of {machine} there")
-        complete_features(place, _training_of(place, machine), settings, variants=False)
+        complete_features(_training_of(place, machine), settings, variants=False)
         # Recordings that could not be read any more have left the table.
         require_training(_of(place, machine), settings.recordings.minimum_training_recordings)
         chosen = _training_of(place, machine)
-        store = feature_store(place, settings, variants=False)
-        averages = spectra(place, store, chosen)
-        failed_checks = failed_enrolment_checks(averages, chosen, settings)
+        store = feature_store(settings, variants=False)
+        statistics = spectrum_statistics(chosen["recording"].tolist(), store)
+        failed_checks = failed_enrolment_checks(statistics, chosen, settings)
         for failed_check in failed_checks:
             warn(f"{machine}: of its recordings, {failed_check}")
         if failed_checks and not force:
             raise AsdError(
                 f"{machine} is not enrolled: of its recordings, {failed_checks[0]} --force enrolls it all the same."
             )
-        encoder = _encoder_file(place, detector, base)
-        embeddings = embeddings_of(place, store, encoder, chosen, settings.training.device)
+        encoder = kept_encoder(base / "encoder.safetensors", place.runs / "warm-starts")
+        embeddings = embeddings_of(store, encoder, chosen, settings.training.device)
         system = detector_system(settings.normality)
-        stores = {"h": embeddings, "z": embeddings, **dict.fromkeys(("mean", "mean_and_deviation", "change"), averages)}
-        models = normality_models(place, stores, chosen, [system])
-        history = detector.encoder.history
-        reliability = reliability_reports(
-            place, stores, chosen, system, models[system.name], settings.normality, history
-        )
+        stores = {
+            "h": embeddings,
+            "z": embeddings,
+            **dict.fromkeys(("mean", "mean_and_deviation", "change"), statistics),
+        }
+        models = normality_models(stores, chosen, [system])[system.name]
+        reliability = reliability_reports(stores, chosen, system, models, settings.normality, detector.encoder.history)
         about: dict[str, Any] = {
             "data": data_digest(chosen),
             "training_recordings": len(chosen),
@@ -88,16 +116,16 @@ def enroll(
             "failed_checks": failed_checks,
             "reliability": read_reliability(reliability[machine]).to_json(),
         }
-        files = (models[system.name][machine], profiles(place, store, chosen, settings)[machine])
-        folder = changed_detector(place, base, machine, files, about)
+        profile = profiles(store, chosen, settings)[machine]
+        folder = change_machine(str(base), _digest_of_folder(base), machine, models[machine], profile, about).path
         text = f"enrolled {machine} ({about['training_recordings']} normal recordings)"
-        made = _registered(place, folder, parent, model, machine, text)
-        log_reliability(place, made["run"], reliability)
-        return made | about
+        enrolled = _registered(place, folder, parent, model, machine, text)
+        log_reliability(place, enrolled["run"], {name: report.path for name, report in reliability.items()})
+        return {**enrolled, "training_recordings": len(chosen), "data": about["data"], "failed_checks": failed_checks}
 
 
 @flow(name="retire")
-def retire(machine: str, model: str = CHAMPION, home: Path | None = None) -> dict[str, Any]:
+def retire(machine: str, model: str = CHAMPION, home: Path | None = None) -> Retired:
     """Register the detector without a machine. Its recordings stay, and `enroll` brings it back.
 
     Args:
@@ -110,7 +138,7 @@ def retire(machine: str, model: str = CHAMPION, home: Path | None = None) -> dic
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn), registered_folder(place, model) as (base, parent):
-        folder = changed_detector(place, base, machine, None, {})
+        folder = change_machine(str(base), _digest_of_folder(base), machine, None, None, {}).path
         return _registered(place, folder, parent, model, machine, f"retired {machine}")
 
 
@@ -122,15 +150,11 @@ def _training_of(home: Home, machine: str) -> pd.DataFrame:
     return training_recordings(_of(home, machine))
 
 
-def _encoder_file(home: Home, detector: Detector, base: Path) -> Path:
-    """The detector's encoder in a folder of its own, where its embeddings are kept from one enrolment to the next."""
-    path = home.runs / "encoders" / digest_of_file(base / "encoder.safetensors")[:16] / "encoder.safetensors"
-    if not path.exists():
-        detector.encoder.save(path)
-    return path
+def _digest_of_folder(folder: Path) -> str:
+    return digest_of(*(digest_of_file(file) for file in sorted(folder.iterdir())))
 
 
-def _registered(home: Home, folder: Path, parent: str, model: str, machine: str, text: str) -> dict[str, Any]:
+def _registered(home: Home, folder: Path, parent: str, model: str, machine: str, text: str) -> Retired:
     run = tracked_run(home, "enrolment", folder.name, f"{text} {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}")
     with failed_if_it_fails(home, run):
         detector = Detector.load(folder)
@@ -140,12 +164,12 @@ def _registered(home: Home, folder: Path, parent: str, model: str, machine: str,
             set_champion(home, version, text)
     champion = champion_version(home)
     publish("enrolment", f"Version {version} is version {parent}, {text}. The champion is version {champion}.")
-    made = {
+    return {
         "run": run,
         "version": version,
         "champion": champion,
         "machine": machine,
         "parent": parent,
         "detector": str(folder),
+        "machines": sorted(detector.machines),
     }
-    return made | {"machines": sorted(detector.machines)}

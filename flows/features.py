@@ -24,4 +24,4 @@ def features(settings: Settings = Settings(), machines: list[str] | None = None,
     with place.lock(warn):
         place.sweep()
         recordings = Catalog(place.recordings).of_machines(machines)
-        return len(recordings) - len(complete_features(place, recordings, settings))
+        return len(recordings) - len(complete_features(recordings, settings))

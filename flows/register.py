@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from prefect import flow
 
@@ -13,15 +13,45 @@ from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog, hold_out
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
-from tasks.evaluation import publish
+from tasks.evaluation import Evaluation, publish
 from tasks.promotion import decided, judgement_text
 from tasks.registry import champion_version, registered_version
 from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_reliability
 from tasks.warn import warn
 
 
+class Registered(Evaluation):
+    """A registered detector, and the evaluation of it."""
+
+    version: str
+    champion: str
+    """the version that is the champion now"""
+    judgement: dict[str, Any] | None
+    """of the gate; None where there was no other champion to compare with"""
+    run: str
+    """of MLflow"""
+    report: str
+    """Markdown"""
+    system: str
+    """the system that the detector judges by"""
+    detector: str
+    """its folder"""
+
+
+class Waiting(TypedDict):
+    """What the last stage of a retraining needs; files as text."""
+
+    encoder: str
+    detector: str
+    reliability: dict[str, str]
+    evaluation: Evaluation
+    report: str
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
 @flow(name="register")
-def register(run: str | None = None, home: Path | None = None) -> list[dict[str, Any]]:
+def register(run: str | None = None, home: Path | None = None) -> list[Registered]:
     """Register the detectors of retrainings that ended before their last stage: nothing is trained again.
 
     Args:
@@ -42,47 +72,43 @@ def register(run: str | None = None, home: Path | None = None) -> list[dict[str,
         return [registered(place, one) for one in waiting if run in (None, one)]
 
 
-def keep_for_registration(home: Home, run: str, made: dict[str, Any]) -> None:
-    """Write down what the last stage of a retraining needs, so that it can be done whatever happens to this process.
-
-    Args:
-        home: see `Home`.
-        run: of MLflow.
-        made: ``encoder, detector, reliability`` (paths, by machine), ``evaluation`` (result), ``report, fits, tags``.
-    """
+def keep_for_registration(home: Home, run: str, waiting: Waiting) -> None:
+    """Write down what the last stage of a retraining needs, so that it can be done whatever happens to this process."""
     with atomic_write(_folder(home) / f"{run}.json") as temporary:
-        temporary.write_text(json.dumps(made, default=str))
+        temporary.write_text(json.dumps(waiting))
 
 
-def registered(home: Home, run: str) -> dict[str, Any]:
-    """Log figures and reports, register the detector, ask the gate; then the retraining waits for nothing more."""
+def registered(home: Home, run: str) -> Registered:
+    """Log metrics and reports, register the detector, ask the gate; then the retraining waits for nothing more."""
     file = _folder(home) / f"{run}.json"
-    made = json.loads(file.read_text())
-    detector = Path(made["detector"])
+    waiting: Waiting = json.loads(file.read_text())
+    detector, result, report = Path(waiting["detector"]), waiting["evaluation"], waiting["report"]
     loaded = Detector.load(detector)
     settings, machines = loaded.settings, sorted(loaded.machines)
     with _kept(detector, run), failed_if_it_fails(home, run):
-        log_evaluation(home, run, settings, Path(made["encoder"]), made["evaluation"], made["report"], made["fits"])
-        log_reliability(home, run, {machine: Path(folder) for machine, folder in made["reliability"].items()})
-        tags = made["tags"] | {"parent": champion_version(home)}
+        encoder, metrics = waiting["encoder"], waiting["metrics"]
+        log_evaluation(home.registry, run, settings, encoder, result["plots"], result["table"], report, metrics)
+        log_reliability(home, run, {machine: Path(folder) for machine, folder in waiting["reliability"].items()})
+        tags = waiting["tags"] | {"parent": champion_version(home)}
         version = registered_version(home, run, detector, tags)
         chosen = hold_out(Catalog(home.recordings).of_machines(machines), settings.gate.held_out_fraction)
         judged = decided(home, version, detector, chosen, settings)
-        report = made["report"]
         if judged is not None:
             report += f"\n\n{judgement_text(judged, version)}\n"
             log_judgement(home, run, judgement_text(judged, version))
         champion = champion_version(home)
     publish("retrain-report", f"{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n")
     file.unlink()
-    about: dict[str, Any] = {
+    return {
+        **result,
         "version": version,
         "champion": champion,
         "judgement": judged,
         "run": run,
         "report": report,
+        "system": waiting["tags"]["system"],
+        "detector": str(detector),
     }
-    return {**made["evaluation"]["values"], **about, "system": made["tags"]["system"], "detector": str(detector)}
 
 
 @contextmanager

@@ -15,25 +15,17 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.features import features
 from flows.ingest import ingest
-from flows.register import keep_for_registration, registered
-from tasks.baselines import spectra
-from tasks.detector import detector_folder, first_encoder
-from tasks.encoder import encoder_and_embeddings, training_key
-from tasks.evaluation import any_simulated, evaluation, read_tables, report_text
-from tasks.features import feature_store
-from tasks.normality import (
-    fallback_notes,
-    fit_metrics,
-    fit_table,
-    normality_models,
-    profiles,
-    read_reliability,
-    reliability_metrics,
-    reliability_reports,
-    reliability_text,
-)
+from flows.register import Registered, keep_for_registration, registered
+from tasks.detector import assemble_detector, first_encoder
+from tasks.encoder import embeddings_of, trained_encoder, training_key
+from tasks.evaluation import Evaluation, any_simulated, evaluation, read_tables, report_text
+from tasks.explanation import profiles
+from tasks.features import feature_store, originals_artifact, spectrum_statistics
+from tasks.normality import Models, fallback_notes, fit_metrics, fit_table, normality_models
 from tasks.recordings import data_digest
 from tasks.registry import lineage
+from tasks.reliability import read_reliability, reliability_metrics, reliability_reports, reliability_text
+from tasks.stage import Artifact
 from tasks.tracking import failed_if_it_fails, retraining_key, tracked_run
 from tasks.warn import warn
 
@@ -45,7 +37,7 @@ def retrain(
     settings: Settings = Settings(),
     warm_start: bool = False,
     home: Path | None = None,
-) -> dict[str, Any]:
+) -> Registered:
     """Ingest, features, training, normality models, detector, evaluation, registry: only what is not done yet.
 
     Args:
@@ -56,7 +48,7 @@ def retrain(
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
-        version, run, official_scores, and where table, figures and detector are.
+        The registered version, and where its table, plots and detector are; see `Registered`.
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
@@ -93,49 +85,66 @@ def usable_recordings(home: Home, place: Path | None, machines: list[str] | None
     return chosen
 
 
-def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings, warm: bool) -> dict[str, Any]:
-    store, data = feature_store(home, settings), data_digest(chosen)
-    first = first_encoder(home, data, settings) if warm else None
+def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings, warm: bool) -> Registered:
+    store, data = feature_store(settings), data_digest(chosen)
+    first = first_encoder(data, settings) if warm else None
     key = retraining_key(training_key(store, chosen, settings.training, first), settings.normality, data)
     run = tracked_run(home, "retraining", key, f"retrain {datetime.now().astimezone():%Y-%m-%d %H:%M}")
     with failed_if_it_fails(home, run):
-        return _tracked(home, chosen, settings, store, data, run, first)
+        encoder = trained_encoder(store, chosen, settings.training, run, first)
+        embeddings = embeddings_of(store, encoder, chosen, settings.training.device)
+        statistics = spectrum_statistics(chosen["recording"].tolist(), originals_artifact(store))
+        stores = {
+            "h": embeddings,
+            "z": embeddings,
+            **dict.fromkeys(("mean", "mean_and_deviation", "change"), statistics),
+        }
+        systems, both = reported_systems(settings.normality), detector_system(settings.normality)
+        models = normality_models(stores, chosen, [*systems, both])
+        history = TrainedEncoder.load(encoder.path).history
+        reliability = reliability_reports(stores, chosen, both, models[both.name], settings.normality, history)
+        about: dict[str, Any] = {
+            "data": data,
+            "recordings": len(chosen),
+            "training_recordings": len(training_recordings(chosen)),
+            "simulated": any_simulated(chosen),
+            "reliability": {name: read_reliability(folder).to_json() for name, folder in reliability.items()},
+        }
+        about |= {"warm_start": first.path.stem} if first else {}
+        usual = profiles(store, chosen, settings)
+        detector = assemble_detector(settings, encoder, models[both.name], usual, about)
+        result = evaluation(chosen, systems, stores, models, encoder)
+        keep_for_registration(
+            home,
+            run,
+            {
+                "encoder": str(encoder.path),
+                "detector": str(detector.path),
+                "reliability": {machine: str(folder.path) for machine, folder in reliability.items()},
+                "evaluation": result,
+                "report": _report(result, models, reliability, about["simulated"]),
+                "metrics": fit_metrics(models) | reliability_metrics(reliability),
+                "tags": _tags(result, systems[0].name, about, settings, sorted(models[both.name])),
+            },
+        )
+        return registered(home, run)
 
 
-def _tracked(
-    home: Home, chosen: pd.DataFrame, settings: Settings, store: Path, data: str, run: str, first: Path | None
-) -> dict[str, Any]:
-    encoder, embeddings = encoder_and_embeddings(home, store, chosen, settings.training, run, first)
-    averages = spectra(home, store, chosen)
-    stores = {"h": embeddings, "z": embeddings, **dict.fromkeys(("mean", "mean_and_deviation", "change"), averages)}
-    systems, both = reported_systems(settings.normality), detector_system(settings.normality)
-    models = normality_models(home, stores, chosen, [*systems, both])
-    simulated = any_simulated(chosen)
-    normal = len(training_recordings(chosen))
-    history = TrainedEncoder.load(encoder).history
-    reliability = reliability_reports(home, stores, chosen, both, models[both.name], settings.normality, history)
-    about: dict[str, Any] = {"data": data, "recordings": len(chosen), "training_recordings": normal}
-    about |= {
-        "simulated": simulated,
-        "reliability": {name: read_reliability(path).to_json() for name, path in reliability.items()},
-    }
-    about |= {"warm_start": first.stem} if first else {}
-    chosen_system = systems[0].name
-    usual = profiles(home, store, chosen, settings)
-    detector = detector_folder(home, settings, encoder, models[both.name], usual, about)
-    result = evaluation(home, chosen, systems, stores, models, encoder)
-    fits = fit_metrics(models) | reliability_metrics(reliability)
-    report = report_text(*read_tables(home, result), fallback_notes(models), simulated)
+def _report(result: Evaluation, models: Models, reliability: dict[str, Artifact], simulated: bool) -> str:
+    report = report_text(*read_tables(result), fallback_notes(models), simulated)
     report += f"\n\n### Reliability\n\n{reliability_text(reliability)}"
-    report += f"\n\n### Normality models\n\n{fit_table(fit_metrics(models))}\n"
-    score = result["values"]["official_scores"].get(chosen_system)
-    tags = {
-        "system": chosen_system,
+    return report + f"\n\n### Normality models\n\n{fit_table(fit_metrics(models))}\n"
+
+
+def _tags(
+    result: Evaluation, system: str, about: dict[str, Any], settings: Settings, machines: list[str]
+) -> dict[str, str]:
+    score = result["official_scores"].get(system)
+    simulated = ["simulated"] if about["simulated"] else []
+    return {
+        "system": system,
         "score": "" if score is None else f"{score:.2f}",
-        "data": " ".join([f"{normal} normal recordings", *(["simulated"] if simulated else []), data]),
-        "machines": ", ".join(models[chosen_system]),
-        **lineage(data, settings),
+        "data": " ".join([f"{about['training_recordings']} normal recordings", *simulated, about["data"]]),
+        "machines": ", ".join(machines),
+        **lineage(about["data"], settings),
     }
-    made = {"encoder": encoder, "detector": detector, "reliability": reliability, "evaluation": result}
-    keep_for_registration(home, run, made | {"report": report, "fits": fits, "tags": tags})
-    return registered(home, run)

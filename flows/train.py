@@ -12,6 +12,7 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.features import features
 from flows.retrain import usable_recordings
+from tasks.detector import warm_start_artifact
 from tasks.encoder import trained_encoder, training_key
 from tasks.features import feature_store
 from tasks.tracking import client, failed_if_it_fails, tracked_run
@@ -34,7 +35,7 @@ def train(
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
-        encoder, run, and figures: those of the last epoch.
+        encoder, run, and metrics: those of the last epoch.
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
@@ -43,10 +44,11 @@ def train(
         features(settings, sorted(set(chosen["machine"])), place.root)
         chosen = usable_recordings(place, None, sorted(set(chosen["machine"])), settings)
         chosen = hold_out(chosen, settings.gate.held_out_fraction)
-        store = feature_store(place, settings)
-        key = training_key(store, chosen, settings.training, warm_start)
+        store = feature_store(settings)
+        first = warm_start_artifact(warm_start) if warm_start else None
+        key = training_key(store, chosen, settings.training, first)
         run = tracked_run(place, "training", key, f"train {datetime.now().astimezone():%Y-%m-%d %H:%M}")
         with failed_if_it_fails(place, run):
-            encoder = trained_encoder(place, store, chosen, settings.training, run, warm_start)
+            encoder = trained_encoder(store, chosen, settings.training, run, first)
         client(place).set_terminated(run)
-    return {"encoder": str(encoder), "run": run, "figures": TrainedEncoder.load(encoder).history[-1]}
+    return {"encoder": str(encoder.path), "run": run, "metrics": TrainedEncoder.load(encoder.path).history[-1]}

@@ -1,77 +1,32 @@
-"""The baselines' stage: spectra averaged over time, and the official autoencoders."""
+"""The baselines' stage: the official autoencoder of each machine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from prefect import task
-from safetensors.torch import load_file
+from joblib import cpu_count
 
-from asdcore.baselines.autoencoder import AutoencoderModel
-from asdcore.baselines.fitting import fit_machines
-from asdcore.features.statistics import time_statistics
-from asdcore.features.store import Row, Store, drop_damaged, write_shard
-from asdcore.progress import progress
+from asdcore.baselines.fitting import fit_machine
 from asdcore.recordings.catalog import training_recordings
 from asdcore.settings import AutoencoderSettings
-from asdcore.storage.files import digest_of
-from asdcore.storage.home import Home
-from tasks.stage import CACHED, Result, claim, code_version, run_cached
+from tasks.stage import Artifact, stage
 
 
-@task(name="average spectra", **CACHED)
-def average_spectra(key: str, home: Home, store: Path, folder: Path, recordings: Sequence[str]) -> Result:
-    """The statistics over time of each spectrogram, as one more shard."""
-    spectrograms = Store(store)
-
-    def rows() -> Iterator[tuple[str, Row]]:
-        for recording in progress(recordings, "average spectra"):
-            yield recording, dict(time_statistics(spectrograms.read(recording, "original")))
-
-    shard = write_shard(folder, rows())
-    return {"files": claim(home, shard) if shard else {}, "values": {}}
+@stage("runs/autoencoders/{key}.safetensors")
+def train_autoencoder(
+    out: Path, spectrograms: Artifact, training: Sequence[tuple[str, str]], settings: AutoencoderSettings
+) -> None:
+    """Train the baseline of one machine on its (recording, domain) pairs."""
+    fit_machine(spectrograms.path, training, out, settings)
 
 
-def spectra(home: Home, store: Path, recordings: pd.DataFrame) -> Path:
-    """The store of the averaged spectra of all recordings."""
-    folder = home.runs / "spectra" / digest_of(store.name, code_version("features/statistics.py"))
-    home.fetch_folder(folder)
-    drop_damaged(folder)
-    missing = Store(folder).missing(recordings["recording"])
-    if missing:
-        key = digest_of(folder.name, *missing)
-        run_cached(average_spectra, key=key, home=home, store=store, folder=folder, recordings=missing)
-    return folder
-
-
-@task(name="train autoencoders", **CACHED)
-def train_autoencoders(
-    key: str,
-    home: Home,
-    store: Path,
-    training: dict[str, list[tuple[str, str]]],
-    files: dict[str, Path],
-    settings: AutoencoderSettings,
-) -> Result:
-    """Train the baseline of each machine on its (recording, domain) pairs, machines in parallel; one file each."""
-    fit_machines(store, training, files, settings)
-    return {"files": claim(home, *files.values()), "values": {}}
-
-
-def autoencoders(home: Home, store: Path, recordings: pd.DataFrame, settings: AutoencoderSettings) -> dict[str, Path]:
-    """The trained baselines: machine: safetensors file."""
-    training: dict[str, list[tuple[str, str]]] = {}
-    files: dict[str, Path] = {}
-    code = code_version("baselines/autoencoder.py", "baselines/fitting.py")
-    for machine, own in training_recordings(recordings).groupby("machine"):
-        pairs = sorted(own[["recording", "domain"]].itertuples(index=False, name=None))
-        name = digest_of(store.name, code, settings.digest(), *(" ".join(pair) for pair in pairs))
-        training[str(machine)], files[str(machine)] = pairs, home.runs / "autoencoders" / f"{name}.safetensors"
-    key = digest_of(*(path.stem for path in files.values()))
-    run_cached(train_autoencoders, key=key, home=home, store=store, training=training, files=files, settings=settings)
-    return files
-
-
-def read_autoencoder(path: Path) -> AutoencoderModel:
-    """The trained baseline that a file holds."""
-    return AutoencoderModel.from_tensors(load_file(path))
+def autoencoders(
+    spectrograms: Artifact, recordings: pd.DataFrame, settings: AutoencoderSettings
+) -> dict[str, Artifact]:
+    """The trained baseline of each machine."""
+    inputs: dict[str, dict[str, Any]] = {}
+    for machine, rows in training_recordings(recordings).groupby("machine"):
+        pairs = sorted(rows[["recording", "domain"]].itertuples(index=False, name=None))
+        inputs[str(machine)] = {"spectrograms": spectrograms, "training": pairs, "settings": settings}
+    return dict(zip(inputs, train_autoencoder.map(list(inputs.values()), cpu_count()), strict=True))

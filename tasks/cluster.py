@@ -1,17 +1,16 @@
-"""Cached tasks on a Dask cluster, through Prefect's Dask task runner: the tasks are the same as on one machine."""
+"""Stages on a Dask cluster, through Prefect's Dask task runner: the same stages as on one machine."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from prefect import Task
 from prefect.settings import PREFECT_API_URL
 
 from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.storage.home import Home
-from tasks.stage import Result
+from tasks.stage import Artifact, Result, Stage
 
 if TYPE_CHECKING:
     from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
@@ -27,20 +26,26 @@ def cluster_address() -> str | None:
 
 
 def run_on_cluster(
-    task: Task[..., Result], address: str, *, home: Home, works: Sequence[dict[str, Any]], what: str
-) -> Iterator[Result]:
-    """Run a cached task once for each of ``works`` (its arguments but ``home``) on the workers; yield in their order.
+    stage: Stage[Any], address: str, inputs: Sequence[Mapping[str, Any]], what: str
+) -> Iterator[Artifact]:
+    """Run a stage once for each of ``inputs`` (by name) on the workers; yield the artifacts in their order.
 
-    A task whose worker dies is run anew by another: what it writes is named after its content, so nothing is doubled.
-    Remembered results are not asked: ``works`` are what is known to be missing.
+    A task whose worker dies is run again by another: what it writes is named after its content, so nothing is doubled.
+    Remembered results are not asked for: ``inputs`` are what is known to be missing.
 
     Raises:
-        AsdError: the extra is not installed, nobody answers or works, or the workers write elsewhere than in ``home``.
+        AsdError: the extra is not installed, nobody answers or works, or the workers write elsewhere than in the home.
     """
-    here = task.with_options(result_storage=home.prefect / "results", refresh_cache=True)
+    home = Home.current()
+    run = stage.task.with_options(result_storage=home.prefect / "results", refresh_cache=True)
     with _runner(address) as runner:
-        futures = [runner.submit(here, {"home": home, **work}) for work in works]
-        for future in progress(futures, what):
+        futures = []
+        for each in inputs:
+            bound = stage.bound(**each)
+            futures.append(
+                (stage.key(bound), runner.submit(run, {"key": stage.key(bound), "home": home, "inputs": bound}))
+            )
+        for key, future in progress(futures, what):
             result = _result(future, runner)
             # Whether a file is there, not what is in it: to read it back would take as long as to make it.
             if not all((home.root / path).is_file() for path in result["files"]):
@@ -48,7 +53,7 @@ def run_on_cluster(
                     f"the workers of {address} wrote files that are not in {home.root}: the home has to be a folder "
                     "that all machines share, under the same path (NFS, for example)"
                 )
-            yield result
+            yield stage.artifact(home, key, result)
 
 
 @contextmanager
@@ -77,21 +82,21 @@ def _runner(address: str) -> "Iterator[DaskTaskRunner]":
 def _result(future: "PrefectDaskFuture[Result]", runner: "DaskTaskRunner") -> Result:
     from distributed import CancelledError, KilledWorker
 
-    address, goes_on = runner.address, "What is done is kept: the same command goes on"
+    address, resumes = runner.address, "What is done is kept: the same command resumes"
     waited: Any = future.wrapped_future
     while not waited.done():
         future.wait(PATIENCE)
         if not waited.done() and not runner.client.scheduler_info()["workers"]:
             raise AsdError(
                 f"the Dask scheduler {address} has no worker: start some with "
-                f"`dask worker {address} --nworkers auto --nthreads 1`. {goes_on}"
+                f"`dask worker {address} --nworkers auto --nthreads 1`. {resumes}"
             )
     try:
         return future.result()
     except KilledWorker as error:
         raise AsdError(
             f"the cluster {address} has lost {error.allowed_failures + 1} workers with the same task, so it gave up; "
-            f"their logs say why, often the memory (`dask worker --memory-limit`). {goes_on}"
+            f"their logs say why, often the memory (`dask worker --memory-limit`). {resumes}"
         ) from error
     except CancelledError as error:
-        raise AsdError(f"the Dask scheduler {address} has gone away. {goes_on} when it is back") from error
+        raise AsdError(f"the Dask scheduler {address} has gone away. {resumes} when it is back") from error

@@ -1,18 +1,16 @@
-"""The evaluation stage: score the test recordings with every system, and show the figures."""
+"""The evaluation stage: score the test recordings with every system, and show the metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from asdcore.encoder.network import TrainedEncoder
-from asdcore.evaluation.systems import DetectorSystem, System, VectorSystem
+from asdcore.evaluation.scores import score_table
+from asdcore.evaluation.systems import System
 from asdcore.evaluation.table import (
     differences,
     html,
@@ -23,164 +21,110 @@ from asdcore.evaluation.table import (
     systems_of,
     with_published,
 )
-from asdcore.features.store import Store
-from asdcore.normality.calibration import Calibration
-from asdcore.plots import evaluation as evaluation_plots
-from asdcore.recordings.catalog import Catalog
-from asdcore.storage.files import atomic_write, digest_of
+from asdcore.plots import evaluation as plots
+from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
-from tasks.baselines import read_autoencoder
-from tasks.normality import Models, Stores, read_machine, read_model
-from tasks.stage import CACHED, Result, claim, code_version, run_cached
+from tasks.normality import Models, Stores
+from tasks.stage import Artifact, Facts, stage
 
-CHALLENGE_RATE = 0.1
-"""False-alarm rate of the decisions in the challenge's files."""
-DESCRIBED = ["recording", "path", "machine", "section", "domain", "label"]
+SCORES, TABLE, DIFFERENCES = "scores.parquet", "results.parquet", "differences.parquet"
 
 
-@task(name="evaluate", **CACHED)
+class Evaluation(TypedDict):
+    """Where an evaluation is; paths relative to the home."""
+
+    scores: str
+    plots: str
+    """folder of the plots, and of the table in four formats"""
+    table: str | None
+    """None: there are no labelled test recordings, so no metrics can be given"""
+    differences: str | None
+    official_scores: dict[str, float]
+    """system: harmonic mean of AUC source, AUC target and pAUC, percent"""
+
+
+@stage("runs/evaluations/{key}/")
 def evaluate(
-    key: str,
-    home: Home,
-    machines: list[str],
+    out: Path,
+    test: pd.DataFrame,
     systems: Sequence[System],
     stores: Stores,
     models: Models,
-    encoder: Path | None,
+    encoder: Artifact | None,
     simulated: bool,
     published: bool,
-) -> Result:
-    """Scores of all test recordings by all systems, the table of figures in four formats, and the plots, as files.
-
-    Without labelled test recordings there is no table of figures, and the result says so.
-    """
-    catalog = Catalog(home.recordings).of_machines(machines)
-    scores = score_table(catalog[catalog["split"] == "test"], systems, stores, models)
-    folder = home.runs / "evaluations" / key
-    files = [home.scores / f"evaluation-{key}.parquet"]
-    with atomic_write(files[0]) as temporary:
-        scores.to_parquet(temporary)
+) -> Facts:
+    """Scores of all test recordings by all systems, the table of metrics in four formats, and the plots."""
+    store_paths = {source: store.path for source, store in stores.items()}
+    model_paths = {name: {machine: model.path for machine, model in fitted.items()} for name, fitted in models.items()}
+    scores = score_table(test, systems, store_paths, model_paths)
+    scores.to_parquet(out / SCORES)
     if encoder is not None:
-        files.append(
-            _save(evaluation_plots.training_plot(TrainedEncoder.load(encoder).history), folder / "training.png")
-        )
-    values: dict[str, Any] = {"scores": _below(home, files[0]), "official_scores": {}, "table": None}
-    of_systems = {str(name): labelled(own) for name, own in scores.groupby("system", sort=False)}
-    of_systems = {name: own for name, own in of_systems.items() if len(own)}
-    if of_systems:
-        note = " (simulated machines)" if simulated else ""
-        table = results_table(of_systems)
-        table = with_published(table) if published else table
-        compared = differences(of_systems)
-        chosen = next(iter(of_systems))
-        plots = {
-            "scores": evaluation_plots.score_plot(of_systems[chosen], f"Scores of {chosen}{note}"),
-            "roc": evaluation_plots.roc_plot(of_systems, f"ROC by machine{note}"),
-            "harmonic_means": evaluation_plots.harmonic_mean_plot(table, f"Systems side by side{note}"),
-            "distributions": evaluation_plots.distribution_plot(
-                of_systems, f"Scores by machine, domain and label{note}"
-            ),
-        }
-        files += [_save(plot, folder / f"{name}.png") for name, plot in plots.items()]
-        texts = {
-            "results.md": markdown(table, compared) + "\n",
-            "results.tex": latex(table, compared) + "\n",
-            "results.html": html(table, f"Results{note}", compared),
-        }
-        for name, text in texts.items():
-            files.append(folder / name)
-            with atomic_write(files[-1]) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        for name, frame in (("results.parquet", table), ("differences.parquet", compared)):
-            files.append(folder / name)
-            with atomic_write(files[-1]) as temporary:
-                frame.to_parquet(temporary)
-        last = table.iloc[-1]
-        values["official_scores"] = {name: float(last[name]) for name in systems_of(table)}
-        values["table"] = _below(home, folder / "results.parquet")
-        values["differences"] = _below(home, folder / "differences.parquet")
-    return {"files": claim(home, *files), "values": values | {"figures": _below(home, folder)}}
+        _save(plots.training_plot(TrainedEncoder.load(encoder.path).history), out / "training.png")
+    by_system = {str(name): labelled(rows) for name, rows in scores.groupby("system", sort=False)}
+    by_system = {name: rows for name, rows in by_system.items() if len(rows)}
+    if not by_system:
+        return {"official_scores": {}}
+    note = " (simulated machines)" if simulated else ""
+    table = results_table(by_system)
+    table = with_published(table) if published else table
+    compared = differences(by_system)
+    first = next(iter(by_system))
+    drawn = {
+        "scores": plots.score_plot(by_system[first], f"Scores of {first}{note}"),
+        "roc": plots.roc_plot(by_system, f"ROC by machine{note}"),
+        "harmonic_means": plots.harmonic_mean_plot(table, f"Systems side by side{note}"),
+        "distributions": plots.distribution_plot(by_system, f"Scores by machine, domain and label{note}"),
+    }
+    for name, plot in drawn.items():
+        _save(plot, out / f"{name}.png")
+    (out / "results.md").write_text(markdown(table, compared) + "\n", encoding="utf-8")
+    (out / "results.tex").write_text(latex(table, compared) + "\n", encoding="utf-8")
+    (out / "results.html").write_text(html(table, f"Results{note}", compared), encoding="utf-8")
+    table.to_parquet(out / TABLE)
+    compared.to_parquet(out / DIFFERENCES)
+    means = table.iloc[-1]
+    return {"official_scores": {name: float(means[name]) for name in systems_of(table)}}
 
 
 def evaluation(
-    home: Home,
     recordings: pd.DataFrame,
     systems: Sequence[System],
     stores: Stores,
     models: Models,
-    encoder: Path | None = None,
+    encoder: Artifact | None = None,
     published: bool = False,
-) -> Result:
-    """The result of `evaluate` for these recordings and models."""
-    test = recordings[recordings["split"] == "test"]
-    rows = test[DESCRIBED].itertuples(index=False)
-    fitted = [(each.name, machine, path.stem) for each in systems for machine, path in models[each.name].items()]
-    code = code_version("evaluation", "plots", "baselines", "normality", "features/store.py")
-    simulated = any_simulated(recordings)
-    decided = f"{encoder and encoder.parent.name} {published} {simulated} {CHALLENGE_RATE}"
-    key = digest_of(code, decided, *(" ".join(row) for row in [*fitted, *rows]))
-    return run_cached(
-        evaluate,
-        key=key,
-        home=home,
-        machines=sorted(set(recordings["machine"])),
-        systems=systems,
-        stores=stores,
-        models=models,
-        encoder=encoder,
-        simulated=simulated,
-        published=published,
-    )
+) -> Evaluation:
+    """Evaluate these systems; the scores are also kept with all other scores of the home."""
+    home = Home.current()
+    test = recordings[recordings["split"] == "test"].drop(columns=["ingested_at", "labelled_at"])
+    needed = {system.name: models[system.name] for system in systems}
+    done = evaluate(test, systems, stores, needed, encoder, any_simulated(recordings), published)
+    scores = home.scores / f"evaluation-{done.path.name}.parquet"
+    if not scores.exists():
+        with atomic_write(scores) as temporary:
+            temporary.write_bytes((done.path / SCORES).read_bytes())
+        home.send()
+    folder = done.path.relative_to(home.root)
+    with_table = (done.path / TABLE).exists()
+    return {
+        "scores": str(scores.relative_to(home.root)),
+        "plots": str(folder),
+        "table": str(folder / TABLE) if with_table else None,
+        "differences": str(folder / DIFFERENCES) if with_table else None,
+        "official_scores": dict(done.facts["official_scores"]),
+    }
 
 
 def any_simulated(recordings: pd.DataFrame) -> bool:
-    """Whether a figure made from these recordings must be called simulated."""
+    """Whether a metric made from these recordings must be called simulated."""
     return bool(recordings["attributes"].str.contains('"simulated"').any())
-
-
-def score_table(test: pd.DataFrame, systems: Sequence[System], stores: Stores, models: Models) -> pd.DataFrame:
-    """One row a test recording and system: what it is, its score, and the decision of systems that take one."""
-    tables = [
-        own[DESCRIBED].assign(
-            system=system.name, **_scores(system, own["recording"], stores, models[system.name][machine])
-        )
-        for system in systems
-        for machine, own in ((str(name), own) for name, own in test.groupby("machine"))
-    ]
-    if not tables:
-        return pd.DataFrame(columns=[*DESCRIBED, "system", "score", "decision"])
-    table = pd.concat(tables, ignore_index=True)
-    return table.astype({"decision": "Int64"})
-
-
-def _scores(system: System, recordings: "pd.Series[str]", stores: Stores, model: Path) -> dict[str, Any]:
-    if isinstance(system, DetectorSystem):
-        by_scorer = {scorer: _vectors(part, recordings, stores) for scorer, part in system.scorers}
-        verdict = read_machine(model).verdict(by_scorer, CHALLENGE_RATE)
-        return {name: verdict[name].to_numpy() for name in ("score", "decision")}
-    if isinstance(system, VectorSystem):
-        vectors = _vectors(system, recordings, stores)
-        fitted = read_model(model)
-        distances = fitted.distance(vectors)
-        own = fitted.left_out_
-        alarms = None if own is None else Calibration().fit(own).decision(distances, CHALLENGE_RATE).astype(int)
-        return {"score": distances, "decision": alarms}
-    store, autoencoder = Store(stores["original"]), read_autoencoder(model)
-    originals = (store.read(recording, "original") for recording in recordings)
-    scores = [autoencoder.score(each, system.score, per_frame_mean=system.per_frame_mean) for each in originals]
-    decisions = [int(score > autoencoder.thresholds[system.score]) for score in scores]
-    return {"score": scores, "decision": None if system.per_frame_mean else decisions}
-
-
-def _vectors(system: VectorSystem, recordings: "pd.Series[str]", stores: Stores) -> NDArray[np.float32]:
-    store = Store(stores[system.source])
-    return np.stack([store.read(recording, system.column) for recording in recordings])
 
 
 def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes: list[str], simulated: bool) -> str:
     """The results in Markdown: the table, then what one should know about it."""
     what = "Results on simulated machines" if simulated else "Results"
-    body = "There are no labelled test recordings: no figures can be given."
+    body = "There are no labelled test recordings: no metrics can be given."
     if table is not None:
         body = markdown(table, compared)
     explained = (
@@ -191,12 +135,12 @@ def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes
     return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
 
 
-def read_tables(home: Home, result: Result) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+def read_tables(done: Mapping[str, Any]) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """The results table and the differences of an evaluation; None where there were no labelled test recordings."""
-    values = result["values"]
-    if not values["table"]:
+    root = Home.current().root
+    if not done["table"]:
         return None, None
-    return pd.read_parquet(home.root / values["table"]), pd.read_parquet(home.root / values["differences"])
+    return pd.read_parquet(root / done["table"]), pd.read_parquet(root / done["differences"])
 
 
 def publish(key: str, text: str) -> None:
@@ -204,11 +148,5 @@ def publish(key: str, text: str) -> None:
     create_markdown_artifact(key=key, markdown=text)
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    return path
-
-
-def _below(home: Home, path: Path) -> str:
-    return str(path.relative_to(home.root))
+def _save(plot: Figure, path: Path) -> None:
+    plot.savefig(path, format="png", dpi=110)

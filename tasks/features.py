@@ -1,4 +1,4 @@
-"""The features stage: spectrograms of recordings that have none; originals and variants are cached apart."""
+"""The features stage: spectrograms of recordings that have none; originals and variants are cached separately."""
 
 import os
 import platform
@@ -7,118 +7,129 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from prefect import task
 
 from asdcore.errors import AsdError
+from asdcore.features.augmentation import spectrograms
 from asdcore.features.compute import GONE, SHARD_SIZE, compute_features, features_digest, missing_parts
-from asdcore.features.store import EXTENDS, drop_damaged, mark_verified
+from asdcore.features.shard import NewShard
+from asdcore.features.spectrogram import spectrogram
+from asdcore.features.statistics import time_statistics
+from asdcore.features.store import EXTENDS, Row, Store, drop_damaged, mark_verified, originals_of
+from asdcore.progress import progress
+from asdcore.recordings.audio import decode
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
-from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from tasks.cluster import cluster_address, run_on_cluster
-from tasks.stage import CACHED, Result, claim, code_version, run_cached
+from tasks.code import code_of_function
+from tasks.stage import Artifact, Written, stage
+from tasks.store import store_artifact, store_stage
 from tasks.warn import warn
 
 AT_ONCE = 1024
-"""Recordings of a task on one machine: some shards for each core. On a cluster a task is one shard."""
+"""Recordings of a task on one machine: several shards per core. On a cluster a task is one shard."""
 
 
-def feature_store(home: Home, settings: Settings, *, variants: bool = True) -> Path:
-    """The folder of the spectrograms that are made with these settings and this code."""
-    code = ["features/spectrogram.py", "features/shard.py", "features/compute.py", "recordings/audio.py"]
-    originals = home.features / features_digest(settings, code_version(*code), variants=False)
+def feature_store(settings: Settings, *, variants: bool = True) -> Artifact:
+    """The store of the spectrograms that these settings and this code make."""
+    shared = (decode, NewShard)
+    code = " ".join(code_of_function(function) for function in (*shared, spectrogram))
+    originals = Home.current().features / features_digest(settings, code, variants=False)
     if not variants:
-        return originals
-    return originals / (EXTENDS + features_digest(settings, code_version("features/augmentation.py", *code)))
+        return store_artifact(originals)
+    code = " ".join(code_of_function(function) for function in (*shared, spectrograms))
+    return store_artifact(originals / (EXTENDS + features_digest(settings, code)))
 
 
-def claimed_stores(home: Home, settings: Iterable[Settings]) -> set[Path]:
+def originals_artifact(store: Artifact) -> Artifact:
+    """The store of the originals that a store of variants extends; what only needs originals takes it as input."""
+    return store_artifact(originals_of(store.path))
+
+
+def stores_in_use(settings: Iterable[Settings]) -> set[Path]:
     """The folders of the spectrograms that a retraining or a benchmark with any of these settings uses."""
-    claimed = set()
-    for one in settings:
-        baseline = one.model_copy(update={"mel": one.autoencoder.mel})
-        claimed |= {feature_store(home, one), feature_store(home, baseline, variants=False)}
-    return claimed
+    folders = set()
+    for each in settings:
+        baseline = each.model_copy(update={"mel": each.autoencoder.mel})
+        folders |= {feature_store(each).path, feature_store(baseline, variants=False).path}
+    return folders
 
 
-@task(name="features shards", **CACHED)
+@stage(None, still_true=lambda values: not values["failures"])
 def features_shards(
-    key: str,
-    home: Home,
-    originals: Path | None,
-    variants: Path | None,
+    out: Path,
+    originals: Artifact | None,
+    variants: Artifact | None,
     recordings: Sequence[tuple[str, str]],
     settings: Settings,
-) -> Result:
-    """Spectrograms of some hundred (digest, path) pairs, in parallel processes: originals, variants, or both."""
-    if not {originals, variants} <= {
-        None,
-        feature_store(home, settings, variants=False),
-        feature_store(home, settings),
-    }:
-        raise AsdError(f"{platform.node()} runs another version of asd than the machine that asks it: install the same")
-    shards, failures = compute_features(originals, variants, recordings, settings)
-    return {"files": claim(home, *shards), "values": {"failures": failures}}
+) -> Written:
+    """Spectrograms of some hundred (digest, path) pairs, in parallel processes: originals, variants, or both.
+
+    A failure is not remembered: what could not be read then may be readable now (a drive is back, say).
+    """
+    if not {originals, variants} <= {None, feature_store(settings, variants=False), feature_store(settings)}:
+        raise AsdError(
+            f"{platform.node()} runs another version of asd than the machine that asks it: install the same version"
+        )
+    folders = [store.path if store else None for store in (originals, variants)]
+    shards, failures = compute_features(folders[0], folders[1], recordings, settings)
+    return Written(shards, {"failures": failures})
 
 
-def _without_failures(result: Result) -> bool:
-    return not result["values"]["failures"]
+@store_stage("runs/statistics/{key}")
+def spectrum_statistics(recordings: Sequence[str], originals: Artifact) -> Iterator[tuple[str, Row]]:
+    """The statistics over time of each spectrogram that scorers without a network use."""
+    store = Store(originals.path)
+    for recording in progress(recordings, "spectrum statistics"):
+        yield recording, dict(time_statistics(store.read(recording, "original")))
 
 
-def _on_this_machine(home: Home, works: list[dict[str, Any]]) -> Iterator[Result]:
-    for work in works:
-        # What could not be read then may be readable now: a drive is back, a file has been ingested elsewhere.
-        yield run_cached(features_shards, still_true=_without_failures, home=home, **work)
-
-
-def _on_cluster(address: str, home: Home, works: list[dict[str, Any]]) -> Iterator[Result]:
-    what = f"spectrograms on {address}, {SHARD_SIZE} recordings each"
-    results = list(run_on_cluster(features_shards, address, home=home, works=works, what=what))
-    # Workers that note it at the same time lose notes of each other. They rest now.
-    mark_verified(home.root / path for result in results for path in result["files"])
-    path_of = {digest: path for work in works for digest, path in work["recordings"]}
-    failures = {digest: why for result in results for digest, why in result["values"]["failures"].items()}
-    for digest, why in failures.items():
-        if GONE in why and os.access(path_of[digest], os.R_OK):
-            raise AsdError(
-                f"{path_of[digest]}: the workers of {address} can not read it, but this machine can. Recordings have "
-                "to be under the same path on all of them (NFS, for example). Nothing was quarantined"
-            )
-    yield from results
-
-
-def complete_features(
-    home: Home, recordings: pd.DataFrame, settings: Settings, *, variants: bool = True
-) -> dict[str, str]:
-    """Compute what the store lacks of ``recordings``; those that can not be read any more go to quarantine.
+def complete_features(recordings: pd.DataFrame, settings: Settings, *, variants: bool = True) -> dict[str, str]:
+    """Compute what the store lacks of ``recordings``; those that cannot be read any more are quarantined.
 
     Returns:
         digest: reason of those; the caller reads the table of recordings again.
     """
-    originals = feature_store(home, settings, variants=False)
-    extended = feature_store(home, settings) if variants else None
-    for folder in filter(None, (originals, extended)):
-        home.fetch_folder(folder)
-    for path in [*drop_damaged(originals), *(drop_damaged(extended) if extended else [])]:
-        warn(f"{path} was damaged: its recordings are computed again")
+    home = Home.current()
+    originals = feature_store(settings, variants=False)
+    extended = feature_store(settings) if variants else None
+    for store in filter(None, (originals, extended)):
+        home.fetch_folder(store.path)
+        for path in drop_damaged(store.path):
+            warn(f"{path} was damaged: its recordings are computed again")
     address = cluster_address()
     at_once = SHARD_SIZE if address else AT_ONCE
-    works: list[dict[str, Any]] = []
-    for lacking, digests in missing_parts(originals, extended, recordings["recording"].tolist()).items():
-        todo = recordings[recordings["recording"].isin(set(digests))][["recording", "path"]]
-        pairs: list[tuple[str, str]] = list(todo.itertuples(index=False, name=None))
+    batches: list[dict[str, Any]] = []
+    missing = missing_parts(originals.path, extended.path if extended else None, recordings["recording"].tolist())
+    for (lacks_original, lacks_variants), digests in missing.items():
+        lacking = recordings[recordings["recording"].isin(set(digests))][["recording", "path"]]
+        pairs: list[tuple[str, str]] = list(lacking.itertuples(index=False, name=None))
+        stores = {"originals": originals if lacks_original else None, "variants": extended if lacks_variants else None}
         for start in range(0, len(pairs), at_once):
-            chunk = pairs[start : start + at_once]
-            key = digest_of(*(folder.name if folder else "" for folder in lacking), *(digest for digest, _ in chunk))
-            parts = {"originals": lacking[0], "variants": lacking[1]}
-            works.append({"key": key, "recordings": chunk, "settings": settings, **parts})
+            batches.append({"recordings": pairs[start : start + at_once], "settings": settings, **stores})
+    done = _on_cluster(address, batches) if address and batches else (features_shards(**batch) for batch in batches)
     failures: dict[str, str] = {}
-    for result in _on_cluster(address, home, works) if address and works else _on_this_machine(home, works):
-        failures |= result["values"]["failures"]
+    for artifact in done:
+        failures |= artifact.facts["failures"]
     if failures:
         Catalog(home.recordings).quarantine(failures)
         paths = recordings.set_index("recording")["path"]
         for digest, reason in failures.items():
             warn(f"quarantined: {paths[digest]}: {reason}")
     return failures
+
+
+def _on_cluster(address: str, batches: list[dict[str, Any]]) -> list[Artifact]:
+    what = f"spectrograms on {address}, {SHARD_SIZE} recordings each"
+    artifacts = list(run_on_cluster(features_shards, address, batches, what))
+    # Workers that note it at the same time would lose each other's notes. They are idle now.
+    mark_verified(file for artifact in artifacts for file in artifact.files)
+    path_of = {digest: path for batch in batches for digest, path in batch["recordings"]}
+    for artifact in artifacts:
+        for digest, reason in artifact.facts["failures"].items():
+            if GONE in reason and os.access(path_of[digest], os.R_OK):
+                raise AsdError(
+                    f"{path_of[digest]}: the workers of {address} cannot read it, but this machine can. Recordings "
+                    "have to be under the same path on all of them (NFS, for example). Nothing was quarantined"
+                )
+    return artifacts

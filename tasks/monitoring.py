@@ -1,18 +1,23 @@
-"""The health stage: what a scoring run says of each machine, kept and drawn over time."""
+"""Drift monitoring: what a scoring run says of each machine, kept and drawn over time."""
 
 from datetime import UTC
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from prefect.artifacts import create_table_artifact
 
 from asdcore.detector import Detector, Heard
+from asdcore.features.store import Store
 from asdcore.monitoring.drift import DriftReport, drift_report
+from asdcore.monitoring.enrolment_checks import enrolment_checks
 from asdcore.plots.drift import drift_plot
 from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.events import DRIFTED, tell
+from tasks.stage import Artifact
 from tasks.tracking import client, log_metrics, tracked_run
 from tasks.warn import warn
 
@@ -94,12 +99,21 @@ def _publish(home: Home, reports: list[DriftReport], history: pd.DataFrame) -> N
     create_table_artifact(key="drift", table=rows, description="What this scoring run says of each machine")
     run = tracked_run(home, "drift", "drift", "drift over time")
     step = history["at"].nunique()
-    figures = {}
+    metrics = {}
     for report in reports:
         scored = max(report.recordings - report.not_scored, 1)
-        figures[f"drift/{report.machine}/alarm share"] = report.alarms / scored
-        figures |= {f"drift/{report.machine}/shift {scorer}": value for scorer, value in report.shift.items()}
+        metrics[f"drift/{report.machine}/alarm share"] = report.alarms / scored
+        metrics |= {f"drift/{report.machine}/shift {scorer}": value for scorer, value in report.shift.items()}
         if report.level_dbfs is not None:
-            figures[f"drift/{report.machine}/level dBFS"] = report.level_dbfs
-    log_metrics(home, run, figures, step)
+            metrics[f"drift/{report.machine}/level dBFS"] = report.level_dbfs
+    log_metrics(home, run, metrics, step)
     client(home).log_figure(run, drift_plot(history), "drift.png")
+
+
+def failed_enrolment_checks(statistics: Artifact, recordings: pd.DataFrame, settings: Settings) -> list[str]:
+    """What speaks against these recordings being the normal sound of one machine; see `enrolment_checks`."""
+    training = training_recordings(recordings)
+    store = Store(statistics.path)
+    vectors = np.stack([store.read(recording, "mean_and_deviation") for recording in training["recording"]])
+    frames = training["seconds"] * settings.recordings.sample_rate / settings.mel.hop_length
+    return enrolment_checks(vectors, training["domain"].tolist(), frames.tolist())

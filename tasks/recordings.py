@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
+from asdcore.recordings.sessions import time_stamp
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
@@ -48,7 +50,8 @@ def ingest_recordings(
             )
     if arrived is not None:
         here = {path.resolve() for path in arrived}
-        found = [_pending_review(one) for one in found if one.path in here]
+        session = f"arrived {datetime.now(UTC):%Y-%m-%dT%H:%M}"
+        found = [_pending_review(one, session) for one in found if one.path in here]
     ingested = catalog.ingest(found, settings)
     create_table_artifact(
         key="recordings", table=machine_table(catalog), description=f"Table of recordings in {home.name}"
@@ -59,8 +62,10 @@ def ingest_recordings(
     return asdict(ingested)
 
 
-def _pending_review(one: Found) -> Found:
-    return replace(one, label="unknown") if one.split == "train" else one
+def _pending_review(recording: Found, session: str) -> Found:
+    """As one that nobody has looked at, of the batch in which it arrived if nothing else says its session."""
+    batch = recording.session or ("" if time_stamp(recording.path.stem) else session)
+    return replace(recording, session=batch, label="unknown" if recording.split == "train" else recording.label)
 
 
 def _all_of(machine: str, found: Sequence[Found], place: Path) -> list[Found]:
@@ -74,7 +79,7 @@ def _all_of(machine: str, found: Sequence[Found], place: Path) -> list[Found]:
 
 def data_digest(recordings: pd.DataFrame) -> str:
     """16 digits for these recordings and what is known of them."""
-    identity = ["recording", "machine", "section", "domain", "split", "label"]
+    identity = ["recording", "machine", "section", "domain", "split", "label", "session"]
     return digest_of(*(" ".join(row) for row in recordings[identity].itertuples(index=False)))
 
 
@@ -90,6 +95,7 @@ def machine_table(catalog: Catalog) -> list[dict[str, Any]]:
                 "total": len(own),
                 "train source": training["source"],
                 "train target": training["target"],
+                "sessions": own.loc[own["session"] != "", "session"].nunique() or "unknown",
                 "test normal": test["normal"],
                 "test anomaly": test["anomaly"],
                 "test unknown": test["unknown"],

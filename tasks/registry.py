@@ -1,4 +1,4 @@
-"""The registry stage: log the detector with its figures as an MLflow model, register it, look it up."""
+"""The registry stage: log the detector with its metrics as an MLflow model, register it, look it up."""
 
 import tempfile
 import warnings
@@ -7,23 +7,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
-from prefect import task
 from prefect.runtime import flow_run
 
 import asdcore
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.settings import Settings
-from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
-from tasks.stage import CACHED, Result, code_version, run_cached
+from tasks.code import code_of_function
+from tasks.stage import Facts, stage
 from tasks.tracking import client, flat
 
 NAME = "asd-detector"
@@ -31,8 +29,6 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 PROMOTED, REPLACED = "promoted", "replaced"
 """Tags of a version: when and why it became the champion, and which one it replaced."""
-CODE = ("recordings", "features", "encoder", "normality", "evaluation", "baselines")
-"""The folders of asdcore that a version is made by."""
 LINEAGE = ("recordings", "settings", "code", "parent", "prefect_run")
 """Tags of a version: the digests of what it was made from, the champion of that time, and the flow run that made it."""
 MOST_CHARACTERS = 4000
@@ -53,23 +49,38 @@ NEEDED_TO_SCORE = (
 )
 
 
-@task(name="register detector", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
-def register_detector(key: str, home: Home, run: str, detector: Path, tags: dict[str, str]) -> Result:
-    """Log the detector as a model of the run and register it."""
+def _is_still_registered(values: Facts) -> bool:
+    """Whether the version of a remembered result is there, with its files."""
+    try:
+        known = client(Home.current()).get_model_version(NAME, values["version"]).run_id == values["run"]
+        return known and bool(mlflow.artifacts.list_artifacts(artifact_uri=f"models:/{NAME}/{values['version']}"))
+    except (MlflowException, OSError):
+        return False
+
+
+@stage(
+    None,
+    uncounted=("detector", "tags"),
+    still_true=_is_still_registered,
+    retries=3,
+    retry_delay_seconds=[2, 10, 30],
+)
+def register_detector(out: Path, registry: str, run: str, detector: str, digest: str, tags: dict[str, str]) -> Facts:
+    """Log the detector in a folder as a model of the run and register it.
+
+    ``registry``: name of the store. ``digest``: what the detector is known by; registered already, it is not registered
+    again.
+    """
+    home = Home.current()
     for name, value in tags.items():
         client(home).set_tag(run, f"asd.{name}", value)
-    return {"files": {}, "values": {"version": _register(home, run, detector, tags)}}
+    return {"version": _register(home, run, Path(detector), tags), "run": run}
 
 
 def registered_version(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
-    """The registered version of a detector; what is registered already is not registered again."""
-    key = digest_of(home.registry, run, detector.name, code_version("detector.py", "normality"))
-
-    def registered(result: Result) -> bool:
-        return _is_registered(home, result["values"]["version"], run)
-
-    work: dict[str, Any] = {"run": run, "detector": detector, "tags": tags}
-    return str(run_cached(register_detector, home=home, still_true=registered, key=key, **work)["values"]["version"])
+    """The registered version of a detector."""
+    artifact = register_detector(home.registry, run, str(detector), detector.name, tags)
+    return str(artifact.facts["version"])
 
 
 def lineage(recordings: str, settings: Settings) -> dict[str, str]:
@@ -77,7 +88,7 @@ def lineage(recordings: str, settings: Settings) -> dict[str, str]:
     return {
         "recordings": recordings,
         "settings": settings.digest(),
-        "code": f"asd {asdcore.__version__} {code_version('.', *CODE)}",
+        "code": f"asd {asdcore.__version__} {code_of_function(Detector)}",
         "prefect_run": str(flow_run.id or ""),
     }
 
@@ -123,14 +134,6 @@ def signature() -> ModelSignature:
         ]
     )
     return ModelSignature(inputs=inputs, outputs=outputs)
-
-
-def _is_registered(home: Home, registered: str, run: str) -> bool:
-    try:
-        known = client(home).get_model_version(NAME, registered).run_id == run
-        return known and bool(mlflow.artifacts.list_artifacts(artifact_uri=f"models:/{NAME}/{registered}"))
-    except (MlflowException, OSError):
-        return False
 
 
 def registered_models(home: Home) -> list[dict[str, str | None]]:

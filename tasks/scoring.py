@@ -29,7 +29,7 @@ def score_recordings(
 ) -> dict[str, Any]:
     """Score audio files and folders; write what `Detector.score` gives, the digest and the version to ``table``.
 
-    The figures of ``explain`` go to a folder beside it, of the same name.
+    The plots of ``explain`` go to a folder beside it, of the same name.
     """
     detector, version = load_detector(home, model)
     with tempfile.TemporaryDirectory() as folder:

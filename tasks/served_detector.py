@@ -40,8 +40,8 @@ class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defin
             raise MlflowException.invalid_parameter_value(str(error)) from error
         table = pd.DataFrame(rows, columns=COLUMNS, index=model_input.index)
         # As the signature says: MLflow's numbers have no missing values but NaN.
-        figures = dict.fromkeys(("score", "p_value", "extrapolated", "decision"), float)
-        return table.fillna({"triggered_by": ""}).astype(figures)
+        metrics = dict.fromkeys(("score", "p_value", "extrapolated", "decision"), float)
+        return table.fillna({"triggered_by": ""}).astype(metrics)
 
     def _score(self, row: dict[Any, Any]) -> dict[str, Any]:
         given = {name: value for name, value in row.items() if np.ndim(value) or not _is_missing(value)}

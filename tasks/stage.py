@@ -1,96 +1,258 @@
-"""How a stage is cached: by a key of content, settings and code, checked against the files that the result claims.
+"""A stage of the pipeline: a plain function that writes one file or folder, made a cached Prefect task.
 
-Every cached task takes its ``key`` as an argument and returns a `Result`: JSON with the digests of the files it wrote.
+    @stage("runs/normality/{key}.npz")
+    def fit_normality(out: Path, vectors: Artifact, model: NormalityModel) -> None: ...
+
+    artifact = fit_normality(vectors, model)
+
+The decorator owns everything else. The key is made of the digests of the inputs and of the code that the function
+reaches (`tasks.code`). The output appears whole or not at all, below the home that is at work (`Home.current`). Prefect
+remembers the result, a manifest of the files with their digests; where a file is gone or damaged, the stage runs again.
 """
 
-import ast
-from collections.abc import Callable, Mapping
-from functools import cache
+import inspect
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Concatenate, Generic, ParamSpec, TypedDict
 
-from prefect import Task
-from prefect.context import TaskRunContext
+import pandas as pd
+from prefect import task
+from prefect.utilities.annotations import quote
+from sklearn.base import BaseEstimator
 
-import asdcore
-from asdcore.storage.files import digest_of, digest_of_file
+from asdcore.progress import progress
+from asdcore.settings import StageSettings
+from asdcore.storage.files import atomic_folder, atomic_write, digest_of, digest_of_file
 from asdcore.storage.home import Home
+from tasks.code import code_of_class, code_of_function
 
-Files = dict[str, str]
-"""path relative to the home: SHA-256 of the content"""
+P = ParamSpec("P")
+Facts = dict[str, Any]
+"""Small facts about a result, as JSON: counts, names. Never arrays."""
+
+_SCRATCH: ContextVar[Path] = ContextVar("scratch")
 
 
 class Result(TypedDict):
-    """What a cached task returns: small values only, never arrays."""
+    """What Prefect remembers of a stage."""
 
-    files: Files
-    values: dict[str, Any]
-
-
-def key_argument(context: TaskRunContext, arguments: Mapping[str, Any]) -> str:
-    """The cache key of a task run: the task's name and its argument ``key``."""
-    return f"{context.task.name}-{arguments['key']}"
+    files: dict[str, str]
+    """path relative to the home: SHA-256 of the content"""
+    facts: Facts
 
 
-Check = Callable[[Result], bool]
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage has made. It stands for its content: two artifacts with one digest are the same input."""
+
+    path: Path
+    """file or folder; of a stage without output the home"""
+    digest: str
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    files: tuple[Path, ...] = field(default=(), compare=False)
+    """those that the stage has written"""
 
 
-CACHED: dict[str, Any] = {"cache_key_fn": key_argument, "persist_result": True, "result_serializer": "json"}
-"""The options of every cached task. Results are JSON: Prefect's default would be a pickle."""
+@dataclass(frozen=True)
+class Written:
+    """Returned by a stage that names its own files, such as the shards of a store."""
+
+    files: Sequence[Path]
+    facts: Facts
 
 
-def run_cached(task: Task[..., Result], *, home: Home, still_true: Check = lambda _: True, **arguments: Any) -> Result:
-    """Call a cached task; where its remembered result claims what is no longer so, call it anew.
+class Stage(Generic[P]):
+    """A stage, called like the function that it is made of, but for ``out``; see `stage`."""
 
-    That is: a file that is gone or has another content, or ``still_true`` says no.
+    def __init__(
+        self,
+        function: Callable[Concatenate[Path, P], Facts | Written | None],
+        template: str | None,
+        uncounted: Collection[str],
+        still_true: Callable[[Facts], bool],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.function, self.template, self.still_true = function, template, still_true
+        self.signature = inspect.signature(function)
+        self.uncounted = frozenset(uncounted)
+        if unknown := self.uncounted - self.signature.parameters.keys():
+            raise TypeError(f"{function.__name__} has no parameter {', '.join(sorted(unknown))}")
+        self.name = function.__name__.replace("_", " ")
+        # Results are JSON: Prefect's default would be a pickle.
+        self.task = task(
+            name=self.name,
+            cache_key_fn=lambda context, arguments: f"{context.task.name}-{arguments['key']}",
+            persist_result=True,
+            result_serializer="json",
+            **options,
+        )(self._executor())
+        self.__doc__ = function.__doc__
+        self.__module__, self.__qualname__ = function.__module__, function.__qualname__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name: a Dask worker imports the stage that its own code has.
+        return _stage_named, (self.__module__, self.__qualname__)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
+        """The artifact of these inputs: remembered, or made now.
+
+        Raises:
+            AsdError: as the function; the disk is full or not writable.
+        """
+        artifact = self._made(self.bound(*args, **kwargs))
+        Home.current().send()
+        return artifact
+
+    def map(self, inputs: Sequence[Mapping[str, Any]], at_once: int) -> list[Artifact]:
+        """The artifacts of several inputs (by name), so many at the same time, in their order."""
+        with ThreadPoolExecutor(at_once) as threads:
+            waiting = [threads.submit(copy_context().run, self._made, self.bound(**each)) for each in inputs]  # type: ignore[call-arg]
+            artifacts = [future.result() for future in progress(waiting, self.name)]
+        Home.current().send()
+        return artifacts
+
+    def _made(self, inputs: dict[str, Any]) -> Artifact:
+        home, key = Home.current(), self.key(inputs)
+        run: Any = self.task.with_options(result_storage=home.prefect / "results", task_run_name=self._run_name(inputs))
+        result: Result = run(key=key, home=home, inputs=quote(inputs))
+        home.fetch(result["files"])
+        if not (_holds(result["files"], home) and self.still_true(result["facts"])):
+            for path in _damaged(result["files"], home):
+                path.unlink()
+            result = run.with_options(refresh_cache=True)(key=key, home=home, inputs=quote(inputs))
+        # Only now: a stage that is killed before its result is stored resumes from its scratch folder.
+        shutil.rmtree(_scratch_of(home, key), ignore_errors=True)
+        return self.artifact(home, key, result)
+
+    def artifact(self, home: Home, key: str, result: Result) -> Artifact:
+        """What a result stands for."""
+        files = tuple(home.root / file for file in result["files"])
+        return Artifact(self.out(home, key), digest_of(*sorted(result["files"].values())), result["facts"], files)
+
+    def bound(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """The inputs by name, defaults included."""
+        bound = self.signature.bind(Path(), *args, **kwargs)
+        bound.apply_defaults()
+        return dict(list(bound.arguments.items())[1:])
+
+    def key(self, inputs: Mapping[str, Any]) -> str:
+        """16 digits that change with whatever changes the result: inputs and code."""
+        counted = [f"{name}={input_digest(value)}" for name, value in inputs.items() if name not in self.uncounted]
+        return digest_of(self.__qualname__, code_of_function(self.function), *counted)
+
+    def out(self, home: Home, key: str) -> Path:
+        """Where the output with this key is."""
+        return home.root / (self.template or "").format(key=key)
+
+    def _run_name(self, inputs: Mapping[str, Any]) -> str:
+        machine = inputs.get("machine")
+        return f"{self.name} {machine}" if machine else self.name
+
+    def _executor(self) -> Callable[[str, Home, dict[str, Any]], Result]:
+        def execute(key: str, home: Home, inputs: dict[str, Any]) -> Result:
+            """Run the function and write down what it made."""
+            out, token = self.out(home, key), _SCRATCH.set(_scratch_of(home, key))
+            try:
+                with home.at_work():
+                    if self.template is None:
+                        returned = self.function(out, **inputs)  # type: ignore[call-arg]
+                    else:
+                        atomically = atomic_folder if self.template.endswith("/") else atomic_write
+                        with atomically(out) as temporary:
+                            returned = self.function(temporary, **inputs)  # type: ignore[call-arg]
+            finally:
+                _SCRATCH.reset(token)
+            if isinstance(returned, Written):
+                return {"files": _manifest(home, returned.files), "facts": returned.facts}
+            return {"files": _manifest(home, [out] if self.template else []), "facts": returned or {}}
+
+        return execute
+
+
+def stage(
+    template: str | None,
+    *,
+    uncounted: Collection[str] = (),
+    still_true: Callable[[Facts], bool] = lambda _: True,
+    **options: Any,
+) -> Callable[[Callable[Concatenate[Path, P], Facts | Written | None]], Stage[P]]:
+    """Make a stage of a function whose first parameter is the file or folder to write.
+
+    Args:
+        template: where the output is, below the home, with ``{key}`` in it; a folder if it ends with a slash. None: the
+            function writes no file (it registers something, say), or returns `Written`.
+        uncounted: parameters that cannot change the result, such as the device; they are no part of the key.
+        still_true: asked with the facts of a remembered result; if it says no, the stage runs again.
+        options: of Prefect's task, such as ``retries``.
+
+    The function returns facts to remember, or None. Its inputs are artifacts, settings, scikit-learn estimators, plain
+    values, and tables of recordings.
     """
-    here = task.with_options(result_storage=home.prefect / "results")
-    result: Result = here(home=home, **arguments)
-    home.fetch(result["files"])
-    if not (holds(result["files"], home) and still_true(result)):
-        for path in damaged(result["files"], home):
-            path.unlink()
-        result = here.with_options(refresh_cache=True)(home=home, **arguments)
-    home.send()
-    return result
+
+    def decorate(function: Callable[Concatenate[Path, P], Facts | Written | None]) -> Stage[P]:
+        return Stage(function, template, uncounted, still_true, options)
+
+    return decorate
 
 
-def claim(home: Home, *paths: Path) -> Files:
-    """The files of a result."""
-    return {str(path.relative_to(home.root)): digest_of_file(path) for path in paths}
+def scratch_folder() -> Path:
+    """Where the stage that runs may keep what it would resume from; deleted once its result is stored."""
+    return _SCRATCH.get()
 
 
-def holds(files: Files, home: Home) -> bool:
-    """Whether every claimed file is there with the content that it had."""
-    return all((home.root / path).is_file() for path in files) and not damaged(files, home)
+def input_digest(value: Any) -> str:
+    """What stands for an input in a key.
+
+    Raises:
+        TypeError: a value whose content has no digest here, a bare path for example: pass the artifact instead.
+    """
+    match value:
+        case Artifact():
+            return value.digest
+        case StageSettings():
+            return f"{type(value).__name__} {value.digest()}"
+        case None | bool() | int() | float() | str():
+            return repr(value)
+        case Mapping():
+            return digest_of(*(f"{name}={input_digest(part)}" for name, part in sorted(value.items())))
+        case pd.DataFrame():
+            # The order of rows and columns says nothing.
+            rows = value.reindex(columns=sorted(value.columns)).itertuples(index=False)
+            return digest_of(*sorted(value.columns), *sorted(" ".join(map(str, row)) for row in rows))
+        case BaseEstimator():
+            kind: Any = type(value)
+            return f"{code_of_class(kind)} {input_digest(value.get_params())}"
+        case tuple() | list():
+            return digest_of(*map(input_digest, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return f"{type(value).__name__} {input_digest({f.name: getattr(value, f.name) for f in fields(value)})}"
+    raise TypeError(f"{type(value).__name__} {value!r} has no digest: a stage takes artifacts, settings, plain values")
 
 
-def damaged(files: Files, home: Home) -> list[Path]:
-    """The claimed files that are there with another content."""
+def _stage_named(module: str, name: str) -> Any:
+    import importlib
+
+    return getattr(importlib.import_module(module), name)
+
+
+def _scratch_of(home: Home, key: str) -> Path:
+    return home.runs / "scratch" / key
+
+
+def _manifest(home: Home, paths: Sequence[Path]) -> dict[str, str]:
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return {str(file.relative_to(home.root)): digest_of_file(file) for file in files if file.is_file()}
+
+
+def _holds(files: Mapping[str, str], home: Home) -> bool:
+    """Whether every file of a manifest is there with the content that it had."""
+    return all((home.root / path).is_file() for path in files) and not _damaged(files, home)
+
+
+def _damaged(files: Mapping[str, str], home: Home) -> list[Path]:
     paths = {home.root / path: digest for path, digest in files.items()}
     return [path for path, digest in paths.items() if path.is_file() and digest_of_file(path) != digest]
-
-
-@cache
-def code_version(*places: str) -> str:
-    """16 digits that change when the code at ``places`` (files or folders below asdcore) does.
-
-    Comments, docstrings and layout do not count: an upgrade that changes no computation recomputes nothing.
-    """
-    root = Path(asdcore.__file__).parent
-    files = [
-        path for place in places for path in ([root / place] if place.endswith(".py") else (root / place).glob("*.py"))
-    ]
-    return digest_of(*(_structure(path) for path in sorted(files)))
-
-
-def _structure(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [part for part in node.body if not _is_docstring(part)]
-    return ast.dump(tree)
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -18,7 +18,6 @@ import pandas as pd
 from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
-from prefect import task
 
 from asdcore.encoder.metrics import collapse
 from asdcore.encoder.network import TrainedEncoder
@@ -26,7 +25,7 @@ from asdcore.evaluation.table import systems_of
 from asdcore.settings import NormalitySettings, Settings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
-from tasks.stage import CACHED, Result, run_cached
+from tasks.stage import stage
 
 EXPERIMENT = "asd"
 SERVERS = ("http:", "https:")
@@ -75,46 +74,35 @@ def tracked_run(home: Home, kind: str, key: str, name: str) -> str:
     return str(store.create_run(identifier, run_name=name, tags={f"asd.{kind}": key}).info.run_id)
 
 
-@task(name="log evaluation", retries=3, retry_delay_seconds=[2, 10, 30], **CACHED)
-def log_evaluation_files(
-    key: str,
-    home: Home,
-    run: str,
-    settings: Settings,
-    encoder: Path | None,
-    evaluation: Result,
-    report: str,
-    fits: dict[str, float],
-) -> Result:
-    """Settings, figures by epoch, figures by machine, plots, tables and scores into the MLflow run."""
-    store = client(home)
-    log_parameters(home, run, settings.model_dump(mode="json"))
-    if encoder is not None:
-        log_encoder(home, run, encoder)
-    values = evaluation["values"]
-    if values["table"]:
-        log_metrics(home, run, table_metrics(pd.read_parquet(home.root / values["table"])))
-    log_metrics(home, run, fits)
-    for path in evaluation["files"]:
-        store.log_artifact(run, str(home.root / path), "evaluation")
-    store.log_text(run, report, "evaluation/report.md")
-    store.set_terminated(run)
-    return {"files": {}, "values": {}}
-
-
+@stage(None, uncounted=("encoder", "folder"), retries=3, retry_delay_seconds=[2, 10, 30])
 def log_evaluation(
-    home: Home,
+    out: Path,
+    registry: str,
     run: str,
     settings: Settings,
-    encoder: Path | None,
-    evaluation: Result,
+    encoder: str | None,
+    folder: str,
+    table: str | None,
     report: str,
     fits: dict[str, float],
 ) -> None:
-    """Fill the MLflow run of a retraining or benchmark; what is in it already is left alone."""
-    key = digest_of(home.registry, run, evaluation["values"]["figures"], report)
-    work: dict[str, Any] = {"run": run, "settings": settings, "encoder": encoder, "fits": fits}
-    run_cached(log_evaluation_files, home=home, key=key, evaluation=evaluation, report=report, **work)
+    """Fill the MLflow run of a retraining or benchmark; what is in it already is left alone.
+
+    Settings, metrics by epoch and by machine, plots, tables and scores. ``folder`` and ``table``: of an evaluation,
+    relative to the home; ``fits``: further metrics.
+    """
+    home = Home.current()
+    store = client(home)
+    log_parameters(home, run, settings.model_dump(mode="json"))
+    if encoder is not None:
+        log_encoder(home, run, Path(encoder))
+    if table:
+        log_metrics(home, run, table_metrics(pd.read_parquet(home.root / table)))
+    log_metrics(home, run, fits)
+    for path in sorted((home.root / folder).iterdir()):
+        store.log_artifact(run, str(path), "evaluation")
+    store.log_text(run, report, "evaluation/report.md")
+    store.set_terminated(run)
 
 
 def log_reliability(home: Home, run: str, reports: dict[str, Path]) -> None:
@@ -131,13 +119,13 @@ def log_judgement(home: Home, run: str, text: str) -> None:
 
 
 def table_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """The figures of a results table by name: ``<system>/<machine>/<figure>``, and ``<system>/harmonic mean``."""
-    figures = {}
+    """The metrics of a results table by name: ``<system>/<machine>/<metric>``, and ``<system>/harmonic mean``."""
+    metrics = {}
     for row in table.to_dict("records"):
         for system in systems_of(table):
-            last = "harmonic mean" if row["machine"] == "All" else f"{row['machine']}/{row['figure']}"
-            figures[f"{system}/{last}"] = float(row[system])
-    return figures
+            last = "harmonic mean" if row["machine"] == "All" else f"{row['machine']}/{row['metric']}"
+            metrics[f"{system}/{last}"] = float(row[system])
+    return metrics
 
 
 @contextmanager
@@ -153,21 +141,21 @@ def failed_if_it_fails(home: Home, run: str) -> Iterator[None]:
 
 
 def log_encoder(home: Home, run: str, encoder: Path) -> None:
-    """The figures by epoch of a training that are not in the run yet, and whether it has collapsed."""
+    """The metrics by epoch of a training that are not in the run yet, and whether it has collapsed."""
     store = client(home)
     there = {metric.step for metric in store.get_metric_history(run, "training/loss")}
     history = TrainedEncoder.load(encoder).history
     if said := collapse(history):
         store.set_tag(run, "asd.collapse", " ".join(said))
-    for figures in history:
-        if int(figures["epoch"]) not in there:
-            log_epoch(home, run, figures)
+    for metrics in history:
+        if int(metrics["epoch"]) not in there:
+            log_epoch(home, run, metrics)
 
 
-def log_epoch(home: Home, run: str, figures: dict[str, float]) -> None:
-    """The figures of one epoch, as one call: a call costs 20 ms however many it holds."""
-    epoch = int(figures["epoch"])
-    rest = {f"training/{name}": value for name, value in figures.items() if name != "epoch"}
+def log_epoch(home: Home, run: str, metrics: dict[str, float]) -> None:
+    """The metrics of one epoch, as one call: a call costs 20 ms however many it holds."""
+    epoch = int(metrics["epoch"])
+    rest = {f"training/{name}": value for name, value in metrics.items() if name != "epoch"}
     log_metrics(home, run, rest, epoch)
 
 
@@ -191,11 +179,11 @@ def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterato
         monitor.finish()  # type: ignore[no-untyped-call]
 
 
-def log_metrics(home: Home, run: str, figures: dict[str, float], step: int = 0) -> None:
+def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0) -> None:
     """Figures by name. What MLflow allows in no name becomes a dash; NaN is left out, its charts do not draw it."""
     now = int(time.time() * 1000)
-    metrics = [Metric(metric_name(name), value, now, step) for name, value in figures.items() if not math.isnan(value)]
-    client(home).log_batch(run, metrics=metrics)
+    points = [Metric(metric_name(name), value, now, step) for name, value in metrics.items() if not math.isnan(value)]
+    client(home).log_batch(run, metrics=points)
 
 
 def metric_name(name: str) -> str:

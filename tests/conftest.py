@@ -1,8 +1,11 @@
 """What tests share: the folder of real recordings, and quiet, private servers."""
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +15,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 for inherited in ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI", "ASD_HOME", "ASD_DEBUG"):
     os.environ.pop(inherited, None)
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Several workers share the cores.
+# Work this small is not faster with more threads, and far slower where the cores are busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -30,9 +33,49 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def sample_data() -> Path:
-    """The folder of real recordings that ``ASD_SAMPLE_DATA`` names; without it the test is skipped."""
+def sample_data_if_any() -> Path | None:
+    """The folder of real recordings that ``ASD_SAMPLE_DATA`` names."""
     folder = os.environ.get("ASD_SAMPLE_DATA")
-    if not folder:
+    return Path(folder) if folder else None
+
+
+@pytest.fixture(scope="session")
+def sample_data(sample_data_if_any: Path | None) -> Path:
+    """The folder of real recordings; without it the test is skipped."""
+    if sample_data_if_any is None:
         pytest.skip("ASD_SAMPLE_DATA is not set: no real recordings to test with")
-    return Path(folder)
+    return sample_data_if_any
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server on loopback that asks for no known credentials."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line for each request
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A boto3 client of the server, with an empty bucket ``plant``; this machine's cache is empty, too."""
+    import boto3
+    import requests
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anybody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    requests.post(f"{s3_server}/moto-api/reset", timeout=10)
+    requests.post(f"{s3_server}/moto-api/reset-auth", data=b"inf", timeout=10)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="plant")
+    return client

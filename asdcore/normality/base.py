@@ -17,6 +17,7 @@ Registered in the entry point group ``asd.normality_models`` (see `asdcore.regis
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -272,6 +273,18 @@ def model_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> NormalityModel:
     except (KeyError, ValueError, TypeError) as error:
         raise AsdError(f"arrays {', '.join(sorted(arrays)) or 'of nothing'}: no normality model") from error
     return model_class(name).from_arrays(arrays)
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write what a ``to_arrays`` returned as an npz file, whatever the name of ``path`` is."""
+    with path.open("wb") as file:  # numpy would add a suffix to a name without one.
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_model(path: Path) -> NormalityModel:
+    """The fitted model that an npz file holds."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return model_from_arrays(dict(arrays))
 
 
 def checked(embeddings: NDArray[np.floating]) -> Floats:

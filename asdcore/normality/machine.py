@@ -1,6 +1,7 @@
 """One machine: the normality models of its scorers, fused and calibrated, and their verdict."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,3 +153,13 @@ class MachineModel:
         profile = of("profile")
         models = {str(scorer): model_from_arrays(of(f"scorer.{scorer}")) for scorer in arrays["scorers"]}
         return cls(models, Profile.from_arrays(profile) if profile else None)
+
+    @classmethod
+    def read(cls, path: Path, profile: Path | None = None) -> "MachineModel":
+        """The machine that an npz file holds, and the profile that another one does."""
+        with np.load(path, allow_pickle=False) as arrays:
+            machine = cls.from_arrays(dict(arrays))
+        if profile is not None:
+            with np.load(profile, allow_pickle=False) as arrays:
+                machine.profile = Profile.from_arrays(dict(arrays))
+        return machine

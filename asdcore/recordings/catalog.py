@@ -9,8 +9,8 @@ import json
 import uuid
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.recordings.names import Found
+from asdcore.recordings.sessions import sessions_by_time, time_stamp
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import atomic_write, digest_of
 
@@ -44,6 +45,7 @@ SCHEMA = pa.schema(
         ("settings", pa.string()),  # digest of those it was decoded and judged with; null in parts of older versions
         ("labelled_by", pa.string()),  # who has settled the label, or looked at it; null: the place of the file says it
         ("labelled_at", pa.timestamp("us", tz="UTC")),
+        ("session", pa.string()),  # what was recorded in one go; empty: unknown; null in parts of older versions
     ]
 )
 
@@ -82,6 +84,7 @@ class Catalog:
         parts = sorted(folder.glob("part-*.parquet"))
         tables = [_read_part(part) for part in parts]
         rows = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
+        rows["session"] = rows["session"].fillna("")
         self._next_part = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
         self._newest: pd.Timestamp = rows["ingested_at"].max()  # NaT: there is none
         # The newest word on a path and on a content is the one that holds.
@@ -92,11 +95,6 @@ class Catalog:
         self.recordings: pd.DataFrame = rows[~bad].sort_values(["machine", "recording"]).reset_index(drop=True)
         """Usable recordings, one row each."""
         self.quarantined: pd.DataFrame = rows[bad].sort_values("path").reset_index(drop=True)
-
-    def digest(self) -> str:
-        """16 digits that change when a usable recording comes, goes or is described otherwise."""
-        columns = ["recording", "machine", "section", "domain", "split", "label"]
-        return digest_of(*(" ".join(row) for row in self.recordings[columns].itertuples(index=False)))
 
     def of_machines(self, machines: Iterable[str] | None) -> pd.DataFrame:
         """The usable recordings of ``machines``; of all if None.
@@ -155,6 +153,19 @@ class Catalog:
         settled = {"labelled_by": by, "labelled_at": now, "ingested_at": now}
         self.append([_plain(row) | {"label": labels[row["recording"]]} | settled for row in rows])
 
+    def _with_sessions(self, found: Sequence[Found], gap: timedelta) -> list[Found]:
+        """Give recordings without a session, whose names tell the time, the session of that time."""
+        stamped: dict[str, dict[str, datetime]] = {}
+        for recording in found:
+            if not recording.session and not recording.problem and (time := _time_of(str(recording.path))):
+                stamped.setdefault(recording.machine, {})[str(recording.path)] = time
+        sessions: dict[str, str] = {}
+        for machine, times in stamped.items():
+            rows = self.recordings[(self.recordings["machine"] == machine) & (self.recordings["session"] != "")]
+            known = {_time_of(path): session for path, session in zip(rows["path"], rows["session"], strict=True)}
+            sessions |= sessions_by_time(times, gap, {time: session for time, session in known.items() if time})
+        return [replace(recording, session=sessions.get(str(recording.path), recording.session)) for recording in found]
+
     def ingest(self, found: Sequence[Found], settings: RecordingSettings) -> Ingested:
         """Add what is new among ``found``; the files themselves are only read.
 
@@ -167,6 +178,7 @@ class Catalog:
         in_quarantine = dict(zip(self.quarantined["path"], self.quarantined["reason"], strict=True))
 
         key = _settings_key(settings)
+        found = self._with_sessions(found, timedelta(minutes=settings.session_gap_minutes))
 
         def examine(one: Found) -> dict[str, object]:
             return _row(one, settings, key, known)
@@ -210,6 +222,10 @@ class Catalog:
             quarantined={str(row["path"]): str(row["reason"]) for row in bad},
             machines=sorted({str(row["machine"]) for row in good}),
         )
+
+
+def _time_of(path: str) -> datetime | None:
+    return time_stamp(Path(path).stem)
 
 
 def require_training(recordings: pd.DataFrame, minimum: int) -> None:
@@ -258,7 +274,7 @@ def _plain(row: Mapping[Hashable, Any]) -> dict[str, Any]:
 
 def _settings_key(settings: RecordingSettings) -> str:
     """16 digits that change with every setting that decoding or judging a recording depends on."""
-    return digest_of(settings.model_dump_json(exclude={"minimum_training_recordings"}))
+    return digest_of(settings.model_dump_json(exclude={"minimum_training_recordings", "session_gap_minutes"}))
 
 
 def _row(one: Found, settings: RecordingSettings, key: str, known: pd.DataFrame) -> dict[str, object]:
@@ -272,6 +288,7 @@ def _row(one: Found, settings: RecordingSettings, key: str, known: pd.DataFrame)
         "split": one.split,
         "label": one.label,
         "attributes": json.dumps(one.attributes, sort_keys=True),
+        "session": one.session,
         "reason": one.problem,
         "ingested_at": datetime.now(UTC),
         "settings": key,
@@ -311,7 +328,7 @@ def _supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     manifest) or was decoded with other settings, the file has moved, or its label has become known.
     """
     if row["path"] == before["path"]:
-        described = ("machine", "section", "domain", "split", "label", "attributes", "settings")
+        described = ("machine", "section", "domain", "split", "label", "attributes", "session", "settings")
         return any(row[name] != before[name] for name in described)
     return not Path(before["path"]).exists() or (before["label"] == "unknown" and row["label"] != "unknown")
 

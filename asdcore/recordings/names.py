@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asdcore.errors import AsdError
+from asdcore.recordings.sessions import session_folders
 
 AUDIO_SUFFIXES = {".wav", ".flac"}
 SPLIT_FOLDERS = {"train": "train", "test": "test", "source_test": "test", "target_test": "test"}
@@ -43,6 +44,8 @@ class Found:
     label: str = "normal"
     attributes: dict[str, str] = field(default_factory=dict)
     problem: str = ""
+    session: str = ""
+    """what was recorded in one go, see `asdcore.recordings.sessions`; empty: unknown"""
 
 
 def find_recordings(place: Path) -> list[Found]:
@@ -79,7 +82,8 @@ def parse_place(path: Path) -> Found:
     >>> found.machine, found.domain, found.attributes
     ('gearbox', 'source', {'volt': '1.5', 'wt': '150'})
     """
-    folder = path.parent.name
+    machine_folder, session = session_folders(path.parent)
+    folder = machine_folder.name
     match = _SECTION_NAME.fullmatch(path.stem) or _ID_NAME.fullmatch(path.stem)
     said = {name: value for name, value in match.groupdict().items() if value} if match else {}
     if folder == "supplemental":
@@ -88,7 +92,7 @@ def parse_place(path: Path) -> Found:
         return _in_split_folder(path, said)
     if said:
         split = said.get("split", "train" if said.get("label") == "normal" else "test")
-        return _described(path, folder, split, said)
+        return replace(_described(path, folder, split, said), session=session)
     if folder.lower() == "normal" or _SAYS_ANOMALY.search(f"{folder}/{path.stem}"):
         return Found(
             path,
@@ -96,7 +100,7 @@ def parse_place(path: Path) -> Found:
             problem="unparsable name: a plain machine folder has the machine's name and holds normal recordings only, "
             "but this name says otherwise; list the files in a manifest CSV",
         )
-    return Found(path, machine=folder)
+    return Found(path, machine=folder, session=session)
 
 
 def _in_split_folder(path: Path, said: dict[str, str]) -> Found:
@@ -138,8 +142,8 @@ def parse_attributes(text: str) -> dict[str, str]:
 
 def read_manifest(path: Path) -> list[Found]:
     """The recordings that a manifest lists: ``path`` and ``machine``, and where they differ from normal training
-    recordings of the source domain, ``split``, ``domain``, ``label``, ``section``; other columns are attributes.
-    Paths are relative to the manifest.
+    recordings of the source domain, ``split``, ``domain``, ``label``, ``section``; ``session``: recorded in one
+    go; other columns are attributes. Paths are relative to the manifest.
 
     Raises:
         AsdError: a wrong column or value, or a machine name that can not be part of a file's name; with file and line.
@@ -174,7 +178,9 @@ def read_manifest(path: Path) -> list[Found]:
                     f"{path}, line {line}: {name}={values[name]!r}, must be one of {', '.join(sorted(choices))}"
                 )
         known = {
-            name: values.pop(name) for name in ("machine", "section", "split", "domain", "label") if name in values
+            name: values.pop(name)
+            for name in ("machine", "section", "split", "domain", "label", "session")
+            if name in values
         }
         if known.get("split") == "test":
             known.setdefault("label", "unknown")

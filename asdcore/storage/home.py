@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,8 @@ from asdcore.storage.files import disk_remedies, sweep_partial
 from asdcore.storage.mirror import Mirror, address_of, mirror_folder
 from asdcore.storage.s3 import s3_address
 
+_CURRENT: ContextVar["Home"] = ContextVar("home")
+
 
 @dataclass(frozen=True)
 class Home:
@@ -24,6 +27,15 @@ class Home:
     """
 
     root: Path
+
+    @classmethod
+    def current(cls) -> "Home":
+        """The home whose lock is held, that is synchronised, or that is `at_work`, in this thread or task.
+
+        Raises:
+            LookupError: there is none.
+        """
+        return _CURRENT.get()
 
     @classmethod
     def default(cls) -> "Home":
@@ -107,6 +119,15 @@ class Home:
             mirror.push()
 
     @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Be `Home.current` as long as the block lasts."""
+        token = _CURRENT.set(self)
+        try:
+            yield
+        finally:
+            _CURRENT.reset(token)
+
+    @contextmanager
     def synchronised(self, say: Callable[[str], None] = lambda _: None, *, to_write: bool = False) -> Iterator[None]:
         """Have a home in object storage at hand: what others have made is fetched, what the block makes is sent.
 
@@ -119,7 +140,8 @@ class Home:
         """
         mirror = self._mirror()
         if mirror is None:
-            yield
+            with self.at_work():
+                yield
             return
         own_registry = not os.environ.get("MLFLOW_TRACKING_URI")
         for below in ("recordings/", "prefect/results/") if to_write else ("recordings/", "scores/drift-"):
@@ -133,7 +155,8 @@ class Home:
                 mirror.push_registry()
 
         try:
-            yield
+            with self.at_work():
+                yield
         except Exception:
             with suppress(AsdError):  # The first error is the one to tell. What was not sent now is sent next time.
                 send()
@@ -167,7 +190,8 @@ class Home:
             with disk_remedies(holder):
                 holder.write_text(f"process {os.getpid()}")
             if lock.lock_counter > 1:
-                yield
+                with self.at_work():
+                    yield
                 return
             with self.synchronised(on_wait, to_write=True):
                 yield

@@ -23,7 +23,7 @@ REGISTRY = "mlflow.db"
 RESULTS = "prefect/results"
 ORDER = (("features", "runs", "recordings", "scores"), (RESULTS,))
 """The folders that are sent: a result claims files, so it comes after them."""
-OWN = {"checkpoints", "registrations", "verified.json"}
+OWN = {"scratch", "registrations", "verified.json"}
 """What concerns this machine alone: trainings and registrations that have not ended, shards that it has verified."""
 
 

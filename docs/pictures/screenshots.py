@@ -1,4 +1,4 @@
-"""Take the pictures of both user interfaces that docs/operations.md shows, with headless Chromium.
+"""Take the pictures of both user interfaces that docs/how-to/operations.md shows, with headless Chromium.
 
     apt-get install chromium && pip install playwright
     python docs/pictures/screenshots.py PREFECT_URL MLFLOW_URL FOLDER

@@ -1,19 +1,22 @@
-"""The commands that run as long as the plant does."""
+"""The commands that keep running in a plant: servers, worker, watcher."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli.options import HomeOption, PresetOption, SetOption, at_hand, out, say_starting, settings_of, start
+from flows.cli.console import out
+from flows.cli.options import HomeOption, PresetOption, SetOption, existing
+from flows.cli.settings import settings_of
+from flows.cli.startup import announce_api, start
 
 RetrainAfterOption = Annotated[int, typer.Option(help="New normal recordings that make a retraining due")]
 
 
 def ui(
     home: HomeOption = None,
-    prefect_port: Annotated[int, typer.Option(help="0: any free one")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="0: any free one")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="0: any free port")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="0: any free port")] = 5000,
 ) -> None:
     """Start the Prefect and MLflow servers of this home on loopback, until Ctrl-C."""
     place = start(home)
@@ -26,21 +29,21 @@ def ui(
 def deploy(
     recordings: Annotated[
         Path | None,
-        typer.Option(callback=at_hand, help="Folder that is retrained on and scored by schedule", show_default=False),
+        typer.Option(callback=existing, help="Folder that the schedules retrain on and score", show_default=False),
     ] = None,
     retrain_after: RetrainAfterOption = 50,
     preset: PresetOption = "default",
     change: SetOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Put every flow on the Prefect server, for this home and these settings. Schedules are switched off."""
+    """Deploy every flow to the Prefect server, for this home and these settings. Schedules start inactive."""
     settings = settings_of(preset, change)
     place = start(home)
     from flows.deployment import deploy as deploy_flows
 
     names = deploy_flows(place, settings, recordings, retrain_after)
-    out.print(f"Deployed for {place.name}: {', '.join(names)}.", highlight=False)
-    out.print("`asd worker` runs them. Switch the schedules on in the Prefect UI, under Deployments.")
+    out.print(f"Deployed for {place.name}: {', '.join(names)}.")
+    out.print("`asd worker` runs them. Activate the schedules in the Prefect UI, under Deployments.")
 
 
 def worker(home: HomeOption = None) -> None:
@@ -56,7 +59,7 @@ def watch(
     quiet: Annotated[float, typer.Option(help="Seconds without a change after which a file has arrived")] = 10.0,
     retrain_after: RetrainAfterOption = 50,
     poll: Annotated[
-        bool, typer.Option("--poll", help="Look at every file: for network drives, which tell nothing")
+        bool, typer.Option("--poll", help="Poll every file: for network drives, which send no events")
     ] = False,
     preset: PresetOption = "default",
     change: SetOption = None,
@@ -67,7 +70,7 @@ def watch(
     place = start(home)
     from flows.watching import watch_folder
 
-    say_starting()
+    announce_api()
     watch_folder(
         folder.resolve(),
         place,
@@ -75,5 +78,5 @@ def watch(
         quiet,
         retrain_after,
         poll,
-        lambda text: out.print(text, highlight=False, markup=False),
+        out.print,
     )

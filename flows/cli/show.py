@@ -1,31 +1,25 @@
 """What the command line prints."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.measure import Measurement
-from rich.table import Table
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.table import cells
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
+from flows.cli.console import err, out
+from flows.cli.tables import print_table
 from tasks.recordings import machine_table
 
 if TYPE_CHECKING:
     from asdcore.detector import Detector
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
 
-
-def show_ingest(done: dict[str, Any], place: Home, settings: Settings) -> None:
+def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> None:
     """The machines of an ingest, what was done to their recordings, and what was left out."""
     catalog = Catalog(place.recordings)
     rows = [row for row in machine_table(catalog) if row["machine"] in done["machines"]]
@@ -34,14 +28,14 @@ def show_ingest(done: dict[str, Any], place: Home, settings: Settings) -> None:
     own = catalog.recordings[catalog.recordings["machine"].isin(done["machines"])]
     treated = own[own["treatment"] != ""]
     for treatment, n in treated["treatment"].value_counts().items():
-        out.print(f"{n} x {treatment}", highlight=False, markup=False)
+        out.print(f"{n} x {treatment}")
     out.print(
         f"{done['added'] + done['known']} recordings of {len(rows)} machine(s) there: {done['added']} added, "
         f"{done['known']} known already, {done['duplicates']} the same content under another name, "
         f"{len(done['quarantined'])} quarantined. The table above counts all that was ever ingested of these machines."
     )
     for file, reason in sorted(done["quarantined"].items())[:20]:
-        err.print(f"quarantined: {file}: {reason}", markup=False, highlight=False)
+        err.print(f"quarantined: {file}: {reason}")
     if len(done["quarantined"]) > 20:
         err.print(f"... and {len(done['quarantined']) - 20} more in {place.recordings}")
     minimum = settings.recordings.minimum_training_recordings
@@ -50,44 +44,44 @@ def show_ingest(done: dict[str, Any], place: Home, settings: Settings) -> None:
         err.print(f"too few normal training recordings for a detector (a machine needs {minimum}): {', '.join(few)}")
 
 
-def show_results(done: dict[str, Any], place: Home) -> None:
-    """The table of figures of a retraining or benchmark, its notes, and where the rest is."""
+def show_results(done: Mapping[str, Any], place: Home) -> None:
+    """The table of metrics of a retraining or benchmark, its notes, and where the rest is."""
     if done["table"]:
         tables = [pd.read_parquet(place.root / done[name]) for name in ("table", "differences")]
         header, *rows = cells(*tables)
         title = done["report"].splitlines()[0].removeprefix("## ")
         print_table(header, rows, right=range(2, len(header)), title=f"{title}, percent; 50 is chance")
     else:
-        out.print("There are no labelled test recordings: no figures can be given.")
+        out.print("There are no labelled test recordings: no metrics can be computed.")
     for line in done["report"].splitlines():
         if line.startswith("- "):
-            out.print(line, highlight=False, markup=False)
-    out.print(f"figures    {short(place.root / done['figures'])}", highlight=False, markup=False)
-    out.print(f"scores     {short(place.root / done['scores'])}", highlight=False, markup=False)
+            out.print(line)
+    out.print(f"plots      {short(place.root / done['plots'])}")
+    out.print(f"scores     {short(place.root / done['scores'])}")
 
 
-def show_registered(done: dict[str, Any], place: Home) -> None:
+def show_registered(done: Mapping[str, Any], place: Home) -> None:
     """Where a retraining has left its detector."""
     option = "" if place.root == Home.default().root else f" --home {place.address or short(place.root)}"
     judged = done.get("judgement")
     for reason in judged["reasons"] if judged else ():
-        out.print(f"gate       {reason}", highlight=False, markup=False)
+        out.print(f"gate       {reason}")
     rank = "the champion" if done["champion"] == done["version"] else f"the champion is version {done['champion']}"
-    out.print(f"detector   {short(Path(done['detector']))}", highlight=False, markup=False)
+    out.print(f"detector   {short(Path(done['detector']))}")
     out.print(
         f"registry   asd-detector version {done['version']}, {rank}; see asd models{option}",
         highlight=False,
         markup=False,
     )
-    out.print(f"UI         asd ui{option}", highlight=False, markup=False)
+    out.print(f"UI         asd ui{option}")
 
 
-def show_enrolment(done: dict[str, Any], place: Home) -> None:
+def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
     """The version that an enrolment or a retirement has made."""
     count = done.get("training_recordings")
     what = f"enrolled on {count} normal recordings" if count else "retired"
     out.print(f"{done['machine']} {what}; every other machine of version {done['parent']} is as it was")
-    out.print(f"machines   {', '.join(done['machines'])}", highlight=False, markup=False)
+    out.print(f"machines   {', '.join(done['machines'])}")
     show_registered(done, place)
 
 
@@ -97,9 +91,9 @@ def show_reliability(machine: str, detector: "Detector", version: str) -> None:
     if report is None:
         raise AsdError(f"version {version} has no reliability report of {machine}; retrain, or enroll it again")
     domains = ", ".join(f"{n} {name}" for name, n in report.domains.items())
-    out.print(f"{machine}, detector version {version}: {report.rating}", style="bold", highlight=False, markup=False)
+    out.print(f"{machine}, detector version {version}: {report.rating}", style="bold")
     for sentence in report.sentences:
-        out.print(f"- {sentence}", highlight=False, markup=False)
+        out.print(f"- {sentence}")
     own_about = detector.about.get("enrolled", {}).get(machine, detector.about)
     if own_about.get("simulated"):
         out.print("- Learnt from simulated recordings.")
@@ -133,7 +127,7 @@ def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str
 
 
 def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:
-    """The figures of each machine and section, and the means over all."""
+    """The metrics of each machine and section, and the means over all."""
     header = [str(name) for name in metrics.columns]
     rows = [[f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in metrics.itertuples(index=False)]
     print_table(header, rows, right=range(2, len(header)))
@@ -161,38 +155,19 @@ def print_scores(scores: pd.DataFrame) -> None:
                 row["triggered_by"],
             ]
         rows.append([row["machine"], *verdict, row["path"]])
-    print_table(["machine", "score", "p-value", "decision", "seen by", "recording"], rows, right=[1, 2])
+    print_table(["machine", "score", "p-value", "decision", "triggered by", "recording"], rows, right=[1, 2])
     if scores["extrapolated"].any():
         out.print("* beyond every normal recording of the training: extrapolated")
 
 
-def print_explanations(done: dict[str, Any]) -> None:
+def print_explanations(done: Mapping[str, Any]) -> None:
     """Where the anomalous recordings differ from normal, and where that is drawn; if none is, the nearest to it."""
     if done["explained"] and not done["anomalous"]:
         out.print("\nNothing is anomalous. The nearest to it differs from what is usual as follows:")
     for explained in done["explained"]:
-        out.print(f"\n{explained['path']}", highlight=False, markup=False)
+        out.print(f"\n{explained['path']}")
         for sentence in explained["sentences"]:
-            out.print(f"  {sentence}", highlight=False, markup=False)
-        out.print(f"  figure: {short(Path(explained['figure']))}", highlight=False, markup=False)
+            out.print(f"  {sentence}")
+        out.print(f"  figure: {short(Path(explained['figure']))}")
     if 0 < len(done["explained"]) < done["anomalous"]:
         out.print(f"\nExplained: the {len(done['explained'])} most anomalous of {done['anomalous']}.")
-
-
-def print_table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> None:
-    """Print a table as wide as it is: a line that is longer than the terminal can still be read, a folded one not."""
-    drawn = table(header, rows, right, title)
-    width = Measurement.get(out, out.options.update(max_width=10_000), drawn).maximum
-    Console(width=max(out.width, width)).print(drawn)
-
-
-def table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> Table:
-    """A table in which a first cell that repeats the one above is left empty."""
-    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for index, name in enumerate(header):
-        drawn.add_column(name, justify="right" if index in right else "left", overflow="fold")
-    above = None
-    for first, *rest in rows:
-        drawn.add_row(*(escape(cell) for cell in ("" if first == above else first, *rest)))
-        above = first
-    return drawn

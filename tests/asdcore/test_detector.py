@@ -1,9 +1,8 @@
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +47,8 @@ def write(path: Path, samples: NDArray[np.float32], rate: int = RATE, subtype: s
     return path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """So short a recording is not faster with more, and far slower where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def detector(one_thread: None) -> Detector:
+def detector() -> Detector:
     """A random encoder, and two machines that hum at different pitches."""
     return make_detector(SETTINGS)
 
@@ -443,9 +433,7 @@ def test_a_save_that_is_killed_leaves_the_older_detector_or_none(saved: Path, tm
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(

@@ -178,34 +178,7 @@ def test_a_channel_is_a_word_or_an_index() -> None:
 
 
 def test_the_floor_of_a_spectrogram_in_db() -> None:
-    assert MelSettings().amin_db == -100.0
     assert MelSettings(amin=1e-8).amin_db == pytest.approx(-80.0)
-
-
-def test_the_defaults_are_the_decided_method() -> None:
-    settings = Settings.preset("default")
-    assert settings == Settings()
-    assert settings.recordings.sample_rate == 16_000
-    assert (settings.mel.n_fft, settings.mel.hop_length, settings.mel.n_mels, settings.mel.amin) == (
-        2048,
-        512,
-        128,
-        1e-10,
-    )
-    assert settings.augmentation.pitch_method == "spectral"
-    assert settings.augmentation.pitch_semitones == 12
-    assert settings.augmentation.noise_snr_db == (6, 24)
-    assert settings.augmentation.mask_milliseconds == (500, 1000)
-    training = settings.training
-    assert (training.encoder, training.z_size, training.batch_size, training.cycles) == ("resnet18", 128, 48, 4)
-    assert (training.temperature, training.learning_rate) == (0.05, 1e-3)
-    normality = settings.normality
-    assert (normality.estimator, normality.layer, normality.scorers, normality.force_estimator) == (
-        "tied",
-        "h",
-        ("spectrum", "change", "embedding"),
-        False,
-    )
 
 
 def test_the_paper_preset_has_the_learning_rate_of_the_paper_and_otherwise_the_decided_method() -> None:
@@ -223,10 +196,9 @@ def test_the_paper_preset_has_the_learning_rate_of_the_paper_and_otherwise_the_d
 
 def test_the_demo_preset_keeps_the_method_and_shortens_the_work() -> None:
     demo = Settings.preset("demo")
-    assert demo.augmentation.pitch_method == "spectral"
     assert demo.training.epochs < Settings().training.epochs
-    assert demo.training.temperature == 0.05
-    assert demo.mel == MelSettings()
+    assert (demo.training.loss, demo.training.encoder) == (Settings().training.loss, Settings().training.encoder)
+    assert (demo.mel, demo.augmentation) == (MelSettings(), AugmentationSettings())
 
 
 def test_an_unknown_preset_lists_those_that_there_are() -> None:

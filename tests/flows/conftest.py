@@ -13,6 +13,7 @@ import soundfile
 
 from asdcore.datasets.simulate import SAMPLE_RATE, simulate, waveform
 from asdcore.settings import Settings
+from asdcore.storage.home import Home
 
 Asd = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -48,6 +49,12 @@ def small_settings() -> Settings:
     )
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Empty at first, and shared by the tests of a file."""
+    return Home.at(tmp_path_factory.mktemp("home"))
+
+
 @pytest.fixture(scope="session")
 def asd(prefect_api: str) -> Asd:
     """Run the command line as a user does, against the tests' Prefect API; returns the finished process."""
@@ -61,7 +68,7 @@ def asd(prefect_api: str) -> Asd:
 
 
 @pytest.fixture(scope="session")
-def pump_place(asd: Asd, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pump_place(asd: Asd, sample_data_if_any: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a user of the README: ``.asd`` with a champion for the machine ``pump``, and its recordings.
 
     ``pump/test/new.wav`` is anomalous and ``pump/test/old.wav`` normal: a real motor's where ``ASD_SAMPLE_DATA`` is
@@ -69,8 +76,8 @@ def pump_place(asd: Asd, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     place = tmp_path_factory.mktemp("pump")
     pump = place / "pump"
-    if real := os.environ.get("ASD_SAMPLE_DATA"):
-        motor = Path(real) / "real-mini" / "bldcB"
+    if sample_data_if_any:
+        motor = sample_data_if_any / "real-mini" / "bldcB"
         shutil.copytree(motor / "train", pump / "train")
         (pump / "test").mkdir()
         for name, label in (("new", "anomaly"), ("old", "normal")):

@@ -24,11 +24,6 @@ SYSTEMS = ["paper-ml", "baseline-mse", "baseline-mahalanobis", "spectrum", "spec
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home.at(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
 def settings(small_settings: Settings) -> Settings:
     return small_settings.model_copy(
         update={"autoencoder": small_settings.autoencoder.model_copy(update={"epochs": 3, "batch_size": 64})}
@@ -43,7 +38,7 @@ def compared(prefect_api: str, home: Home, small_machines: Path, settings: Setti
 def test_the_table_has_a_column_a_system_with_intervals_and_differences(compared: dict[str, Any], home: Home) -> None:
     table = pd.read_parquet(home.root / compared["table"])
     assert [name for name in table.columns[2:] if not name.endswith((" low", " high"))] == SYSTEMS
-    assert table.iloc[-1]["figure"] == "harmonic mean"
+    assert table.iloc[-1]["metric"] == "harmonic mean"
     differences = pd.read_parquet(home.root / compared["differences"])
     assert differences["system"].tolist() == SYSTEMS[1:]
     means = table.iloc[-1]
@@ -53,7 +48,7 @@ def test_the_table_has_a_column_a_system_with_intervals_and_differences(compared
 
 def test_every_format_and_figure_is_there_and_in_mlflow(compared: dict[str, Any], home: Home) -> None:
     names = {"results.md", "results.tex", "results.html", "results.parquet", "harmonic_means.png", "distributions.png"}
-    assert names <= {path.name for path in (home.root / compared["figures"]).iterdir()}
+    assert names <= {path.name for path in (home.root / compared["plots"]).iterdir()}
     store = client(home)
     assert names <= {Path(artifact.path).name for artifact in store.list_artifacts(compared["run"], "evaluation")}
     run = store.get_run(compared["run"])
@@ -66,7 +61,7 @@ def test_the_scores_give_the_figures_of_the_table_and_decisions(compared: dict[s
     table = pd.read_parquet(home.root / compared["table"])
     own = scores[scores["system"] == "baseline-mse"].drop(columns="decision")
     metrics = machine_metrics(own).set_index("machine")
-    row = table[(table["machine"] == "simFan") & (table["figure"] == "AUC source")].iloc[0]
+    row = table[(table["machine"] == "simFan") & (table["metric"] == "AUC source")].iloc[0]
     assert row["baseline-mse"] == pytest.approx(100 * metrics.loc["simFan", "auc_source"])
     assert set(scores["decision"]) <= {0, 1}
 
@@ -87,7 +82,7 @@ def test_a_system_without_an_encoder_trains_none(
         recordings=small_machines, systems=["spectrum-nearest", "spectrum-ml"], settings=settings, home=tmp_path
     )
     assert set(done["official_scores"]) == {"spectrum-nearest", "spectrum-ml"}
-    assert not list(tmp_path.rglob("encoder.safetensors"))
+    assert not list(tmp_path.glob("runs/encoders/*"))
     assert "ledoit_wolf used" in done["report"]
 
 

@@ -1,26 +1,32 @@
 """The command line, as its users meet it."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import yaml
+from prefect.flows import load_flow_from_entrypoint
 from typer.testing import CliRunner
 
 from asdcore.errors import AsdError
-from flows.cli import app
+from asdcore.settings import COMMON, setting_rows
+from flows.cli.app import GROUPS, app
+from flows.deployment import PREFECT_FILE
 
 Asd = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = ("torch", "prefect", "mlflow", "librosa", "pandas", "pydantic")
-    code = f"import sys, flows.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, flows.cli.app; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
@@ -29,16 +35,54 @@ def test_help_imports_nothing_heavy() -> None:
     [
         (["retrain", "--preset", "fast"], "none of paper, default, demo"),
         (["retrain", "--set", "training.epochs=7"], "must be a multiple of cycles"),
-        (["retrain", "--set", "training.epoch=8"], "stage.name=value"),
+        (["retrain", "--set", "training.epochs"], "stage.name=value"),
+        (["retrain", "--set", "training.epoch=8"], "did you mean training.epochs"),
+        (["retrain", "--set", "training.epoch=8"], "Settings of training: encoder"),
+        (["retrain", "--set", "train.seed=8"], "Stages: recordings, mel"),
+        (["retrain", "--set", "epochs=8"], "training.epochs"),
+        (["retrain", "--set", "training.objective=nt_xent"], "is called training.loss now"),
         (["retrain", "--set", "mel.n_mels=many"], "mel.n_mels"),
         (["ingest", "no-such-folder"], "no-such-folder"),
         (["paint"], "No such command"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong_and_ends_with_2(arguments: list[str], said: str) -> None:
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "1000"})
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_every_command_stands_in_one_group_of_the_help() -> None:
+    printed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    assert "─ Commands ─" not in printed
+    positions = [printed.index(f"─ {group} ─") for group in GROUPS]
+    assert positions == sorted(positions)
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"asd {version('asd')}\n"
+
+
+def test_settings_lists_the_common_ones_and_with_all_the_experts_after_them() -> None:
+    common = CliRunner().invoke(app, ["settings", "--preset", "demo"]).output
+    assert re.search(r"training\.epochs +16 ", common)
+    assert "mel.n_fft" not in common
+    every = CliRunner().invoke(app, ["settings", "--all"]).output
+    assert every.index("gate.margin") < every.index("mel.n_fft")
+    assert "autoencoder.mel.n_fft" in every
+
+
+def test_the_common_settings_exist() -> None:
+    assert set(COMMON) == {row.name for row in setting_rows() if row.common}
+
+
+def test_the_flows_of_prefect_yaml_can_be_imported_from_the_package() -> None:
+    plan = yaml.safe_load(PREFECT_FILE.read_text())
+    assert plan["pull"] == []
+    for deployment in plan["deployments"]:
+        assert (
+            load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False).name == deployment["name"]
+        )
 
 
 def test_the_service_needs_a_server_that_is_named_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:

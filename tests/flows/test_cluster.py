@@ -22,6 +22,7 @@ from flows.ingest import ingest
 from flows.retrain import retrain
 from tasks.cluster import run_on_cluster
 from tasks.features import features_shards
+from tasks.stage import Artifact
 
 pytestmark = pytest.mark.flow
 
@@ -66,7 +67,7 @@ def made(home: Path, *patterns: str) -> dict[str, str]:
 
 
 SHARDS = "features/**/shard-*.parquet"
-ALL = (SHARDS, "runs/*/encoder.safetensors", "runs/*/embeddings-*/*.parquet", "runs/normality/*.npz")
+ALL = (SHARDS, "runs/encoders/*.safetensors", "runs/embeddings/*/*.parquet", "runs/normality/*.npz")
 
 
 def test_a_retraining_on_two_workers_one_of_them_killed_equals_that_on_one_machine(
@@ -130,13 +131,14 @@ def test_what_is_wrong_with_a_cluster_is_named_with_the_remedy(
 
 def test_a_worker_with_another_version_of_the_code_writes_nothing(small_settings: Settings, tmp_path: Path) -> None:
     home = Home.at(tmp_path)
-    with pytest.raises(AsdError, match="another version of asd"):
-        features_shards.fn("key", home, home.features / "0123456789abcdef", None, [], small_settings)
+    with pytest.raises(AsdError, match="another version of asd"), home.at_work():
+        features_shards.function(Path(), Artifact(home.features / "0123456789abcdef", ""), None, [], small_settings)
 
 
 def test_a_cluster_needs_a_prefect_server_that_its_workers_reach(tmp_path: Path) -> None:
     with (
         temporary_settings(restore_defaults={PREFECT_API_URL}),
         pytest.raises(AsdError, match="PREFECT_API_URL is not"),
+        Home.at(tmp_path).at_work(),
     ):
-        list(run_on_cluster(features_shards, "tcp://127.0.0.1:9", home=Home.at(tmp_path), works=[], what=""))
+        list(run_on_cluster(features_shards, "tcp://127.0.0.1:9", [], ""))

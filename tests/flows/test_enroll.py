@@ -26,11 +26,6 @@ pytestmark = pytest.mark.flow
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home.at(tmp_path_factory.mktemp("enroll") / "home")
-
-
-@pytest.fixture(scope="module")
 def without_valve(prefect_api: str, home: Home, small_machines: Path, small_settings: Settings) -> Detector:
     """The champion of a home that has never heard of simValve, as it was before anything was enrolled."""
     retrain(recordings=small_machines / "simFan", settings=small_settings, home=home.root)
@@ -95,12 +90,12 @@ def test_spectrograms_of_other_code_are_embedded_again_by_the_same_encoder(
     enrolled: dict[str, Any], home: Home, small_machines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = Home.at(shutil.copytree(home.root, tmp_path / "home"))
-    before = set(copy.runs.glob("encoders/*/embeddings-*/*.parquet"))
+    before = set(copy.runs.glob("embeddings/*/*.parquet"))
     models = set(copy.runs.glob("normality/*.npz"))
     assert len(before) == 1
     monkeypatch.setattr("tasks.features.code_version", lambda *places: "another")
     again = enroll("simValve", small_machines / "simValve", home=copy.root)
-    (made,) = set(copy.runs.glob("encoders/*/embeddings-*/*.parquet")) - before
+    (made,) = set(copy.runs.glob("embeddings/*/*.parquet")) - before
     assert made.parent not in {path.parent for path in before}
     assert set(copy.runs.glob("normality/*.npz")) > models
     assert again["machines"] == ["simFan", "simValve"]

@@ -20,7 +20,7 @@ from flows.ingest import ingest
 from flows.register import register
 from flows.retrain import retrain
 from tasks.registry import load_detector, register_detector
-from tasks.tracking import log_evaluation_files
+from tasks.tracking import log_evaluation
 
 pytestmark = pytest.mark.flow
 
@@ -51,9 +51,9 @@ CTRL_C = "training, stopped with Ctrl-C"
 STAGES = {
     "recordings": "recordings/part-*.parquet",
     "features": "features/**/.*.partial",
-    CTRL_C: "runs/*/checkpoints/step-*.pt",
-    "training": "runs/*/checkpoints/step-*.pt",
-    "embeddings": "runs/*/embeddings-*/.*.partial",
+    CTRL_C: "runs/scratch/*/step-*.pt",
+    "training": "runs/scratch/*/step-*.pt",
+    "embeddings": "runs/embeddings/*/.*.partial",
     "normality models": "runs/normality/*.npz",
     "detector": "runs/detectors/*",
     "registration": "runs/registrations/*.json",
@@ -62,8 +62,8 @@ STAGES = {
 PRODUCTS = {
     "recordings": "recordings/part-*.parquet",
     "features": "features/**/shard-*.parquet",
-    "training": "runs/*/encoder.safetensors",
-    "embeddings": "runs/*/embeddings-*/*.parquet",
+    "training": "runs/encoders/*.safetensors",
+    "embeddings": "runs/embeddings/*/*.parquet",
     "normality models": "runs/normality/*.npz",
     "detector": "runs/detectors/*/*",
 }
@@ -72,11 +72,11 @@ PRODUCTS = {
 
 def content(home: Path) -> dict[str, str]:
     """The digest of every file that a retraining makes, but for what tells the time."""
-    places = ("features", "runs/*/embeddings-*", "runs/normality", "runs/machines", "runs/evaluations", "scores")
+    places = ("features", "runs/embeddings/*", "runs/normality", "runs/machines", "runs/evaluations", "scores")
     folders = {place: list(home.glob(place)) for place in places}
     assert all(folders.values()), folders
     files = [path for found in folders.values() for folder in found for path in folder.rglob("*") if path.is_file()]
-    files += [*home.glob("runs/*/encoder.safetensors"), *home.glob("runs/detectors/*/n*.npz")]
+    files += [*home.glob("runs/encoders/*.safetensors"), *home.glob("runs/detectors/*/n*.npz")]
     kept = [path for path in files if path.suffix != ".png" and path.name != "verified.json"]
     return {str(path.relative_to(home)): digest_of_file(path) for path in kept}
 
@@ -99,8 +99,8 @@ def test_killed_with_9_in_every_stage_it_goes_on_and_ends_with_the_same_digests(
         wait_for(lambda: set(home.glob(pattern)) - there, process, what=stage)  # noqa: B023
         process.send_signal(signal.SIGINT if stage == CTRL_C else signal.SIGKILL)
         _, said = process.communicate(timeout=60)
-        assert stage != CTRL_C or (process.returncode == 1 and "the same command goes on where this one was" in said)
-        assert stage not in ("training", "embeddings") or "going on from the checkpoint" in said
+        assert stage != CTRL_C or (process.returncode == 1 and "the same command" in said)
+        assert stage not in ("training", "embeddings") or "resuming from the checkpoint" in said
         assert before.items() <= written(home, *PRODUCTS).items(), stage
         # What was finished before this stage began is not done again by any later run.
         finished = list(PRODUCTS)[: list(PRODUCTS).index(stage)] if stage in PRODUCTS else PRODUCTS
@@ -118,8 +118,8 @@ def test_killed_with_9_in_every_stage_it_goes_on_and_ends_with_the_same_digests(
 def test_a_store_that_is_gone_at_the_end_costs_nothing_but_the_registration(
     prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for task in (log_evaluation_files, register_detector):
-        monkeypatch.setattr(task, "retry_delay_seconds", [0, 0, 0])
+    for stage in (log_evaluation, register_detector):
+        monkeypatch.setattr(stage.task, "retry_delay_seconds", [0, 0, 0])
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 2)  # else MLflow itself tries for a minute and a half
     home = Home.at(tmp_path / "home")
     store, away = home.root / "mlflow.db", tmp_path / "away.db"
@@ -137,13 +137,13 @@ def test_a_store_that_is_gone_at_the_end_costs_nothing_but_the_registration(
     loses.join()
     store.rmdir()
     away.rename(store)
-    trained = {path: path.stat().st_mtime_ns for path in home.runs.glob("*/encoder.safetensors")}
+    trained = {path: path.stat().st_mtime_ns for path in home.runs.glob("encoders/*.safetensors")}
     with pytest.raises(AsdError, match="run nobody does not wait to be registered"):
         register(run="nobody", home=home.root)
     (done,) = register(home=home.root)
     assert (done["version"], done["champion"]) == ("1", "1")
     assert load_detector(home)[0].machines.keys() == {"simFan", "simValve"}
-    assert {path: path.stat().st_mtime_ns for path in home.runs.glob("*/encoder.safetensors")} == trained
+    assert {path: path.stat().st_mtime_ns for path in home.runs.glob("encoders/*.safetensors")} == trained
     assert register(home=home.root) == []
 
 
@@ -174,7 +174,7 @@ def test_two_retrains_at_once_on_one_home_give_one_detector(
     # The first may not have written down who it is when the second asks.
     assert sum("waiting for" in stderr for _, stderr in said) == 1, said
     assert all("asd-detector version 1" in stdout for stdout, _ in said)
-    assert len(list(tmp_path.glob("runs/*/encoder.safetensors"))) == 1
+    assert len(list(tmp_path.glob("runs/encoders/*.safetensors"))) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows another process's environment")

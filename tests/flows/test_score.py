@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from asdcore.errors import AsdError
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
-from flows.cli import app
+from flows.cli.app import app
 from flows.score import score
 from tasks.monitoring import read_history
 
@@ -80,7 +80,7 @@ def test_a_recording_on_standard_input_gets_the_score_of_its_file(
     assert (row["path"], row["score"], row["recording"]) == ("-", known["score"], digest_of_file(anomalous))
     (explained,) = done["explained"]
     assert explained["path"] == "-"
-    assert Path(explained["figure"]).exists()
+    assert Path(explained["metric"]).exists()
 
 
 def test_standard_input_is_scored_alone(home: Path, normal: Path, prefect_api: str) -> None:

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from asdcore.baselines import fitting
 from asdcore.baselines.autoencoder import AutoencoderModel
-from asdcore.baselines.fitting import fit_machines
+from asdcore.baselines.fitting import _fit, fit_machine
 from asdcore.errors import AsdError
 from asdcore.features.store import write_shard
 from asdcore.settings import AutoencoderSettings
@@ -28,58 +28,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def files(folder: Path) -> dict[str, Path]:
-    return {machine: folder / f"{machine}.safetensors" for machine in TRAINING}
-
-
-@pytest.fixture(scope="module")
-def fitted(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Trained in this process."""
-    made = files(tmp_path_factory.mktemp("autoencoders"))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(fitting, "cpu_count", lambda: 1)
-        fit_machines(store, TRAINING, made, FAST)
-    return made
-
-
-def test_every_machine_has_a_whole_file_and_nothing_else_is_left(fitted: dict[str, Path]) -> None:
-    assert sorted(fitted["fan"].parent.iterdir()) == sorted(fitted.values())
-    for path in fitted.values():
-        model = AutoencoderModel.from_tensors(load_file(path))
+def test_machines_fitted_at_the_same_time_are_the_same_as_those_fitted_here(store: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(fit_machine, store, TRAINING[name], tmp_path / name, FAST) for name in TRAINING]
+        for job in jobs:
+            job.result()
+    for name, pairs in TRAINING.items():
+        _fit(store, pairs, tmp_path / f"{name} here", FAST, torch.device("cpu"))
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"{name} here").read_bytes()
+        model = AutoencoderModel.from_tensors(load_file(tmp_path / name))
         assert model.precision_source.shape == (32, 32)
         assert set(model.thresholds) == {"mse", "mahalanobis"}
-
-
-def test_two_processes_give_the_same_as_one(
-    store: Path, fitted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fitting, "cpu_count", lambda: 2)
-    threads = torch.get_num_threads()
-    fit_machines(store, TRAINING, files(tmp_path), FAST)
-    assert torch.get_num_threads() == threads
-    for machine, path in files(tmp_path).items():
-        assert path.read_bytes() == fitted[machine].read_bytes()
-
-
-def test_a_finished_file_is_left_alone(store: Path, fitted: dict[str, Path], tmp_path: Path) -> None:
-    made = files(tmp_path)
-    made["fan"].write_bytes(b"finished")
-    fit_machines(store, {"fan": TRAINING["fan"]}, made, FAST)
-    assert made["fan"].read_bytes() == b"finished"
-
-
-@pytest.mark.parametrize("missing", ["gone", None])
-def test_a_machine_that_fails_leaves_no_file_and_the_finished_ones_stay(
-    store: Path, tmp_path: Path, missing: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fitting, "cpu_count", lambda: 1)
-    threads = torch.get_num_threads()
-    training = TRAINING | {"pump": [(missing, "source")] if missing else []}
-    with pytest.raises(AsdError, match="no row of recording gone" if missing else "no training recording"):
-        fit_machines(store, training, files(tmp_path), FAST)
-    assert [path.name for path in tmp_path.iterdir()] == ["fan.safetensors"]
     assert torch.get_num_threads() == threads
 
 
-def test_without_machines_there_is_nothing_to_do(store: Path) -> None:
-    fit_machines(store, {}, {}, FAST)
+def test_a_recording_that_the_store_lacks_is_an_error_that_names_it(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(AsdError, match="no row of recording stranger"):
+        fit_machine(store, [*TRAINING["fan"], ("stranger", "source")], tmp_path / "fan", FAST)
+    assert not (tmp_path / "fan").exists()

@@ -1,14 +1,14 @@
 """A store of eight tiny recordings that are easily told apart, and the encoder of one whole training on it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
+from asdcore.encoder import network
 from asdcore.encoder.network import TrainedEncoder
 from asdcore.encoder.training import train
 from asdcore.features.augmentation import VARIANTS
@@ -16,6 +16,7 @@ from asdcore.features.store import Row, Store, write_shard
 from asdcore.settings import TrainingSettings
 
 BANDS, FRAMES = 16, 24
+NARROW = (64, 64, 128, 128)
 TINY = TrainingSettings(loss="nt_xent", crop_frames=16, batch_size=4, epochs=4, cycles=2, z_size=8, device="cpu")
 RECORDINGS = pd.DataFrame(
     {"recording": [f"recording-{i}" for i in range(8)], "machine": ["fan"] * 4 + ["valve"] * 4, "attributes": "{}"}
@@ -48,20 +49,20 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(folder)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a network is not faster with more, and far slower where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture
+def narrow_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the training around it is tested: checkpoints of the whole ResNet take longer than its steps."""
+    monkeypatch.setattr(network, "WIDTHS", NARROW)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tiny_store: Store, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def undisturbed(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """With the narrow encoder."""
     checkpoints = tmp_path_factory.mktemp("undisturbed")
     seen: list[dict[str, float]] = []
-    return Trained(train(tiny_store, RECORDINGS, TINY, checkpoints, seen.append), seen, checkpoints)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "WIDTHS", NARROW)
+        return Trained(train(tiny_store, RECORDINGS, TINY, checkpoints, seen.append), seen, checkpoints)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Two processes with half of each batch against one with the whole, on CPU."""
 
-import os
-import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -11,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
-from asdcore.encoder.checkpoint import checkpoint_files
+from asdcore.encoder import network
 from asdcore.encoder.distributed import World
 from asdcore.encoder.labels import Labels
 from asdcore.encoder.losses import build_loss
 from asdcore.encoder.network import build_encoder
 from asdcore.encoder.step import backward
-from asdcore.encoder.training import train
 from asdcore.errors import AsdError
-from asdcore.features.store import Store
 from asdcore.settings import TrainingSettings
-from tests.asdcore.encoder.conftest import RECORDINGS, TINY
+from tests.asdcore.encoder.conftest import NARROW
+
+pytestmark = pytest.mark.usefixtures("narrow_encoder")
 
 LOSSES = ("nt_xent", "supervised_contrastive", "discriminative", "combined")
 N = 6
@@ -39,7 +37,7 @@ class Whole:
         # flips a ReLU here and there.
         self.encoder = build_encoder("resnet18", settings.z_size).double()
         self.loss_function = build_loss(settings, 3, self.encoder.h_size).double()
-        self.views = torch.randn(2, N, 1, 32, 32).double()
+        self.views = torch.randn(2, N, 1, 16, 16).double()
         machine = torch.arange(N) % 3
         self.labels = Labels(machine.repeat(2), machine.repeat(2), torch.tensor([0] * N + [-1, 0, 1] * (N // 3)))
         self.encoder.head.requires_grad_(loss_function != "discriminative")
@@ -117,31 +115,6 @@ def test_a_chunk_as_large_as_the_batch_is_the_batch() -> None:
     assert all(torch.equal(made[name], value) for name, value in whole.items())
 
 
-def test_a_training_in_two_processes_is_stopped_and_goes_on_and_is_that_of_one(
-    tiny_store: Store, undisturbed, tmp_path: Path
-) -> None:
-    two = TINY.model_copy(update={"processes": 2, "epochs": 16})
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny_store, RECORDINGS, two, tmp_path, lambda _: os.kill(os.getpid(), signal.SIGINT))
-    steps = int(checkpoint_files(tmp_path)[0].name[5:14])
-    assert 2 <= steps < 2 * 16
-
-    seen: list[dict[str, float]] = []
-    said: list[str] = []
-    trained = train(tiny_store, RECORDINGS, two, tmp_path, seen.append, on_warning=said.append)
-    assert not said
-    assert [row["epoch"] for row in seen] == list(range(steps // 2 + 1, 17))
-    assert trained.history[-len(seen) :] == seen
-    assert trained.history[0]["loss"] == pytest.approx(undisturbed.encoder.history[0]["loss"], rel=1e-3)
-    assert trained.history[-1]["loss"] < 0.6 * trained.history[0]["loss"]
-
-
-def test_what_goes_wrong_in_one_of_the_processes_is_said_here(tiny_store: Store, tmp_path: Path) -> None:
-    two = TINY.model_copy(update={"processes": 2})
-    with pytest.raises(AsdError, match="never-computed"):
-        train(tiny_store, RECORDINGS.replace("recording-5", "never-computed"), two, tmp_path)
-
-
 def test_a_batch_is_cut_to_equal_shares_and_must_have_two_for_each() -> None:
     assert World(0, 3).whole_shares(48) == 48
     assert World(0, 5).whole_shares(48) == 45
@@ -151,6 +124,7 @@ def test_a_batch_is_cut_to_equal_shares_and_must_have_two_for_each() -> None:
 
 
 def main(folder: Path, rank: int) -> None:
+    network.WIDTHS = NARROW
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     made = {loss_function: share(loss_function, World.here()) for loss_function in LOSSES}

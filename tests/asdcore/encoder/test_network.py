@@ -114,6 +114,7 @@ def test_a_saved_encoder_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert not loaded.encoder.training
 
 
+@pytest.mark.usefixtures("narrow_encoder")
 def test_a_trained_encoder_embeds_the_same_before_and_after_it_was_saved(undisturbed, tmp_path: Path) -> None:
     # Training uses another memory layout than a loaded encoder has: the bits must not depend on it.
     undisturbed.encoder.save(tmp_path / "encoder.safetensors")

@@ -1,5 +1,4 @@
 import math
-import os
 import random
 import signal
 import subprocess
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -23,12 +21,11 @@ from asdcore.errors import AsdError
 from asdcore.features.augmentation import VARIANTS
 from asdcore.features.batches import batches
 from asdcore.features.store import Store
-from asdcore.settings import TrainingSettings
+from tests.asdcore.encoder.conftest import RECORDINGS, TINY, Trained
 
-TINY = TrainingSettings(loss="nt_xent", crop_frames=16, batch_size=4, epochs=4, cycles=2, z_size=8, device="cpu")
-RECORDINGS = pd.DataFrame(
-    {"recording": [f"recording-{i}" for i in range(8)], "machine": ["fan"] * 4 + ["valve"] * 4, "attributes": "{}"}
-)
+pytestmark = pytest.mark.usefixtures("narrow_encoder")
+
+ROOT = Path(__file__).parents[3]
 
 
 def content(checkpoints: Path) -> dict[str, Any]:
@@ -44,7 +41,7 @@ def assert_same_weights(a: TrainedEncoder, b: TrainedEncoder) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_the_order_of_the_recordings(
-    tiny_store: Store, undisturbed, tmp_path: Path
+    tiny_store: Store, undisturbed: Trained, tmp_path: Path
 ) -> None:
     torch.rand(7)  # The state of torch's own generator must not matter either.
     again = train(tiny_store, RECORDINGS[::-1], TINY, tmp_path)
@@ -52,7 +49,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_the_order_of_the_recordin
     assert again.history == undisturbed.encoder.history
 
 
-def test_another_seed_gives_other_weights(tiny_store: Store, undisturbed, tmp_path: Path) -> None:
+def test_another_seed_gives_other_weights(tiny_store: Store, undisturbed: Trained, tmp_path: Path) -> None:
     other = train(tiny_store, RECORDINGS, TINY.model_copy(update={"seed": 1}), tmp_path)
     assert other.history[0]["loss"] != undisturbed.encoder.history[0]["loss"]
 
@@ -82,7 +79,7 @@ class CtrlC:
 
 
 def test_stopped_with_ctrl_c_within_any_step_and_called_again_it_ends_with_the_same_weights(
-    tiny_store: Store, undisturbed, tmp_path: Path
+    tiny_store: Store, undisturbed: Trained, tmp_path: Path
 ) -> None:
     seen: list[dict[str, float]] = []
     for done in range(1, 9):
@@ -130,16 +127,16 @@ def test_any_loss_survives_one_machine_with_few_recordings_and_no_attributes(
 KILLED = """
 import math, os, signal, sys
 from pathlib import Path
-import pandas as pd
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from asdcore.features.store import Store
-from asdcore.encoder import checkpoint
+from asdcore.encoder import checkpoint, network
 from asdcore.encoder.training import train
-from asdcore.settings import TrainingSettings
+from asdcore.features.store import Store
+from tests.asdcore.encoder.conftest import NARROW, RECORDINGS, TINY
 
-store, folder, settings, table = sys.argv[1:5]
+store, folder = sys.argv[1:3]
+network.WIDTHS = NARROW
 checkpoint.SHARE = math.inf  # a checkpoint after every step: so short a training would have one
-for last in map(int, sys.argv[5:]):
+for last in map(int, sys.argv[3:]):
     if os.fork():
         assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL
         continue
@@ -150,23 +147,16 @@ for last in map(int, sys.argv[5:]):
         if steps == last:
             os.kill(os.getpid(), signal.SIGKILL)
     register_optimizer_step_post_hook(die)
-    settings = TrainingSettings.model_validate_json(settings)
-    train(Store(Path(store)), pd.read_json(table), settings, Path(folder, str(last)))
+    train(Store(Path(store)), RECORDINGS, TINY, Path(folder, str(last)))
 """
 
 
 def test_killed_within_any_of_three_random_steps_it_resumes_and_ends_with_the_same_weights(
-    tiny_store: Store, undisturbed, tmp_path: Path
+    tiny_store: Store, undisturbed: Trained, tmp_path: Path
 ) -> None:
     steps = random.sample(range(2, 9), 3)
-    table = tmp_path / "recordings.json"
-    RECORDINGS.to_json(table)
-    arguments = [tiny_store.folder, tmp_path, TINY.model_dump_json(), table, *steps]
-    # The same number of threads: the promise holds for that.
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, arguments)], env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", KILLED, *map(str, [tiny_store.folder, tmp_path, *steps])]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert killed.returncode == 0, killed.stderr
     for last in steps:
         folder = tmp_path / str(last)
@@ -177,7 +167,7 @@ def test_killed_within_any_of_three_random_steps_it_resumes_and_ends_with_the_sa
         assert resumed.history == undisturbed.encoder.history
 
 
-def test_it_is_the_plain_loop_bit_for_bit(tiny_store: Store, undisturbed) -> None:
+def test_it_is_the_plain_loop_bit_for_bit(tiny_store: Store, undisturbed: Trained) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(TINY.seed)
         encoder = build_encoder(TINY.encoder, TINY.z_size).to(memory_format=torch.channels_last).train()
@@ -195,12 +185,12 @@ def test_it_is_the_plain_loop_bit_for_bit(tiny_store: Store, undisturbed) -> Non
     assert_same_weights(undisturbed.encoder, TrainedEncoder(encoder, normalisation, []))
 
 
-def test_the_loss_falls_on_recordings_that_are_easily_told_apart(undisturbed) -> None:
+def test_the_loss_falls_on_recordings_that_are_easily_told_apart(undisturbed: Trained) -> None:
     losses = [row["loss"] for row in undisturbed.encoder.history]
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_every_epoch_has_all_its_figures(undisturbed) -> None:
+def test_every_epoch_has_all_its_figures(undisturbed: Trained) -> None:
     history = undisturbed.encoder.history
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     names = {"epoch", "loss", "chance", "learning_rate", "gradient_norm", "alignment", "uniformity"}
@@ -212,7 +202,7 @@ def test_every_epoch_has_all_its_figures(undisturbed) -> None:
     assert history == undisturbed.seen
 
 
-def test_the_trained_encoder_has_the_normalisation_of_its_recordings(tiny_store: Store, undisturbed) -> None:
+def test_the_trained_encoder_has_the_normalisation_of_its_recordings(tiny_store: Store, undisturbed: Trained) -> None:
     originals = np.concatenate(
         [tiny_store.read(recording, "original") for recording in RECORDINGS["recording"]], axis=1
     )
@@ -221,7 +211,7 @@ def test_the_trained_encoder_has_the_normalisation_of_its_recordings(tiny_store:
     np.testing.assert_allclose(normalisation.deviation[:, 0], originals.std(axis=1), rtol=1e-4)
 
 
-def test_the_learning_rate_of_the_schedule_is_the_one_that_trains(undisturbed) -> None:
+def test_the_learning_rate_of_the_schedule_is_the_one_that_trains(undisturbed: Trained) -> None:
     # Two cycles of two epochs of two steps: the last step of each cycle is at the lowest rate.
     rates = [row["learning_rate"] for row in undisturbed.encoder.history]
     assert rates == [learning_rate(step, 2, TINY) for step in (1, 3, 5, 7)]
@@ -277,7 +267,7 @@ def test_a_recording_without_features_is_named(tiny_store: Store, tmp_path: Path
 
 @pytest.mark.parametrize("damage", ["truncated", "one byte"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_it_with_a_warning(
-    tiny_store: Store, undisturbed, tmp_path: Path, damage: str
+    tiny_store: Store, undisturbed: Trained, tmp_path: Path, damage: str
 ) -> None:
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), CtrlC(2):
@@ -298,7 +288,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_it_with_a_warning(
 
 
 def test_where_no_checkpoint_can_be_used_it_says_so_and_trains_from_the_start(
-    tiny_store: Store, undisturbed, tmp_path: Path
+    tiny_store: Store, undisturbed: Trained, tmp_path: Path
 ) -> None:
     (tmp_path / "step-000000003-0123456789abcdef.pt").write_bytes(b"no checkpoint")
     said: list[str] = []
@@ -308,7 +298,7 @@ def test_where_no_checkpoint_can_be_used_it_says_so_and_trains_from_the_start(
 
 
 @pytest.mark.parametrize("other", ["settings", "recordings", "machines"])
-def test_a_checkpoint_of_another_training_is_refused(tiny_store: Store, undisturbed, other: str) -> None:
+def test_a_checkpoint_of_another_training_is_refused(tiny_store: Store, undisturbed: Trained, other: str) -> None:
     settings = TINY.model_copy(update={"temperature": 0.5}) if other == "settings" else TINY
     recordings = {"recordings": RECORDINGS[1:], "machines": RECORDINGS.assign(machine="fan")}.get(other, RECORDINGS)
     with pytest.raises(AsdError, match=r"\.pt: of a training with other recordings or settings"):

@@ -6,12 +6,13 @@ import torch
 
 from asdcore.encoder.checkpoint import checkpoint_files
 from asdcore.encoder.labels import Labelling
-from asdcore.encoder.network import TrainedEncoder
 from asdcore.encoder.training import train
 from asdcore.encoder.validation import held_out
 from asdcore.errors import AsdError
 from asdcore.features.store import Store
 from tests.asdcore.encoder.conftest import RECORDINGS, TINY
+
+pytestmark = pytest.mark.usefixtures("narrow_encoder")
 
 VALIDATED = TINY.model_copy(update={"validation_fraction": 0.5, "epochs": 8})
 """Four recordings train, too few for others to gain by it: the validation loss soon rises."""
@@ -68,12 +69,3 @@ def test_a_warm_start_begins_with_the_weights_of_the_encoder(tiny_store: Store, 
     for name, weight in warm.encoder.named_parameters():
         torch.testing.assert_close(weight, before[name], rtol=0, atol=1e-10)
     assert warm.history[0]["loss"] < 0.6 * undisturbed.encoder.history[0]["loss"]
-
-
-def test_a_warm_start_with_an_encoder_of_another_size_is_refused(
-    tiny_store: Store, undisturbed: TrainedEncoder, tmp_path: Path
-) -> None:
-    undisturbed.encoder.save(tmp_path / "encoder.safetensors")  # type: ignore[operator]
-    larger = TINY.model_copy(update={"z_size": 16})
-    with pytest.raises(AsdError, match=r"encoder\.safetensors: resnet18 with z_size=8 .* with z_size=16"):
-        train(tiny_store, RECORDINGS, larger, tmp_path, warm_start=tmp_path / "encoder.safetensors")

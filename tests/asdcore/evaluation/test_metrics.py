@@ -1,5 +1,4 @@
 import json
-import os
 import warnings
 from pathlib import Path
 
@@ -19,9 +18,8 @@ from asdcore.evaluation.metrics import (
     summary,
 )
 from asdcore.evaluation.submission import read_submission
+from tests.asdcore.evaluation.conftest import GOLDEN_SUBMISSIONS
 
-SAMPLE_DATA = os.environ.get("ASD_SAMPLE_DATA")
-SUBMISSIONS = ("constant", "inverted", "no_decisions", "oracle", "random", "soft", "ties")
 OFFICIAL_FIGURES = {
     "AUC (all)": "auc_all",
     "AUC (source)": "auc_source",
@@ -76,10 +74,8 @@ def assert_sklearn_agrees(row: "pd.Series[float]", rows: pd.DataFrame) -> None:
         assert row[name] == pytest.approx(value, abs=1e-12), name
 
 
-@pytest.mark.skipif(not SAMPLE_DATA, reason="ASD_SAMPLE_DATA is unset")
-@pytest.mark.parametrize("submission", SUBMISSIONS)
-def test_every_metric_is_that_of_the_official_evaluator(submission: str) -> None:
-    golden = Path(str(SAMPLE_DATA)) / "evaluator-golden"
+@pytest.mark.parametrize("submission", GOLDEN_SUBMISSIONS)
+def test_every_metric_is_that_of_the_official_evaluator(golden: Path, submission: str) -> None:
     expected = json.loads((golden / "expected_scores.json").read_text())[submission]
 
     metrics = machine_metrics(read_submission(golden / "submissions" / submission, golden))

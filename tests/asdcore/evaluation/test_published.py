@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from asdcore.evaluation.published import HARMONIC_MEANS, METRICS, SYSTEMS, published_metrics
+from asdcore.evaluation.published import METRICS, SYSTEMS, published_metrics
+from tests.asdcore.evaluation.conftest import PRINTED_HARMONIC_MEANS
 
 
 def test_every_machine_of_the_development_set_has_every_metric_of_every_system() -> None:
@@ -20,8 +21,7 @@ def test_every_machine_of_the_development_set_has_every_metric_of_every_system()
 def test_the_harmonic_mean_of_a_column_is_the_printed_one(system: str) -> None:
     values = published_metrics()[system].tolist()
     assert len(values) == 21
-    assert round(21 / sum(1 / value for value in values), 2) == HARMONIC_MEANS[system]
-    assert list(HARMONIC_MEANS) == list(SYSTEMS)
+    assert round(21 / sum(1 / value for value in values), 2) == PRINTED_HARMONIC_MEANS[system]
 
 
 def test_single_cells_are_those_of_the_paper() -> None:

@@ -1,4 +1,3 @@
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +9,7 @@ import pytest
 from asdcore.errors import AsdError
 from asdcore.evaluation.metrics import machine_metrics, summary
 from asdcore.evaluation.submission import read_submission, write_submission
-
-SAMPLE_DATA = os.environ.get("ASD_SAMPLE_DATA")
-SUBMISSIONS = ("constant", "inverted", "no_decisions", "oracle", "random", "soft", "ties")
-needs_golden = pytest.mark.skipif(not SAMPLE_DATA, reason="ASD_SAMPLE_DATA is unset")
+from tests.asdcore.evaluation.conftest import GOLDEN_SUBMISSIONS
 
 MACHINES = (("fan", "00"), ("pump_7", "01"))
 """One of the challenge, one of a plant, with an underscore in its name."""
@@ -270,19 +266,17 @@ def test_scores_are_not_written_beside_decisions_of_another_submission(tmp_path:
         write_submission(table, tmp_path)
 
 
-@needs_golden
-@pytest.mark.parametrize("submission", SUBMISSIONS)
-def test_a_golden_submission_evaluates_alike_after_writing_and_reading(submission: str, tmp_path: Path) -> None:
-    golden = Path(str(SAMPLE_DATA)) / "evaluator-golden"
+@pytest.mark.parametrize("submission", GOLDEN_SUBMISSIONS)
+def test_a_golden_submission_evaluates_alike_after_writing_and_reading(
+    golden: Path, submission: str, tmp_path: Path
+) -> None:
     table = read_submission(golden / "submissions" / submission, golden)
     write_submission(table, tmp_path)
     again = read_submission(tmp_path, golden)
     assert summary(machine_metrics(again)) == summary(machine_metrics(table))
 
 
-@needs_golden
-def test_one_misspelt_name_in_a_golden_submission_is_refused_with_the_name(tmp_path: Path) -> None:
-    golden = Path(str(SAMPLE_DATA)) / "evaluator-golden"
+def test_one_misspelt_name_in_a_golden_submission_is_refused_with_the_name(golden: Path, tmp_path: Path) -> None:
     shutil.copytree(golden / "submissions" / "soft", tmp_path, dirs_exist_ok=True)
     path = score_file(tmp_path, "ToyTank")
     path.write_text(path.read_text().replace("section_00_0041.wav", "secton_00_0041.wav"))

@@ -1,0 +1,152 @@
+"""MkDocs hook: reference pages generated from the code when the site is built, so that they cannot go stale.
+
+Settings come from `asdcore.settings`, the command line from Typer, the API from the modules of `asdcore` (mkdocstrings
+reads their docstrings), changelog and contributing guide from the root of the repository.
+"""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic.fields import FieldInfo
+
+from asdcore.settings import PRESETS, Settings, StageSettings
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "asdcore"
+SETTINGS_INTRODUCTION = """# Settings
+
+Every setting, generated from `asdcore/settings.py`. On the command line `--set stage.name=value` changes one, and
+`--preset` chooses the values to start from; in Python, `Settings` holds one object per stage. Where a preset changes a
+default, its value is listed below the default.
+"""
+COMMAND_LINE_INTRODUCTION = """# Command line
+
+Generated from the help of the commands. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` found
+something anomalous.
+"""
+INTRODUCTION_OF_A_PACKAGE = """
+    options:
+      members: false
+      show_root_heading: false
+      show_root_toc_entry: false
+"""
+LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the API pages into the navigation, below Reference."""
+    assert config.nav is not None
+    (reference,) = (entry["Reference"] for entry in config.nav if "Reference" in entry)
+    reference.append({"API": [{name: f"reference/api/{name}.md"} for name in _api_pages()]})
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    pages = {"reference/settings.md": _settings_page(), "reference/cli.md": _command_line_page()}
+    pages |= {f"reference/api/{name}.md": text for name, text in _api_pages().items()}
+    for name in ("CHANGELOG", "CONTRIBUTING"):
+        pages[f"{name.lower()}.md"] = (ROOT / f"{name}.md").read_text().replace("](docs/", "](")
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def _settings_page() -> str:
+    presets = {name: Settings.preset(name) for name in PRESETS}
+    parts = [SETTINGS_INTRODUCTION]
+    for stage, field in Settings.model_fields.items():
+        assert field.annotation is not None
+        parts.append(f"## `{stage}`\n\n{_first_paragraph(field.annotation.__doc__)}\n")
+        parts.append("| setting | type | default | description |\n|---|---|---|---|")
+        parts += _rows(stage, {name: getattr(values, stage) for name, values in presets.items()})
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _rows(prefix: str, presets: dict[str, StageSettings]) -> list[str]:
+    """One row per setting of a stage, given its values in each preset; nested settings have dotted names."""
+    rows = []
+    default = presets["default"]
+    for name, field in type(default).model_fields.items():
+        values = {preset: getattr(stage, name) for preset, stage in presets.items()}
+        if isinstance(values["default"], StageSettings):
+            rows += _rows(f"{prefix}.{name}", values)
+            continue
+        others = [f"{preset}: `{_shown(value)}`" for preset, value in values.items() if value != values["default"]]
+        shown = "<br>".join([f"`{_shown(values['default'])}`", *others])
+        kind = f"{_type(field.annotation)}{_limits(field)}"
+        rows.append(f"| `{prefix}.{name}` | {kind} | {shown} | {_cell(field.description or '')} |")
+    return rows
+
+
+def _type(annotation: Any) -> str:
+    """A type as a reader of a table wants it: `int`, one of `a`, `b`."""
+    origin = get_origin(annotation)
+    if annotation is type(None):
+        return "empty"
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(part) for part in get_args(annotation))
+    if origin is tuple:
+        return ", ".join(_type(part) for part in get_args(annotation))
+    if origin is not None:  # Annotated, as NonNegativeInt
+        return _type(get_args(annotation)[0])
+    return str(getattr(annotation, "__name__", annotation))
+
+
+def _limits(field: FieldInfo) -> str:
+    limits = [
+        f"{sign} {getattr(part, name):g}"
+        for part in field.metadata
+        for name, sign in LIMITS.items()
+        if getattr(part, name, None) is not None
+    ]
+    return f", {', '.join(limits)}" if limits else ""
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "empty"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _first_paragraph(text: str | None) -> str:
+    return " ".join((text or "").split("\n\n")[0].split())
+
+
+def _command_line_page() -> str:
+    """What `typer ... utils docs` prints."""
+    command = [sys.executable, "-m", "typer", "flows.cli.app", "utils", "docs", "--name", "asd"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if made.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {made.stderr}")
+    title, _, rest = made.stdout.partition("\n")
+    assert title == "# `asd`", title
+    return COMMAND_LINE_INTRODUCTION + rest
+
+
+def _api_pages() -> dict[str, str]:
+    """Page name to text: one page per package, and one for what is at the top of `asdcore`."""
+    top = [path.stem for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"]
+    pages = {"asdcore": _api_page("asdcore", [f"asdcore.{name}" for name in top])}
+    for package in sorted(path.parent for path in PACKAGE.glob("*/__init__.py")):
+        names = sorted(path.stem for path in package.glob("*.py") if not path.stem.startswith("_"))
+        dotted = f"asdcore.{package.name}"
+        pages[dotted] = _api_page(dotted, [f"{dotted}.{name}" for name in names])
+    return pages
+
+
+def _api_page(title: str, modules: list[str]) -> str:
+    directives = "\n".join(f"::: {module}\n" for module in modules)
+    return f"# {title}\n\n::: {title}{INTRODUCTION_OF_A_PACKAGE}\n{directives}"

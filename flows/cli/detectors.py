@@ -1,0 +1,198 @@
+"""The commands about detectors: train, register, choose and use them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.console import err, out
+from flows.cli.options import (
+    HomeOption,
+    MachinesOption,
+    ModelOption,
+    PresetOption,
+    RecordingsOption,
+    SetOption,
+    existing,
+    names,
+)
+from flows.cli.settings import settings_of
+from flows.cli.startup import announce_api, start
+from flows.cli.user import user_name
+
+
+def retrain(
+    recordings: RecordingsOption = None,
+    machines: MachinesOption = None,
+    warm_start: Annotated[bool, typer.Option("--warm-start", help="Start from the champion's encoder")] = False,
+    preset: PresetOption = "default",
+    change: SetOption = None,
+    home: HomeOption = None,
+) -> None:
+    """From recordings to a registered detector. Finished stages are skipped."""
+    settings = settings_of(preset, change)
+    place = start(home)
+    from flows.retrain import retrain as flow
+
+    announce_api()
+    done = flow(
+        recordings=recordings, machines=names(machines), settings=settings, warm_start=warm_start, home=place.root
+    )
+    from flows.cli.show import show_registered, show_results
+
+    show_results(done, place)
+    show_registered(done, place)
+
+
+def enroll(
+    machine: Annotated[str, typer.Argument(help="Name of the machine")],
+    recordings: Annotated[
+        Path, typer.Option(callback=existing, help="A folder of its normal recordings, or a manifest CSV")
+    ],
+    model: ModelOption = "champion",
+    force: Annotated[bool, typer.Option("--force", help="Enroll it even if an enrolment check fails")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Add a machine to a registered detector, or fit a known machine again: a minute, no encoder training."""
+    place = start(home)
+    from flows.enroll import enroll as flow
+
+    announce_api()
+    done = flow(machine=machine, recordings=recordings, model=model, force=force, home=place.root)
+    from flows.cli.show import show_enrolment
+
+    show_enrolment(done, place)
+
+
+def retire(
+    machine: Annotated[str, typer.Argument(help="An enrolled machine")],
+    model: ModelOption = "champion",
+    home: HomeOption = None,
+) -> None:
+    """Remove a machine from a registered detector. Its recordings stay; `asd enroll` brings it back."""
+    place = start(home)
+    from flows.enroll import retire as flow
+
+    announce_api()
+    done = flow(machine=machine, model=model, home=place.root)
+    from flows.cli.show import show_enrolment
+
+    show_enrolment(done, place)
+
+
+def score(
+    recordings: Annotated[
+        list[Path], typer.Argument(help="Audio files, or folders of them; - alone: one recording on standard input")
+    ],
+    machine: Annotated[
+        str | None, typer.Option(help="Machine of all of them; default: the folder of each file", show_default=False)
+    ] = None,
+    model: ModelOption = "champion",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say where anomalous recordings differ from normal, and plot it")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Score recordings with a registered detector. Higher is more anomalous.
+
+    Exit code 3: something is anomalous; else 1: something could not be scored; else 0.
+    """
+    for path in recordings:
+        # Typer's own check refuses -, even with allow_dash.
+        if path != Path("-"):
+            existing(path)
+    place = start(home)
+    import pandas as pd
+
+    from flows.cli.show import print_explanations, print_scores
+    from flows.score import score as flow
+
+    announce_api()
+    done = flow(recordings=recordings, machine=machine, model=model, explain=explain, home=place.root)
+    scores = pd.read_parquet(done["table"])
+    print_scores(scores)
+    print_explanations(done)
+    out.print(f"Detector version {done['version']}. Scores: {done['table']}")
+    if done["failed"]:
+        for row in scores[scores["score"].isna()].to_dict("records"):
+            err.print(f"not scored: {row['path']}: {row['reason']}")
+    # An alarm is never hidden by a file that could not be read.
+    raise typer.Exit(3 if done["anomalous"] else 1 if done["failed"] else 0)
+
+
+def models(
+    machine: Annotated[
+        str | None, typer.Option(help="Show the reliability report of this machine", show_default=False)
+    ] = None,
+    model: Annotated[str, typer.Option(help="Alias or version, with --machine")] = "champion",
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two aliases or versions: show what differs", show_default=False)
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """List registered detectors, show a machine's reliability report, or compare two versions."""
+    place = start(home)
+    from flows.cli.show import show_differences, show_reliability
+    from flows.cli.tables import print_table
+    from tasks.registry import load_detector, registered_models, version_facts
+
+    with place.synchronised(out.print):
+        if machine is not None:
+            show_reliability(machine, *load_detector(place, model))
+            return
+        if diff is not None:
+            show_differences(diff, *(version_facts(place, version) for version in diff))
+            return
+        rows = registered_models(place)
+    if not rows:
+        out.print(f"Nothing is registered in {place.registry}. `asd retrain` trains and registers a detector.")
+        return
+    columns = ["version", "alias", "score", "date", "machines", "data"]
+    print_table(columns, [[str(row[name] or "") for name in columns] for row in rows])
+    out.print(
+        "score: harmonic mean of AUC source, AUC target and pAUC over the machines, percent, on the test recordings"
+    )
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="A registered version; `asd models` lists them")],
+    home: HomeOption = None,
+) -> None:
+    """Make a version the champion, whatever the gate decided."""
+    place = start(home)
+    from tasks.registry import champion_version, set_champion
+
+    with place.lock(out.print):
+        before = champion_version(place)
+        set_champion(place, version, f"promoted by {user_name()}")
+    after = "there was none" if not before else f"it was version {before}"
+    out.print(f"Version {version} is the champion; {after}. `asd rollback` undoes this.")
+
+
+def rollback(home: HomeOption = None) -> None:
+    """Make the previous champion the champion again."""
+    place = start(home)
+    from tasks.registry import rolled_back
+
+    with place.lock(out.print):
+        version, replaced = rolled_back(place, user_name())
+    out.print(f"Version {replaced} is the champion again; it was version {version}.")
+
+
+def register(
+    run: Annotated[
+        str | None, typer.Argument(help="MLflow run; default: all unregistered retrainings", show_default=False)
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Finish retrainings whose MLflow store did not answer at the end. Nothing is trained again."""
+    place = start(home)
+    from flows.cli.show import show_registered
+    from flows.register import register as flow
+
+    announce_api()
+    finished = flow(run=run, home=place.root)
+    for done in finished:
+        show_registered(done, place)
+    if not finished:
+        out.print("No retraining waits to be registered.")

@@ -1,0 +1,70 @@
+"""The commands about recordings: what there is, and what each of them is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.console import out
+from flows.cli.options import HomeOption, PresetOption, SetOption, existing
+from flows.cli.settings import settings_of
+from flows.cli.startup import announce_api, start
+from flows.cli.user import user_name
+
+
+def ingest(
+    recordings: Annotated[Path, typer.Argument(callback=existing, help="A folder of recordings, or a manifest CSV")],
+    preset: PresetOption = "default",
+    change: SetOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Check recordings and add new ones to the table of recordings. The files are only read."""
+    settings = settings_of(preset, change)
+    place = start(home)
+    from flows.ingest import ingest as flow
+
+    announce_api()
+    done = flow(recordings=recordings, settings=settings.recordings, home=place.root)
+    from flows.cli.show import show_ingest
+
+    show_ingest(done, place, settings)
+
+
+def label(
+    recordings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, folders, digests, or a CSV with the columns recording (path or digest) and label; none: list "
+            "the recordings that wait for a label",
+            show_default=False,
+        ),
+    ] = None,
+    as_: Annotated[str | None, typer.Option("--as", help="normal, anomaly or unknown", show_default=False)] = None,
+    by: Annotated[str | None, typer.Option(help="Who labels them; default: the user", show_default=False)] = None,
+    home: HomeOption = None,
+) -> None:
+    """Label recordings. Normal training recordings train from now on; no later ingest changes the label."""
+    place = start(home)
+    from asdcore.recordings.catalog import Catalog, pending_review
+    from asdcore.recordings.labels import labels_of
+    from flows.cli.tables import print_table
+
+    with place.lock(out.print):
+        catalog = Catalog(place.recordings)
+        if recordings:
+            labels = labels_of(catalog, recordings, as_)
+            labelled_by = by or user_name()
+            catalog.label(labels, labelled_by)
+            out.print(f"{len(labels)} recordings labelled by {labelled_by}.")
+            return
+    waiting = pending_review(catalog.recordings)
+    if waiting.empty:
+        out.print("No recording waits for a label.")
+        return
+    columns = ["machine", "labelled_by", "recording", "path"]
+    rows = waiting[columns].fillna("nobody").astype(str).values.tolist()
+    print_table(
+        ["machine", "judged by", "recording", "path"],
+        [[machine, judge, digest[:12], path] for machine, judge, digest, path in rows],
+    )
+    out.print("They do not train until they are labelled: `asd label PATH --as normal`, or `--as anomaly`.")

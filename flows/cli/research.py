@@ -1,0 +1,165 @@
+"""The commands of a study: simulated and published data, single stages, comparisons, challenge files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.console import out
+from flows.cli.options import HomeOption, MachinesOption, PresetOption, RecordingsOption, SetOption, names
+from flows.cli.settings import settings_of
+from flows.cli.startup import announce_api, start
+
+
+def demo(home: HomeOption = None) -> None:
+    """Simulate three machines, train on them and show the results, in a home of its own."""
+    from asdcore.settings import Settings
+
+    place = start(home, below="demo")
+    from asdcore.datasets.simulate import simulate as write_machines
+    from flows.retrain import retrain as flow
+
+    folder = place.root / "simulated"
+    write_machines(folder)
+    out.print(f"Simulated recordings of three machines: {folder}")
+    announce_api()
+    done = flow(recordings=folder, settings=Settings.preset("demo"), home=place.root)
+    from flows.cli.show import show_registered, show_results
+
+    show_results(done, place)
+    show_registered(done, place)
+
+
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Where the recordings are written")],
+    machines: MachinesOption = None,
+    seconds: Annotated[float, typer.Option(help="Length of a recording")] = 4.0,
+    strength: Annotated[float, typer.Option(help="How strong the faults are; 0: no faults")] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same recordings")] = 0,
+) -> None:
+    """Write recordings of simulated machines, in the layout of DCASE 2023 Task 2."""
+    from asdcore.datasets.simulate import MACHINES
+    from asdcore.datasets.simulate import simulate as write_machines
+
+    chosen = names(machines) or list(MACHINES)
+    paths = write_machines(folder, machines=chosen, seconds=seconds, strength=strength, seed=seed)
+    out.print(f"{len(paths)} simulated recordings of {', '.join(chosen)} in {folder}")
+
+
+def download(
+    part: Annotated[str, typer.Argument(help="development, additional or evaluation")],
+    folder: Annotated[Path, typer.Option(help="Where the recordings are written")] = Path("dcase2023"),
+    machines: MachinesOption = None,
+) -> None:
+    """Download the recordings of DCASE 2023 Task 2 from Zenodo. What is already there is skipped."""
+    from asdcore.datasets.dcase import RECORDS
+    from asdcore.datasets.dcase import download as fetch
+
+    if part not in RECORDS:
+        raise typer.BadParameter(f"{part!r} is none of {', '.join(RECORDS)}", param_hint="PART")
+    for machine in fetch(part, folder, names(machines)):
+        out.print(str(machine))
+
+
+def features(
+    machines: MachinesOption = None, preset: PresetOption = "default", change: SetOption = None, home: HomeOption = None
+) -> None:
+    """Compute missing spectrograms. `asd retrain` does this, too."""
+    settings = settings_of(preset, change)
+    place = start(home)
+    from flows.features import features as flow
+
+    announce_api()
+    count = flow(settings=settings, machines=names(machines), home=place.root)
+    out.print(f"{count} recordings have features in {place.features}")
+
+
+def train(
+    machines: MachinesOption = None,
+    processes: Annotated[int, typer.Option("--nproc", help="Processes that share each batch: one per GPU")] = 1,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Start from the weights of this encoder", show_default=False),
+    ] = None,
+    preset: PresetOption = "default",
+    change: SetOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Train only the encoder, on everything that was ingested. `asd retrain` does this, too."""
+    settings = settings_of(preset, [*(change or []), f"training.processes={processes}"] if processes > 1 else change)
+    place = start(home)
+    from flows.train import train as flow
+
+    announce_api()
+    done = flow(machines=names(machines), settings=settings, warm_start=warm_start, home=place.root)
+    last = done["metrics"]
+    out.print(f"epoch {last['epoch']:.0f}: loss {last['loss']:.3g}, chance {last['chance']:.3g}")
+    out.print(f"Encoder: {done['encoder']}")
+
+
+def benchmark(
+    recordings: RecordingsOption = None,
+    systems: Annotated[str, typer.Option(help="Comma-separated; the others are compared with the first")] = (
+        "paper-ml,paper-elliptic,baseline-mse,baseline-mahalanobis,spectrum"
+    ),
+    machines: MachinesOption = None,
+    published: Annotated[bool, typer.Option("--published", help="Add the metrics that the paper reports")] = False,
+    preset: PresetOption = "default",
+    change: SetOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Compare systems on the same recordings, with intervals, in the layout of the paper's Table 1."""
+    settings = settings_of(preset, change)
+    place = start(home)
+    from flows.benchmark import benchmark as flow
+    from flows.cli.show import show_results
+
+    announce_api()
+    done = flow(
+        recordings=recordings,
+        systems=names(systems) or [],
+        machines=names(machines),
+        settings=settings,
+        published=published,
+        home=place.root,
+    )
+    show_results(done, place)
+
+
+def evaluate(
+    scores: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of anomaly_score_*.csv files")],
+    ground_truth: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of ground truth files")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables")] = False,
+) -> None:
+    """Compute the challenge's metrics from official score and decision files, paired by file name."""
+    from asdcore.evaluation.metrics import machine_metrics, summary
+    from asdcore.evaluation.submission import read_submission
+
+    metrics = machine_metrics(read_submission(scores, ground_truth))
+    means = summary(metrics)
+    if as_json:
+        import json
+        import math
+
+        # pandas' own JSON would round; a metric that is undefined (NaN) becomes null.
+        rows = metrics.astype(object).where(metrics.notna(), None).to_dict("records")
+        defined = {name: None if math.isnan(value) else value for name, value in means.items()}
+        typer.echo(json.dumps({"machines": rows, "means": defined}, indent=2, allow_nan=False))
+        return
+    from flows.cli.show import show_metrics
+
+    show_metrics(metrics, means)
+
+
+def submit(
+    scores: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Scores of a run, a Parquet file")],
+    folder: Annotated[Path, typer.Argument(help="Where the official files are written")],
+    system: Annotated[str | None, typer.Option(help="Which system, if there are several", show_default=False)] = None,
+) -> None:
+    """Write the challenge's official files from the scores of a run."""
+    import pandas as pd
+
+    from asdcore.evaluation.submission import submission_table, write_submission
+
+    for path in write_submission(submission_table(pd.read_parquet(scores), system), folder):
+        out.print(str(path))

@@ -1,0 +1,29 @@
+"""Tables for the terminal."""
+
+from collections.abc import Iterable
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from flows.cli.console import out
+
+
+def print_table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> None:
+    """Print a table as wide as it is: a line that is longer than the terminal can still be read, a folded one not."""
+    drawn = table(header, rows, right, title)
+    width = Measurement.get(out, out.options.update(max_width=10_000), drawn).maximum
+    Console(width=max(out.width, width), highlight=False, markup=False).print(drawn)
+
+
+def table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> Table:
+    """A table in which a first cell that repeats the one above is left empty."""
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for index, name in enumerate(header):
+        drawn.add_column(name, justify="right" if index in right else "left", overflow="fold")
+    above = None
+    for first, *rest in rows:
+        drawn.add_row("" if first == above else first, *rest)
+        above = first
+    return drawn

@@ -1,0 +1,109 @@
+"""The reliability stage: how far each machine's detector can be relied on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from asdcore.encoder.metrics import collapse
+from asdcore.evaluation.systems import DetectorSystem
+from asdcore.features.store import Store
+from asdcore.monitoring.reliability import Reliability, reliability_report
+from asdcore.normality.machine import MachineModel, Vectors
+from asdcore.plots.reliability import qq_plot
+from asdcore.progress import progress
+from asdcore.settings import NormalitySettings
+from tasks.normality import Pairs, Stores
+from tasks.stage import Artifact, Facts, stage
+
+
+@stage("runs/reliability/{key}/")
+def report_reliability(
+    out: Path,
+    machine: str,
+    model: Artifact,
+    stores: Stores,
+    system: DetectorSystem,
+    training: Pairs,
+    test: Pairs,
+    settings: NormalitySettings,
+    of_training: Sequence[str],
+) -> Facts:
+    """The reliability report of one machine as JSON, and its plot. ``of_training``: what is wrong with the encoder."""
+    fitted = MachineModel.read(model.path)
+
+    def vectors(pairs: Pairs) -> Vectors:
+        parts = dict(system.scorers)
+        open_stores = {scorer: Store(stores[part.source].path) for scorer, part in parts.items()}
+        return {
+            scorer: np.stack([open_stores[scorer].read(recording, part.column) for recording, _ in pairs])
+            for scorer, part in parts.items()
+        }
+
+    report = reliability_report(
+        fitted,
+        vectors(training),
+        [domain for _, domain in training],
+        settings.false_alarm_rate,
+        vectors(test) if test else None,
+        [domain for _, domain in test],
+        of_training,
+    )
+    text = json.dumps(report.to_json(), indent=2, allow_nan=False)
+    (out / "reliability.json").write_text(text, encoding="utf-8")
+    qq_plot(fitted, machine).savefig(out / "reliability.png", format="png", dpi=110)
+    return {"rating": report.rating}
+
+
+def reliability_reports(
+    stores: Stores,
+    recordings: pd.DataFrame,
+    system: DetectorSystem,
+    machines: Mapping[str, Artifact],
+    settings: NormalitySettings,
+    history: Sequence[Mapping[str, float]],
+) -> dict[str, Artifact]:
+    """The folder of the reliability report of each machine: ``reliability.json`` and ``reliability.png``.
+
+    ``history``: of the encoder's training; the reports mention a collapse.
+    """
+    needed = {part.source: stores[part.source] for _, part in system.scorers}
+    normal = recordings[recordings["label"] == "normal"]
+    reports = {}
+    for machine, model in progress(sorted(machines.items()), "reliability reports"):
+        rows = normal[normal["machine"] == machine]
+        training, test = (
+            sorted(rows.loc[rows["split"] == split, ["recording", "domain"]].itertuples(index=False, name=None))
+            for split in ("train", "test")
+        )
+        reports[machine] = report_reliability(
+            machine, model, needed, system, training, test, settings, collapse(history)
+        )
+    return reports
+
+
+def reliability_text(reports: Mapping[str, Artifact]) -> str:
+    """The sentences of reliability reports in Markdown."""
+    read = {machine: read_reliability(folder) for machine, folder in reports.items()}
+    return "\n".join(f"- **{machine}**: {' '.join(report.sentences)}" for machine, report in read.items())
+
+
+def reliability_metrics(reports: Mapping[str, Artifact]) -> dict[str, float]:
+    """The metrics of reliability reports: ``reliability/<machine>/<metric>``."""
+    metrics: dict[str, float] = {}
+    for machine, folder in reports.items():
+        report = read_reliability(folder)
+        metrics[f"reliability/{machine}/collect"] = float(report.collect)
+        for what, achieved in (("left out", report.left_out["all"]), ("test", report.test.get("all"))):
+            if achieved is not None:
+                rate = achieved.alarms / achieved.recordings
+                values = {"false alarm rate": rate, "low": achieved.low, "high": achieved.high}
+                metrics |= {f"reliability/{machine}/{what} {name}": value for name, value in values.items()}
+    return metrics
+
+
+def read_reliability(folder: Artifact) -> Reliability:
+    """The reliability report of a machine."""
+    return Reliability.from_json(json.loads((folder.path / "reliability.json").read_text(encoding="utf-8")))

@@ -1,0 +1,66 @@
+"""A stage that adds to a store: what the store lacks of the recordings becomes one more shard."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, Generic, ParamSpec
+
+from asdcore.features.store import Row, Store, drop_damaged, originals_of, write_shard
+from asdcore.storage.files import digest_of
+from asdcore.storage.home import Home
+from tasks.stage import Artifact, Stage, Written
+
+P = ParamSpec("P")
+Rows = Iterable[tuple[str, Row]]
+
+
+class StoreStage(Generic[P]):
+    """Called with the recordings (digests) that the store is to have, and the inputs; see `store_stage`."""
+
+    def __init__(
+        self, function: Callable[Concatenate[Sequence[str], P], Rows], template: str, uncounted: Collection[str]
+    ) -> None:
+        self.function, self.template, self.__doc__ = function, template, function.__doc__
+
+        def add_shard(out: Path, store: Artifact, recordings: Sequence[str], inputs: Mapping[str, Any]) -> Written:
+            shard = write_shard(store.path, function(recordings, **inputs))  # type: ignore[call-arg]
+            return Written([shard] if shard else [], {})
+
+        add_shard.__name__, add_shard.__qualname__ = function.__name__, function.__qualname__
+        add_shard.__module__ = function.__module__
+        self._shard = Stage(
+            add_shard, None, ("inputs",), lambda _: True, {}
+        )  # What they decide is in the store's name.
+        self._whole: Stage[Any] = Stage(function, template, ("recordings", *uncounted), lambda _: True, {})  # type: ignore[arg-type]
+
+    def __call__(self, recordings: Sequence[str], *args: P.args, **kwargs: P.kwargs) -> Artifact:
+        """The store, with a row for each recording that the function gave one."""
+        home = Home.current()
+        inputs = self._whole.bound(*args, **kwargs)
+        store = store_artifact(home.root / self.template.format(key=self._whole.key(inputs)))
+        home.fetch_folder(store.path)
+        drop_damaged(store.path)
+        if missing := Store(store.path).missing(recordings):
+            self._shard(store, missing, inputs)
+        return store
+
+
+def store_stage(
+    template: str, *, uncounted: Collection[str] = ()
+) -> Callable[[Callable[Concatenate[Sequence[str], P], Rows]], StoreStage[P]]:
+    """Make a stage of a function of recordings (digests) that yields a row for each.
+
+    Args:
+        template: folder of the store, below the home, with ``{key}`` in it: the digest of the inputs and of the code.
+        uncounted: parameters that cannot change a row.
+    """
+
+    def decorate(function: Callable[Concatenate[Sequence[str], P], Rows]) -> StoreStage[P]:
+        return StoreStage(function, template, uncounted)
+
+    return decorate
+
+
+def store_artifact(folder: Path) -> Artifact:
+    """A store as an input of stages. It only grows, and its name says what its rows are made from."""
+    originals = originals_of(folder)
+    return Artifact(folder, folder.name if originals == folder else digest_of(originals.name, folder.name))

@@ -1,0 +1,86 @@
+"""What code a stage reaches."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks import code, encoder, evaluation, features, normality
+
+
+@pytest.mark.parametrize(
+    ("function", "modules"),
+    [
+        # Each of these was forgotten by the lists that were once kept by hand.
+        (
+            encoder.train_encoder.function,
+            {"asdcore.features.preload", "asdcore.features.store", "asdcore.encoder.losses"},
+        ),
+        (encoder.embed_recordings.function, {"asdcore.encoder.embedding", "asdcore.encoder.network"}),
+        (normality.fit_normality.function, {"asdcore.features.shard"}),
+        (evaluation.evaluate.function, {"asdcore.evaluation.bootstrap", "asdcore.baselines.autoencoder"}),
+        (features.spectrum_statistics.function, {"asdcore.features.statistics"}),
+    ],
+)
+def test_a_stage_reaches_the_modules_whose_code_it_runs(function: Callable[..., object], modules: set[str]) -> None:
+    assert modules <= code.reached(function)
+
+
+def test_a_stage_does_not_reach_what_others_run() -> None:
+    reached = code.reached(normality.fit_normality.function)
+    assert not {"asdcore.encoder.training", "asdcore.monitoring.drift", "asdcore.plots.evaluation"} & reached
+    assert not any(module.startswith(("asdcore.storage", "asdcore.progress")) for module in reached)
+
+
+@pytest.fixture
+def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """The digest of the function ``work`` of a package with these files."""
+    (tmp_path / "toy").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(code, "PACKAGES", ("toy",))
+
+    def of(**files: str) -> str:
+        for name in [module for module in sys.modules if module.split(".")[0] == "toy"]:
+            del sys.modules[name]
+        for cached in (code._module, code._named_in, code._structure, code.code_of_function):
+            cached.cache_clear()
+        for name, text in {"__init__": "", **files}.items():
+            (tmp_path / "toy" / f"{name}.py").write_text(text)
+        return code._digest(("toy.stage", "work"))
+
+    return of
+
+
+STAGE = "from toy.science import compute\n\ndef work(out, x: int) -> None:\n    out.write(compute(x))\n"
+SCIENCE = "FACTOR = 2\n\ndef compute(x):\n    return FACTOR * x\n\ndef other(x):\n    return x\n"
+
+
+def test_what_computes_nothing_does_not_count(digest: Callable[..., str]) -> None:
+    before = digest(stage=STAGE, science=SCIENCE)
+    documented = '"""Science."""\n' + SCIENCE.replace("def compute(x):", 'def compute(x: int) -> int:\n    """Doc."""')
+    assert digest(stage=STAGE, science=documented + "# a comment\n") == before
+    assert (
+        digest(stage=STAGE, science=SCIENCE.replace("def other(x):\n    return x", "def other(x):\n    return 9"))
+        == before
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("FACTOR = 2", "FACTOR = 3"), ("FACTOR * x", "FACTOR + x"), ("def compute(x)", "def compute(x=1)")]
+)
+def test_what_the_function_reaches_counts(digest: Callable[..., str], old: str, new: str) -> None:
+    before = digest(stage=STAGE, science=SCIENCE)
+    assert digest(stage=STAGE, science=SCIENCE.replace(old, new)) != before
+
+
+def test_names_are_followed_through_registries_types_and_modules(digest: Callable[..., str]) -> None:
+    lazy = 'MODELS = {"a": "toy.models:Model"}\n\ndef compute(x):\n    return MODELS[x]\n'
+    before = digest(stage=STAGE, science=lazy, models="class Model:\n    size = 1\n")
+    assert digest(stage=STAGE, science=lazy, models="class Model:\n    size = 2\n") != before
+    typed = "from toy.models import Model\n\ndef work(out, model: Model):\n    model.fit(out)\n"
+    before = digest(stage=typed, models="class Model:\n    def fit(self, out):\n        out.a()\n")
+    assert digest(stage=typed, models="class Model:\n    def fit(self, out):\n        out.b()\n") != before
+    whole = "from toy import models\n\ndef work(out):\n    models.run(out)\n"
+    before = digest(stage=whole, models="def run(out):\n    out.a()\n")
+    assert digest(stage=whole, models="def run(out):\n    out.b()\n") != before
