@@ -33,7 +33,7 @@ def score(
 
     Returns:
         version of the detector, path of the table of scores (Parquet), how many could and could not be scored and are
-        anomalous, and explained: path, sentences and figure of each.
+        anomalous, and explained: path, sentences and plot of each.
     """
     place = Home.at(home) if home else Home.default()
     name = f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"

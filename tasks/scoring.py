@@ -64,16 +64,16 @@ def score_recordings(
 
 
 def _explain(detector: Detector, scores: pd.DataFrame, files: list[Path], folder: Path) -> list[dict[str, Any]]:
-    """Draw the most anomalous recordings that are called so, or else the nearest to it: path, sentences and figure."""
+    """Draw the most anomalous recordings that are called so, or else the nearest to it: path, sentences and plot."""
     explained = []
     scored = scores.dropna(subset="p_value").sort_values("p_value")
     for number, row in enumerate(scored.index[: max(1, min(scored["decision"].sum(), MOST_EXPLAINED))], start=1):
         verdict = {str(name): value for name, value in scores.loc[row].items()}
         explanation = detector.explain(files[row], verdict["machine"])
-        figure = folder / f"{number:02d}-{files[row].stem[:50]}.png"
-        with atomic_write(figure) as temporary:
+        plot = folder / f"{number:02d}-{files[row].stem[:50]}.png"
+        with atomic_write(plot) as temporary:
             explanation_plot(explanation, verdict).savefig(temporary, format="png", dpi=120)
-        explained.append({"path": verdict["path"], "sentences": explanation.sentences, "figure": str(figure)})
+        explained.append({"path": verdict["path"], "sentences": explanation.sentences, "plot": str(plot)})
     return explained
 
 

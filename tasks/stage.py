@@ -155,22 +155,27 @@ class Stage(Generic[P]):
     def _executor(self) -> Callable[[str, Home, dict[str, Any]], Result]:
         def execute(key: str, home: Home, inputs: dict[str, Any]) -> Result:
             """Run the function and write down what it made."""
-            out, token = self.out(home, key), _SCRATCH.set(_scratch_of(home, key))
-            try:
-                with home.at_work():
-                    if self.template is None:
-                        returned = self.function(out, **inputs)  # type: ignore[call-arg]
-                    else:
-                        atomically = atomic_folder if self.template.endswith("/") else atomic_write
-                        with atomically(out) as temporary:
-                            returned = self.function(temporary, **inputs)  # type: ignore[call-arg]
-            finally:
-                _SCRATCH.reset(token)
-            if isinstance(returned, Written):
-                return {"files": _manifest(home, returned.files), "facts": returned.facts}
-            return {"files": _manifest(home, [out] if self.template else []), "facts": returned or {}}
+            # Nothing but this stage is named here: a Dask worker gets it by name, and the rest from its own code.
+            return self.execute(key, home, inputs)
 
         return execute
+
+    def execute(self, key: str, home: Home, inputs: Mapping[str, Any]) -> Result:
+        """Run the function, whatever is remembered, and write down what it made."""
+        out, token = self.out(home, key), _SCRATCH.set(_scratch_of(home, key))
+        try:
+            with home.at_work():
+                if self.template is None:
+                    returned = self.function(out, **inputs)  # type: ignore[call-arg]
+                else:
+                    atomically = atomic_folder if self.template.endswith("/") else atomic_write
+                    with atomically(out) as temporary:
+                        returned = self.function(temporary, **inputs)  # type: ignore[call-arg]
+        finally:
+            _SCRATCH.reset(token)
+        if isinstance(returned, Written):
+            return {"files": _manifest(home, returned.files), "facts": returned.facts}
+        return {"files": _manifest(home, [out] if self.template else []), "facts": returned or {}}
 
 
 def stage(

@@ -168,6 +168,6 @@ def print_explanations(done: Mapping[str, Any]) -> None:
         out.print(f"\n{explained['path']}")
         for sentence in explained["sentences"]:
             out.print(f"  {sentence}")
-        out.print(f"  figure: {short(Path(explained['figure']))}")
+        out.print(f"  plot: {short(Path(explained['plot']))}")
     if 0 < len(done["explained"]) < done["anomalous"]:
         out.print(f"\nExplained: the {len(done['explained'])} most anomalous of {done['anomalous']}.")

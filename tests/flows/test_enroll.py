@@ -93,7 +93,7 @@ def test_spectrograms_of_other_code_are_embedded_again_by_the_same_encoder(
     before = set(copy.runs.glob("embeddings/*/*.parquet"))
     models = set(copy.runs.glob("normality/*.npz"))
     assert len(before) == 1
-    monkeypatch.setattr("tasks.features.code_version", lambda *places: "another")
+    monkeypatch.setattr("tasks.features.code_of_function", lambda function: "another")
     again = enroll("simValve", small_machines / "simValve", home=copy.root)
     (made,) = set(copy.runs.glob("embeddings/*/*.parquet")) - before
     assert made.parent not in {path.parent for path in before}

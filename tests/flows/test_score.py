@@ -48,7 +48,7 @@ def test_an_anomalous_recording_ends_with_3_and_is_explained_beside_one_that_can
     done = asd("score", broken, anomalous, "--explain", "--home", home)
     assert done.returncode == 3, done.stderr
     assert "ANOMALOUS" in done.stdout and "usual deviations" in done.stdout
-    (said,) = [line.split("figure: ")[1] for line in done.stdout.splitlines() if "figure: " in line]
+    (said,) = [line.split("plot: ")[1] for line in done.stdout.splitlines() if "plot: " in line]
     assert Path(said).read_bytes().startswith(b"\x89PNG")
     assert Path(said).parent.parent == home / "scores"
 
@@ -59,7 +59,7 @@ def test_where_nothing_is_anomalous_it_ends_with_0_and_the_nearest_to_it_is_expl
     done = asd("score", normal, "--explain", "--home", home)
     assert done.returncode == 0, done.stderr
     assert "Nothing is anomalous" in done.stdout
-    assert done.stdout.count("figure: ") == 1
+    assert done.stdout.count("plot: ") == 1
 
 
 def test_a_recording_that_can_not_be_scored_ends_with_1(asd: Asd, home: Path, normal: Path, broken: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_recording_on_standard_input_gets_the_score_of_its_file(
     assert (row["path"], row["score"], row["recording"]) == ("-", known["score"], digest_of_file(anomalous))
     (explained,) = done["explained"]
     assert explained["path"] == "-"
-    assert Path(explained["metric"]).exists()
+    assert Path(explained["plot"]).exists()
 
 
 def test_standard_input_is_scored_alone(home: Path, normal: Path, prefect_api: str) -> None:
