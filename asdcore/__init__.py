@@ -25,7 +25,7 @@ __all__ = ["AsdError", "Detector", "Encoder", "Loss", "MachineModel", "Normality
 
 try:
     __version__ = version("asd")
-except PackageNotFoundError:  # A checkout that is not installed.
+except PackageNotFoundError:  # The copy that a served model carries is not installed.
     __version__ = "unknown"
 
 _PLACES = {

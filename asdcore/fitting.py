@@ -30,7 +30,7 @@ from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.settings import Settings
 
-_DESCRIBED = ("machine", "section", "domain", "split", "label")
+_DESCRIBED = ("machine", "section", "domain", "split", "label", "session")
 
 
 def fit_detector(
@@ -75,13 +75,13 @@ def _fit(recordings: str | Path | pd.DataFrame, settings: Settings, folder: Path
 
 
 def _ingested(recordings: str | Path | pd.DataFrame, settings: Settings, folder: Path) -> pd.DataFrame:
-    """The normal training recordings that can be decoded, as rows of a `Catalog`, with ``session`` if it is known."""
+    """The normal training recordings that can be decoded, as rows of a `Catalog`."""
     catalog = Catalog(folder / "recordings")
-    if isinstance(recordings, pd.DataFrame):
-        found = list(_rows_found(recordings))
-        sessions = recordings["session"].astype(str) if "session" in recordings else None
-    else:
-        found, sessions = find_recordings(fetched(Path(recordings))), None
+    found = (
+        list(_rows_found(recordings))
+        if isinstance(recordings, pd.DataFrame)
+        else find_recordings(fetched(Path(recordings)))
+    )
     ingested = catalog.ingest(found, settings.recordings)
     for file, reason in ingested.quarantined.items():
         say(f"left out: {file}: {reason}")
@@ -90,11 +90,7 @@ def _ingested(recordings: str | Path | pd.DataFrame, settings: Settings, folder:
     if chosen.empty:
         raise AsdError(f"none of the {len(found)} recordings can be used; the reasons are above")
     require_training(chosen, settings.recordings.minimum_training_recordings)
-    training = training_recordings(chosen)
-    if sessions is not None and isinstance(recordings, pd.DataFrame):
-        by_path = dict(zip((str(Path(path).resolve()) for path in recordings["path"]), sessions, strict=True))
-        training = training.assign(session=training["path"].map(by_path))
-    return training
+    return training_recordings(chosen)
 
 
 def _rows_found(table: pd.DataFrame) -> Iterator[Found]:
@@ -145,7 +141,8 @@ def _originals(store: Store, rows: pd.DataFrame) -> Iterator[Spectrogram]:
 def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: Store, scorers: list[Scorer]) -> Detector:
     settings = detector.settings
     domains = own["domain"].tolist()
-    sessions = own["session"].tolist() if "session" in own else None
+    # A recording whose session is unknown is one of its own; where none is known, each is left out alone.
+    sessions = own["session"].where(own["session"] != "", own["recording"]).tolist() if own["session"].any() else None
     vectors = _vectors(detector.encoder, own, store, scorers, settings)
     models: dict[str, NormalityModel] = {
         scorer.name: scorer.model().fit(vectors[scorer.name], domains=domains, groups=sessions) for scorer in scorers

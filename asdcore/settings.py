@@ -303,4 +303,5 @@ def _rows_below(stage: StageSettings, prefix: str) -> Iterator[SettingRow]:
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
         parts = [field.description, f"one of {', '.join(map(str, choices))}" if choices else None]
         text = "; ".join(part for part in parts if part) or name.replace("_", " ")
-        yield SettingRow(path, "" if value is None else str(value), text, path in COMMON)
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
+        yield SettingRow(path, shown, text, path in COMMON)

@@ -275,6 +275,18 @@ def model_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> NormalityModel:
     return model_class(name).from_arrays(arrays)
 
 
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write what a ``to_arrays`` returned as an npz file, whatever the name of ``path`` is."""
+    with path.open("wb") as file:  # numpy would add a suffix to a name without one.
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_model(path: Path) -> NormalityModel:
+    """The fitted model that an npz file holds."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return model_from_arrays(dict(arrays))
+
+
 def checked(embeddings: NDArray[np.floating]) -> Floats:
     """(n, p) as float64.
 

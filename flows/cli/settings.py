@@ -51,7 +51,7 @@ def _assign(values: dict[str, Any], name: str, value: str) -> None:
     *stages, last = name.split(".")
     for stage in stages:
         values = values[stage]
-    values[last] = value
+    values[last] = value.split(",") if isinstance(values[last], tuple) else value
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -25,6 +25,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "maximum_clipped_fraction": 0.5,
         "silence_dbfs": -60.0,
         "minimum_training_recordings": 20,
+        "session_gap_minutes": 30.0,
     },
     MelSettings: {"n_fft": 1024, "hop_length": 256, "n_mels": 64, "amin": 1e-8},
     AugmentationSettings: {
