@@ -100,9 +100,8 @@ def _take(
         return
     judged = arrivals(retrain_after=retrain_after, home=home.root)
     for machine, counts in judged["machines"].items():
-        say(
-            f"{machine}: {counts['normal']} normal, {counts['waiting']} anomalous or suspect, {counts['not scored']} not scored"
-        )
+        waiting, failed = counts["waiting"], counts["not scored"]
+        say(f"{machine}: {counts['normal']} normal, {waiting} anomalous or suspect, {failed} not scored")
     for path in judged["waiting"]:
         say(f"  listen to {path}")
     if judged["retraining_due"]:

@@ -354,15 +354,3 @@ def collapsed(X: Floats) -> bool:
 def condition_of(variances: Floats) -> float:
     """Largest by smallest of `seen_variances`."""
     return float(variances[0] / variances[-1]) if len(variances) else float("inf")
-
-
-def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write what a ``to_arrays`` returned as an npz file, whatever the name of ``path`` is."""
-    with path.open("wb") as file:  # numpy would add a suffix to a name without one.
-        np.savez(file, allow_pickle=False, **arrays)
-
-
-def read_model(path: Path) -> NormalityModel:
-    """The fitted model that an npz file holds."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return model_from_arrays(dict(arrays))
