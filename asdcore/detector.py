@@ -17,7 +17,6 @@ from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.errors import AsdError
 from asdcore.explanation.explanation import Explanation, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
-from asdcore.monitoring.reliability import Reliability
 from asdcore.normality.machine import VERDICT, MachineModel, Vectors
 from asdcore.normality.scorers import Embedding, build_scorers, features_of
 from asdcore.progress import progress
@@ -179,15 +178,6 @@ class Detector:
             for part in ("reliability", "enrolled")
         }
         return replace(self, machines=rest, about={**self.about, **kept})
-
-    def reliability(self, machine: str) -> Reliability | None:
-        """The reliability report of an enrolled machine; None if it has none.
-
-        Raises:
-            AsdError: it is not enrolled.
-        """
-        values = self.about.get("reliability", {}).get(self.enrolled(machine))
-        return Reliability.from_json(values) if values else None
 
     def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """h and z of each (n_mels, n_frames) log-mel spectrogram, dB."""

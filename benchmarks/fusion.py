@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
+from asdcore.arrays import Floats
 from asdcore.errors import AsdError
-from asdcore.normality.base import Floats
 from asdcore.normality.calibration import Calibration
 
 DEPENDENCE = (0.0, 0.5, 0.9)

@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from asdcore.detector import Detector
+from asdcore.monitoring.reliability import reliability_of
 from asdcore.normality.machine import NORMAL
 from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
 from asdcore.storage.home import Home
@@ -76,7 +77,8 @@ def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -
     """Why a retraining is due; empty if none is."""
     rows = training_recordings(hold_out(Catalog(home.recordings).recordings, detector.settings.gate.held_out_fraction))
     now = rows.groupby("machine").size()
-    trained = {machine: trust.n for machine in detector.machines if (trust := detector.reliability(machine))}
+    reports = {machine: reliability_of(detector, machine) for machine in detector.machines}
+    trained = {machine: report.n for machine, report in reports.items() if report}
     new = {machine: int(now.get(machine, 0)) - n for machine, n in trained.items() if now.get(machine, 0) > n}
     if sum(new.values()) >= retrain_after:
         return "new normal recordings: " + ", ".join(f"{n} of {machine}" for machine, n in new.items())

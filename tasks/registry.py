@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 import asdcore
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
+from asdcore.monitoring.reliability import reliability_of
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.code import code_of_function
@@ -176,7 +177,7 @@ def version_facts(home: Home, version: str) -> dict[str, str]:
     facts = {name: str(found.tags[name]) for name in LINEAGE if name in found.tags}
     facts |= {f"setting {name}": str(value) for name, value in flat(detector.settings.model_dump(mode="json"))}
     for machine in sorted(detector.machines):
-        reliability = detector.reliability(machine)
+        reliability = reliability_of(detector, machine)
         domains = ", ".join(f"{n} {domain}" for domain, n in reliability.domains.items()) if reliability else "unknown"
         facts[f"{machine}: normal training recordings"] = domains
     system = f"{found.tags.get('system', '')}/"

@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from asdcore.arrays import Floats
 from asdcore.explanation.profile import RANGES, TRAITS, Profile, range_traces, traits
 from asdcore.features.spectrogram import Spectrogram
-from asdcore.normality.base import Floats
 
 Kind = Literal["louder", "quieter", "component", "missing", "unsteady", "steady", "knocks", "gaps"]
 Span = tuple[float, float]

@@ -13,9 +13,9 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
+from asdcore.arrays import Arrays, Floats
 from asdcore.errors import AsdError
 from asdcore.features.spectrogram import Spectrogram
-from asdcore.normality.base import Arrays, Floats
 from asdcore.settings import MelSettings
 
 TRAITS = ("level", "swing", "peak", "dip")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-from asdcore.normality.base import Floats
+from asdcore.arrays import Floats
 
 UNLIKE = 6.0
 """dB between two recordings. Half of the pairs of one real machine and domain differ by less than 1.9 to 5.0 dB (ten

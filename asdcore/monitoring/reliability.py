@@ -13,9 +13,11 @@ from scipy.stats import f as f_distribution
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, KFold
 
+from asdcore.arrays import Floats
+from asdcore.detector import Detector
 from asdcore.encoder.metrics import effective_rank
 from asdcore.monitoring.intervals import rate_interval
-from asdcore.normality.base import Floats, NormalityModel
+from asdcore.normality.base import NormalityModel
 from asdcore.normality.gaussian import GaussianModel
 from asdcore.normality.machine import MachineModel, Vectors
 from asdcore.normality.robust import RobustCovariance
@@ -102,6 +104,16 @@ class Reliability:
             "test": {name: Achieved(**one) for name, one in values["test"].items()},
         }
         return cls(**{**values, **nested})
+
+
+def reliability_of(detector: Detector, machine: str) -> Reliability | None:
+    """The reliability report that a detector carries of an enrolled machine; None if it has none.
+
+    Raises:
+        AsdError: it is not enrolled.
+    """
+    values = detector.about.get("reliability", {}).get(detector.enrolled(machine))
+    return Reliability.from_json(values) if values else None
 
 
 def reliability_report(

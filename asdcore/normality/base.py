@@ -26,13 +26,10 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GroupKFold
 from sklearn.utils.validation import check_is_fitted
 
+from asdcore.arrays import Arrays, Floats, Indices
 from asdcore.errors import AsdError
 from asdcore.registry import NORMALITY_MODELS
 from asdcore.settings import NormalitySettings
-
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
-Arrays = dict[str, NDArray[Any]]
 
 
 class BadEmbeddings(AsdError, ValueError):

@@ -6,7 +6,7 @@ day, say) are alike, so they count as fewer than they are: `Calibration.n_effect
 1 / (n_effective + 1), and nothing is extrapolated: a rate below that is not supported by the recordings.
 """
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,9 +14,9 @@ from scipy.stats import beta, norm, rankdata
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from asdcore.arrays import Arrays, Floats
 from asdcore.errors import AsdError
 
-Floats = NDArray[np.float64]
 KIND = "calibration"
 
 
@@ -165,13 +165,13 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
         strange: NDArray[np.bool_] = self.beyond(distances) | (self.rank_p_value(distances) <= _rate(false_alarm_rate))
         return strange | self.decision(distances, false_alarm_rate)
 
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
+    def to_arrays(self) -> Arrays:
         """Everything fitted, as arrays without objects, for an npz file."""
         check_is_fitted(self)
         return {"kind": np.array(KIND), "distances": self.distances_, "groups": self.groups_}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Calibration":
+    def from_arrays(cls, arrays: Arrays) -> "Calibration":
         """The fitted calibration that `to_arrays` described."""
         return cls().fit(arrays["distances"], groups=arrays["groups"])
 

@@ -8,8 +8,8 @@ from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from asdcore.arrays import Floats
 from asdcore.errors import AsdError
-from asdcore.normality.base import Floats
 
 SMALLEST_SCALE = 0.05
 """of the logarithm of a scorer's distances: one whose training recordings all but agree would otherwise call every new

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.linalg import pinvh
 from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 
-from asdcore.normality.base import Floats, Indices, NormalityModel, collapsed, seen_variances
+from asdcore.arrays import Floats, Indices
+from asdcore.normality.base import NormalityModel, collapsed, seen_variances
 from asdcore.normality.leave_out import (
     domain_means,
     domain_weights,

@@ -9,7 +9,7 @@ downdate of the rank of its size.
 import numpy as np
 from numpy.typing import NDArray
 
-from asdcore.normality.base import Floats
+from asdcore.arrays import Floats
 
 _NO_ROOM = 1e-12
 """1 - leverage at or below which nothing of a direction is left without the recording"""

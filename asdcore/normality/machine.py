@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from asdcore.arrays import Arrays, Floats
 from asdcore.errors import AsdError
 from asdcore.explanation.profile import Profile
-from asdcore.normality.base import Arrays, Floats, NormalityModel, model_from_arrays
+from asdcore.normality.base import NormalityModel, model_from_arrays
 from asdcore.normality.calibration import Calibration
 from asdcore.normality.fusion import Fusion
 

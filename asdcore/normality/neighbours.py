@@ -5,7 +5,8 @@ from typing import ClassVar
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from asdcore.normality.base import BadEmbeddings, Floats, Indices, NormalityModel
+from asdcore.arrays import Floats, Indices
+from asdcore.normality.base import BadEmbeddings, NormalityModel
 
 DEVIATION_FLOOR = 0.1
 """Fraction of the median standard deviation that a value's own is raised to: one that hardly varied in training would

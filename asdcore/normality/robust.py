@@ -10,7 +10,7 @@ from sklearn.covariance import EllipticEnvelope
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold, KFold
 
-from asdcore.normality.base import Floats, Indices
+from asdcore.arrays import Floats, Indices
 from asdcore.normality.gaussian import GaussianModel
 from asdcore.progress import progress
 from asdcore.settings import NormalitySettings

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Transform
 
+from asdcore.arrays import Floats
 from asdcore.explanation.explanation import MOST_SENTENCES, Explanation
-from asdcore.normality.base import Floats
 from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
 from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
 

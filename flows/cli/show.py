@@ -8,6 +8,7 @@ import pandas as pd
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.table import cells
+from asdcore.monitoring.reliability import reliability_of
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
@@ -87,7 +88,7 @@ def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
 
 def show_reliability(machine: str, detector: "Detector", version: str) -> None:
     """The reliability report of one machine of a registered detector."""
-    report = detector.reliability(machine)
+    report = reliability_of(detector, machine)
     if report is None:
         raise AsdError(f"version {version} has no reliability report of {machine}; retrain, or enroll it again")
     domains = ", ".join(f"{n} {name}" for name, n in report.domains.items())

@@ -10,6 +10,7 @@ import pytest
 import asdcore
 from asdcore import AsdError, Detector, Settings
 from asdcore.datasets.simulate import simulate
+from asdcore.monitoring.reliability import reliability_of
 from asdcore.recordings.names import find_recordings
 from asdcore.settings import NormalitySettings, TrainingSettings
 
@@ -40,7 +41,7 @@ def test_a_folder_becomes_a_detector_that_scores_explains_and_tells_how_reliable
     anomalous = pd.Series([one.label == "anomaly" for one in test])
     assert scores.loc[anomalous, "score"].mean() > scores.loc[~anomalous, "score"].mean()
     assert detector.machines["simFan"].scorers == ["spectrum", "change", "embedding"]
-    report = detector.reliability("simFan")
+    report = reliability_of(detector, "simFan")
     assert report is not None and report.n == 12
     assert detector.explain(test[0].path).sentences
     detector.save(tmp_path / "detector")
