@@ -1,5 +1,5 @@
-"""The one exception that a person can mend: its text names the file or value, and the remedy."""
+"""The exception for errors that the user can fix: its message names the file or value, and the remedy."""
 
 
 class AsdError(Exception):
-    """Something a user can put right. Shown without a stack trace by the command line."""
+    """An error that the user can fix. The command line shows it without a stack trace."""

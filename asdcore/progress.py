@@ -1,4 +1,4 @@
-"""A progress bar on stderr for work that a person waits for; silent where stderr is no terminal."""
+"""A progress bar on stderr; silent if stderr is not a terminal."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield ``items`` unchanged while a bar with ``description``, count and time left is drawn.
+    """Yield ``items`` unchanged while drawing a bar with ``description``, count and remaining time.
 
     ``total`` is needed only for items without a length.
     """
@@ -25,7 +25,7 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
 
 @contextmanager
 def bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar to call with the steps done, how many there are, and what to say."""
+    """A bar to call with the number of finished steps, the total, and a description."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as drawn:
@@ -34,5 +34,5 @@ def bar() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def say(message: str) -> None:
-    """Print a line on stderr, above any bar that is being drawn."""
+    """Print a line on stderr, above any active bar."""
     Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)

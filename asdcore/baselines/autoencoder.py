@@ -1,4 +1,4 @@
-"""The official baseline of DCASE 2023 Task 2: an autoencoder a machine, scored by its error or by the error's distance.
+"""The official baseline of DCASE 2023 Task 2: one autoencoder per machine, scored by its error or its distance.
 
 Harada et al. 2023, *First-shot anomaly detection for machine condition monitoring: a domain generalization baseline*
 (arXiv:2303.00455). Where the paper is silent, the published code decides: residuals are centred batch by batch, and the
@@ -57,7 +57,7 @@ class AutoencoderModel:
     precision_source: Tensor
     """(n_mels, n_mels) float64: inverse covariance of the residuals of source training frames"""
     precision_target: Tensor
-    """the same of target; that of source where there is no target recording"""
+    """the same of target; that of source if there is no target recording"""
     thresholds: dict[str, float]
     """score: the value above which a recording is called anomalous"""
     history: list[dict[str, float]]
@@ -88,18 +88,18 @@ class AutoencoderModel:
             return _distance(frames, (self.precision_source, self.precision_target), per_frame_mean)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Everything fitted but the history, for a safetensors file."""
+        """All fitted values except the history, for a safetensors file."""
         tensors = {f"network.{name}": value.contiguous() for name, value in self.network.state_dict().items()}
         tensors |= {
             f"threshold.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.thresholds.items()
         }
         tensors |= {"precision_source": self.precision_source, "precision_target": self.precision_target}
-        # Copies: safetensors refuses two names for one memory, as source and target are without target recordings.
+        # Copies: safetensors refuses shared memory, which source and target have if there are no target recordings.
         return {name: value.contiguous().clone() for name, value in tensors.items()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "AutoencoderModel":
-        """The model that `to_tensors` described."""
+        """The model from the tensors of `to_tensors`."""
         state = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         network = Autoencoder(state["layers.0.weight"].shape[1])
         network.load_state_dict(state)
@@ -147,7 +147,7 @@ def fit_autoencoder(
         torch.manual_seed(settings.seed)
         network = Autoencoder(data.windows.shape[1])
     network.to(device)
-    # A fused step is one call for all parameters: the network is so small that calls are what costs.
+    # A fused step is one call for all parameters: with such a small network the number of calls dominates the time.
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
     history: list[dict[str, float]] = []
     errors: list[float] = []
@@ -168,7 +168,7 @@ def fit_autoencoder(
         errors = torch.stack([*losses, *checks]).tolist()
         if not np.isfinite(errors).all():
             raise AsdError(
-                f"the autoencoder's loss is no number any more in epoch {epoch + 1}: "
+                f"the autoencoder's loss is not finite in epoch {epoch + 1}: "
                 f"choose a smaller learning_rate than {settings.learning_rate:g}"
             )
         n = len(losses)
@@ -182,9 +182,9 @@ def fit_autoencoder(
 
 
 def gamma_threshold(scores: Sequence[float], quantile: float) -> float:
-    """The quantile of a gamma distribution fitted to ``scores``; the plain quantile where none can be fitted."""
+    """The quantile of a gamma distribution fitted to ``scores``; the empirical quantile if the fit fails."""
     try:
-        with np.errstate(all="ignore"):  # All scores the same: their skewness is 0 / 0.
+        with np.errstate(all="ignore"):  # If all scores are equal, their skewness is 0 / 0.
             shape, location, scale = stats.gamma.fit(scores)
         threshold = float(stats.gamma.ppf(quantile, shape, location, scale))
     except (stats.FitError, ValueError, RuntimeError):
@@ -217,7 +217,7 @@ class _TrainingData:
             targets.append(torch.full((len(frames),), domain == "target"))
             start += len(frames)
         if not parts:
-            raise AsdError("no training recording: the autoencoder has nothing to learn from")
+            raise AsdError("no training recording: the autoencoder needs at least one")
         windows = torch.cat(usable)
         order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(settings.seed))
         validation, training = windows[order].tensor_split([ceil(len(windows) * settings.validation_fraction)])
@@ -235,7 +235,7 @@ class _TrainingData:
         )
 
     def batches(self, generator: torch.Generator) -> Iterator[Tensor]:
-        """Shuffled batches of training windows; a single window is no batch, BatchNorm has no variance of it."""
+        """Shuffled batches of training windows; a single window is skipped, since BatchNorm needs a variance."""
         order = torch.randperm(len(self.training), generator=generator).to(self.training.device)
         return (chosen for chosen in torch.split(self.training[order], self.batch_size) if len(chosen) > 1)
 
@@ -244,7 +244,7 @@ class _TrainingData:
 
 
 def _covariances(network: Autoencoder, data: _TrainingData, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Covariances of the residuals' frames, source and target, as published: batches are centred each, then summed.
+    """Covariances of the residuals' frames, source and target, as published: each batch is centred, then summed.
 
     Returns:
         Twice (n_mels, n_mels) float64, on the CPU; where a domain has fewer than two vectors, that of the other.
@@ -256,13 +256,13 @@ def _covariances(network: Autoencoder, data: _TrainingData, generator: torch.Gen
             x = data.windows.index_select(0, chosen)
             residual, is_target = (x - network(x)).cpu(), data.is_target[chosen].cpu()
             for domain, members in enumerate((~is_target, is_target)):
-                own = residual[members]
-                if len(own):
-                    frames = own.reshape(-1, n_mels).double()
+                selected = residual[members]
+                if len(selected):
+                    frames = selected.reshape(-1, n_mels).double()
                     centred = frames - frames.mean(dim=0)
                     sums[domain] += centred.T @ centred
-                    counts[domain] += len(own)
-    # The published code divides the sum over five frames a vector by the number of vectors.
+                    counts[domain] += len(selected)
+    # The published code divides the sum over the five frames of each vector by the number of vectors.
     source, target = (total / max(count - 1, 1) for total, count in zip(sums, counts, strict=True))
     if counts[0] < 2:
         source = target

@@ -1,4 +1,4 @@
-"""The autoencoder of a machine, trained in a process of its own."""
+"""Train the autoencoder of a machine in a separate process."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ _ACCELERATOR = Lock()
 
 
 def fit_machine(store: Path, pairs: Sequence[tuple[str, str]], file: Path, settings: AutoencoderSettings) -> None:
-    """Train the autoencoder of one machine and write it to a file. Several threads may call it at the same time.
+    """Train the autoencoder of one machine and write it to a file. Thread-safe.
 
-    On a CPU the network is too small for two threads to share: each machine has a process with one thread, and the
-    result does not depend on how many there are. On an accelerator machines take turns.
+    On a CPU the network is too small for more than one thread: each machine is trained in a single-threaded process;
+    the result does not depend on their number. On an accelerator machines are trained one after the other.
 
     Args:
         store: folder of a `Store` with the column ``original``.

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: each written whole, known by the digest in its name, the last two kept."""
+"""Checkpoints of a training: written atomically, verified by the digest in their names; the last two are kept."""
 
 import time
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from asdcore.storage.files import atomic_write, digest_of_file
 KEPT = 2
 """The newest and the one before it."""
 
-SHARE = 0.02
-"""Most of the time of a training that may go into writing checkpoints."""
+MOST_TIME = 0.02
+"""Maximum fraction of the training time spent on writing checkpoints."""
 
 
 class Checkpoints:
@@ -22,8 +22,8 @@ class Checkpoints:
 
     Args:
         folder: holds files ``step-<step>-<digest>.pt``; need not exist yet.
-        fingerprint: digest of settings and recordings: a checkpoint of another training must not be gone on from.
-        on_warning: gets a sentence for each file that can not be used.
+        fingerprint: digest of settings and recordings: a checkpoint of another training must not be resumed.
+        on_warning: called with a message for each unusable file.
     """
 
     def __init__(self, folder: Path, fingerprint: str, on_warning: Callable[[str], None]) -> None:
@@ -31,8 +31,8 @@ class Checkpoints:
         self.saved_at, self.cost = time.monotonic(), 0.0
 
     def due(self) -> bool:
-        """Whether so much time has passed since the last one that `SHARE` pays for the next."""
-        return time.monotonic() - self.saved_at >= self.cost / SHARE
+        """Whether so much time has passed since the last one that writing the next keeps within `MOST_TIME`."""
+        return time.monotonic() - self.saved_at >= self.cost / MOST_TIME
 
     def save(self, content: dict[str, Any], step: int) -> None:
         """Write a checkpoint after ``step`` steps, and delete all but the last two."""
@@ -47,7 +47,7 @@ class Checkpoints:
         self.cost = self.saved_at - began
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The content of the newest checkpoint that can be used; None where there is none. The unusable are deleted.
+        """The content of the newest usable checkpoint, or None. Unusable ones are deleted.
 
         Raises:
             AsdError: a checkpoint is of another training.
@@ -57,12 +57,12 @@ class Checkpoints:
                 content = _read(path, device)
             except _UnusableError as error:
                 path.unlink(missing_ok=True)
-                self.on_warning(
-                    f"{path}: unusable ({error}), deleted; going on from the one before it, if there is one"
-                )
+                self.on_warning(f"{path}: unusable ({error}), deleted; resuming from the previous one, if any")
                 continue
             if content["fingerprint"] != self.fingerprint:
-                raise AsdError(f"{path}: of a training with other recordings or settings. Delete it to train anew")
+                raise AsdError(
+                    f"{path}: belongs to a training with other recordings or settings. Delete it to start again"
+                )
             return content
         return None
 
@@ -73,18 +73,18 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 class _UnusableError(Exception):
-    """A checkpoint that is not what was written."""
+    """A checkpoint that is damaged or no checkpoint at all."""
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
     """``weights_only``: torch then reads tensors and numbers, no other pickle."""
     if digest_of_file(path)[:16] not in path.name:
-        raise _UnusableError("its content has not the digest in its name")
+        raise _UnusableError("its content does not match the digest in its name")
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-    # torch lets through whatever it stumbles over in a file that is not its own, with the advice to allow pickles.
+    # torch raises many kinds of errors for files of another format, with the advice to allow pickles.
     except Exception as error:
-        raise _UnusableError(f"no checkpoint: {type(error).__name__}") from error
+        raise _UnusableError(f"not a checkpoint: {type(error).__name__}") from error
     if not isinstance(content, dict) or "fingerprint" not in content:
-        raise _UnusableError("no checkpoint")
+        raise _UnusableError("not a checkpoint")
     return content

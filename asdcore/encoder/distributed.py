@@ -1,7 +1,7 @@
-"""Training in several processes, each with its share of every batch: what they have to agree on.
+"""Synchronisation of a training in several processes, each with its part of every batch.
 
 The convention of gradients: every process computes the loss of the whole batch, from the embeddings of all processes.
-What is gathered or synchronised here sums over the processes on its way back, and `DistributedDataParallel` takes the
+The backward pass of gathering and synchronisation sums over the processes, and `DistributedDataParallel` takes the
 mean over them, so that the weights get the gradient that one process with the whole batch would have.
 """
 
@@ -20,14 +20,14 @@ from asdcore.errors import AsdError
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training: which one this is, of how many."""
+    """The processes of a training: rank of this one, and their number."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
     def here(cls) -> "World":
-        """One process, unless `torchrun` has started this one and its group is initialised."""
+        """The initialised process group of `torchrun`, or a single process."""
         if not distributed.is_initialized():
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
@@ -42,27 +42,27 @@ class World:
         halves: Tensor = every.unflatten(0, (self.size, 2, -1)).transpose(0, 1).flatten(0, 2)
         return halves
 
-    def any(self, asked: bool, device: torch.device) -> bool:
-        """Whether any process says so: all get the same answer at the same step."""
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether ``flag`` is true in any process; all get the same answer at the same step."""
         if self.size == 1:
-            return asked
-        flag = torch.tensor(float(asked), device=device)
-        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
-        return bool(flag)
+            return flag
+        flags = torch.tensor(float(flag), device=device)
+        distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+        return bool(flags)
 
-    def whole_shares(self, batch_size: int) -> int:
-        """The largest batch that is no larger and has equally many recordings for each process.
+    def divisible(self, batch_size: int) -> int:
+        """The largest batch size up to ``batch_size`` that divides evenly among the processes.
 
         Raises:
-            AsdError: there is none with two for each.
+            AsdError: there are fewer than two recordings per process.
         """
-        shares = batch_size // self.size * self.size
-        if shares < 2 * self.size and self.size > 1:
+        size = batch_size // self.size * self.size
+        if size < 2 * self.size and self.size > 1:
             raise AsdError(f"a batch of {batch_size} recordings is too small for training.processes={self.size}")
-        return shares
+        return size
 
     def one_by_one(self) -> Iterator[int]:
-        """The first process has its turn alone, before the others."""
+        """Yield in the first process before the others."""
         if self.rank > 0:
             self.wait()
         yield self.rank
@@ -70,12 +70,12 @@ class World:
             self.wait()
 
     def wait(self) -> None:
-        """For all processes to be here."""
+        """Wait for all processes."""
         if self.size > 1:
             distributed.barrier()
 
     def average(self, weights: list[nn.Parameter]) -> None:
-        """Make the gradients of weights that every process has computed for itself the same to the last bit."""
+        """Average gradients that every process has computed itself, so that they are equal to the last bit."""
         for weight in weights:
             if self.size > 1 and weight.grad is not None:
                 distributed.all_reduce(weight.grad)
@@ -93,7 +93,8 @@ class World:
 def synchronise(module: nn.Module, device: torch.device) -> None:
     """Give each batch normalisation in ``module`` the statistics of the views of all processes.
 
-    On CUDA by torch's own, which knows no other device; elsewhere by `SynchronisedBatchNorm`. Names and weights stay.
+    On CUDA with `torch.nn.SyncBatchNorm`, which supports no other device; else with `SynchronisedBatchNorm`. Names and
+    weights do not change.
     """
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
@@ -104,7 +105,7 @@ def synchronise(module: nn.Module, device: torch.device) -> None:
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the views of all processes, which have equally many."""
+    """Batch normalisation over the views of all processes, which have the same number of views."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

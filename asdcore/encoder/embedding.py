@@ -1,4 +1,4 @@
-"""Spectrograms to embeddings, by a trained encoder."""
+"""Compute embeddings of spectrograms with a trained encoder."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from asdcore.features.spectrogram import Spectrogram
 def embeddings(
     encoder: TrainedEncoder, spectrograms: Iterable[Spectrogram], device: torch.device
 ) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """h and z of each (n_mels, n_frames) log-mel spectrogram, dB, by the normalisation that the encoder has."""
+    """h and z of each (n_mels, n_frames) log-mel spectrogram, dB, with the encoder's normalisation."""
     normalised = (torch.from_numpy(np.ascontiguousarray(encoder.normalisation(values))) for values in spectrograms)
     for h, z in encoder.embed(normalised, device):
         yield h.numpy(), z.numpy()

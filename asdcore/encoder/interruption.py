@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM wait for the end of a step, so that what is saved then is whole."""
+"""Defer Ctrl-C and SIGTERM to the end of a step, so that a complete state is saved."""
 
 import signal
 import threading
@@ -10,9 +10,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """While the block lasts, the first signal is kept for `act`; a second one acts at once.
+    """Within the block, the first signal is deferred to `act`; a second one acts immediately.
 
-    Outside the main thread, where Python lets no signal be caught and none arrives, it does nothing.
+    Outside the main thread, where Python neither handles nor receives signals, it does nothing.
 
     Args:
         on_signal: called when the first one arrives.
@@ -32,12 +32,12 @@ class Interruption:
         self.act()
 
     def act(self) -> None:
-        """Do what the signal that was kept would have done: end the process, or raise. None was kept: nothing."""
+        """Raise the deferred signal again: end the process, or raise an exception. A no-op without one."""
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        kept, self._before, self.signal = self.signal, {}, None
-        if kept is not None:
-            signal.raise_signal(kept)
+        deferred, self._before, self.signal = self.signal, {}, None
+        if deferred is not None:
+            signal.raise_signal(deferred)
 
     def _keep(self, number: int, _: FrameType | None) -> None:
         again, self.signal = self.signal is not None, number

@@ -1,4 +1,4 @@
-"""What is known of the views of a batch: of which machine, in which condition, moved in pitch or not."""
+"""Labels of the views of a batch: machine, condition and pitch shift."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 SHIFT = {"pitch_down": -1, "pitch_up": 1}
-"""Variants that are another sound than the original; noise and masks leave it what it is."""
+"""Variants that count as a different sound; noise and masks do not change the class."""
 
 FEWEST = 4
-"""Recordings that a condition needs for a class of its own. With fewer, telling conditions apart would be telling
-recordings apart."""
+"""Minimum number of recordings for a condition to be its own class. With fewer, classifying conditions would amount to
+identifying recordings."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Labels:
 class Labelling:
     """Machines and conditions of the training recordings.
 
-    A condition is a machine with all its attributes alike (speed, load, ...). Where they are not known, or fewer than
-    `FEWEST` recordings share them, it is the machine alone.
+    A condition is a machine with one combination of attributes (speed, load, ...). If they are unknown, or fewer than
+    `FEWEST` recordings have them, it is the machine alone.
 
     Args:
         recordings: columns ``recording``, ``machine``, ``attributes`` (JSON text), as in the catalog.
     """
 
     def __init__(self, recordings: pd.DataFrame) -> None:
-        known = recordings.groupby(["machine", "attributes"])["recording"].transform("size") >= FEWEST
-        attributes = recordings["attributes"].where(known, "")
+        frequent = recordings.groupby(["machine", "attributes"])["recording"].transform("size") >= FEWEST
+        attributes = recordings["attributes"].where(frequent, "")
         pairs = list(zip(recordings["machine"], attributes, strict=True))
         self.of: dict[str, tuple[str, str]] = dict(zip(recordings["recording"], pairs, strict=True))
         self.machines = sorted(set(recordings["machine"]))

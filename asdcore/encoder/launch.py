@@ -1,7 +1,7 @@
-"""Start a training: in this process, or in several of `torchrun`, which share every batch (gloo on CPU, NCCL on CUDA).
+"""Start a training in this process, or distributed over several of `torchrun` (gloo on CPU, NCCL on CUDA).
 
 Each of those runs `asdcore.encoder.process`. The first one reports its progress in lines of JSON on standard output;
-what they write on standard error is kept in a file and shown if they fail.
+their standard error is collected in a file and shown if they fail.
 """
 
 import json
@@ -80,14 +80,14 @@ def _train_in_processes(
                 for line in process.stdout or ():
                     if not line.startswith(MARK):
                         continue
-                    ((kind, told),) = json.loads(line.removeprefix(MARK)).items()
+                    ((kind, message),) = json.loads(line.removeprefix(MARK)).items()
                     match kind:
                         case "epoch":
-                            on_epoch(told)
+                            on_epoch(message)
                         case "progress":
-                            shown.show(told)
+                            shown.show(message)
                         case "warning":
-                            on_warning(told)
+                            on_warning(message)
             finally:
                 if process.poll() is None and sys.exc_info()[0]:
                     process.terminate()
@@ -98,6 +98,6 @@ def _train_in_processes(
         if process.returncode:
             raise AsdError(
                 f"the {settings.processes} processes of the training failed:\n{errors.read_text()[-2000:]}\n"
-                "The same command goes on from the last checkpoint; training.processes=1 needs none of them"
+                "The same command resumes from the last checkpoint; training.processes=1 trains in this process"
             )
         return TrainedEncoder.load(folder / "encoder.safetensors")

@@ -1,8 +1,9 @@
-"""What an encoder is trained for.
+"""Training losses.
 
 A `Loss` is a module. It is called with h (2n, h_size), z (2n, z_size) and the `Labels` of the 2n views of a batch,
-the originals first, and gives the loss, a scalar. Its own weights, if it has any, train with the encoder's, and are no
-part of the encoder. To add one, register a subclass in the entry point group ``asd.losses``; see `asdcore.registry`.
+the originals first, and returns the loss, a scalar. Its own weights, if any, are trained with the encoder's, but are
+not part of the encoder. To add one, register a subclass in the entry point group ``asd.losses``; see
+`asdcore.registry`.
 """
 
 import math
@@ -21,13 +22,13 @@ def nt_xent(z_original: Tensor, z_variant: Tensor, temperature: float) -> Tensor
     """The normalised temperature-scaled cross entropy (paper, equation 1; Chen et al. 2020).
 
     Args:
-        z_original: (n, z_size), one row a recording.
+        z_original: (n, z_size), one row per recording.
         z_variant: (n, z_size), the same recordings in the same order.
         temperature: tau. The similarity of the normalised embeddings is divided by it; the paper's equation prints it
             inside the normalisation, where it would cancel.
 
     Returns:
-        The mean over all 2n views of minus the log share of the partner among the other 2n - 1 views. A scalar.
+        The mean over all 2n views of minus the log probability of the partner among the other 2n - 1 views. A scalar.
     """
     n = len(z_original)
     partner = torch.arange(2 * n, device=z_original.device).roll(n)
@@ -38,19 +39,19 @@ def supervised_contrastive(z: Tensor, classes: Tensor, temperature: float) -> Te
     """The supervised contrastive loss L_out (Khosla et al. 2020, equation 2).
 
     Args:
-        z: (n, z_size), one row a view.
+        z: (n, z_size), one row per view.
         classes: (n,) int64. The positives of a view are the other views of its class.
         temperature: tau, as of `nt_xent`.
 
     Returns:
-        The mean over all views that have positives; 0 where none has. A scalar.
+        The mean over all views that have positives; 0 if none has. A scalar.
     """
     similarity = _similarity(z, temperature)
-    log_share = similarity.log_softmax(dim=1)
+    log_probability = similarity.log_softmax(dim=1)
     positive = (classes[:, None] == classes) & ~torch.eye(len(z), dtype=torch.bool, device=z.device)
     count = positive.sum(dim=1)
-    # A where, not a product: the share of a view in itself is 0, and its log times False would be NaN.
-    loss = -torch.where(positive, log_share, 0.0).sum(dim=1) / count.clamp(min=1)
+    # torch.where, not a product: the probability of a view itself is 0, and its log times False would be NaN.
+    loss = -torch.where(positive, log_probability, 0.0).sum(dim=1) / count.clamp(min=1)
     return loss.sum() / (count > 0).sum().clamp(min=1)
 
 
@@ -62,18 +63,18 @@ def _similarity(z: Tensor, temperature: float) -> Tensor:
 
 
 class Loss(nn.Module):
-    """What an encoder is trained for."""
+    """Training losses."""
 
     uses_z = True
-    """False: nothing of z enters the loss, and the projection head does not train."""
+    """False: the loss does not depend on z, and the projection head is not trained."""
 
     @classmethod
     def of(cls, settings: TrainingSettings, conditions: int, h_size: int) -> Self:
-        """The loss that settings describe.
+        """Build the loss from settings.
 
         Args:
             settings: see `TrainingSettings`.
-            conditions: how many machines x attributes there are to tell apart.
+            conditions: number of classes, machines x attributes.
             h_size: values of h.
         """
         return cls()
@@ -152,17 +153,17 @@ class Discriminative(Loss):
         return functional.cross_entropy(logits, classes)
 
     def adapted_scale(self, cosine: Tensor, classes: Tensor) -> Tensor:
-        """AdaCos, equations 14 and 15, with the nearest sub-cluster of the class for its centre.
+        """AdaCos, equations 14 and 15, with the nearest sub-cluster of the class as its centre.
 
         Args:
             cosine: (n, classes, subclusters).
             classes: (n,).
         """
-        own = functional.one_hot(classes, self.classes).bool()
+        is_class = functional.one_hot(classes, self.classes).bool()
         # log of the mean over the views of the sum over the centres of the other classes
-        others = (self.scale * cosine).logsumexp(dim=2).masked_fill(own, -torch.inf)
+        others = (self.scale * cosine).logsumexp(dim=2).masked_fill(is_class, -torch.inf)
         log_others = others.logsumexp(dim=(0, 1)) - math.log(len(cosine))
-        angle = cosine[own].amax(dim=1).clamp(-1, 1).acos().median()
+        angle = cosine[is_class].amax(dim=1).clamp(-1, 1).acos().median()
         return log_others / angle.clamp(max=math.pi / 4).cos()
 
     def class_of(self, labels: Labels) -> Tensor:

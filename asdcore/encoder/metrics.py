@@ -1,4 +1,4 @@
-"""Metrics of a training: step by step without making a device wait, and whether the embeddings are any good."""
+"""Metrics of a training: recorded per step without stalling the device, and checks for collapsed embeddings."""
 
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -15,30 +15,30 @@ from asdcore.errors import AsdError
 from asdcore.settings import TrainingSettings
 
 LEAST_RANK = 1.5
-"""Effective rank below which embeddings lie on a line; sound ones of a few machines have 3 and more."""
+"""Effective rank below which embeddings are nearly collinear; for a few machines it is normally 3 or more."""
 
 LEAST_SPREAD = 0.01
 """An untrained encoder has about 0.3."""
 
 AT_CHANCE, AT_FLOOR = 0.99, 0.001
-"""Shares of the loss at chance."""
+"""Fractions of the loss at chance."""
 
 
 def effective_rank(embeddings: Tensor) -> float:
-    """exp of the entropy of the singular values of the centred (n, size) (Roy and Vetterli 2007): 1 where it has
-    collapsed onto a line, 0 where it has onto a point, at most min(n - 1, size).
+    """exp of the entropy of the singular values of the centred (n, size) (Roy and Vetterli 2007): 1 if
+    collapsed to a line, 0 if collapsed to a point, at most min(n - 1, size).
     """
     exact = embeddings.double()
     singular = torch.linalg.svdvals(exact - exact.mean(dim=0))
     if not singular[0] > torch.finfo(torch.float32).eps * exact.norm():
-        return 0.0  # What is left is rounding.
-    share = singular / singular.sum()
-    return float(torch.special.entr(share).sum().exp())
+        return 0.0  # Only rounding errors are left.
+    normalised = singular / singular.sum()
+    return float(torch.special.entr(normalised).sum().exp())
 
 
 def spread(embeddings: Tensor) -> float:
-    """Distance of (n, size) from their mean over their length, both as root mean squares: 0 where they are all the
-    same, 1 where their mean is 0.
+    """Distance of (n, size) from their mean over their length, both as root mean squares: 0 if they are all
+    equal, 1 if their mean is 0.
     """
     exact = embeddings.double()
     return float((exact - exact.mean(dim=0)).norm() / exact.norm().clamp(min=torch.finfo(torch.float64).tiny))
@@ -57,9 +57,9 @@ def uniformity(z: Tensor) -> float:
 
 
 def chance(loss_function: nn.Module, h: Tensor, z: Tensor, labels: Labels) -> float:
-    """The loss if all views had their mean for embedding: views that can not be told apart have no lower one."""
+    """The loss if the embedding of every view were the mean: the minimum for indistinguishable views."""
     training = loss_function.training
-    loss_function.eval()  # Nothing of the loss's own may adapt to it.
+    loss_function.eval()  # The loss's own state must not adapt to it.
     with torch.no_grad():
         loss = float(loss_function(h.mean(dim=0).expand_as(h), z.mean(dim=0).expand_as(z), labels))
     loss_function.train(training)
@@ -67,39 +67,41 @@ def chance(loss_function: nn.Module, h: Tensor, z: Tensor, labels: Labels) -> fl
 
 
 def collapse(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """What is wrong with the last epoch of a training, a sentence each; nothing where it is sound.
+    """Problems in the last epoch of a training, as sentences; empty if there are none.
 
     Args:
-        history: that of a `TrainedEncoder`. EpochMetrics that an older version did not keep are not judged.
+        history: of a `TrainedEncoder`. Metrics that an older version did not record are skipped.
     """
     if not history:
         return []
-    last, said = history[-1], []
+    last, problems = history[-1], []
     for layer in ("h", "z"):
         rank, width = last.get(f"effective_rank_{layer}", inf), last.get(f"spread_{layer}", inf)
         if width < LEAST_SPREAD:
-            said.append(f"{layer} has collapsed: all recordings have nearly the same embedding (spread {width:.2g}).")
+            problems.append(
+                f"{layer} has collapsed: all recordings have nearly the same embedding (spread {width:.2g})."
+            )
         elif rank < LEAST_RANK:
-            said.append(f"{layer} has collapsed: recordings differ along hardly more than a line (rank {rank:.1f}).")
+            problems.append(f"{layer} has collapsed: the embeddings are nearly collinear (rank {rank:.1f}).")
     loss, chance = last["loss"], last.get("chance")
     if chance is not None and loss >= AT_CHANCE * chance:
-        said.append(
-            f"The training learned nothing: its loss, {loss:.3g}, is that of embeddings that can not be told apart, "
+        problems.append(
+            f"The training learned nothing: its loss, {loss:.3g}, equals that of indistinguishable embeddings, "
             f"{chance:.3g}. Lower training.learning_rate or raise training.epochs."
         )
     elif chance is not None and loss <= AT_FLOOR * chance:
-        said.append(
+        problems.append(
             f"The training's task is too easy to teach more: its loss, {loss:.2g}, is at its floor. "
             "Lower training.epochs, or train on more machines together."
         )
-    return said
+    return problems
 
 
 ENOUGH = 2048
-"""Recordings of an epoch, the first ones, that the metrics of embeddings are computed from, at most."""
+"""Maximum number of recordings, the first of an epoch, that the metrics of embeddings are computed from."""
 
 BEHIND = 1
-"""Steps that an accelerator may be ahead of those whose loss is looked at: to look is to wait for it."""
+"""Steps that an accelerator may be ahead of those whose loss has been read: reading it waits for the device."""
 
 
 class EpochMetrics:
@@ -118,14 +120,14 @@ class EpochMetrics:
         self.steps: list[list[float]] = []
         """loss and gradient norm of each step"""
         self.spreads: list[list[float]] = []
-        """chance, alignment and uniformity of each batch that is looked at"""
+        """chance, alignment and uniformity of each evaluated batch"""
         self.h: list[Tensor] = []
         self.z: list[Tensor] = []
 
     def add(
         self, loss: Tensor, norm: Tensor, h: Tensor, z: Tensor, labels: Labels, loss_function: Loss, batch: list[str]
     ) -> None:
-        """Take note of a step.
+        """Record a step.
 
         Args:
             loss: a scalar.
@@ -137,21 +139,21 @@ class EpochMetrics:
             batch: the recordings.
 
         Raises:
-            AsdError: a loss or gradient that is not finite, of this step or of one before it.
+            AsdError: a loss or gradient that is not finite, of this step or an earlier one.
         """
         self.waiting.append((torch.stack([loss.detach(), norm.detach()]), batch))
         n = len(h) // 2
         if len(self.h) * n < ENOUGH:
             h, z = h.detach(), z.detach()
             at_chance = chance(loss_function, h, z, labels)
-            self.h.append(h[:n].cpu().clone())  # No view: it would keep, and save, both halves.
+            self.h.append(h[:n].cpu().clone())  # A copy: a view would keep, and save, both halves.
             z = z.cpu()  # mps has no pdist.
             self.z.append(z[:n].clone())
             self.spreads.append([at_chance, alignment(z[:n], z[n:]), uniformity(z)])
         self.settle(self.behind)
 
     def settle(self, behind: int = 0) -> None:
-        """Look at all steps but the last ``behind``.
+        """Read the values of all steps but the last ``behind``.
 
         Raises:
             AsdError: a loss or gradient is not finite.
@@ -169,7 +171,7 @@ class EpochMetrics:
 
     @property
     def loss(self) -> float:
-        """Of the last step that was looked at."""
+        """The loss of the last step that was read."""
         return self.steps[-1][0] if self.steps else np.nan
 
     def summary(self) -> dict[str, float]:
@@ -184,7 +186,7 @@ class EpochMetrics:
         return metrics
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint in the middle of an epoch keeps."""
+        """The state to save in a checkpoint within an epoch."""
         self.settle()
         return {"steps": self.steps, "spreads": self.spreads, "h": self.h, "z": self.z}
 

@@ -55,7 +55,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Normalised spectrograms to embeddings. A subclass says how: it sets ``h_size``, has `hidden` and a ``head``.
+    """Base class of encoders: normalised spectrograms to embeddings. Subclasses define `hidden` and ``head``.
 
     To add one, register a function that makes it for a size of z in the entry point group ``asd.encoders``; see
     `asdcore.registry`.
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
     """
 
     architecture = ""
-    """the name that it was built by"""
+    """its name in the registry"""
     head: nn.Module
     """h (n, h_size) to z (n, z_size)"""
 
@@ -137,20 +137,20 @@ def build_encoder(name: str = "resnet18", z_size: int = 128) -> Encoder:
 
 @dataclass
 class TrainedEncoder:
-    """An encoder, the normalisation that it was trained with, and one row of figures for each epoch."""
+    """An encoder, the normalisation that it was trained with, and the metrics of each epoch."""
 
     encoder: Encoder
     normalisation: Normalisation
     history: list[dict[str, float]]
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file, whole or not at all."""
+        """Write one safetensors file atomically."""
         tensors = {name: tensor.contiguous() for name, tensor in self.encoder.state_dict().items()}
         tensors["normalisation.mean"] = torch.from_numpy(self.normalisation.mean)
         tensors["normalisation.deviation"] = torch.from_numpy(self.normalisation.deviation)
         about = {"architecture": self.encoder.architecture, "z_size": self.encoder.z_size, "history": self.history}
         with atomic_write(path) as temporary:
-            # One entry: safetensors writes several in any order, and equal encoders are to be equal files.
+            # One entry: safetensors writes several in any order, but equal encoders must give equal files.
             save_file(tensors, temporary, {"about": json.dumps(about)})
 
     @classmethod
@@ -169,33 +169,33 @@ class TrainedEncoder:
             encoder.load_state_dict(tensors)
             history = about["history"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise AsdError(f"{path}: can not be read as an encoder ({error}). Delete it and retrain") from error
+            raise AsdError(f"{path}: cannot be read as an encoder ({error}). Delete it and retrain") from error
         return cls(encoder.eval(), Normalisation(mean.numpy(), deviation.numpy()), history)
 
     def embed(self, spectrograms: Iterable[Tensor], device: torch.device) -> Iterable[tuple[Tensor, Tensor]]:
-        """h and z of each spectrogram, (n_mels, n_frames) normalised, whole and one by one.
+        """h and z of each spectrogram, (n_mels, n_frames) normalised, each at full length.
 
-        One by one, because the same recording in a larger batch differs in its last digits.
+        Computed one by one, because the last digits of an embedding depend on the batch size.
         """
         # One memory layout, as in training: the last bits of a convolution may depend on it.
         self.encoder.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         for spectrogram in spectrograms:
-            with torch.inference_mode():  # Not around the yield: whoever takes the embeddings may go on to train.
+            with torch.inference_mode():  # Not around the yield: the caller may train in between.
                 h, z = self.encoder(spectrogram[None, None].to(device, memory_format=torch.channels_last))
             yield h[0].cpu(), z[0].cpu()
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto``: the first there is of cuda, mps, cpu.
+    """``auto``: the first available of cuda, mps, cpu.
 
     Raises:
-        AsdError: the named device is not there.
+        AsdError: the device is not available.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(device for device, there in available.items() if there)
+        name = next(device for device, is_available in available.items() if is_available)
     if not available.get(name):
         raise AsdError(
-            f"device={name}: not available here; use {', '.join(d for d, there in available.items() if there)}"
+            f"device={name}: not available here; use {', '.join(name for name in available if available[name])}"
         )
     return torch.device(name)

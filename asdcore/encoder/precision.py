@@ -1,4 +1,4 @@
-"""In what arithmetic a training computes."""
+"""The arithmetic precision of a training."""
 
 import os
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from asdcore.settings import TrainingSettings
 
 
 def precision_of(settings: TrainingSettings, device: torch.device) -> str:
-    """``float32`` or ``bfloat16``: what ``auto`` is on this device.
+    """``float32`` or ``bfloat16``; resolves ``auto`` for this device.
 
     Raises:
-        AsdError: bfloat16 anywhere but on CUDA: a CPU would be nine times slower with it, not faster.
+        AsdError: bfloat16 without CUDA; on a CPU it would be nine times slower.
     """
     if settings.precision == "bfloat16" and device.type != "cuda":
         raise AsdError(f"training.precision=bfloat16 needs CUDA, and this is {device.type}; use auto or float32")
@@ -32,15 +32,17 @@ def cast(precision: str, device: torch.device) -> AbstractContextManager[object]
 
 @contextmanager
 def arithmetic(settings: TrainingSettings) -> Iterator[None]:
-    """TF32 and deterministic algorithms as the settings say; afterwards as it was before."""
+    """Configure TF32 and deterministic algorithms by the settings; restore the previous state afterwards."""
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if settings.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses its products.
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # Required by torch for deterministic matrix products.
     try:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
         torch.use_deterministic_algorithms(settings.deterministic)
-        # The views of a training have one shape: the fastest algorithm for it is worth a search.
+        # The views of a training have one shape: searching for the fastest algorithm pays off.
         torch.backends.cudnn.benchmark = not settings.deterministic
         yield
     finally:

@@ -16,18 +16,18 @@ from asdcore.features.store import Store
 from asdcore.settings import TrainingSettings
 
 MARK = "asd training: "
-"""Prefix of the lines that the first process writes about its progress."""
+"""Prefix of the progress lines of the first process."""
 
 SECONDS = 0.5
-"""Between two lines about progress."""
+"""Interval between progress lines."""
 
 FAILURE = "failure-{}.txt"
-"""What went wrong in one of the processes: a file each, since lines of several processes would run into each other."""
+"""File with a process's error: one per process, since lines of several processes would be interleaved."""
 
 
-def tell(kind: str, what: object) -> None:
-    """Say something to the process that has started this one."""
-    sys.stdout.write(MARK + json.dumps({kind: what}) + "\n")
+def send(kind: str, content: object) -> None:
+    """Send a message to the parent process."""
+    sys.stdout.write(MARK + json.dumps({kind: content}) + "\n")
     sys.stdout.flush()
 
 
@@ -49,9 +49,9 @@ def main(folder: Path, store: Path, checkpoints: Path, warm_start: Path | None =
             recordings,
             settings,
             checkpoints,
-            on_epoch=(lambda told: tell("epoch", told)) if first else quiet,
-            on_progress=(lambda told: tell("progress", told)) if first else quiet,
-            on_warning=(lambda told: tell("warning", told)) if first else quiet,
+            on_epoch=(lambda metrics: send("epoch", metrics)) if first else quiet,
+            on_progress=(lambda progress: send("progress", progress)) if first else quiet,
+            on_warning=(lambda warning: send("warning", warning)) if first else quiet,
             progress_seconds=SECONDS,
             warm_start=warm_start,
         )

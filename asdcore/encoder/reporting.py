@@ -1,4 +1,4 @@
-"""What is seen of a training while it runs."""
+"""Progress of a running training."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,18 +7,18 @@ from contextlib import ExitStack
 from asdcore.progress import bar
 
 SECONDS = 10.0
-"""Between two calls of ``on_progress``, at least."""
+"""Minimum interval between two calls of ``on_progress``."""
 
 Progress = Mapping[str, float]
 """step and steps of the whole training, epoch and epochs, loss, learning_rate, recordings_per_second"""
 
 
 class Shown:
-    """Draws the one progress bar of a training and passes on how far it is.
+    """Draws the progress bar of a training and reports its progress.
 
     Args:
-        on_progress: gets it, at most once in ``seconds``.
-        seconds: see there.
+        on_progress: called with the progress, at most once every ``seconds``.
+        seconds: minimum interval of the calls.
     """
 
     def __init__(self, on_progress: Callable[[Progress], None], seconds: float = SECONDS) -> None:
@@ -35,19 +35,19 @@ class Shown:
         self._stack.close()
 
     def step(self, recordings: int, progress: Progress) -> None:
-        """Show a step of so many recordings; their number a second is a running mean over about ten steps."""
+        """Show a step; the number of recordings per second is a running mean over about ten steps."""
         now = time.monotonic()
         seconds, self.before = now - self.before, now
         self.pace = seconds if self.pace is None else 0.9 * self.pace + 0.1 * seconds
         self.show({**progress, "recordings_per_second": recordings / self.pace})
 
     def show(self, progress: Progress) -> None:
-        """Show what `step` has passed on, here or in another process."""
-        said = (
+        """Show the progress of `step`, of this or another process."""
+        text = (
             f"epoch {progress['epoch']:.0f} of {progress['epochs']:.0f}  loss {progress['loss']:.3g}  "
             f"rate {progress['learning_rate']:.2g}  {progress['recordings_per_second']:.0f} recordings/s"
         )
-        self._bar(int(progress["step"]), int(progress["steps"]), said)
+        self._bar(int(progress["step"]), int(progress["steps"]), text)
         if time.monotonic() - self.passed_on_at >= self.seconds:
             self.passed_on_at = time.monotonic()
             self.on_progress(progress)

@@ -8,8 +8,8 @@ from asdcore.settings import TrainingSettings
 def learning_rate(step: int, steps_per_epoch: int, settings: TrainingSettings) -> float:
     """Cosine annealing with warm restarts (Loshchilov and Hutter 2016), from the initial rate to a thousandth of it.
 
-    Each of the ``cycles`` ends at the lowest rate exactly, the last step of training included. In the first
-    ``warmup_steps`` it is cut to a share that rises to all of it in equal steps.
+    Each of the ``cycles`` ends at the lowest rate exactly, the last step of training included. During the
+    first ``warmup_steps`` it is multiplied by a factor that rises linearly to 1.
     """
     length = settings.epochs // settings.cycles * steps_per_epoch
     within = step % length / max(length - 1, 1)

@@ -1,4 +1,4 @@
-"""All that changes while it trains: what a checkpoint holds."""
+"""The state of a training: the content of a checkpoint."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +18,9 @@ from asdcore.storage.files import digest_of, digest_of_file
 
 
 class State:
-    """A training between two of its steps, at first before the first one.
+    """A training between two steps, initially before the first one.
 
-    It has no random state: after the start nothing is drawn but what `batches` derives from seed and epoch.
+    It has no random state: after initialisation, all random numbers are derived from seed and epoch by `batches`.
 
     Args:
         settings: see `TrainingSettings`.
@@ -38,17 +38,19 @@ class State:
         self.encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss_function.to(device)
         if not self.loss_function.uses_z:
-            self.encoder.head.requires_grad_(False)  # It does not train, and other processes must not wait for it.
+            self.encoder.head.requires_grad_(
+                False
+            )  # It is not trained, and other processes must not wait for its gradients.
         model = cast("nn.Module", torch.compile(self.encoder)) if settings.compile else self.encoder
         self.model = world.shared(self.encoder, model, device)
-        """the encoder as it trains: compiled or shared, as it may be"""
+        """the encoder in training, possibly compiled or distributed"""
         self.weights = [*self.encoder.parameters(), *self.loss_function.parameters()]
         self.optimiser = torch.optim.Adam(self.weights, lr=settings.learning_rate)
         rows = [" ".join((recording, *condition)) for recording, condition in sorted(labelling.of.items())]
         self.fingerprint = digest_of(settings.digest(), *rows)
         """identifies the training"""
         self.epoch, self.step = 0, 0
-        """epochs that have ended, steps of this one that have"""
+        """number of finished epochs, and of finished steps of the current one"""
         self.metrics = EpochMetrics(device, settings, self.epoch)
         """of this epoch"""
         self.history: list[dict[str, float]] = []
@@ -67,7 +69,7 @@ class State:
             group["lr"] = rate
 
     def progress(self, steps: int) -> dict[str, float]:
-        """How far it is, with so many steps an epoch."""
+        """The progress, given the number of steps per epoch."""
         return {
             "step": self.epoch * steps + self.step,
             "steps": self.settings.epochs * steps,
@@ -78,19 +80,19 @@ class State:
         }
 
     def warm_start(self, path: Path) -> None:
-        """Begin with the weights of an encoder that is trained.
+        """Start from the weights of a trained encoder.
 
         Raises:
-            AsdError: it is of another size.
+            AsdError: its architecture or size differs.
         """
-        given = TrainedEncoder.load(path).encoder
+        source = TrainedEncoder.load(path).encoder
         settings = self.settings
-        if (given.architecture, given.z_size) != (settings.encoder, settings.z_size):
+        if (source.architecture, source.z_size) != (settings.encoder, settings.z_size):
             raise AsdError(
-                f"{path}: {given.architecture} with z_size={given.z_size} can not begin a training of "
+                f"{path}: {source.architecture} with z_size={source.z_size} cannot start a training of "
                 f"{settings.encoder} with z_size={settings.z_size}"
             )
-        self.encoder.load_state_dict(given.state_dict())
+        self.encoder.load_state_dict(source.state_dict())
         self.fingerprint = digest_of(self.fingerprint, digest_of_file(path))
 
     @property
@@ -106,7 +108,7 @@ class State:
         return TrainedEncoder(self.encoder.cpu().eval(), normalisation, self.history)
 
     def end_epoch(self, validation: dict[str, float]) -> dict[str, float]:
-        """Go to the start of the next epoch; return the metrics of this one."""
+        """Advance to the next epoch; return the metrics of the finished one."""
         about = {"epoch": self.epoch + 1.0, "learning_rate": self.rate}
         self.history.append(about | self.metrics.summary() | validation)
         losses = [row["validation_loss"] for row in self.history] if validation else []
@@ -117,7 +119,7 @@ class State:
         return self.history[-1]
 
     def content(self) -> dict[str, Any]:
-        """All of it, for a checkpoint.
+        """The state as a dictionary, for a checkpoint.
 
         Raises:
             AsdError: a loss or gradient was not finite.
@@ -134,7 +136,7 @@ class State:
         }
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Become what `content` was."""
+        """Restore a state from `content`."""
         self.encoder.load_state_dict(content["encoder"])
         self.loss_function.load_state_dict(content["loss_function"])
         self.optimiser.load_state_dict(content["optimiser"])

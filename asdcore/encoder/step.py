@@ -1,4 +1,4 @@
-"""The gradient of one batch: whole, or in micro-batches that together have the negatives of the whole batch."""
+"""The gradient of one batch, computed at once or in micro-batches, with the negatives of the whole batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -27,7 +27,7 @@ def backward(
     """Add the gradient of the loss of a batch to that of the weights.
 
     Args:
-        model: encoder, compiled or shared with other processes, as it may be.
+        model: encoder, possibly compiled or distributed.
         loss_function: see `losses`.
         x: (2n, 1, n_mels, n_frames), the views of this process, the originals first.
         labels: of the views of all processes.
@@ -49,36 +49,38 @@ def backward(
         loss = loss_function(h, z, labels)
         loss.backward()
     else:
-        # Both views of a recording in the same chunk.
-        rows = [torch.cat([part, part + n]) for part in torch.split(torch.arange(n, device=x.device), micro_batch)]
+        # Both views of a recording belong to the same micro-batch.
+        rows = [
+            torch.cat([indices, indices + n]) for indices in torch.split(torch.arange(n, device=x.device), micro_batch)
+        ]
         order = torch.cat(rows).argsort()
         with torch.no_grad(), _statistics_kept(model), cast():
-            pairs = [model(x[part]) for part in rows]
-        own = [_exact(torch.cat(layer))[order].requires_grad_() for layer in zip(*pairs, strict=True)]
-        h, z = map(world.gather, own)
+            pairs = [model(x[indices]) for indices in rows]
+        layers = [_exact(torch.cat(layer))[order].requires_grad_() for layer in zip(*pairs, strict=True)]
+        h, z = map(world.gather, layers)
         loss = loss_function(h, z, labels)
         loss.backward()
-        for part in rows:
+        for indices in rows:
             with ExitStack() as stack:
-                if isinstance(model, DistributedDataParallel) and part is not rows[-1]:
+                if isinstance(model, DistributedDataParallel) and indices is not rows[-1]:
                     stack.enter_context(model.no_sync())
                 with cast():
-                    again = model(x[part])
-                # A loss may leave out an embedding: z in discriminative.
-                pairs = [(_exact(a), e.grad[part]) for a, e in zip(again, own, strict=True) if e.grad is not None]
+                    again = model(x[indices])
+                # A loss may not use an embedding, such as z in discriminative.
+                pairs = [(_exact(a), e.grad[indices]) for a, e in zip(again, layers, strict=True) if e.grad is not None]
                 torch.autograd.backward([a for a, _ in pairs], [gradient for _, gradient in pairs])
     world.average(list(loss_function.parameters()))
     return loss, h, z
 
 
 def _exact(embeddings: Tensor) -> Tensor:
-    """The loss is computed in float32 whatever the encoder was."""
+    """The loss is computed in float32 whatever the precision of the encoder."""
     return embeddings.float() if embeddings.dtype is torch.bfloat16 else embeddings
 
 
 @contextmanager
 def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """The running statistics of batch normalisation stay as they are: the micro-batches come a second time."""
+    """Freeze the running statistics of batch normalisation: the micro-batches are passed through a second time."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     for layer in layers:
         layer.track_running_stats = False

@@ -1,4 +1,4 @@
-"""Training (paper 2.1 and 2.3) for any loss_function, and going on where one was stopped or killed, at any step."""
+"""Training (paper 2.1 and 2.3) with any loss function; an interrupted one resumes at any step."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -47,14 +47,14 @@ def train(
         recordings: columns ``recording`` (digest), ``machine`` and ``attributes`` (JSON text), as in the catalog; their
             order does not matter.
         settings: see `TrainingSettings`.
-        checkpoints: folder that is gone on from if one is there, and written to now and then and when Ctrl-C or SIGTERM
-            ends the training. One that was stopped or killed at any step and is called again ends with the weights that
-            it would have had, bit for bit on the same CPU and number of threads.
-        on_epoch: gets the metrics of each epoch that ends now.
-        on_progress: gets how far it is, at most once in ``progress_seconds``.
-        on_warning: gets a sentence for each checkpoint that can not be used.
-        progress_seconds: see there.
-        warm_start: file of an encoder whose weights it begins with, in place of random ones.
+        checkpoints: folder to resume from if it holds one; written to regularly, and when Ctrl-C or SIGTERM ends the
+            training. A training that is interrupted at any step and resumed ends with the same weights as an
+            uninterrupted one, bit for bit on the same CPU and number of threads.
+        on_epoch: called with the metrics at the end of each epoch.
+        on_progress: called with the progress, at most once every ``progress_seconds``.
+        on_warning: called with a message for each unusable checkpoint.
+        progress_seconds: minimum interval of ``on_progress``.
+        warm_start: file of an encoder to start from, instead of random weights.
 
     Raises:
         AsdError: fewer than two recordings, a spectrogram, loss or gradient that is not finite, a checkpoint of
@@ -64,20 +64,20 @@ def train(
     validating = held_out(labelling, settings.validation_fraction, settings.seed)
     digests = sorted(labelling.of.keys() - set(validating))
     if len(digests) < 2:
-        raise AsdError(f"{len(digests)} training recordings: training needs at least 2, and wants hundreds")
+        raise AsdError(f"{len(digests)} training recordings: training needs at least 2, and preferably hundreds")
     world, device = World.here(), choose_device(settings.device)
     precision = precision_of(settings, device)
     normalisation = Normalisation.fit(_finite_originals(store, digests))
-    # Several processes of one machine share its memory: none of them takes it.
+    # Several processes of one machine share its memory, so none of them preloads.
     preloaded = preload(store, digests, device) if world.size == 1 else store
-    batch_size = world.whole_shares(min(settings.batch_size, len(digests)))
+    batch_size = world.divisible(min(settings.batch_size, len(digests)))
     steps = len(digests) // batch_size
     state = State(settings, labelling, device, world)
     if warm_start:
         state.warm_start(warm_start)
-    kept = Checkpoints(checkpoints, state.fingerprint, on_warning)
+    saved_checkpoints = Checkpoints(checkpoints, state.fingerprint, on_warning)
     for _ in world.one_by_one():
-        if content := kept.load(device):
+        if content := saved_checkpoints.load(device):
             state.restore(content)
 
     with arithmetic(settings), Shown(on_progress, progress_seconds) as shown, Interruption() as interruption:
@@ -114,22 +114,24 @@ def train(
                 state.step += 1
                 shown.step(batch_size, state.progress(steps))
                 stopped = world.any(interruption.signal is not None, device)
-                if world.rank == 0 and (stopped or kept.due()):
-                    kept.save(state.content(), state.epoch * steps + state.step)
+                if world.rank == 0 and (stopped or saved_checkpoints.due()):
+                    saved_checkpoints.save(state.content(), state.epoch * steps + state.step)
                 if stopped:
                     world.wait()
                     interruption.act()
-                    raise KeyboardInterrupt  # Another process got the signal, or its handler did nothing.
+                    raise KeyboardInterrupt  # Another process received the signal, or its handler did nothing.
             on_epoch(state.end_epoch(validation_metrics(state, store, validating, labelling, normalisation)))
         if world.rank == 0:
-            kept.save(state.content(), state.epoch * steps)
+            saved_checkpoints.save(state.content(), state.epoch * steps)
     return state.trained(normalisation)
 
 
 def _finite_originals(store: Store, recordings: Sequence[str]) -> Iterator[Spectrogram]:
-    """One value that is not finite would spoil the normalisation of all recordings, and none of them could be named."""
+    """Check each recording, since one non-finite value would invalidate the normalisation without naming its source."""
     for recording in recordings:
         values = store.read(recording, "original")
         if not np.isfinite(values).all():
-            raise AsdError(f"the spectrogram of recording {recording} holds NaN or infinity; make the features anew")
+            raise AsdError(
+                f"the spectrogram of recording {recording} contains NaN or infinity; compute the features again"
+            )
         yield values

@@ -1,4 +1,4 @@
-"""Normal recordings that do not train: their loss tells when to stop."""
+"""Validation on held-out normal recordings, for early stopping."""
 
 import numpy as np
 import torch
@@ -12,21 +12,21 @@ from asdcore.features.normalisation import Normalisation
 from asdcore.features.store import Store
 
 
-def held_out(labelling: Labelling, share: float, seed: int) -> list[str]:
-    """This share of the recordings of each machine, drawn with ``seed``; sorted.
+def held_out(labelling: Labelling, fraction: float, seed: int) -> list[str]:
+    """A random fraction of the recordings of each machine, drawn with ``seed``; sorted.
 
     Raises:
-        AsdError: that is a single recording.
+        AsdError: it is a single recording, or none although ``fraction`` is positive.
     """
     rng = np.random.default_rng(seed)
     chosen: list[str] = []
     for machine in labelling.machines:
-        own = sorted(recording for recording, (name, _) in labelling.of.items() if name == machine)
-        chosen += rng.permutation(own)[: round(share * len(own))].tolist()
-    if len(chosen) == 1 or (share and not chosen):
+        machine_recordings = sorted(recording for recording, (name, _) in labelling.of.items() if name == machine)
+        chosen += rng.permutation(machine_recordings)[: round(fraction * len(machine_recordings))].tolist()
+    if len(chosen) == 1 or (fraction and not chosen):
         raise AsdError(
-            f"training.validation_fraction={share:g} of {len(labelling.of)} recordings leaves {len(chosen)}; raise it "
-            "or set it to 0"
+            f"training.validation_fraction={fraction:g} of {len(labelling.of)} recordings leaves {len(chosen)}; "
+            "raise it or set it to 0"
         )
     return sorted(chosen)
 
@@ -34,7 +34,7 @@ def held_out(labelling: Labelling, share: float, seed: int) -> list[str]:
 def validation_metrics(
     state: State, store: Store, recordings: list[str], labelling: Labelling, normalisation: Normalisation
 ) -> dict[str, float]:
-    """Loss and effective ranks of ``recordings``, at each epoch of the same views; without any: none."""
+    """Loss and effective ranks of ``recordings``, from the same views in every epoch; empty without recordings."""
     if not recordings:
         return {}
     settings, losses, layers = state.settings, [], []

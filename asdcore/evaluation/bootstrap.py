@@ -1,8 +1,8 @@
-"""How far the metrics of `asdcore.evaluation.metrics` would move with other test recordings: a stratified bootstrap.
+"""Uncertainty of the metrics of `asdcore.evaluation.metrics` due to the test recordings: a stratified bootstrap.
 
 Strata are machine x section x domain x label: a resample draws, with replacement, as many recordings from each as
-there are, so every resample has the make-up of the test set. A harmonic mean of noisier metrics is lower, so the
-samples of the official score centre a little below its estimate.
+there are, so every resample has the composition of the test set. A harmonic mean of noisier metrics is lower, so the
+samples of the official score are centred slightly below its estimate.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ from asdcore.evaluation.metrics import (
 )
 
 ALL = "all"
-"""Stands for machine and section in the rows of the means over all of them (`summary`)."""
+"""Machine and section in the rows of the means over all of them (`summary`)."""
 
 KEY = ["machine", "section", "metric"]
 
 _WEIGHTS_AT_ONCE = 100_000
-"""Resamples x recordings held at a time: few enough to stay in a processor's cache, and to bound the memory."""
+"""Resamples x recordings in memory at a time: few enough for a processor's cache, and to bound the memory."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Bootstrap:
         return self.samples[(ALL, ALL, "official_score")].to_numpy(dtype=np.float64)
 
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
-        """Percentile intervals: one row a metric, ``machine, section, metric, estimate, low, high``.
+        """Percentile intervals: one row per metric, ``machine, section, metric, estimate, low, high``.
 
         Args:
-            level: the share of resamples between ``low`` and ``high``, half of the rest on each side. Undefined
+            level: the fraction of resamples between ``low`` and ``high``, half of the rest on each side. Undefined
                 metrics have NaN.
 
         Raises:
             AsdError: ``level`` is not between 0 and 1.
         """
         if not 0 < level < 1:
-            raise AsdError(f"level is {level}: a share between 0 and 1 is needed, for instance 0.95.")
+            raise AsdError(f"level is {level}: a fraction between 0 and 1 is needed, for instance 0.95.")
         low, high = np.quantile(self.samples.to_numpy(), [(1 - level) / 2, (1 + level) / 2], axis=0)
         return self.estimate.to_frame("estimate").assign(low=low, high=high).reset_index()
 
@@ -111,7 +111,7 @@ def paired_bootstrap(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 2000, se
 
 
 def _bootstraps(tables: Sequence[pd.DataFrame], resamples: int, seed: int) -> list[Bootstrap]:
-    """One Bootstrap a table; the tables hold the same recordings in the same order, and share the resamples."""
+    """One Bootstrap per table; the tables have the same recordings in the same order, and use the same resamples."""
     if resamples < 1:
         raise AsdError(f"resamples is {resamples}: at least 1 is needed; 2000 are usual.")
     rng = np.random.default_rng(seed)
@@ -167,7 +167,7 @@ def _table(keys: Sequence[tuple[str, str]], of_machines: Sequence[Metrics]) -> p
 
 
 def _sorted(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows in an order of their own, so that the resamples do not hang on how a table happened to be stored."""
+    """Rows in a canonical order, so that the resamples do not depend on the order in the table."""
     keys = [name for name in ("machine", "section", "recording") if name in scores.columns]
     return scores.sort_values(keys, kind="stable", ignore_index=True) if keys else scores
 
@@ -179,7 +179,7 @@ def _check_pairs(a: pd.DataFrame, b: pd.DataFrame) -> None:
         twice = table.duplicated(key)
         if twice.any():
             who = "/".join(map(str, table.loc[twice, key].iloc[0]))
-            raise AsdError(f"{who} stands twice in the {name} table: keep one row of each recording.")
+            raise AsdError(f"{who} occurs twice in the {name} table: keep one row of each recording.")
     left, right = (table[[*key, "domain", "label"]].astype(str) for table in (a, b))
     both = left.merge(right, on=key, how="outer", indicator=True)
     for side, name in (("left_only", "first"), ("right_only", "second")):

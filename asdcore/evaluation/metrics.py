@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MAX_FPR = 0.1
-"""The false positive rate up to which pAUC looks."""
+"""The maximum false positive rate of pAUC."""
 
 EPSILON = sys.float_info.epsilon
-"""The least value that enters a harmonic mean: one metric of 0 is to hurt, not to end the mean."""
+"""The minimum value in a harmonic mean, so that one metric of 0 does not make the mean undefined."""
 
 DOMAINS = ("source", "target")
 LABELS = ("normal", "anomaly")
@@ -32,7 +32,7 @@ RANKING_METRICS = ("auc_source", "auc_target", "pauc", "auc_all")
 DECISION_METRICS = tuple(f"{kind}_{domain}" for domain in DOMAINS for kind in ("precision", "recall", "f1"))
 
 Metrics = dict[str, Floats]
-"""A metric's name to its values; the leading axes are resamples, machines or nothing at all."""
+"""A metric's name to its values; the leading axes are resamples, machines or none."""
 
 
 def machine_metrics(scores: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +152,7 @@ def partial_area_under_roc(normal: Floats, anomaly: Floats, max_fpr: float = MAX
     limit = max_fpr * normal.sum(axis=-1, keepdims=True)
     above = _above(normal)
     # A step of the curve, from the highest score down, is `normal` wide and `anomaly` high; only the part of its
-    # width that lies below the limit counts, and the same share of its height.
+    # width below the limit counts, and the same fraction of its height.
     width = np.minimum(above + normal, limit) - np.minimum(above, limit)
     height = _above(anomaly) + 0.5 * anomaly * width / np.maximum(normal, EPSILON)
     area = _ratio((width * height).sum(axis=-1), normal.sum(axis=-1) * anomaly.sum(axis=-1))
@@ -246,7 +246,7 @@ def metric_names(decisions: bool) -> tuple[str, ...]:
 
 
 def _check(scores: pd.DataFrame) -> None:
-    """Refuse a table that would give wrong metrics without a word."""
+    """Refuse a table that would silently give wrong metrics."""
     require_columns(scores, ("machine", "section", "domain", "label", "score"))
     for column in ("machine", "section"):
         refuse_rows(scores, column, scores[column].isna().to_numpy(), "name it in every row")

@@ -1,4 +1,4 @@
-"""Faults made from normal recordings: to compare two detectors where no real fault was ever recorded."""
+"""Faults synthesised from normal recordings, to compare two detectors when no real fault has been recorded."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Published metrics of DCASE 2023 Task 2, to stand beside measured ones.
+"""Published metrics of DCASE 2023 Task 2, for comparison with measured ones.
 
 Source: S. Shin and S. Lee, *Two-stage contrastive learning for anomalous sound detection*, technical report, DCASE 2023
 Challenge Task 2, Table 1 (development set; percent; machine names as in the data set).
@@ -21,7 +21,7 @@ _TABLE_1 = {
 
 
 def published_metrics() -> pd.DataFrame:
-    """One row a machine and metric (auc_target, auc_source, pauc), one column a published system; percent."""
+    """One row per machine and metric (auc_target, auc_source, pauc), one column per published system; percent."""
     rows = [
         (machine, metric, *values)
         for machine, metrics in _TABLE_1.items()

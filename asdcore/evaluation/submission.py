@@ -35,7 +35,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class _Truth:
-    """What the ground truth says about one machine and section."""
+    """The ground truth of one machine and section."""
 
     label: Mapping[str, str]
     """File name to label."""
@@ -85,7 +85,7 @@ def read_submission(scores_dir: Path | str, ground_truth_dir: Path | str) -> pd.
 
 
 def submission_table(scores: pd.DataFrame, system: str | None = None) -> pd.DataFrame:
-    """What `write_submission` takes, from the scores of a run.
+    """The table for `write_submission`, from the scores of a run.
 
     Args:
         scores: ``path, machine, score`` and, where there are any, ``section, system, decision``. A section that is not
@@ -100,12 +100,12 @@ def submission_table(scores: pd.DataFrame, system: str | None = None) -> pd.Data
         raise AsdError(f"scores of several systems: name one of {', '.join(known)} with --system")
     if system is not None and system not in known:
         raise AsdError(f"no scores of system {system!r}; there are {', '.join(known) or 'no system names'}")
-    own = scores[scores["system"] == system] if system is not None else scores
-    missing = own.loc[own["score"].isna(), "path"]
+    selected = scores[scores["system"] == system] if system is not None else scores
+    missing = selected.loc[selected["score"].isna(), "path"]
     if len(missing):
         raise AsdError(f"{missing.iloc[0]}: has no score, as have {len(missing) - 1} others; a submission needs all")
-    sections = own["section"] if "section" in own else own["path"].map(lambda path: parse_place(Path(path)).section)
-    table = own.assign(section=sections, file=own["path"].map(lambda path: Path(path).name))
+    sections = selected["section"] if "section" in selected else selected["path"].map(lambda path: parse_place(Path(path)).section)
+    table = selected.assign(section=sections, file=selected["path"].map(lambda path: Path(path).name))
     columns = ["machine", "section", "file", "score"]
     if "decision" in table and table["decision"].notna().all():
         columns.append("decision")
@@ -113,7 +113,7 @@ def submission_table(scores: pd.DataFrame, system: str | None = None) -> pd.Data
 
 
 def write_submission(table: pd.DataFrame, folder: Path | str) -> list[Path]:
-    """Write the challenge's files, one a machine and section and kind; `read_submission` reads back the same values.
+    """Write the challenge's files, one per machine, section and kind; `read_submission` reads back the same values.
 
     Args:
         table: one row a recording: ``machine``, ``section`` (text as in the file names: "00"), ``file`` (name without
@@ -191,7 +191,7 @@ def _ground_truth_files(folder: Path) -> dict[Key, Path]:
 
 def _read_truth(label_file: Path, domain_file: Path | None, attribute_file: Path | None) -> _Truth:
     if domain_file is None:
-        raise AsdError(f"{label_file.name} stands in ground_truth_data but not in ground_truth_domain: add it there.")
+        raise AsdError(f"{label_file.name} is in ground_truth_data but not in ground_truth_domain: add it there.")
     label, domain = _read_coded(label_file, LABELS), _read_coded(domain_file, DOMAINS)
     odd = sorted(set(label) ^ set(domain))
     if odd:
@@ -231,7 +231,7 @@ def _files_of(folder: Path, kind: str, truths: Mapping[Key, _Truth]) -> dict[Key
         if key not in truths:
             known = ", ".join(f"{machine} section {section}" for machine, section in sorted(truths))
             raise AsdError(
-                f"{path}: the ground truth knows no {key[0]} section {key[1]}. Rename or remove the file; "
+                f"{path}: the ground truth has no {key[0]} section {key[1]}. Rename or remove the file; "
                 f"known are {known}."
             )
         if key in found:
@@ -279,11 +279,11 @@ def _unknown_name(path: Path, row: int, name: str, no_number: bool, truth: _Trut
         return AsdError(f"{path}, row 1: {name!r} looks like a header; the challenge's files have none. Delete row 1.")
     near = difflib.get_close_matches(name, [*truth.label, *truth.revealed], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return AsdError(f"{path}, row {row}: the ground truth knows no recording {name!r}{hint} Correct the name.")
+    return AsdError(f"{path}, row {row}: the ground truth has no recording {name!r}{hint} Correct the name.")
 
 
 def _number(text: str) -> float | None:
-    """The number that a text says, or None. Python's 1_000 for 1000 is not taken for one."""
+    """The number in a text, or None. Python's 1_000 for 1000 is not accepted."""
     try:
         return None if "_" in text else float(text)
     except ValueError:
@@ -325,13 +325,13 @@ def _table(key: Key, truth: _Truth, values: Mapping[str, Mapping[str, float]]) -
 def _check_table(table: pd.DataFrame) -> None:
     """Refuse what `read_submission` would refuse, before anything is written."""
     require_columns(table, ("machine", "section", "file", "score"))
-    # An underscore in a section could not be told from the rest of the file's name.
+    # An underscore in a section could not be distinguished from the rest of the file name.
     for column, barred in (("machine", "/\\"), ("section", "/\\_"), ("file", "/\\")):
         wrong = [not isinstance(name, str) or not name or bool(set(barred) & set(name)) for name in table[column]]
         remedy = f"text without any of {' '.join(barred)} is needed"
         refuse_rows(table, column, np.array(wrong, dtype=np.bool_), remedy)
     twice = table.duplicated(["machine", "section", "file"]).to_numpy()
-    refuse_rows(table, "file", twice, "that recording stands further up too; keep one row of each")
+    refuse_rows(table, "file", twice, "that recording occurs above, too; keep one row of each")
     refuse_rows(table, "score", ~np.isfinite(as_floats(table["score"])), f"{_REMEDY[SCORE_KIND]} is needed")
     if has_decisions(table):
         wrong_decision = ~np.isin(as_floats(table["decision"]), (0.0, 1.0))

@@ -1,4 +1,4 @@
-"""The systems that can be compared: their names, and what each of them needs."""
+"""The systems that can be compared: their names and requirements."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from asdcore.settings import NormalitySettings
 
 SPECTRA = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
 DETECTOR = "detector"
-"""the system that is a detector's verdict"""
+"""the system of a detector's verdicts"""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class VectorSystem:
     """of the store: h or z of the encoder, or a statistic of the spectrogram, see `Scorer.column`"""
     model: NormalityModel
     of_paper: bool = False
-    """by an encoder trained with the paper's loss, whatever the settings say"""
+    """by an encoder trained with the paper's loss, regardless of the settings"""
 
     @property
     def needs_encoder(self) -> bool:
@@ -49,11 +49,11 @@ class AutoencoderSystem:
 
 @dataclass(frozen=True)
 class DetectorSystem:
-    """The fused score of the scorers: what the detector holds of each machine."""
+    """The fused score of the scorers: the detector's model of each machine."""
 
     name: str
     scorers: tuple[tuple[str, VectorSystem], ...]
-    """name of the scorer, and the system that it is alone"""
+    """name of the scorer, and the system of the scorer alone"""
     of_paper = False
 
     @property
@@ -72,7 +72,7 @@ def every_system(settings: NormalitySettings) -> dict[str, System]:
         # A copy that is validated: layer and estimator are known names.
         changed = NormalitySettings.model_validate({**settings.model_dump(), "estimator": estimator, "layer": layer})
         model = model_class(estimator).of(changed)
-        # Cross-fitting costs elliptic five more fits, of minutes each: only where decisions are wanted of it.
+        # Cross-fitting costs elliptic five more fits of minutes each: only if it makes the decisions.
         if isinstance(model, RobustCovariance) and settings.estimator != estimator:
             model.set_params(folds=0)
         return model
@@ -99,9 +99,9 @@ def every_system(settings: NormalitySettings) -> dict[str, System]:
 
 def detector_system(settings: NormalitySettings) -> DetectorSystem:
     """The normality models that a detector has for each machine, one for each scorer."""
-    known = {"embedding": f"{settings.estimator}-{settings.layer}", "spectrum_deviation": "spectrum-deviation-tied"}
+    names = {"embedding": f"{settings.estimator}-{settings.layer}", "spectrum_deviation": "spectrum-deviation-tied"}
     scorers = {
-        name: VectorSystem(known.get(name, name), scorer.column, scorer.model())
+        name: VectorSystem(names.get(name, name), scorer.column, scorer.model())
         for name, scorer in build_scorers(settings).items()
     }
     return DetectorSystem(DETECTOR, tuple(scorers.items()))
@@ -111,7 +111,7 @@ def systems_named(names: list[str], settings: NormalitySettings) -> list[System]
     """The systems of these names, in their order, each once.
 
     Raises:
-        AsdError: a name that is none, listing those there are; or no name at all.
+        AsdError: an unknown name, listing the known ones; or no name at all.
     """
     known = every_system(settings)
     unknown = [name for name in names if name not in known]
@@ -121,8 +121,8 @@ def systems_named(names: list[str], settings: NormalitySettings) -> list[System]
 
 
 def reported_systems(settings: NormalitySettings) -> list[NormalitySystem]:
-    """What a retraining reports: first what the detector judges by, then its scorers, the paper's estimators, and last
-    the plainest spectrum statistic.
+    """The systems that a retraining reports: the detector, its scorers, the paper's estimators, and the simplest
+    spectrum statistic.
     """
     known = every_system(settings)
     scorers = [system.name for _, system in detector_system(settings).scorers]

@@ -14,13 +14,13 @@ RESAMPLES = 2000
 
 
 def labelled(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows that metrics can be made from: label and domain are known, and there is a score."""
+    """The rows that metrics can be computed from: label, domain and score are known."""
     known = scores["label"].isin(LABELS) & scores["domain"].isin(DOMAINS) & scores["score"].notna()
     return scores[known].reset_index(drop=True)
 
 
 def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a machine and metric, the harmonic mean last, one column a system.
+    """One row per machine and metric, the harmonic mean last, and one column per system.
 
     Args:
         scores: system: a table as `machine_metrics` reads it, all of the same test recordings.
@@ -129,7 +129,7 @@ def latex(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> str:
 
 
 def html(table: pd.DataFrame, title: str, compared: pd.DataFrame | None = None) -> str:
-    """A `results_table` as a page of its own."""
+    """A `results_table` as an HTML page."""
     header, *rows = [[escaping.escape(cell) for cell in line] for line in cells(table, compared)]
     head = "".join(f"<th>{cell}</th>" for cell in header)
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" for line in rows)

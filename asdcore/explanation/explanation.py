@@ -1,4 +1,4 @@
-"""Where a recording differs from what is normal for its machine: frequencies, times, and sentences for the crew."""
+"""Where a recording differs from what is normal for its machine: frequencies, times and sentences for operators."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,22 +19,22 @@ NOTHING = (
 )
 MOST_SENTENCES = 6
 _LEAST = {"level": 1.0, "swing": 0.5, "peak": 3.0, "dip": 3.0}
-"""dB; what is unusual, but smaller, is not worth a walk to the machine"""
+"""dB; smaller deviations are not worth reporting"""
 _PROMINENT = 5.0
-"""dB above its surroundings: a component that one can point at"""
+"""dB above its surroundings: a distinct component"""
 _NEIGHBOURS = 8
-"""bands on either side that are the surroundings"""
+"""number of bands on either side that count as surroundings"""
 _ALL_THE_TIME, _NOW_AND_THEN = 0.75, 0.2
 _LONGEST_KNOCK = 0.25
 """seconds"""
 _SMOOTH_FRAMES = 5
 _CLEAR = 2.0
-"""a level that is off by so many times what it usually swings over time can be told in single moments"""
+"""a level deviation of this many times its usual swing over time can be localised in time"""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is unusual."""
+    """An unusual property of a recording."""
 
     kind: Kind
     hz: Span
@@ -44,13 +44,13 @@ class Finding:
     deviations: float
     """the same in usual deviations of normal recordings, positive"""
     times: tuple[Span, ...] = ()
-    """seconds, from and to; empty: all the time, or no telling when"""
+    """seconds, from and to; empty: all the time, or not localised"""
     always: bool = False
-    """whether it is so all the time"""
+    """whether it lasts all the time"""
 
     @property
     def sentence(self) -> str:
-        """In words."""
+        """The finding as a sentence."""
         size = abs(self.decibels)
         where, middle, amount = _hz(self.hz), _around(self.hz), f"{size:.0f} dB" if size > 3 else f"{size:.1f} dB"
         usual = f"({self.deviations:.0f} usual deviations)"
@@ -85,7 +85,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A recording beside what is usual for its machine."""
+    """A recording compared with what is usual for its machine."""
 
     spectrogram: Spectrogram
     """(n_mels, n_frames), dB"""
@@ -95,38 +95,40 @@ class Explanation:
     level: Floats
     """(n_mels,), dB: of this recording, averaged over time"""
     expected: Floats
-    """(n_mels,), dB: of the normal recording that is most like it"""
+    """(n_mels,), dB: of the most similar normal recording"""
     usual: Floats
-    """(n_mels,), dB: so far above or below the expected level is still usual"""
+    """(n_mels,), dB: the usual deviation above or below the expected level"""
     findings: tuple[Finding, ...]
     """the most unusual first"""
 
     @property
     def sentences(self) -> list[str]:
-        """What is unusual, in words; that nothing is, where nothing is."""
-        said = [finding.sentence for finding in self.findings[:MOST_SENTENCES]]
-        more = len(self.findings) - len(said)
-        return (said or [NOTHING]) + ([f"And {more} more, less unusual."] if more else [])
+        """The findings as sentences, or one sentence that there are none."""
+        sentences = [finding.sentence for finding in self.findings[:MOST_SENTENCES]]
+        more = len(self.findings) - len(sentences)
+        return (sentences or [NOTHING]) + ([f"And {more} more, less unusual."] if more else [])
 
 
 def explain(spectrogram: Spectrogram, profile: Profile) -> Explanation:
-    """Say where (n_mels, n_frames), dB, differs from what is normal for its machine.
+    """Find where (n_mels, n_frames), dB, differs from what is normal for its machine.
 
-    It shows what the spectrum shows; the detector's reasons may be others. Some normal recordings have a finding, too:
-    of each trait one in thirty, or one in n + 1 where n, fewer than thirty, recordings were learnt from.
+    It describes the spectrum; the detector may have decided for other reasons. Some normal recordings have findings,
+    too: for each trait one in thirty, or one in n + 1 if the profile was fitted on n < 30 recordings.
     """
     inner = profile.inner(spectrogram)
-    found = traits(inner)
-    expected = {trait: profile.usual[trait].expected(found[trait]) for trait in TRAITS}
-    events = _events(inner, profile, found, expected, "knocks") + _events(inner, profile, found, expected, "gaps")
-    findings = events + _levels(inner, profile, found["level"], expected, events)
-    findings += _swings(profile, found["swing"], expected["swing"], events)
+    recording_traits = traits(inner)
+    expected = {trait: profile.usual[trait].expected(recording_traits[trait]) for trait in TRAITS}
+    events = _events(inner, profile, recording_traits, expected, "knocks") + _events(
+        inner, profile, recording_traits, expected, "gaps"
+    )
+    findings = events + _levels(inner, profile, recording_traits["level"], expected, events)
+    findings += _swings(profile, recording_traits["swing"], expected["swing"], events)
     usual = profile.usual["level"]
     return Explanation(
         spectrogram,
         profile.edges,
         profile.frame_seconds,
-        found["level"],
+        recording_traits["level"],
         expected["level"],
         usual.limit * usual.deviation,
         tuple(sorted(findings, key=lambda finding: -finding.deviations)),
@@ -141,20 +143,22 @@ def _levels(
     excess = level - expected
     findings = []
     for start, end in _groups(excess, usual.deviation, usual.limit, _LEAST["level"]):
-        own = slice(start, end)
-        most = start + int(np.argmax(np.abs(excess[own] / usual.deviation[own])))
+        bands = slice(start, end)
+        most = start + int(np.argmax(np.abs(excess[bands] / usual.deviation[bands])))
         louder = excess[most] > 0
         hz = (float(profile.edges[start]), float(profile.edges[end]))
-        trace = (spectrogram[own].astype(np.float64) - expected[own, None]).mean(axis=0) * (1 if louder else -1)
+        trace = (spectrogram[bands].astype(np.float64) - expected[bands, None]).mean(axis=0) * (1 if louder else -1)
         smooth = np.convolve(np.pad(trace, _SMOOTH_FRAMES // 2, mode="edge"), np.ones(_SMOOTH_FRAMES), "valid")
-        on = smooth / _SMOOTH_FRAMES > np.abs(excess[own]).mean() / 2
+        on = smooth / _SMOOTH_FRAMES > np.abs(excess[bands]).mean() / 2
         always = bool(on.mean() >= _ALL_THE_TIME)
-        clear = np.abs(excess[own]).mean() > _CLEAR * swing[own].mean()
+        clear = np.abs(excess[bands]).mean() > _CLEAR * swing[bands].mean()
         times = _spans(on, profile) if clear and not always else ()
         if on.mean() < _NOW_AND_THEN and any(_overlap(hz, event.hz) for event in events):
-            continue  # The knocks have been told already.
-        is_one = _is_component(level if louder else expected, expected if louder else level, start, end)
-        kind: Kind = ("component" if is_one else "louder") if louder else ("missing" if is_one else "quieter")
+            continue  # The knocks have been reported already.
+        is_component = _is_component(level if louder else expected, expected if louder else level, start, end)
+        kind: Kind = (
+            ("component" if is_component else "louder") if louder else ("missing" if is_component else "quieter")
+        )
         deviations = float(abs(excess[most] / usual.deviation[most]))
         findings.append(Finding(kind, hz, float(excess[most]), deviations, times, always))
     return findings
@@ -164,8 +168,8 @@ def _swings(profile: Profile, swing: Floats, expected: Floats, events: list[Find
     usual = profile.usual["swing"]
     findings = []
     for start, end in _groups(swing - expected, usual.deviation, usual.limit, _LEAST["swing"]):
-        own = slice(start, end)
-        most = start + int(np.argmax(np.abs((swing - expected)[own] / usual.deviation[own])))
+        ranges = slice(start, end)
+        most = start + int(np.argmax(np.abs((swing - expected)[ranges] / usual.deviation[ranges])))
         excess, hz = float(swing[most] - expected[most]), _range_hz(profile, start, end)
         if excess < 0 or not any(_overlap(hz, event.hz) for event in events):
             deviations = abs(excess) / float(usual.deviation[most])
@@ -176,14 +180,14 @@ def _swings(profile: Profile, swing: Floats, expected: Floats, events: list[Find
 def _events(
     spectrogram: Spectrogram,
     profile: Profile,
-    found: dict[str, Floats],
+    recording_traits: dict[str, Floats],
     expected: dict[str, Floats],
     kind: Literal["knocks", "gaps"],
 ) -> list[Finding]:
-    """Frames that reach beyond the peaks (dips) that are usual; none where they are so many that it is the rule."""
+    """Frames beyond the usual peaks (dips); none if they are too frequent to be events."""
     trait, sign = ("peak", 1) if kind == "knocks" else ("dip", -1)
     usual = profile.usual[trait]
-    excess = np.maximum(found[trait] - expected[trait], 0.0)
+    excess = np.maximum(recording_traits[trait] - expected[trait], 0.0)
     traces = sign * range_traces(spectrogram)
     above = traces - np.median(traces, axis=1, keepdims=True)
     bound = expected[trait] + np.maximum(usual.limit / 2 * usual.deviation, _LEAST[trait] / 2)
@@ -201,21 +205,21 @@ def _events(
 def _groups(excess: Floats, deviation: Floats, limit: float, least: float) -> list[tuple[int, int]]:
     """Neighbouring places, from and to, that are unusual in the same direction.
 
-    A group has a place beyond the limit, and goes on to both sides as long as places are beyond half of it; a gap of
+    A group contains a place beyond the limit, and extends to both sides while places are beyond half of it; a gap of
     one place does not end it.
     """
     groups: list[tuple[int, int]] = []
     for sign in (1, -1):
-        own = sign * excess
-        strong = (own > limit * deviation) & (own > least)
-        weak = (own > limit / 2 * deviation) & (own > least / 2)
+        signed = sign * excess
+        strong = (signed > limit * deviation) & (signed > least)
+        weak = (signed > limit / 2 * deviation) & (signed > least / 2)
         weak[1:-1] |= weak[:-2] & weak[2:]
         groups += [(start, end) for start, end in _runs(weak) if strong[start:end].any()]
     return sorted(groups)
 
 
 def _is_component(level: Floats, other: Floats, start: int, end: int) -> bool:
-    """Whether these bands are few and stand out of their surroundings in ``level``, and half as much in ``other``."""
+    """Whether the bands are few, exceed their surroundings in ``level``, and at most half as much in ``other``."""
     if end - start > _NEIGHBOURS:
         return False
     around = np.r_[max(0, start - _NEIGHBOURS) : start, end : min(len(level), end + _NEIGHBOURS)]
@@ -229,7 +233,7 @@ def _runs(on: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _spans(on: NDArray[np.bool_], profile: Profile) -> tuple[Span, ...]:
-    """The runs in seconds; a frame reaches half a hop to both sides, and a gap of one frame does not end a run."""
+    """The runs in seconds; a frame extends half a hop to both sides, and a gap of one frame does not end a run."""
     closed = on.copy()
     closed[1:-1] |= on[:-2] & on[2:]
     hop, first = profile.frame_seconds, profile.edge_frames - 0.5

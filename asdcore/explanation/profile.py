@@ -1,8 +1,8 @@
-"""What the spectra of a machine's normal recordings look like, in terms a person can check: dB, Hz and seconds.
+"""Profile of a machine's normal recordings in terms that a person can check: dB, Hz and seconds.
 
 A normality model says that a recording is strange, not where. A profile compares four traits of its spectrogram with
-those of the training recordings, each left out in turn: a trait is unusual where it is further off than those of all
-but one in thirty of them, or of all where they are fewer.
+those of the training recordings, each left out in turn: a trait is unusual where it deviates more than those of
+all but one in thirty of them, or than all if there are fewer.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,22 +20,22 @@ from asdcore.settings import MelSettings
 
 TRAITS = ("level", "swing", "peak", "dip")
 RANGES = 16
-"""neighbouring mel bands are averaged to so many ranges, in which an impulse stands out of the noise of one band"""
+"""number of ranges of neighbouring mel bands; averaging makes an impulse exceed the noise of single bands"""
 RATE = 1 / 30
-"""share of normal recordings in which a trait may look unusual"""
+"""fraction of normal recordings in which a trait may look unusual"""
 _SMOOTH = 3
 """bands: two recordings of one tone differ by less than a filter's width"""
 _MOST_COMPONENTS, _RECORDINGS_A_COMPONENT = 4, 10
 _FOLDS = 20
 _REWEIGHTED = 10
 _PRIOR = 10
-"""recordings that the deviation common to all places counts as, beside each place's own"""
+"""weight, in recordings, of the deviation common to all places relative to each place's own"""
 _LEAST_DEVIATION, _LEAST_LIMIT = 0.1, 3.0
 """dB, and deviations, where all training recordings are alike"""
 
 
 def traits(spectrogram: Spectrogram) -> dict[str, Floats]:
-    """What a profile compares.
+    """The traits that a profile compares.
 
     Args:
         spectrogram: (n_mels, n_frames), dB.
@@ -65,8 +65,8 @@ def range_traces(spectrogram: Spectrogram) -> Floats:
 class Usual:
     """What one trait of normal recordings usually is, at each of its p places (bands or ranges).
 
-    A new recording is compared with the domain that it is nearest to, and after what varies in normal recordings over
-    all places together (speed, load, gain) has been allowed for, as far as it went in training.
+    A new recording is compared with the nearest domain, after removing variation common to all places in normal
+    recordings (speed, load, gain), within the range seen in training.
     """
 
     centres: Floats
@@ -74,16 +74,16 @@ class Usual:
     components: Floats
     """(k, p): orthonormal directions in which normal recordings of one domain differ most"""
     reach: Floats
-    """(k,): how far along them they went, dB"""
+    """(k,): their largest extent along these directions, dB"""
     deviation: Floats
-    """(p,): usual deviation of a recording from what is expected of it, dB"""
+    """(p,): usual deviation of a recording from its expected value, dB"""
     limit: float
     """usual deviations; beyond it a place is unusual"""
 
     def expected(self, values: Floats) -> Floats:
-        """(p,), dB: what a normal recording would have that is most like this one."""
-        found = [self._near(values, centre) for centre in self.centres]
-        return min(found, key=lambda expected: float(np.abs(values - expected).sum()))
+        """(p,), dB: the values of the most similar normal recording."""
+        candidates = [self._near(values, centre) for centre in self.centres]
+        return min(candidates, key=lambda expected: float(np.abs(values - expected).sum()))
 
     def _near(self, values: Floats, centre: Floats) -> Floats:
         difference = values - centre
@@ -91,7 +91,7 @@ class Usual:
             return centre
         weights: Floats = np.ones(difference.shape)
         along: NDArray[Any] = np.zeros(len(self.components))
-        # Cauchy's weights: what is unusual at some places must not be taken for another speed or load.
+        # Cauchy weights: unusual values at some places must not be explained as another speed or load.
         for _ in range(_REWEIGHTED):
             weighted = self.components * weights
             along = np.linalg.lstsq(weighted @ self.components.T, weighted @ difference, rcond=None)[0]
@@ -103,7 +103,7 @@ class Usual:
 
 
 def fit_usual(values: Floats, domains: Sequence[str], most_components: int) -> Usual:
-    """Learn what is usual from (n, p) values of a trait, one row a recording."""
+    """Learn what is usual from (n, p) values of a trait, one row per recording."""
     n = len(values)
     names = np.asarray(domains)
     fold = np.arange(n) % min(n, _FOLDS)
@@ -111,7 +111,7 @@ def fit_usual(values: Floats, domains: Sequence[str], most_components: int) -> U
     for index in range(min(n, _FOLDS)):
         others = fold != index
         usual = _centred(values[others], names[others], most_components)
-        # What is left out with all of its domain says nothing on how well a known domain is met.
+        # A recording left out together with its whole domain is not informative about known domains.
         for row in np.flatnonzero(~others & np.isin(names, names[others])):
             left_out[row] = values[row] - usual.expected(values[row])
     left_out = left_out[np.isfinite(left_out).all(axis=1)]
@@ -149,9 +149,9 @@ class Profile:
     """(n_mels + 1,), Hz: where a mel band ends and the next one begins"""
     frame_seconds: float
     edge_frames: int
-    """frames at either end that see zeros beyond the recording"""
+    """frames at either end whose windows extend beyond the recording"""
     usual: Mapping[str, Usual]
-    """trait: what it usually is"""
+    """trait: its usual values"""
 
     @classmethod
     def fit(
@@ -169,10 +169,12 @@ class Profile:
             AsdError: too few recordings.
         """
         edge = mel.n_fft // 2 // mel.hop_length
-        found = [traits(_inner(values, edge)) for values in spectrograms]
+        by_recording = [traits(_inner(values, edge)) for values in spectrograms]
         usual = {
             trait: fit_usual(
-                np.stack([own[trait] for own in found]), domains, _MOST_COMPONENTS if trait == "level" else 0
+                np.stack([values[trait] for values in by_recording]),
+                domains,
+                _MOST_COMPONENTS if trait == "level" else 0,
             )
             for trait in TRAITS
         }
@@ -181,11 +183,11 @@ class Profile:
         return cls(edges, mel.hop_length / sample_rate, edge, usual)
 
     def inner(self, spectrogram: Spectrogram) -> Spectrogram:
-        """Without the frames at either end that see beyond it."""
+        """The spectrogram without the frames at either end that extend beyond the recording."""
         return _inner(spectrogram, self.edge_frames)
 
     def to_arrays(self) -> Arrays:
-        """Everything fitted, as arrays without objects, for an npz file: about 10 kB."""
+        """All fitted values as arrays without objects, for an npz file: about 10 kB."""
         arrays: Arrays = {"edges": self.edges, "frame_seconds": np.array(self.frame_seconds)}
         arrays["edge_frames"] = np.array(self.edge_frames)
         for trait, usual in self.usual.items():
@@ -194,7 +196,7 @@ class Profile:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Profile":
-        """The profile that `to_arrays` described."""
+        """The profile from the arrays of `to_arrays`."""
         usual = {}
         for trait in TRAITS:
             centres, components, reach, deviation, limit = (

@@ -22,14 +22,14 @@ def spectrograms(
 ) -> dict[str, Spectrogram]:
     """``original`` and the six variants of (n_samples,), each (n_mels, n_frames) float32, dB; None: only the original.
 
-    A variant depends on the recording's digest, its own name, the settings and their seed, and on nothing else: the
-    store can be made again, in any order and by any number of processes.
+    A variant depends only on the recording's digest, the variant's name, the settings and their seed: the store can be
+    computed again in any order and by any number of processes.
     """
     power = power_spectrum(waveform, mel)
     original = log_mel(power, sample_rate, mel)
-    made = {"original": original}
+    result = {"original": original}
     if augmentation is None:
-        return made
+        return result
     for variant in VARIANTS:
         rng = _generator(recording, variant, augmentation.seed)
         kind = variant.split("_")[0]
@@ -40,23 +40,22 @@ def spectrograms(
             else:
                 moved = librosa.effects.pitch_shift(waveform, sr=sample_rate, n_steps=semitones, n_fft=mel.n_fft)
                 shifted = spectrogram(moved, sample_rate, mel)
-            made[variant] = shifted
+            result[variant] = shifted
         elif kind == "noise":
             snr = rng.uniform(*augmentation.noise_snr_db)
-            made[variant] = spectrogram(add_noise(waveform, snr, rng), sample_rate, mel)
+            result[variant] = spectrogram(add_noise(waveform, snr, rng), sample_rate, mel)
         else:
             milliseconds = augmentation.mask_milliseconds[0 if variant == "mask_500" else 1]
             frames = round(milliseconds / 1000 * sample_rate / mel.hop_length)
-            made[variant] = mask_time(original, frames, mel.amin_db, rng)
-    return made
+            result[variant] = mask_time(original, frames, mel.amin_db, rng)
+    return result
 
 
 def frequency_warp(n_bins: int, ratio: float) -> csr_array:
-    """(n_bins, n_bins) float32: times a power spectrum it moves what is at f to ``ratio * f``, linear between bins,
-    empty beyond the last one.
+    """(n_bins, n_bins) float32: multiplied by a power spectrum, it moves frequency f to ``ratio * f``, with linear
+    interpolation between bins; empty beyond the last bin.
 
-    It is what a pitch shift does to a spectrum, without the phase vocoder: the spectrogram has the same shape but for a
-    constant level.
+    Equivalent to a pitch shift without the phase vocoder: the spectrogram has the same shape, up to a constant level.
     """
     source = np.arange(n_bins) / ratio
     source = source[source <= n_bins - 1]
@@ -78,7 +77,7 @@ def add_noise(waveform: NDArray[np.float32], snr_db: float, rng: np.random.Gener
 def white_noise(n: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """(n,) standard normal float32 values (Box and Muller 1958), none beyond 5.8.
 
-    A third of the time of the generator's own method, which takes one value after the other.
+    Takes a third of the time of the generator's own method, which draws one value at a time.
     """
     radius, angle = rng.random((2, -(-n // 2)), dtype=np.float32)
     radius = np.sqrt(np.float32(-2) * np.log1p(-radius))

@@ -15,12 +15,12 @@ from asdcore.features.preload import PreloadedStore
 from asdcore.features.store import Store
 
 READ_AHEAD = 2
-"""Batches that are read while one trains. More would not stay in the processor's cache until they are used."""
+"""Batches read ahead of the training step. More would not stay in the processor's cache until they are used."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Views of ``recordings``, or of a part of them: of each the original and one variant."""
+    """Views of ``recordings``, or of a part of them: the original and one variant of each."""
 
     recordings: list[str]
     variants: list[str]
@@ -42,7 +42,7 @@ class Batch:
     def on(self, device: torch.device) -> torch.Tensor:
         """All views on ``device``, (2 * n_recordings, 1, n_mels, n_frames) float32: the originals, then the variants.
 
-        They travel as they are stored, half the bytes, and are normalised there, with the same values to the last bit.
+        They are transferred in the stored precision, half the bytes, and normalised on the device, bit for bit equal.
         """
         mean, deviation = (
             torch.from_numpy(values[:, 0]).to(device)
@@ -68,14 +68,13 @@ def batches(
     start: int = 0,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """The batches of one epoch: shuffled, each recording at most once, so that no two views in a batch are of one
-    recording but the two that belong together. A last, smaller batch is left out: NT-Xent is easier with fewer
-    negatives.
+    """The batches of one epoch: shuffled, each recording at most once, so a batch contains exactly two views of each
+    of its recordings. A last, smaller batch is dropped: NT-Xent is easier with fewer negatives.
 
-    Order, variants and crops depend on ``seed`` and ``epoch`` only. The first ``start`` batches are left out and
-    not read; the others are what they are in the whole epoch.
+    Order, variants and crops depend on ``seed`` and ``epoch`` only. The first ``start`` batches are skipped without
+    reading them; the others are the same as in the whole epoch.
 
-    ``part``: which of how many equal parts of each batch is read; names and variants are those of the whole batch.
+    ``part``: (index, number) of equal parts of each batch to read; names and variants are of the whole batch.
     """
     rng = np.random.default_rng([seed, epoch])
     size = min(batch_size, len(recordings))
@@ -87,7 +86,7 @@ def batches(
     first, end = (size * edge // part[1] for edge in (part[0], part[0] + 1))
 
     def empty() -> torch.Tensor:
-        # Made and freed by the same thread, memory comes back and need not be cleared by the system.
+        # Memory allocated and freed by the same thread is reused, and the system need not clear it.
         shape = (2 * (end - first), crop_frames, len(normalisation.mean))
         return torch.empty(shape, dtype=torch.float16, device=device)
 

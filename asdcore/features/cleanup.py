@@ -1,4 +1,4 @@
-"""What in the folder of features nobody needs any more: found first, deleted only when asked."""
+"""Find features that are no longer needed; delete them only on request."""
 
 import shutil
 from collections.abc import Collection, Iterator
@@ -11,67 +11,69 @@ from asdcore.features.store import EXTENDS, Row, damaged_shards, drop_damaged, o
 
 @dataclass(frozen=True)
 class Orphans:
-    """What can go."""
+    """What can be deleted."""
 
     stores: list[Path]
-    """folders of settings, or of versions of the code, that are not claimed"""
+    """folders of settings, or of code versions, that are no longer in use"""
     shards: dict[Path, list[str]]
-    """in the other stores: recordings that are not known any more, by shard"""
+    """in the other stores: recordings that are no longer known, by shard"""
     damaged: list[Path]
-    """shards that have another content than they were written with"""
+    """shards whose content does not match their digest"""
     partials: list[Path]
-    """left by writers that were killed"""
+    """temporary files of killed writers"""
 
     def __bool__(self) -> bool:
         return bool(self.stores or self.shards or self.damaged or self.partials)
 
     size: int
-    """bytes that deleting them frees; of a shard with rows that stay, its share"""
+    """bytes that deleting them frees; of a shard with rows that stay, the fraction of the others"""
 
 
 def find_orphans(features: Path, claimed: Collection[Path], known: Collection[str], *, verify: bool = False) -> Orphans:
-    """Look for what nobody needs. Nothing is changed.
+    """Find what is no longer needed. Nothing is changed.
 
     Args:
         features: the folder of all stores of features.
-        claimed: folders of the stores that stay; the store that one extends stays, too.
+        claimed: folders of the stores that stay; the stores that they extend stay, too.
         known: digests of the recordings that stay.
         verify: read every shard that stays, also those that seem unchanged since they were last checked.
     """
-    kept = {*claimed, *map(originals_of, claimed)}
+    used = {*claimed, *map(originals_of, claimed)}
     folders = [folder for folder in sorted(features.glob("*/")) if not folder.name.startswith(".")]
-    stores = [folder for folder in folders if folder not in kept]
-    inner = [variants for folder in folders if folder in kept for variants in sorted(folder.glob(f"{EXTENDS}*/"))]
-    stores += [variants for variants in inner if variants not in kept]
-    stay = [folder for folder in [*folders, *inner] if folder in kept]
+    stores = [folder for folder in folders if folder not in used]
+    inner = [variants for folder in folders if folder in used for variants in sorted(folder.glob(f"{EXTENDS}*/"))]
+    stores += [variants for variants in inner if variants not in used]
+    stay = [folder for folder in [*folders, *inner] if folder in used]
     damaged = [shard for folder in stay for shard in damaged_shards(folder, trust=not verify)]
-    there, shards = set(known), {}
+    known_recordings, shards = set(known), {}
     for path in (path for folder in stay for path in sorted(folder.glob("shard-*.parquet")) if path not in damaged):
-        gone = [recording for recording in Shard(path).recordings if recording not in there]
-        if gone:
-            shards[path] = gone
+        unknown = [recording for recording in Shard(path).recordings if recording not in known_recordings]
+        if unknown:
+            shards[path] = unknown
     partials = [path for path in sorted(features.rglob(".*.partial")) if not set(path.parents) & set(stores)]
-    whole = sum(file.stat().st_size for place in (*stores, *damaged, *partials) for file in _files(place))
-    rows = sum(path.stat().st_size * len(gone) // len(Shard(path).recordings) for path, gone in shards.items())
-    return Orphans(stores, shards, damaged, partials, whole + rows)
+    files_size = sum(file.stat().st_size for path in (*stores, *damaged, *partials) for file in _files(path))
+    rows_size = sum(
+        path.stat().st_size * len(unknown) // len(Shard(path).recordings) for path, unknown in shards.items()
+    )
+    return Orphans(stores, shards, damaged, partials, files_size + rows_size)
 
 
 def delete_orphans(orphans: Orphans) -> None:
-    """Delete them, under the home's lock. A shard with rows that stay is replaced by one that has only those."""
-    for path, gone in orphans.shards.items():
-        write_shard(path.parent, _rows_without(Shard(path), set(gone)))
+    """Delete them; requires the home's lock. A shard with rows that stay is rewritten with only those."""
+    for path, unknown in orphans.shards.items():
+        write_shard(path.parent, _rows_without(Shard(path), set(unknown)))
         path.unlink()
     for folder in {path.parent for path in orphans.damaged}:
         drop_damaged(folder, trust=False)
-    for place in [*orphans.stores, *orphans.partials]:
-        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    for leftover in [*orphans.stores, *orphans.partials]:
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
-def _rows_without(shard: Shard, gone: Collection[str]) -> Iterator[tuple[str, Row]]:
+def _rows_without(shard: Shard, unknown: Collection[str]) -> Iterator[tuple[str, Row]]:
     for row, recording in enumerate(shard.recordings):
-        if recording not in gone:
+        if recording not in unknown:
             yield recording, {column: shard.read(row, column).T for column in shard.columns}
 
 
-def _files(place: Path) -> list[Path]:
-    return [file for file in place.rglob("*") if file.is_file()] if place.is_dir() else [place]
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]

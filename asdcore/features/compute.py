@@ -1,4 +1,4 @@
-"""Many recordings to shards of spectrograms, in parallel processes."""
+"""Compute shards of spectrograms of many recordings in parallel processes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ SHARD_SIZE = 128
 """Recordings in a shard, the work of one process: about 10 MB of originals and 60 MB of variants for 10 s each."""
 
 GONE = "it could be read when it was ingested"
-"""In the reason why a recording has no spectrogram: its file is not there."""
+"""Part of the reason for a missing spectrogram: the recording's file is missing."""
 
 Recordings = Sequence[tuple[str, str]]
 """(digest, path) of each"""
 
 
 def features_digest(settings: Settings, code_version: str, *, variants: bool = True) -> str:
-    """16 digits that change with whatever changes a variant, or an original: what a store's folder is named after."""
+    """16 hexadecimal digits that identify all that variants, or originals, depend on; names the store's folder."""
     audio = settings.recordings
     augmentation = settings.augmentation.digest() if variants else "no variants"
     return digest_of(str(audio.sample_rate), str(audio.channel), settings.mel.digest(), augmentation, code_version)
@@ -36,11 +36,11 @@ def features_digest(settings: Settings, code_version: str, *, variants: bool = T
 def missing_parts(
     originals: Path, variants: Path | None, recordings: Sequence[str]
 ) -> dict[tuple[Path | None, Path | None], list[str]]:
-    """Which of ``recordings`` lack what: the stores to add to, as `compute_features` takes them, and their digests.
+    """The missing features: (originals, variants) folders, as `compute_features` takes them, and the digests to add.
 
     Args:
         originals: folder of the store of the originals.
-        variants: folder of the store of the variants; None: none are asked for.
+        variants: folder of the store of the variants; None: not requested.
         recordings: digests.
     """
     parts: dict[tuple[Path | None, Path | None], list[str]] = {}
@@ -57,19 +57,19 @@ def missing_parts(
 def compute_features(
     originals: Path | None, variants: Path | None, recordings: Recordings, settings: Settings
 ) -> tuple[list[Path], dict[str, str]]:
-    """Write the spectrograms of ``recordings`` as shards: one process a core, and a shard is the work of one.
+    """Write the spectrograms of ``recordings`` as shards, with one process per core and one shard at a time in each.
 
     Args:
-        originals: folder of the store that the originals are added to; None: they are there.
-        variants: folder of the store that the six variants are added to; None: not asked for, or there.
-        recordings: those that have no row yet.
+        originals: folder of the store to add the originals to; None: they exist.
+        variants: folder of the store to add the six variants to; None: not requested, or they exist.
+        recordings: those without a row.
         settings: see `Settings`; `recordings`, `mel` and `augmentation` matter.
 
     Returns:
-        The shards, and why recordings that are not in them could not be read: digest: reason.
+        The shards, and for each recording that could not be read, digest: reason.
     """
     pieces = [recordings[start : start + SHARD_SIZE] for start in range(0, len(recordings), SHARD_SIZE)]
-    # joblib pins each process to the BLAS threads that are its share of the cores.
+    # joblib limits the BLAS threads of each process to its fraction of the cores.
     done = Parallel(n_jobs=min(cpu_count(), max(len(pieces), 1)), return_as="generator")(
         delayed(compute_shard)(originals, variants, piece, settings) for piece in pieces
     )
@@ -85,33 +85,33 @@ def compute_features(
 def compute_shard(
     originals: Path | None, variants: Path | None, recordings: Recordings, settings: Settings
 ) -> tuple[list[Path], dict[str, str]]:
-    """As `compute_features`, one shard in this process: memory holds one recording."""
+    """As `compute_features`, for one shard in this process; one recording in memory at a time."""
     failures: dict[str, str] = {}
     with ExitStack() as stack:
         shards = [(folder, stack.enter_context(new_shard(folder))) for folder in (originals, variants) if folder]
         for digest, path in recordings:
-            made = _spectrograms_of_file(digest, path, settings, variants is not None)
-            if isinstance(made, str):
-                failures[digest] = made
+            columns = _spectrograms_of_file(digest, path, settings, variants is not None)
+            if isinstance(columns, str):
+                failures[digest] = columns
                 continue
-            original = {"original": made.pop("original")}
+            original = {"original": columns.pop("original")}
             for folder, shard in shards:
-                shard.add(digest, original if folder == originals else made)
+                shard.add(digest, original if folder == originals else columns)
     return [shard.path for _, shard in shards if shard.path], failures
 
 
 def _spectrograms_of_file(digest: str, path: str, settings: Settings, variants: bool) -> Row | str:
-    """Columns of one recording as float16, or the reason why there are none."""
+    """Columns of one recording as float16, or the reason why there is none."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         return f"unreadable: {error.strerror} ({GONE})"
     if hashlib.sha256(content).hexdigest() != digest:
-        return "changed: the file has another content than when it was ingested; ingest it again"
+        return "changed: the content of the file differs from when it was ingested; ingest it again"
     try:
         waveform = decode(content, settings.recordings).samples
     except BadRecording as reason:
         return str(reason)
     augmentation = settings.augmentation if variants else None
-    made = spectrograms(waveform, digest, settings.recordings.sample_rate, settings.mel, augmentation)
-    return {column: values.astype(np.float16) for column, values in made.items()}
+    computed = spectrograms(waveform, digest, settings.recordings.sample_rate, settings.mel, augmentation)
+    return {column: values.astype(np.float16) for column, values in computed.items()}

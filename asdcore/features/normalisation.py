@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from asdcore.features.spectrogram import Spectrogram
 
 MINIMUM_DEVIATION = 1.0
-"""dB. A band that never changes in training (above the microphone's range) must not blow up a test recording."""
+"""dB. A band that never changes in training (above the microphone's range) must not dominate a test recording."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Normalisation:
 
     @classmethod
     def fit(cls, spectrograms: Iterable[Spectrogram]) -> "Normalisation":
-        """Over all frames of all spectrograms, (n_mels, n_frames) each; memory holds one."""
+        """Over all frames of all spectrograms, (n_mels, n_frames) each; one in memory at a time."""
         frames = 0
         total: NDArray[np.float64] = np.zeros((1, 1))
         squares: NDArray[np.float64] = np.zeros((1, 1))
@@ -35,5 +35,5 @@ class Normalisation:
         return cls(mean.astype(np.float32), np.maximum(deviation, MINIMUM_DEVIATION).astype(np.float32))
 
     def __call__(self, values: Spectrogram) -> NDArray[np.float32]:
-        """The spectrogram with mean 0 and deviation 1 in each band, in the shape that it has."""
+        """The spectrogram with mean 0 and deviation 1 in each band, in the same shape."""
         return (values - self.mean) / self.deviation

@@ -1,4 +1,4 @@
-"""A training set preloaded into memory, or onto the device that trains, where it fits."""
+"""Preload a training set into memory, or onto the training device, if it fits."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -12,7 +12,7 @@ from asdcore.features.shard import first_frame
 from asdcore.features.store import Store
 
 MEMORY = 4 * 2**30
-"""Bytes of a set preloaded into memory, at most; on a device at most half of what is free there."""
+"""Maximum bytes of a set preloaded into memory; on a device, half of its free memory."""
 
 COLUMNS = ("original", *VARIANTS)
 
@@ -23,7 +23,7 @@ class PreloadedStore:
     Args:
         store: has an ``original`` and the six variants of ``recordings``.
         recordings: digests.
-        device: where they are kept, and where crops of them are made.
+        device: where they are kept and cropped.
     """
 
     def __init__(self, store: Store, recordings: Sequence[str], device: torch.device) -> None:
@@ -35,8 +35,8 @@ class PreloadedStore:
         )
         frames = np.empty((firsts[-1], store.n_mels(recordings[0], "original")), np.float16)
         for (recording, column), first in self._first.items():
-            whole = frames[first : first + self._n_frames[recording]]
-            store.crops([(recording, column)], np.zeros(1), whole[None])
+            values = frames[first : first + self._n_frames[recording]]
+            store.crops([(recording, column)], np.zeros(1), values[None])
         self._frames = torch.from_numpy(frames).to(device)
 
     @property
@@ -56,7 +56,7 @@ class PreloadedStore:
 def preload(store: Store, recordings: Sequence[str], device: torch.device) -> Store | PreloadedStore:
     """``recordings`` on ``device`` if they fit there, else in memory if they fit in `MEMORY`, else the store itself.
 
-    `batches` gives the same batches of all three.
+    `batches` yields the same batches from all three.
     """
     size = sum(store.n_bytes(recording, column) for recording in recordings for column in COLUMNS)
     if device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2:

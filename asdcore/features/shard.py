@@ -1,9 +1,9 @@
-"""One Parquet file of a store: written row by row, read by the byte.
+"""One Parquet file of a store: written row by row, read by byte range.
 
-A row group holds one row, and a cell is one uncompressed page: the values of an array stand in the file one after the
-other, and whoever reads a span of frames touches the bytes of that span and no others. Any Parquet reader opens it. A
-cell is the bytes of an array, ``float16`` or ``float32`` as its field's metadata says; a spectrogram stands there frame
-by frame: ``np.frombuffer(cell, "float16").reshape(-1, n_mels)``. The last column, ``checksums``, has a CRC-32 (uint32)
+A row group holds one row, and a cell is one uncompressed page: the values of an array are contiguous in the
+file, and reading a span of frames touches only the bytes of that span. Any Parquet reader can open it. A cell contains
+the bytes of an array, ``float16`` or ``float32`` according to its field's metadata; a spectrogram is stored frame by
+frame: ``np.frombuffer(cell, "float16").reshape(-1, n_mels)``. The last column, ``checksums``, has a CRC-32 (uint32)
 of each block of `BLOCK` bytes of the row's cells, one cell after the other.
 """
 
@@ -29,11 +29,11 @@ from asdcore.storage.files import atomic_write, digest_of_file
 Array = NDArray[np.float16] | NDArray[np.float32]
 
 BLOCK = 4096
-"""Bytes that are checked together when any of them is read first: 16 frames of 128 float16 bands. A span of two blocks
-or more never takes more than twice what it is.
+"""Bytes that are verified together when any of them is first read: 16 frames of 128 float16 bands. A span of two blocks
+or more never reads more than twice its size.
 """
 BUFFER = 4 * 2**20
-"""Bytes that are written at once. The system keeps what it gets in large pieces in large pages, faster to read from."""
+"""Bytes per write. The system keeps large writes in large pages, which are faster to read."""
 CHECKSUMS = "checksums"
 CHECKSUM = np.dtype("<u4")
 
@@ -74,14 +74,14 @@ class Shard:
         try:
             metadata = pq.read_metadata(path)
             if b"lengths" not in (metadata.metadata or {}):
-                raise AsdError(f"{path} was written by another version of asd. Delete its folder: it is made anew")
+                raise AsdError(f"{path} was written by another version of asd. Delete its folder: it is computed again")
             self.recordings: list[str] = metadata.metadata[b"recordings"].decode().split()
             """digests, row by row"""
             lengths = [int(length) for length in metadata.metadata[b"lengths"].split()]
             rows = [metadata.row_group(row) for row in range(metadata.num_row_groups)]
             cells = [row.column(i) for row in rows for i in range(1, row.num_columns)]
             schema = metadata.schema.to_arrow_schema()
-            # Without compression and dictionary the value is the last thing in its chunk.
+            # Without compression and dictionary the value is at the end of its chunk.
             ends = [cell.data_page_offset + cell.total_compressed_size for cell in cells]
             starts = [end - length for end, length in zip(ends, lengths, strict=True)]
             if min(lengths, default=0) < 0 or min(starts, default=0) < 0:
@@ -95,14 +95,14 @@ class Shard:
         """by name"""
         self._width = len(self.columns) + 1
         self._blocks = array("q", accumulate((-(-length // BLOCK) for length in lengths), initial=0))
-        """how many blocks are before those of each cell; those of checksums count and are not used"""
+        """number of blocks before those of each cell; those of checksums count but are not used"""
         self._verified = bytearray(self._blocks[-1])
-        """of each block"""
+        """one flag per block"""
         self.file: OpenFile | None = None
-        """there while it is open"""
+        """set while it is open"""
 
     def n_bytes(self, row: int, column: str) -> int:
-        """How long the value of an array is."""
+        """The size of an array's value in bytes."""
         return self._lengths[row * self._width + self.columns[column].index]
 
     def n_frames(self, row: int, column: str) -> int:
@@ -140,44 +140,44 @@ class Shard:
             out[first : first + length] = out[: min(length, size - first)]
 
     def close(self) -> None:
-        """Free the descriptor. The next reading opens the file again."""
+        """Release the file descriptor. The next read opens the file again."""
         self.file = None
 
     def _read(self, cell: int, offset: int, out: memoryview) -> None:
-        """Fill ``out`` with the bytes of a value from ``offset`` on, intact."""
+        """Fill ``out`` with the verified bytes of a value, starting at ``offset``."""
         first, last = offset // BLOCK, -(-(offset + len(out)) // BLOCK)
         before = self._blocks[cell]
         if self._verified.find(0, before + first, before + last) < 0:
             self._take(self._starts[cell] + offset, out)
             return
-        taken = memoryview(bytearray(min(last * BLOCK, self._lengths[cell]) - first * BLOCK))
-        self._take(self._starts[cell] + first * BLOCK, taken)
-        if self._checksums(cell, first, last) != checksums_of(taken):
-            raise damaged(self.path, ValueError("checksum does not agree"))
+        blocks = memoryview(bytearray(min(last * BLOCK, self._lengths[cell]) - first * BLOCK))
+        self._take(self._starts[cell] + first * BLOCK, blocks)
+        if self._checksums(cell, first, last) != checksums_of(blocks):
+            raise damaged(self.path, ValueError("checksum mismatch"))
         self._verified[before + first : before + last] = bytes([1]) * (last - first)
-        out[:] = taken[offset - first * BLOCK :][: len(out)]
+        out[:] = blocks[offset - first * BLOCK :][: len(out)]
 
     def _checksums(self, cell: int, first: int, last: int) -> list[int]:
-        """Of the blocks of a cell."""
-        of_row = cell - cell % self._width
-        wanted = np.empty(last - first, CHECKSUM)
-        before = self._blocks[cell] - self._blocks[of_row] + first
-        self._take(self._starts[of_row + self._width - 1] + before * wanted.itemsize, bytes_of(wanted))
-        return list(wanted.tolist())
+        """The stored checksums of the blocks of a cell."""
+        row_start = cell - cell % self._width
+        stored = np.empty(last - first, CHECKSUM)
+        before = self._blocks[cell] - self._blocks[row_start] + first
+        self._take(self._starts[row_start + self._width - 1] + before * stored.itemsize, bytes_of(stored))
+        return list(stored.tolist())
 
     def _take(self, position: int, out: memoryview) -> None:
         """Fill ``out`` from the file."""
         try:
-            # A reader in another thread keeps its file although it is closed here.
+            # A reader in another thread keeps its file open although it is closed here.
             file = self.file = self.file or OpenFile(self.path)
             if os.preadv(file.descriptor, (out,), position) != len(out):
-                raise EOFError("the file ends too early")
+                raise EOFError("unexpected end of file")
         except (OSError, EOFError) as error:
             raise damaged(self.path, error) from error
 
 
 class OpenFile:
-    """A file that is closed when nobody reads it any more."""
+    """A file that is closed when it is no longer referenced."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
@@ -188,7 +188,7 @@ class OpenFile:
 
 
 class NewShard:
-    """A shard that is being written; `path` is there when it is whole. No row, no shard: None."""
+    """A shard that is being written; `path` is set when it is complete, and stays None if it has no row."""
 
     def __init__(self, temporary: Path) -> None:
         self.path: Path | None = None
@@ -198,7 +198,7 @@ class NewShard:
         self._lengths: list[int] = []
 
     def add(self, recording: str, arrays: dict[str, Array]) -> None:
-        """One more row. All rows have the same columns; a spectrogram, (n_mels, n_frames), always the same n_mels."""
+        """Add a row. All rows have the same columns; a spectrogram, (n_mels, n_frames), always the same n_mels."""
         values = {name: array.T.tobytes() for name, array in arrays.items()}
         checksums = [checksum for value in values.values() for checksum in checksums_of(memoryview(value))]
         values[CHECKSUMS] = np.array(checksums, CHECKSUM).tobytes()
@@ -224,7 +224,7 @@ class NewShard:
 
 @contextmanager
 def new_shard(folder: Path) -> Iterator[NewShard]:
-    """Write a shard of ``folder``, whole or not at all. Rows are written as they come: memory holds one.
+    """Write a shard of ``folder`` atomically, row by row; one row in memory at a time.
 
     The shard is named after the digest of its content, which `drop_damaged` checks.
     """
@@ -242,7 +242,7 @@ def new_shard(folder: Path) -> Iterator[NewShard]:
 
 
 def damaged(shard: Path, error: Exception) -> AsdError:
-    return AsdError(f"{shard}: damaged ({error}). Run the same command again: it is made anew")
+    return AsdError(f"{shard}: damaged ({error}). Run the same command again: it is computed again")
 
 
 def bytes_of(values: NDArray[np.generic]) -> memoryview:
@@ -257,8 +257,8 @@ def checksums_of(value: memoryview) -> list[int]:
 
 def _table(recording: str, arrays: dict[str, Array], values: dict[str, bytes]) -> pa.Table:
     fields = [pa.field("recording", pa.string(), nullable=False)]
-    for name, own in arrays.items():
-        shape = {"dtype": str(own.dtype), "height": str(len(own) if own.ndim == 2 else 0)}
+    for name, stored in arrays.items():
+        shape = {"dtype": str(stored.dtype), "height": str(len(stored) if stored.ndim == 2 else 0)}
         fields.append(pa.field(name, pa.binary(), nullable=False, metadata=shape))
     fields.append(pa.field(CHECKSUMS, pa.binary(), nullable=False))
     columns = [pa.array([recording]), *(pa.array([value], pa.binary()) for value in values.values())]

@@ -15,15 +15,15 @@ Spectrogram = NDArray[np.float32]
 """(n_mels, n_frames) float32, dB"""
 
 FRAMES_AT_ONCE = 16
-"""Frames whose STFT stays in the cache of a core while it is squared."""
+"""Frames per block, so that the STFT stays in a core's cache while it is squared."""
 
 
 def power_spectrum(waveform: NDArray[np.float32], settings: MelSettings) -> NDArray[np.float32]:
     """(n_fft / 2 + 1, n_frames): the squared magnitude of the STFT of (n_samples,).
 
-    As ``librosa.stft`` gives it, in half the time: blocks of frames that fit a cache, all in float32.
+    Equal to that of ``librosa.stft``, in half the time: computed in cache-sized blocks of frames, all in float32.
     """
-    # Zeros beyond both ends, as librosa pads: recordings shorter than a window need it, too.
+    # Zero padding at both ends, as in librosa; recordings shorter than a window need it, too.
     padded = np.pad(waveform, settings.n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, settings.n_fft)[:: settings.hop_length]
     power = np.empty((len(frames), settings.n_fft // 2 + 1), np.float32)
@@ -38,13 +38,13 @@ def power_spectrum(waveform: NDArray[np.float32], settings: MelSettings) -> NDAr
 def log_mel(
     power: NDArray[np.float32], sample_rate: int, settings: MelSettings, warp: csr_array | None = None
 ) -> Spectrogram:
-    """The mel bands of a power spectrum in dB, 10 * log10(max(power, floor)): (n_mels, n_frames).
+    """The mel bands of a power spectrum in dB, 10 * log10(max(power, amin)): (n_mels, n_frames).
 
     Args:
         power: (n_fft / 2 + 1, n_frames).
         sample_rate: Hz.
         settings: see `MelSettings`.
-        warp: (n_bins, n_bins), applied to the power before the mel filters; that costs no more than the filters alone.
+        warp: (n_bins, n_bins), applied to the power before the mel filters, at no extra cost.
     """
     filters = mel_filters(sample_rate, settings.n_fft, settings.n_mels)
     mel = (filters if warp is None else filters @ warp) @ power
@@ -64,9 +64,9 @@ def spectrogram(waveform: NDArray[np.float32], sample_rate: int, settings: MelSe
 
 
 def as_stored(values: Spectrogram) -> Spectrogram:
-    """The spectrogram as it comes back from the store: rounded to float16 (0.03 dB at -60 dB).
+    """The spectrogram as the store returns it: rounded to float16 (0.03 dB at -60 dB).
 
-    Whatever scores a recording outside the store rounds too, so that a recording has one score.
+    Scoring outside the store rounds too, so that a recording always has the same score.
     """
     return values.astype(np.float16).astype(np.float32)
 
@@ -75,8 +75,8 @@ def as_stored(values: Spectrogram) -> Spectrogram:
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> csr_array:
     """(n_mels, n_fft / 2 + 1) float32: triangles on the Slaney scale, each of area 1.
 
-    Sparse not for speed only: a dense product differs in its last digits with the number of BLAS threads, and a
-    recording is to have the same spectrogram in every process.
+    Sparse not only for speed: the last digits of a dense product depend on the number of BLAS threads, but a recording
+    must have the same spectrogram in every process.
     """
     return csr_array(librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels))
 

@@ -1,7 +1,7 @@
-"""Statistics of a spectrogram over time: what a recording sounds like without any network.
+"""Statistics of a spectrogram over time: features without a network.
 
-They beat trained encoders on some machines, so that every report shows them beside them, and a detector judges by some
-of them; see `asdcore.normality.scorers`.
+They outperform trained encoders on some machines, so every report lists both, and a detector uses some of them; see
+ `asdcore.normality.scorers`.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The store: arrays by recording, in Parquet shards that are only ever added to."""
+"""The store: arrays by recording, in append-only Parquet shards."""
 
 import json
 from collections import deque
@@ -16,11 +16,11 @@ Row = dict[str, Array]
 """column: array of one or two dimensions"""
 
 EXTENDS = "variants-"
-"""A store whose folder's name starts so has the columns of the store, too, in whose folder it stands: variants, which
-depend on more settings than originals do, are made again without them.
+"""Prefix of the folder of a store that extends the store in its parent folder, whose columns it has, too. Variants
+depend on more settings than originals, and can be computed again without them.
 """
 VERIFIED = "verified.json"
-"""name: size and time of change of the shards that had the digest in their name when it was checked"""
+"""File with name: size and modification time of the shards whose content matched the digest in their name."""
 
 
 Place = tuple[Shard, int]
@@ -34,7 +34,7 @@ class Store:
     """Arrays by recording.
 
     Args:
-        folder: where the shards are; need not exist yet.
+        folder: of the shards; need not exist yet.
 
     Raises:
         AsdError: a shard is damaged.
@@ -59,8 +59,9 @@ class Store:
     @property
     def recordings(self) -> list[str]:
         """Digests of those with all columns, in the order of the shards."""
-        there = list(self._rows)
-        return there if self._base is None else [recording for recording in there if recording in self._base._rows]
+        if self._base is None:
+            return list(self._rows)
+        return [recording for recording in self._rows if recording in self._base._rows]
 
     @property
     def columns(self) -> list[str]:
@@ -72,11 +73,11 @@ class Store:
         if column is not None:
             rows = self._places.get(column, {})
             return [recording for recording in recordings if recording not in rows]
-        there = set(self.recordings)
-        return [recording for recording in recordings if recording not in there]
+        complete = set(self.recordings)
+        return [recording for recording in recordings if recording not in complete]
 
     def read(self, recording: str, column: str) -> NDArray[np.float32]:
-        """One array of a recording, float32, in the shape that it was written with.
+        """One array of a recording, float32, in its original shape.
 
         Raises:
             AsdError: no such recording, or its shard is damaged.
@@ -89,13 +90,13 @@ class Store:
 
         Args:
             arrays: (recording, column) of each; float16, all with the same n_mels.
-            starts: 0: from the first possible frame on, 1: from the last.
-            out: no frame outside of the crops is read, but when blocks of their file are read first, to be checked. A
-                spectrogram with fewer frames repeats.
+            starts: 0: the first possible start, 1: the last.
+            out: filled with the crops. Only their frames are read, except when blocks are first read and verified. A
+                spectrogram with fewer frames is repeated.
 
         Raises:
             AsdError: as `read`.
-            ValueError: ``out`` has not room for as many crops of float16.
+            ValueError: the length of ``out`` differs from that of ``arrays``, or it is not float16.
             TypeError: ``out`` is not contiguous.
         """
         if out.dtype != np.float16 or len(out) != len(arrays):
@@ -108,16 +109,16 @@ class Store:
             offset += size
 
     def n_frames(self, recording: str, column: str) -> int:
-        """How many frames a spectrogram has."""
+        """The number of frames of a spectrogram."""
         shard, row = self._place(recording, column)
         return shard.n_frames(row, column)
 
     def n_mels(self, recording: str, column: str) -> int:
-        """How many bands a spectrogram has."""
+        """The number of mel bands of a spectrogram."""
         return self._place(recording, column)[0].columns[column].height
 
     def n_bytes(self, recording: str, column: str) -> int:
-        """How much of its file an array takes."""
+        """The size of an array in its file, in bytes."""
         shard, row = self._place(recording, column)
         return shard.n_bytes(row, column)
 
@@ -128,7 +129,7 @@ class Store:
             raise AsdError(f"{self.folder}: no row of recording {recording}; run the features stage again") from error
 
     def _opened(self, recording: str, column: str) -> Place:
-        """The same, of an array that is read next."""
+        """As `_place`, for an array that is read next."""
         place = self._place(recording, column)
         if place[0].file is None:
             self._open.append(place[0])
@@ -138,14 +139,15 @@ class Store:
 
 
 def originals_of(folder: Path) -> Path:
-    """The folder of the store that a store of variants extends; of any other store its own."""
+    """The folder of the store that a store of variants extends; for any other store, ``folder`` itself."""
     return folder.parent if folder.name.startswith(EXTENDS) else folder
 
 
 def write_shard(folder: Path, rows: Iterable[tuple[str, Row]]) -> Path | None:
-    """Write (recording, arrays) pairs as one shard of ``folder``, whole or not at all; return its path.
+    """Write (recording, arrays) pairs as one shard of ``folder`` atomically; return its path.
 
-    No row, no shard: None. The store has one writer; several use `new_shard`, and one `mark_verified`.
+    Without rows, no shard is written: None. The store must have one writer; if there are several, they use `new_shard`,
+    and one of them `mark_verified`.
     """
     with new_shard(folder) as shard:
         for recording, arrays in rows:
@@ -159,11 +161,11 @@ def damaged_shards(folder: Path, *, trust: bool = True) -> list[Path]:
 
     Args:
         folder: of a store.
-        trust: a shard with the size and time of change that it had when it was last checked is not read again. What
-            decays on the disk without a trace shows when it is read, by its checksum.
+        trust: skip shards whose size and modification time have not changed since they were last verified. Silent
+            corruption on disk is detected by the checksums when they are read.
     """
-    known = _verified(folder) if trust else {}
-    changed = [path for path in _shards(folder) if known.get(path.name) != _state(path)]
+    verified = _verified(folder) if trust else {}
+    changed = [path for path in _shards(folder) if verified.get(path.name) != _state(path)]
     damaged = [path for path in changed if digest_of_file(path)[:16] not in path.name]
     if len(changed) > len(damaged):
         mark_verified(set(changed) - set(damaged))
@@ -171,7 +173,7 @@ def damaged_shards(folder: Path, *, trust: bool = True) -> list[Path]:
 
 
 def drop_damaged(folder: Path, *, trust: bool = True) -> list[Path]:
-    """Delete the `damaged_shards` and return them. They are made again."""
+    """Delete the `damaged_shards` and return them. They are computed again."""
     damaged = damaged_shards(folder, trust=trust)
     for path in damaged:
         path.unlink()
@@ -179,15 +181,15 @@ def drop_damaged(folder: Path, *, trust: bool = True) -> list[Path]:
 
 
 def mark_verified(shards: Iterable[Path]) -> None:
-    """Note that shards have the digests in their names: they were just written. Their store has one writer."""
+    """Record that newly written shards match the digests in their names. Their store must have one writer."""
     by_folder: dict[Path, dict[str, list[int]]] = {}
     for path in shards:
         by_folder.setdefault(path.parent, {})[path.name] = _state(path)
     for folder, states in by_folder.items():
-        there = {path.name for path in _shards(folder)}
-        known = {name: state for name, state in (_verified(folder) | states).items() if name in there}
+        existing = {path.name for path in _shards(folder)}
+        verified = {name: state for name, state in (_verified(folder) | states).items() if name in existing}
         with atomic_write(folder / VERIFIED) as temporary:
-            temporary.write_text(json.dumps(known, sort_keys=True))
+            temporary.write_text(json.dumps(verified, sort_keys=True))
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -195,13 +197,13 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _state(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _verified(folder: Path) -> dict[str, list[int]]:
     try:
-        known: dict[str, list[int]] = json.loads((folder / VERIFIED).read_text())
+        verified: dict[str, list[int]] = json.loads((folder / VERIFIED).read_text())
     except (FileNotFoundError, ValueError):
         return {}  # Then every shard is read.
-    return known
+    return verified

@@ -1,4 +1,4 @@
-"""Champion and challenger on the same recordings: the best that there are to compare them by."""
+"""Compare champion and challenger on the same recordings, the best ones available."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,66 +19,66 @@ from asdcore.settings import Settings
 from asdcore.storage.files import digest_of
 
 MOST_JUDGED = 40
-"""Recordings of a machine that pseudo-faults are made from, at most: each is scored once for every kind, and once as it
-is, by both detectors."""
+"""Maximum number of recordings per machine that pseudo-faults are made from: both detectors score each of them once
+unchanged and once per kind of fault."""
 STRENGTH = 0.5
 """of a pseudo-fault: one that a good detector finds and a poor one does not"""
 TABLE = ["recording", "machine", "section", "domain", "label", "score", "decision"]
 BY = {
     "labels": "labelled test recordings",
-    "held out": "normal recordings that are held out of every training, and pseudo-faults made from them",
+    "held out": "normal recordings held out of every training, and pseudo-faults made from them",
     "trained on": "normal recordings that both may have been trained on, and pseudo-faults made from them",
 }
 
 
 def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    """Score the same recordings with both detectors, and judge.
+    """Score the same recordings with both detectors and apply the promotion gate.
 
     Args:
-        champion: the detector in charge.
+        champion: the detector in use.
         challenger: the one that may replace it.
         recordings: rows of the table of recordings.
         settings: see `GateSettings`.
 
     Returns:
-        The `Judgement` as JSON, and ``by``: machine: what it was judged by.
+        The `Judgement` as JSON, and ``by``: the recordings that each machine was judged by, as text.
     """
     machines = sorted(set(champion.machines) & set(challenger.machines))
     lost = sorted(set(champion.machines) - set(challenger.machines))
     judged_by = {machine: _to_judge_by(recordings, machine) for machine in machines}
-    judged_by = {machine: (how, rows) for machine, (how, rows) in judged_by.items() if len(rows)}
+    judged_by = {machine: (kind, rows) for machine, (kind, rows) in judged_by.items() if len(rows)}
     learned = {machine: _called_anomalous(champion, recordings, machine, settings) for machine in machines}
-    total = sum(len(rows) * (1 if how == "labels" else 1 + len(KINDS)) for how, rows in judged_by.values())
-    waveforms = (each for how, rows in judged_by.values() for each in _waveforms(rows, how == "labels", settings))
+    total = sum(len(rows) * (1 if kind == "labels" else 1 + len(KINDS)) for kind, rows in judged_by.values())
+    waveforms = (pair for kind, rows in judged_by.values() for pair in _waveforms(rows, kind == "labels", settings))
     scored: dict[str, list[dict[str, Any]]] = {"champion": [], "challenger": []}
     rate = settings.recordings.sample_rate
-    for described, samples in progress(waveforms, "judging the challenger", total=total):
-        for who, detector in (("champion", champion), ("challenger", challenger)):
-            verdict = detector.score_waveform(samples, rate, described["machine"])
-            scored[who].append(described | {name: verdict[name] for name in ("score", "decision")})
-    by = {machine: f"{BY[how]}: {len(rows)} recordings" for machine, (how, rows) in judged_by.items()}
+    for row, samples in progress(waveforms, "judging the challenger", total=total):
+        for role, detector in (("champion", champion), ("challenger", challenger)):
+            verdict = detector.score_waveform(samples, rate, row["machine"])
+            scored[role].append(row | {name: verdict[name] for name in ("score", "decision")})
+    judged_on = {machine: f"{BY[kind]}: {len(rows)} recordings" for machine, (kind, rows) in judged_by.items()}
     if not scored["champion"]:
-        return {"promote": False, "reasons": ["There is no recording to compare them by."], "by": by}
+        return {"promote": False, "reasons": ["There is no recording to compare the detectors on."], "by": judged_on}
     by_champion, by_challenger = (pd.DataFrame(rows, columns=TABLE) for rows in scored.values())
     judgement = judge(by_champion, by_challenger, settings.gate, settings.normality.false_alarm_rate, lost, learned)
-    return judgement.to_json() | {"by": by}
+    return judgement.to_json() | {"by": judged_on}
 
 
 def _to_judge_by(recordings: pd.DataFrame, machine: str) -> tuple[str, pd.DataFrame]:
-    """The best recordings that there are to compare two detectors of a machine with, and what they are."""
+    """The kind of recordings to compare two detectors of a machine on, a key of `BY`, and the recordings."""
     rows = recordings[recordings["machine"] == machine]
     test = rows[(rows["split"] == "test") & rows["label"].isin(["normal", "anomaly"])]
     if set(test["label"]) == {"normal", "anomaly"}:
         return "labels", test
     held_out = rows[rows["split"] == HELD_OUT]
-    how, normal = ("held out", held_out) if len(held_out) else ("trained on", training_recordings(rows))
-    return how, normal.sort_values("recording").head(MOST_JUDGED)
+    kind, normal = ("held out", held_out) if len(held_out) else ("trained on", training_recordings(rows))
+    return kind, normal.sort_values("recording").head(MOST_JUDGED)
 
 
 def _called_anomalous(
     champion: Detector, recordings: pd.DataFrame, machine: str, settings: Settings
 ) -> tuple[int, int]:
-    """How many of the newest training recordings of a machine the champion calls suspect or anomalous, of how many."""
+    """How many of a machine's newest training recordings the champion calls suspect or anomalous, and of how many."""
     training = training_recordings(recordings)
     newest = training[training["machine"] == machine].sort_values("ingested_at").tail(MOST_JUDGED)
     rate = settings.recordings.sample_rate
@@ -89,17 +89,17 @@ def _called_anomalous(
 def _waveforms(
     recordings: pd.DataFrame, labelled: bool, settings: Settings
 ) -> Iterator[tuple[dict[str, Any], NDArray[np.float32]]]:
-    """What each recording is, and its waveform; of unlabelled ones also the pseudo-faults made from them."""
+    """The table's columns and the waveform of each recording; of unlabelled ones also of their pseudo-faults."""
     rate = settings.recordings.sample_rate
     for row in recordings.to_dict("records"):
         try:
             samples = decode(Path(row["path"]).read_bytes(), settings.recordings).samples
         except (OSError, BadRecording):
-            continue  # It was readable when the features were made; the comparison does without it.
-        described = {name: row[name] for name in ("recording", "machine", "section", "label")}
-        described["domain"] = row["domain"] if row["domain"] in ("source", "target") else "source"
-        yield described, samples
+            continue  # It was readable when the features were computed; the comparison skips it.
+        columns = {name: row[name] for name in ("recording", "machine", "section", "label")}
+        columns["domain"] = row["domain"] if row["domain"] in ("source", "target") else "source"
+        yield columns, samples
         for kind in () if labelled else KINDS:
             rng = np.random.default_rng(int(digest_of(row["recording"], kind), 16))
             faulty = pseudo_fault(samples, rate, kind, STRENGTH, rng)
-            yield described | {"recording": f"{row['recording']} {kind}", "label": "anomaly"}, faulty
+            yield columns | {"recording": f"{row['recording']} {kind}", "label": "anomaly"}, faulty

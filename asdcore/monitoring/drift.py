@@ -1,4 +1,4 @@
-"""Is a machine's detector still right about it? Asked of the recordings of a scoring run, without labels."""
+"""Drift monitoring: does a machine's detector still fit? Computed per scoring run, without labels."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,20 +14,20 @@ from asdcore.monitoring.intervals import rate_interval
 from asdcore.normality.machine import NORMAL, MachineModel
 
 ENOUGH = 10
-"""Recordings of a machine that a sentence about it needs; of fewer, only the counts are given."""
+"""Minimum number of recordings of a machine for a statement about it; with fewer, only the counts are reported."""
 RARE = 0.001
-"""p-value of a test below which its sentence is said: of a hundred machines, one a fortnight if asked every day"""
+"""p-value below which a test is reported: of 100 machines tested daily, about one false report per fortnight"""
 SHIFTED = 0.5
 """distance of the recordings' mean from the training's, in typical distances of one normal recording"""
-BAD_SHARE = 0.05
-"""of recordings that could not be scored"""
+NOT_SCORED_FRACTION = 0.05
+"""fraction of recordings that could not be scored"""
 LEVEL_MOVED = 6.0
 """dB between the median levels of two scoring runs"""
 
 
 @dataclass(frozen=True)
 class DriftReport:
-    """One machine in one scoring run. ``sentences``: what crossed a limit, empty if nothing did."""
+    """One machine in one scoring run. ``sentences``: one per limit that was crossed."""
 
     machine: str
     recordings: int
@@ -36,17 +36,17 @@ class DriftReport:
     asked: float
     """false-alarm rate"""
     alarms_low: float
-    """lower end of the 95 % interval of the share of alarms (Clopper and Pearson 1934)"""
+    """lower end of the 95 % interval of the fraction of alarms (Clopper and Pearson 1934)"""
     uniform: float | None
-    """p-value that those not called anomalous have uniform p-values (Kolmogorov and Smirnov)"""
+    """p-value of the hypothesis that the recordings not called anomalous have uniform p-values (Kolmogorov-Smirnov)"""
     shift: dict[str, float]
     """scorer: distance of their mean from the training's mean, in typical distances of one normal recording"""
     target_fraction: float | None
-    """of the recordings whose names tell the domain"""
+    """among the recordings whose names contain the domain"""
     level_dbfs: float | None
     """median RMS, dB of full scale"""
     clipped: float | None
-    """mean share of samples at full scale"""
+    """mean fraction of samples at full scale"""
     seconds: float | None
     """median length"""
     sample_rates: list[int] = field(default_factory=list)
@@ -70,22 +70,22 @@ def drift_report(
     training: pd.DataFrame,
     before: "DriftReport | None" = None,
 ) -> DriftReport:
-    """The health of one machine's detector.
+    """The drift report of one machine.
 
     Args:
         heard: its recordings in this run.
-        machine: what is normal for it.
-        false_alarm_rate: what was promised.
+        machine: its fitted model.
+        false_alarm_rate: the nominal rate.
         training: its normal training recordings: ``seconds, sample_rate, domain``, as in the table of recordings; may
             be empty.
-        before: of the run before this one: the level is compared with it.
+        before: report of the previous run, with which the level is compared.
     """
-    scored = [one for one in heard if one.measured is not None]
-    alarms = sum(one.verdict["decision"] == 1 for one in scored)
-    presumed = [one for one in scored if one.verdict["verdict"] == NORMAL]
+    scored = [recording for recording in heard if recording.measured is not None]
+    alarms = sum(recording.verdict["decision"] == 1 for recording in scored)
+    presumed = [recording for recording in scored if recording.verdict["verdict"] == NORMAL]
     low, _ = rate_interval(alarms, len(scored))
-    measured = [one.measured for one in scored if one.measured is not None]
-    domains = [domain for one in heard if (domain := _domain(one)) is not None]
+    measured = [recording.measured for recording in scored if recording.measured is not None]
+    domains = [domain for recording in heard if (domain := _domain(recording)) is not None]
     result = DriftReport(
         machine=heard[0].machine,
         recordings=len(heard),
@@ -93,13 +93,13 @@ def drift_report(
         alarms=alarms,
         asked=false_alarm_rate,
         alarms_low=low,
-        uniform=_uniform([one.verdict["p_value"] for one in presumed], false_alarm_rate, machine),
+        uniform=_uniform([recording.verdict["p_value"] for recording in presumed], false_alarm_rate, machine),
         shift=_shift(presumed, machine) if len(presumed) >= ENOUGH else {},
         target_fraction=domains.count("target") / len(domains) if domains else None,
-        level_dbfs=float(np.median([one.level_dbfs for one in measured])) if measured else None,
-        clipped=float(np.mean([one.clipped for one in measured])) if measured else None,
-        seconds=float(np.median([one.seconds for one in measured])) if measured else None,
-        sample_rates=sorted({one.sample_rate for one in measured}),
+        level_dbfs=float(np.median([recording.level_dbfs for recording in measured])) if measured else None,
+        clipped=float(np.mean([recording.clipped for recording in measured])) if measured else None,
+        seconds=float(np.median([recording.seconds for recording in measured])) if measured else None,
+        sample_rates=sorted({recording.sample_rate for recording in measured}),
     )
     return DriftReport(**{**result.to_json(), "sentences": _sentences(result, presumed, training, before)})
 
@@ -109,61 +109,65 @@ def _uniform(p_values: list[float], rate: float, machine: MachineModel) -> float
     if m < ENOUGH:
         return None
     statistic = kstest((np.asarray(p_values) - rate) / (1 - rate), "uniform").statistic
-    # A p-value is a rank among n training recordings: as in the test of two samples, theirs is a matter of chance, too.
+    # A p-value is a rank among n training recordings, which are a sample too: hence the two-sample statistic.
     return float(kstwobign.sf(statistic * np.sqrt(n * m / (n + m))))
 
 
 def _shift(presumed: Sequence[Heard], machine: MachineModel) -> dict[str, float]:
     shifts = {}
     for scorer in machine.scorers:
-        rows = [one.vectors[scorer] for one in presumed if one.vectors is not None]
-        mean: NDArray[np.floating] = np.concatenate(rows).mean(axis=0, keepdims=True)
-        own = machine.calibrations[scorer].distances_
-        typical = float(np.median(own[np.isfinite(own)]))
+        vectors = [recording.vectors[scorer] for recording in presumed if recording.vectors is not None]
+        mean: NDArray[np.floating] = np.concatenate(vectors).mean(axis=0, keepdims=True)
+        distances = machine.calibrations[scorer].distances_
+        typical = float(np.median(distances[np.isfinite(distances)]))
         shifts[scorer] = float(np.sqrt(machine.models[scorer].distance(mean)[0] / typical))
     return shifts
 
 
 def _sentences(
-    one: DriftReport, presumed: Sequence[Heard], training: pd.DataFrame, before: "DriftReport | None"
+    report: DriftReport, presumed: Sequence[Heard], training: pd.DataFrame, before: "DriftReport | None"
 ) -> list[str]:
-    scored = one.recordings - one.not_scored
-    said = []
-    if one.not_scored > BAD_SHARE * one.recordings:
-        said.append(f"{one.not_scored} of {one.recordings} recordings could not be scored: look at the microphone.")
-    if one.alarms_low > one.asked:
-        said.append(
-            f"{one.alarms} of {scored} recordings are anomalous where {100 * one.asked:g} % are expected of a normal "
+    scored = report.recordings - report.not_scored
+    sentences = []
+    if report.not_scored > NOT_SCORED_FRACTION * report.recordings:
+        sentences.append(
+            f"{report.not_scored} of {report.recordings} recordings could not be scored: check the microphone."
+        )
+    if report.alarms_low > report.asked:
+        sentences.append(
+            f"{report.alarms} of {scored} recordings are anomalous; {100 * report.asked:g} % are expected of a normal "
             "machine: it has a fault, or its normal sound has changed."
         )
-    if one.uniform is not None and one.uniform < RARE:
-        said.append(
-            f"The {len(presumed)} recordings not called anomalous have other p-values than normal ones would (uniform: "
-            f"p = {one.uniform:.1g}): its sound drifts."
+    if report.uniform is not None and report.uniform < RARE:
+        sentences.append(
+            f"The p-values of the {len(presumed)} recordings not called anomalous are not uniform, as those of normal "
+            f"recordings would be (p = {report.uniform:.1g}): the sound drifts."
         )
-    # So far does the mean of a handful of recordings stray by chance.
+    # The mean of few recordings deviates this far by chance.
     limit = (
         max(SHIFTED, 3 * np.sqrt(1 / max(len(presumed), 1) + 1 / max(len(training), 1))) if len(training) else SHIFTED
     )
-    for scorer, distance in one.shift.items():
+    for scorer, distance in report.shift.items():
         if distance > limit:
-            said.append(
-                f"The mean {scorer} lies {distance:.1f} times as far from that of the training as a normal recording "
-                f"does (limit {limit:.1f}): its sound has moved."
+            sentences.append(
+                f"The mean {scorer} is {distance:.1f} times as far from that of the training recordings as a normal "
+                f"recording (limit {limit:.1f}): the sound has changed."
             )
     if len(training):
-        strange = sorted(set(one.sample_rates) - set(training["sample_rate"].dropna().astype(int)))
+        strange = sorted(set(report.sample_rates) - set(training["sample_rate"].dropna().astype(int)))
         if strange:
-            said.append(f"Files of {', '.join(map(str, strange))} Hz: the training knows none of that rate.")
+            sentences.append(f"Files of {', '.join(map(str, strange))} Hz: no training recording has that sample rate.")
         low, high = training["seconds"].min(), training["seconds"].max()
-        if one.seconds is not None and not low / 2 <= one.seconds <= 2 * high:
-            said.append(f"Recordings of {one.seconds:.1f} s: those of the training have {low:.1f} to {high:.1f} s.")
-    if one.level_dbfs is not None and before is not None and before.level_dbfs is not None:
-        moved = one.level_dbfs - before.level_dbfs
+        if report.seconds is not None and not low / 2 <= report.seconds <= 2 * high:
+            sentences.append(
+                f"Recordings of {report.seconds:.1f} s: the training recordings have {low:.1f} to {high:.1f} s."
+            )
+    if report.level_dbfs is not None and before is not None and before.level_dbfs is not None:
+        moved = report.level_dbfs - before.level_dbfs
         if abs(moved) > LEVEL_MOVED:
-            said.append(f"The level moved by {moved:+.0f} dB since the last run: look at the microphone.")
-    return said
+            sentences.append(f"The level has changed by {moved:+.0f} dB since the last run: check the microphone.")
+    return sentences
 
 
-def _domain(one: Heard) -> str | None:
-    return next((domain for domain in ("source", "target") if f"_{domain}_" in one.path.name), None)
+def _domain(recording: Heard) -> str | None:
+    return next((domain for domain in ("source", "target") if f"_{domain}_" in recording.path.name), None)

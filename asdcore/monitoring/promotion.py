@@ -1,4 +1,4 @@
-"""May a challenger replace the champion? Judged on the same recordings, by metrics and in words."""
+"""The promotion gate: may a challenger replace the champion? Compares both on the same recordings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,10 +15,10 @@ from asdcore.settings import GateSettings
 RANKING = ("auc_source", "auc_target", "pauc")
 """The metrics of the official score."""
 SURE = 0.9
-"""Share of the resamples that must agree."""
+"""Fraction of the resamples that must agree."""
 STRANGE = 0.1
-"""Share of what a challenger has learned last that the champion may call anomalous. Normal recordings of a machine as
-it was are called so once in a hundred times; beyond that a fault may have been learned as normal."""
+"""Fraction of the challenger's newest training recordings that the champion may call anomalous. For unchanged normal
+recordings it is one in a hundred; a higher fraction suggests that a fault has been learned as normal."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Compared:
     """mean of AUC source, AUC target and pAUC; of ``all``: the official score, their harmonic mean"""
     challenger: float
     low: float
-    """80 % interval of challenger minus champion: one tenth of the resamples lies below it"""
+    """80 % interval of challenger minus champion: one tenth of the resamples is below it"""
     high: float
     recordings: int
 
 
 @dataclass(frozen=True)
 class FalseAlarms:
-    """Of one machine's normal recordings that neither detector was fitted on."""
+    """False alarms on one machine's normal recordings that neither detector was fitted on."""
 
     machine: str
     champion: int
@@ -49,11 +49,11 @@ class FalseAlarms:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the gate says of a challenger; `to_json` for what is kept with its version."""
+    """The gate's judgement of a challenger; `to_json` is stored with its version."""
 
     promote: bool
     reasons: list[str]
-    """whole sentences, the decisive ones first"""
+    """sentences, the decisive ones first"""
     compared: list[Compared]
     false_alarms: list[FalseAlarms]
 
@@ -72,56 +72,56 @@ def judge(
 ) -> Judgement:
     """Compare two detectors on the same recordings.
 
-    The challenger is refused where it can not be excluded that it is worse by more than ``settings.margin`` over all
-    machines; where a machine got worse by more than that for sure; where it breaks the promised false-alarm rate of a
-    machine and the champion does not, or less; where the champion calls for sure more than `STRANGE` of what it has
-    learned last anomalous; and where it has lost a machine.
+    The challenger is refused if it may be worse by more than ``settings.margin`` over all machines; if a machine is
+    significantly worse by more than that; if it significantly exceeds the nominal false-alarm rate of a machine and has
+    more false alarms than the champion; if the champion calls significantly more than `STRANGE` of its newest training
+    recordings anomalous; and if it lacks a machine.
 
     Args:
-        champion: one row a recording: ``recording, machine, section, domain, label, score, decision``.
+        champion: one row per recording: ``recording, machine, section, domain, label, score, decision``.
         challenger: the same recordings.
         settings: the margin.
-        false_alarm_rate: what both promise.
+        false_alarm_rate: the nominal rate of both.
         lost: machines that the champion knows and the challenger does not.
         learned: machine: how many of its newest training recordings the champion calls anomalous, and of how many. With
-            few test recordings it shows what their scores can not.
+            few test recordings this reveals what their scores cannot.
     """
     difference = paired_bootstrap(_ranking(challenger), _ranking(champion))
     compared = [_compare(machine, champion, challenger, difference) for machine in _machines(champion)]
     overall = _compare(ALL, champion, challenger, difference)
     alarms = _false_alarms(champion, challenger)
-    against = [f"The challenger does not know {name}, which the champion does." for name in lost]
+    objections = [f"The challenger does not know {name}, which the champion does." for name in lost]
     for machine, (called_so, n) in (learned or {}).items():
         if rate_interval(called_so, n)[0] > max(STRANGE, false_alarm_rate):
-            against.append(
+            objections.append(
                 f"{machine}: of the {n} newest recordings that the challenger has learned as normal, the champion "
                 f"calls {called_so} suspect or anomalous. Listen to them: `asd label --as anomaly` takes out what is "
                 "not normal, and if that is how the machine sounds now, `asd promote` makes the challenger champion."
             )
-    for one in compared:
-        if one.high < -settings.margin:
-            against.append(
-                f"{one.machine} got worse: {_percent(one.champion)} by the champion, {_percent(one.challenger)} by the "
-                f"challenger, of {one.recordings} recordings; {_sure(one)}."
+    for row in compared:
+        if row.high < -settings.margin:
+            objections.append(
+                f"{row.machine} got worse: {_percent(row.champion)} by the champion, {_percent(row.challenger)} by the "
+                f"challenger, of {row.recordings} recordings; {_sure(row)}."
             )
     if overall.low < -settings.margin:
-        more = " More labelled recordings would tell." if overall.high > 0 else ""
-        against.append(
+        more = " More labelled recordings would reduce the uncertainty." if overall.high > 0 else ""
+        objections.append(
             f"Over all machines the challenger may be worse by more than {100 * settings.margin:g} points: "
             f"{_percent(overall.champion)} by the champion, {_percent(overall.challenger)} by the challenger, of "
             f"{overall.recordings} recordings; {_sure(overall)}.{more}"
         )
-    for called in alarms:
-        if called.low > false_alarm_rate and called.challenger > called.champion:
-            against.append(
-                f"{called.machine}: {called.challenger} of {called.recordings} normal recordings called anomalous, "
-                f"{called.champion} by the champion, where {100 * false_alarm_rate:g} % are allowed."
+    for alarm in alarms:
+        if alarm.low > false_alarm_rate and alarm.challenger > alarm.champion:
+            objections.append(
+                f"{alarm.machine}: {alarm.challenger} of {alarm.recordings} normal recordings called anomalous, "
+                f"{alarm.champion} by the champion; {100 * false_alarm_rate:g} % are allowed."
             )
     passed = (
         f"Over all machines {_percent(overall.challenger)}, {_percent(overall.champion)} by the champion, of "
         f"{overall.recordings} recordings; {_sure(overall)}. No machine got clearly worse."
     )
-    return Judgement(not against, against or [passed], [overall, *compared], alarms)
+    return Judgement(not objections, objections or [passed], [overall, *compared], alarms)
 
 
 def _machines(scores: pd.DataFrame) -> list[str]:
@@ -133,19 +133,19 @@ def _ranking(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compare(machine: str, champion: pd.DataFrame, challenger: pd.DataFrame, difference: Bootstrap) -> Compared:
-    one_of = [champion, challenger] if machine == ALL else [t[t["machine"] == machine] for t in (champion, challenger)]
-    old, new = (_figure(table, machine) for table in one_of)
+    tables = [champion, challenger] if machine == ALL else [t[t["machine"] == machine] for t in (champion, challenger)]
+    old, new = (_metric(table, machine) for table in tables)
     if machine == ALL:
         samples = difference.official_score
     else:
         names = difference.samples.columns
-        own = (names.get_level_values(0) == machine) & names.get_level_values(2).isin(RANKING)
-        samples = difference.samples.loc[:, own].mean(axis=1).to_numpy()
+        columns = (names.get_level_values(0) == machine) & names.get_level_values(2).isin(RANKING)
+        samples = difference.samples.loc[:, columns].mean(axis=1).to_numpy()
     low, high = np.nanquantile(samples, [1 - SURE, SURE])
-    return Compared(machine, old, new, float(low), float(high), len(one_of[0]))
+    return Compared(machine, old, new, float(low), float(high), len(tables[0]))
 
 
-def _figure(scores: pd.DataFrame, machine: str) -> float:
+def _metric(scores: pd.DataFrame, machine: str) -> float:
     metrics = machine_metrics(_ranking(scores))
     if machine == ALL:
         return summary(metrics)["official_score"]
@@ -168,5 +168,7 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def _sure(one: Compared) -> str:
-    return f"the difference is {100 * one.low:+.1f} to {100 * one.high:+.1f} (80 % interval, paired bootstrap)"
+def _sure(compared: Compared) -> str:
+    return (
+        f"the difference is {100 * compared.low:+.1f} to {100 * compared.high:+.1f} (80 % interval, paired bootstrap)"
+    )

@@ -1,4 +1,4 @@
-"""Every plot. Each function returns a matplotlib Figure that is drawn without a display."""
+"""Plots of a training and of an evaluation. Each function returns a matplotlib Figure; no display is needed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -51,15 +51,15 @@ def score_plot(scores: pd.DataFrame, title: str) -> Figure:
     """
     figure, panels = _grid(sorted(set(scores["machine"])), title)
     for machine, axes in panels.items():
-        own = scores[(scores["machine"] == machine) & np.isfinite(scores["score"])]
-        positive = own.loc[own["score"] > 0, "score"]
+        rows = scores[(scores["machine"] == machine) & np.isfinite(scores["score"])]
+        positive = rows.loc[rows["score"] > 0, "score"]
         bins = np.geomspace(positive.min(), positive.max() * 1.001, 30).tolist() if len(positive) else 30
         for label, domain, colour in (
             ("normal", "source", SOURCE),
             ("normal", "target", TARGET),
             ("anomaly", None, ANOMALY),
         ):
-            chosen = own[(own["label"] == label) & ((own["domain"] == domain) | (domain is None))]
+            chosen = rows[(rows["label"] == label) & ((rows["domain"] == domain) | (domain is None))]
             if len(chosen):
                 name = f"{label} {domain or 'both domains'} ({len(chosen)})"
                 axes.hist(chosen["score"], bins=bins, alpha=0.55, color=colour, label=name)
@@ -73,7 +73,7 @@ def score_plot(scores: pd.DataFrame, title: str) -> Figure:
 
 
 def roc_plot(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
-    """The ROC curve of each machine, all domains together, one line a system.
+    """The ROC curve of each machine, all domains together, one line per system.
 
     Args:
         scores: system: table as in `score_plot`, on the same test recordings.
@@ -84,15 +84,15 @@ def roc_plot(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
     for machine, axes in panels.items():
         axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
         for index, (system, table) in enumerate(scores.items()):
-            own = table[(table["machine"] == machine) & table["label"].isin(["normal", "anomaly"])]
-            if own["label"].nunique() == 2:
-                false_alarms, detected, _ = roc_curve(own["label"] == "anomaly", own["score"])
+            rows = table[(table["machine"] == machine) & table["label"].isin(["normal", "anomaly"])]
+            if rows["label"].nunique() == 2:
+                false_alarms, detected, _ = roc_curve(rows["label"] == "anomaly", rows["score"])
                 axes.plot(false_alarms, detected, label=drawable(system), color=f"C{index}")
         axes.set_title(drawable(machine), parse_math=False)
-        axes.set(xlabel="share of normals above", ylabel="share of anomalies above", aspect="equal")
+        axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         if len(axes.get_lines()) == 1:
             _nothing(axes)
-    # One for all panels: with six systems it would hide the curves.
+    # One legend for all panels: with six systems it would hide the curves.
     lines = {str(line.get_label()): line for axes in panels.values() for line in axes.get_lines()[1:]}
     if lines:
         legend = figure.legend(
@@ -104,7 +104,7 @@ def roc_plot(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
 
 
 def harmonic_mean_plot(table: pd.DataFrame, title: str) -> Figure:
-    """The harmonic mean of each system, with its 95 % interval, where it has one.
+    """The harmonic mean of each system, with its 95 % interval, if it has one.
 
     Args:
         table: a `results_table`.
@@ -132,7 +132,7 @@ def harmonic_mean_plot(table: pd.DataFrame, title: str) -> Figure:
 
 
 def distribution_plot(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
-    """The scores of each machine by domain and label, one row of panels a system.
+    """The scores of each machine by domain and label, one row of panels per system.
 
     Args:
         scores: system: columns machine, domain, label, score.
@@ -145,16 +145,16 @@ def distribution_plot(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
     for (system, table), row in zip(scores.items(), panels, strict=True):
         row[0].set_ylabel(drawable(system), fontsize=8, parse_math=False)
         for machine, axes in zip(machines, row, strict=True):
-            own = table[(table["machine"] == machine) & np.isfinite(table["score"])]
-            by_group = {name: group["score"].to_numpy() for name, group in own.groupby(["domain", "label"])}
+            rows = table[(table["machine"] == machine) & np.isfinite(table["score"])]
+            by_group = {name: group["score"].to_numpy() for name, group in rows.groupby(["domain", "label"])}
             chosen = [by_group.get(group, []) for group in groups]
             boxes = axes.boxplot(chosen, widths=0.6, flierprops={"markersize": 3}, patch_artist=True)
             for box, (domain, label) in zip(boxes["boxes"], groups, strict=True):
                 box.set_facecolor(ANOMALY if label == "anomaly" else SOURCE if domain == "source" else TARGET)
                 box.set_alpha(0.6)
-            if len(own) and (own["score"] > 0).all():
+            if len(rows) and (rows["score"] > 0).all():
                 axes.set_yscale("log")
-                _label_decades(axes.yaxis, own["score"])
+                _label_decades(axes.yaxis, rows["score"])
             axes.set_xticks(range(1, 5), [f"{domain}\n{label}" for domain, label in groups], rotation=45)
             axes.tick_params(labelsize=7)
     for machine, axes in zip(machines, panels[0], strict=True):
@@ -164,14 +164,14 @@ def distribution_plot(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
 
 
 def drawable(name: str) -> str:
-    r"""As it can be drawn: a character that the font lacks is its number, so that names stay different.
+    r"""The name in drawable characters: those that the font lacks are escaped, so that names stay distinct.
 
     >>> drawable("pump [old]"), drawable("\u6cf5 2")
     ('pump [old]', '\\u6cf5 2')
     """
     font = get_font(findfont(FontProperties()))
-    known = {sign for sign in name if sign == "\n" or font.get_char_index(ord(sign))}
-    return "".join(sign if sign in known else sign.encode("unicode_escape").decode() for sign in name)
+    drawable_characters = {sign for sign in name if sign == "\n" or font.get_char_index(ord(sign))}
+    return "".join(sign if sign in drawable_characters else sign.encode("unicode_escape").decode() for sign in name)
 
 
 def _label_decades(axis: Axis, values: "pd.Series[float]") -> None:
@@ -196,7 +196,7 @@ def _nothing(axes: Axes) -> None:
 
 
 def _figure(width: float, height: float, title: str) -> Figure:
-    """Of so many inches, or the most that can be drawn."""
+    """A titled figure of this size in inches, limited to `LONGEST`."""
     figure = Figure(figsize=(min(LONGEST, width), min(LONGEST, height)), layout="constrained")
     figure.suptitle(drawable(title), parse_math=False)
     return figure

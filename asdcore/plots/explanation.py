@@ -1,4 +1,4 @@
-"""The figure for the crew: where a recording differs from what is normal for its machine."""
+"""The plot of an explanation: where a recording differs from what is normal for its machine."""
 
 import textwrap
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ _TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)
 WORDS = {ANOMALOUS: ("ANOMALOUS", ANOMALY), SUSPECT: ("suspect", "tab:orange"), NORMAL: ("normal", "black")}
 _LEVELS = ("louder", "quieter", "component", "missing")
 _BADGE = 6.0
-"""bands that a number is high"""
+"""height of a number, in bands"""
 _QUIETEST = 60.0
 """dB below the loudest: the bottom of the colour scale"""
 
 
 def explanation_plot(explanation: Explanation, verdict: Mapping[str, Any]) -> Figure:
-    """Spectrogram and average spectrum on one frequency axis, what is unusual numbered in both, and said below.
+    """Spectrogram and average spectrum on one frequency axis, with the findings numbered in both and listed below.
 
     Args:
         explanation: by `asdcore.explanation.explanation.explain`.
@@ -77,7 +77,7 @@ def odds(p_value: float, verdict: str) -> str:
 
 
 def _band(edges: Floats, hz: float) -> float:
-    """The position of a frequency on an axis of bands: mel bands are spaced as one hears."""
+    """The position of a frequency on an axis of bands: mel bands are spaced by perceived pitch."""
     return float(np.interp(hz, edges, np.arange(len(edges))))
 
 
@@ -115,7 +115,7 @@ def _draw_spectrum(axes: Axes, explanation: Explanation) -> None:
 
 
 def _mark(left: Axes, right: Axes, explanation: Explanation) -> None:
-    """Number what is unusual where it is; the average shows levels only, so other findings are marked on the left."""
+    """Number the findings in place; the average shows levels only, so other findings are marked on the left."""
     seconds = (explanation.spectrogram.shape[1] - 1) * explanation.frame_seconds
     placed: list[float] = []
     for number, finding in enumerate(explanation.findings[:MOST_SENTENCES], start=1):

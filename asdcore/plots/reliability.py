@@ -1,4 +1,4 @@
-"""The plot of a reliability report: what was heard against what Gaussian vectors would give."""
+"""The plot of a reliability report: observed distances against those expected of Gaussian vectors."""
 
 from matplotlib.figure import Figure
 
@@ -8,7 +8,7 @@ from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
 
 
 def qq_plot(machine: MachineModel, name: str) -> Figure:
-    """Left-out distances of the training recordings against the theory, a panel for each scorer, equal on the line.
+    """Left-out distances of the training recordings against the theory, one panel per scorer, equal on the diagonal.
 
     Points that leave the line upwards at its end are normal recordings farther out than a Gaussian would throw them: a
     threshold from theory would alarm for them, one from ranks, as here, does not.

@@ -1,4 +1,4 @@
-"""Files that are written atomically, known by their digests, and errors of the disk with their remedies."""
+"""Files that are written atomically, digests of files, and disk errors with their remedies."""
 
 import errno
 import hashlib
@@ -16,11 +16,11 @@ ANOTHER_HOME = "set ASD_HOME to a folder on another disk"
 
 @contextmanager
 def atomic_write(path: Path, elsewhere: str = ANOTHER_HOME) -> Iterator[Path]:
-    """Yield a temporary path in ``path``'s folder; rename it to ``path`` when the block ends well, else delete it.
+    """Yield a temporary path in ``path``'s folder; rename it to ``path`` if the block succeeds, else delete it.
 
     ``elsewhere``: see `disk_remedies`.
 
-    The file is on disk before it has its name, so a reader never meets a partial one, whatever happens to the writer.
+    The file is flushed to disk before it is renamed, so readers never see a partial one, even if the writer is killed.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "a.txt"
@@ -55,7 +55,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if file.is_file():
                     with file.open("rb") as written:
                         os.fsync(written.fileno())
-            # Deleting takes time: the older one goes out of the way whole, so that no half of it is ever met.
+            # Deleting takes time: the older folder is renamed first, so that it is never seen half deleted.
             if path.exists():
                 path.replace(older)
             temporary.replace(path)
@@ -65,11 +65,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def sweep_partial(folder: Path) -> int:
-    """Delete what killed writers left behind in ``folder``; return how many. Call it under the home's lock."""
-    left = list(folder.rglob(".*.partial")) if folder.exists() else []
-    for path in left:
+    """Delete the temporary files of killed writers in ``folder``; return how many. Requires the home's lock."""
+    partials = list(folder.rglob(".*.partial")) if folder.exists() else []
+    for path in partials:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    return len(left)
+    return len(partials)
 
 
 def digest_of_file(path: Path) -> str:
@@ -89,7 +89,7 @@ def disk_remedies(path: Path, elsewhere: str = ANOTHER_HOME) -> Iterator[None]:
 
     Args:
         path: what is being written.
-        elsewhere: how its user chooses another place.
+        elsewhere: how to choose another place, for the error message.
     """
     try:
         yield
@@ -97,8 +97,8 @@ def disk_remedies(path: Path, elsewhere: str = ANOTHER_HOME) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise AsdError(
                 f"{path}: the disk is full. Nothing partial was kept; free some space, or {elsewhere}, "
-                "and run the same command again: it goes on where it stopped."
+                "and run the same command again: it resumes where it stopped."
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise AsdError(f"{path}: not writable ({error.strerror}). Make it so, or {elsewhere}.") from error
+            raise AsdError(f"{path}: not writable ({error.strerror}). Make it writable, or {elsewhere}.") from error
         raise

@@ -20,17 +20,17 @@ _CURRENT: ContextVar["Home"] = ContextVar("home")
 
 @dataclass(frozen=True)
 class Home:
-    """The folder that holds everything made from recordings. All of it can be deleted and is made again.
+    """The folder that holds everything made from recordings. All of it can be deleted and is computed again.
 
-    The root is ``ASD_HOME``, or ``.asd`` in the working directory. A home in object storage, ``s3://bucket/prefix``, is
-    worked on in a folder of this machine: its root is that `asdcore.storage.mirror.Mirror`.
+    The root is ``ASD_HOME``, or ``.asd`` in the working directory. A home in object storage, ``s3://bucket/prefix``,
+    has a local folder as its root, kept synchronised by an `asdcore.storage.mirror.Mirror`.
     """
 
     root: Path
 
     @classmethod
     def current(cls) -> "Home":
-        """The home whose lock is held, that is synchronised, or that is `at_work`, in this thread or task.
+        """The home that is locked, synchronised or `at_work` in this thread or task.
 
         Raises:
             LookupError: there is none.
@@ -78,24 +78,24 @@ class Home:
 
     @property
     def name(self) -> str:
-        """What every machine calls this home: its address, or its folder."""
+        """The name of this home on every machine: its address, or its folder."""
         return self.address or str(self.root)
 
     @property
     def registry(self) -> str:
-        """What every machine calls the store of MLflow."""
+        """The name of MLflow's store on every machine."""
         return os.environ.get("MLFLOW_TRACKING_URI") or (
             f"{self.address}/mlflow.db" if self.address else self.mlflow_uri
         )
 
     @property
     def mlflow_uri(self) -> str:
-        """``MLFLOW_TRACKING_URI`` if that is set, else the sqlite file of this home."""
+        """``MLFLOW_TRACKING_URI`` if set, else the SQLite file of this home."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
 
     @property
     def artifacts(self) -> str:
-        """Where MLflow keeps models, if its store is this home's own."""
+        """Where MLflow keeps models, if its store belongs to this home."""
         return f"{self.address}/mlartifacts" if self.address else self.mlartifacts.as_uri()
 
     def _mirror(self) -> Mirror | None:
@@ -103,24 +103,24 @@ class Home:
         return _mirror(self.root, address) if address else None
 
     def fetch(self, files: Iterable[str]) -> None:
-        """Bring files (relative to the root) here that are missing, if the home is in object storage."""
+        """Fetch missing files (relative to the root), if the home is in object storage."""
         if mirror := self._mirror():
             mirror.fetch(files)
 
     def fetch_folder(self, folder: Path) -> None:
-        """Bring all files of a folder here, but not those of the folders in it, if the home is in object storage."""
+        """Fetch the files of a folder, but not of its subfolders, if the home is in object storage."""
         if mirror := self._mirror():
             below = f"{folder.relative_to(self.root)}/"
             mirror.pull(below, lambda name: "/" not in name.removeprefix(below))
 
     def send(self) -> None:
-        """Send what was made here, if the home is in object storage."""
+        """Send new and changed files, if the home is in object storage."""
         if mirror := self._mirror():
             mirror.push()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Be `Home.current` as long as the block lasts."""
+        """Make this home `Home.current` for the duration of the block."""
         token = _CURRENT.set(self)
         try:
             yield
@@ -129,14 +129,14 @@ class Home:
 
     @contextmanager
     def synchronised(self, say: Callable[[str], None] = lambda _: None, *, to_write: bool = False) -> Iterator[None]:
-        """Have a home in object storage at hand: what others have made is fetched, what the block makes is sent.
+        """Synchronise a home in object storage: fetch what others have written, then send what the block writes.
 
         Args:
-            say: is told what became of changes that could not be sent earlier.
-            to_write: not only to score: with the lock held.
+            say: called with a message about changes that could not be sent earlier.
+            to_write: for more than scoring; requires the lock.
 
         Raises:
-            AsdError: see `asdcore.storage.s3.Bucket`; or others have changed the registry meanwhile.
+            AsdError: see `asdcore.storage.s3.Bucket`; or the registry has been changed elsewhere in the meantime.
         """
         mirror = self._mirror()
         if mirror is None:
@@ -146,8 +146,8 @@ class Home:
         own_registry = not os.environ.get("MLFLOW_TRACKING_URI")
         for below in ("recordings/", "prefect/results/") if to_write else ("recordings/", "scores/drift-"):
             mirror.pull(below)
-        if own_registry and (told := mirror.pull_registry(to_write=to_write)):
-            say(told)
+        if own_registry and (message := mirror.pull_registry(to_write=to_write)):
+            say(message)
 
         def send() -> None:
             mirror.push()
@@ -158,23 +158,23 @@ class Home:
             with self.at_work():
                 yield
         except Exception:
-            with suppress(AsdError):  # The first error is the one to tell. What was not sent now is sent next time.
+            with suppress(AsdError):  # The first error is the one to report. Unsent files are sent next time.
                 send()
             raise
         send()
 
     def sweep(self) -> int:
-        """Delete what killed writers left behind, where only the holder of the lock writes; return how many.
+        """Delete the temporary files of killed writers, where only the holder of the lock writes; return how many.
 
-        Scores are written without the lock, and another home may stand in this one's folder: both are left alone.
+        Scores are written without the lock, and this folder may contain another home: both are skipped.
         """
         return sum(sweep_partial(folder) for folder in (self.recordings, self.features, self.runs))
 
     @contextmanager
     def lock(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """Be the only process that writes here; wait for another one, after saying so through ``on_wait``.
+        """Become the only process that writes here; wait for another one, after calling ``on_wait`` with a message.
 
-        The operating system frees the lock of a killed process. Taking it again in the same process is fine.
+        The operating system releases the lock of a killed process. The lock is reentrant within a process.
         """
         holder = self.root / "lock.holder"
         with disk_remedies(self.root):
@@ -184,7 +184,7 @@ class Home:
                 lock.acquire(timeout=0)
             except Timeout:
                 who = holder.read_text() if holder.exists() else "another process"
-                on_wait(f"waiting for {who}, which is at work in {self.root}")
+                on_wait(f"waiting for {who}, which is using {self.root}")
                 lock.acquire()
         try:
             with disk_remedies(holder):

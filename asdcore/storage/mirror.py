@@ -1,9 +1,9 @@
-"""A home in object storage: worked on in a folder of this machine, its mirror, which is kept the same as the bucket.
+"""A home in object storage: a local folder, its mirror, is kept synchronised with the bucket.
 
 Nearly every file of a home is named after its content or its key, and is never changed: it is enough to fetch those
-that are missing and to send those that are new, first what is referred to, then what refers to it. Nothing is ever
-deleted in the bucket. The one file that changes is MLflow's sqlite file, the registry: it is sent only if nobody else
-has sent one since it was fetched. Models are written to the bucket by MLflow itself.
+that are missing and to send those that are new, referenced files before the files that refer to them. Nothing is ever
+deleted in the bucket. The one file that changes is MLflow's SQLite file, the registry: it is sent only if it has not
+changed in the bucket since it was fetched. Models are written to the bucket by MLflow itself.
 """
 
 import json
@@ -22,13 +22,13 @@ NOTES = ".mirror.json"
 REGISTRY = "mlflow.db"
 RESULTS = "prefect/results"
 ORDER = (("features", "runs", "recordings", "scores"), (RESULTS,))
-"""The folders that are sent: a result claims files, so it comes after them."""
+"""The folders to send: a result refers to files, so it comes after them."""
 OWN = {"scratch", "registrations", "verified.json"}
-"""What concerns this machine alone: trainings and registrations that have not ended, shards that it has verified."""
+"""Local to this machine: unfinished trainings and registrations, and the list of verified shards."""
 
 
 def mirror_folder(address: str) -> Path:
-    """The folder on this machine that a home in object storage is worked on in. It knows its address."""
+    """The local folder that mirrors a home in object storage. A file in it records the address."""
     # No percent signs: MLflow would decode them in the URI of its sqlite file.
     name = f"{address.removeprefix('s3://').replace('/', '-')}-{digest_of(address)[:6]}"
     folder = cache_folder() / "homes" / name
@@ -50,26 +50,26 @@ class Mirror:
     """Copies in ``folder`` of the objects below ``address``, under the same names.
 
     Notes keep the size, time of change and ETag that each copy had when it was fetched or sent. Processes that share a
-    mirror may lose each other's notes: that costs a transfer, nothing else.
+    mirror may overwrite each other's notes, which costs one more transfer.
     """
 
     def __init__(self, folder: Path, address: str) -> None:
         self.folder, self.bucket = folder, Bucket(address)
 
     def pull(self, below: str, wanted: Callable[[str], bool] = lambda _: True) -> None:
-        """Fetch the objects whose names begin with ``below`` that are new, or changed there and not here."""
-        there = {name: found for name, found in self.bucket.find(below).items() if wanted(name)}
+        """Fetch the objects whose names begin with ``below`` that are new or have changed only in the bucket."""
+        objects = {name: found for name, found in self.bucket.find(below).items() if wanted(name)}
         notes = self._notes()["files"]
-        self._fetch({name: found for name, found in there.items() if self._is_behind(name, found, notes.get(name))})
+        self._fetch({name: found for name, found in objects.items() if self._is_behind(name, found, notes.get(name))})
 
     def fetch(self, names: Iterable[str]) -> None:
-        """Fetch the named objects that have no copy. One that is not there either is left out."""
+        """Fetch the named objects that have no copy. Names without an object are ignored."""
         lacking = {name for name in names if not (self.folder / name).exists()}
         there = [self.bucket.find(folder) for folder in {f"{name.rpartition('/')[0]}/" for name in lacking}]
         self._fetch({name: found for some in there for name, found in some.items() if name in lacking})
 
     def push(self) -> None:
-        """Send the files that are new or changed here, all but the registry."""
+        """Send the files that are new or changed locally, except the registry."""
         for folders in ORDER:
             files = self._notes()["files"]
             names = [name for name in self._names(folders) if files.get(name, [])[:2] != self._state(name)]
@@ -82,39 +82,39 @@ class Mirror:
             self._noted(send, names, f"to {self.bucket.address}", sent)
 
     def pull_registry(self, *, to_write: bool) -> str:
-        """Fetch the registry if somebody else has changed it.
+        """Fetch the registry if it has changed in the bucket.
 
         Args:
-            to_write: by the one who holds the home's lock, and calls `push_registry` when all went well.
+            to_write: whether the caller holds the home's lock and will call `push_registry` on success.
 
         Returns:
-            What there is to tell: empty, or that changes made here have been set aside.
+            A message for the user: empty, or a note that local changes have been set aside.
         """
-        notes, told = self._notes(), ""
-        found = self.bucket.find(REGISTRY).get(REGISTRY)
+        notes, message = self._notes(), ""
+        remote = self.bucket.find(REGISTRY).get(REGISTRY)
         if notes["writing"] and not to_write:
-            return ""  # Another process of this machine is at work on it.
-        if found and found.tag != notes["registry"]:
+            return ""  # Another process of this machine is using it.
+        if remote and remote.tag != notes["registry"]:
             if notes["writing"]:
                 aside = self.folder / f"mlflow-{datetime.now(UTC):%Y%m%dT%H%M%S}.db"
                 _copy_database(self.folder / REGISTRY, aside)
-                told = (
-                    f"the registry of {self.bucket.address} was changed elsewhere before what was made here got there; "
-                    f"that was set aside in {aside.name}. A retraining registers its detector again, if it is repeated"
+                message = (
+                    f"the registry of {self.bucket.address} was changed elsewhere before the local changes were sent; "
+                    f"those are set aside in {aside.name}. Repeat the retraining to register its detector again"
                 )
             temporary = self.folder / f".{REGISTRY}.partial"
             self.bucket.fetch(REGISTRY, temporary)
-            # Page by page into the old file: who has it open sees the new content.
+            # Page by page into the old file, so that processes that have it open see the new content.
             _copy_database(temporary, self.folder / REGISTRY)
             temporary.unlink()
-        self._note(registry=found.tag if found else None, writing=to_write)
-        return told
+        self._note(registry=remote.tag if remote else None, writing=to_write)
+        return message
 
     def push_registry(self) -> None:
         """Send the registry.
 
         Raises:
-            AsdError: somebody else has sent one since `pull_registry`.
+            AsdError: the registry in the bucket has changed since `pull_registry`.
         """
         if not (self.folder / REGISTRY).exists():
             self._note(writing=False)
@@ -127,22 +127,22 @@ class Mirror:
             tag = self.bucket.send(snapshot, REGISTRY, **condition)
         except Changed as error:
             raise AsdError(
-                f"{self.bucket.address}: another machine has changed the registry while this one was at work. Nothing "
-                "is lost: the same command, repeated, does nothing but register. Where several machines write, give "
-                "them one MLflow server: MLFLOW_TRACKING_URI"
+                f"{self.bucket.address}: another machine has changed the registry in the meantime. Nothing is lost: "
+                "repeating the same command only registers. If several machines write, use one MLflow server for "
+                "all of them: MLFLOW_TRACKING_URI"
             ) from error
         finally:
             snapshot.unlink(missing_ok=True)
         self._note(registry=tag, writing=False)
 
     def _fetch(self, objects: dict[str, Found]) -> None:
-        got: dict[str, list[Any]] = {}
+        fetched: dict[str, list[Any]] = {}
 
         def fetch(name: str) -> None:
             self.bucket.fetch(name, self.folder / name)
-            got[name] = [*self._state(name), objects[name].tag]
+            fetched[name] = [*self._state(name), objects[name].tag]
 
-        self._noted(fetch, list(objects), f"from {self.bucket.address}", got)
+        self._noted(fetch, list(objects), f"from {self.bucket.address}", fetched)
 
     def _noted(self, work: Callable[[str], None], names: list[str], what: str, done: dict[str, list[Any]]) -> None:
         try:
@@ -157,7 +157,7 @@ class Mirror:
         return noted is not None and noted[:2] == self._state(name) and noted[2] != found.tag
 
     def _names(self, folders: Iterable[str]) -> Iterator[str]:
-        """The files that are sent, relative to the mirror."""
+        """The files to send, relative to the mirror."""
         for folder in folders:
             for path in sorted((self.folder / folder).rglob("*")):
                 name = path.relative_to(self.folder)
@@ -165,8 +165,8 @@ class Mirror:
                     yield name.as_posix()
 
     def _state(self, name: str) -> list[int]:
-        found = (self.folder / name).stat()
-        return [found.st_size, found.st_mtime_ns]
+        status = (self.folder / name).stat()
+        return [status.st_size, status.st_mtime_ns]
 
     def _notes(self) -> dict[str, Any]:
         notes: dict[str, Any] = {"address": self.bucket.address, "files": {}, "registry": None, "writing": False}

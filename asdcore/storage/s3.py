@@ -1,6 +1,6 @@
-"""Object storage: what is below an ``s3://`` address, on any server that speaks S3.
+"""Object storage: the objects below an ``s3://`` address, on any S3-compatible server.
 
-The server and who asks are boto3's own variables: ``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ...
+boto3's variables configure server and credentials: ``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ...
 """
 
 import os
@@ -17,7 +17,7 @@ from asdcore.progress import progress
 from asdcore.storage.files import atomic_write
 
 AT_ONCE = 16
-"""Transfers at the same time."""
+"""Concurrent transfers."""
 ELSEWHERE = "set XDG_CACHE_HOME to a folder on another disk"
 DENIED = {"403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
 MISSING = {"404", "NoSuchBucket", "NoSuchKey"}
@@ -25,26 +25,26 @@ CHANGED = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
 
 
 class Changed(AsdError):
-    """Somebody else has written the object since it was last looked at."""
+    """The object has been written by another client since it was last read."""
 
 
 def s3_address(place: str | Path) -> str | None:
-    """``s3://bucket/prefix`` if that is what ``place`` says, else None. A Path has lost one of the two slashes.
+    """``s3://bucket/prefix`` if ``place`` is such an address, else None. A Path has lost one of the two slashes.
 
     >>> s3_address(Path("s3://plant/pumps/")), s3_address("s3:/plant"), s3_address("plant")
     ('s3://plant/pumps', 's3://plant', None)
     """
-    found = re.fullmatch(r"s3:/+([^/].*?)/*", str(place))
-    return f"s3://{found[1]}" if found else None
+    match = re.fullmatch(r"s3:/+([^/].*?)/*", str(place))
+    return f"s3://{match[1]}" if match else None
 
 
 def cache_folder() -> Path:
-    """Where copies of what is in object storage are kept: ``XDG_CACHE_HOME``, or ``~/.cache``."""
+    """Where local copies of objects are kept: ``asd`` in ``XDG_CACHE_HOME``, or in ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().resolve() / "asd"
 
 
 def at_once(work: Callable[[str], object], names: Sequence[str], what: str) -> None:
-    """Do a transfer for each name, some at the same time, with a bar. The first that fails ends them all."""
+    """Run a transfer for each name, several at a time, with a progress bar. The first failure ends them all."""
     if names:
         with ThreadPoolExecutor(AT_ONCE) as threads:
             for _ in progress(threads.map(work, names), what, total=len(names)):
@@ -67,8 +67,8 @@ class Bucket:
         address: ``s3://bucket`` or ``s3://bucket/prefix``.
 
     Raises:
-        AsdError: boto3 is not installed, or does not like its variables. The methods: no credentials or the wrong
-            ones, no such bucket, no answer.
+        AsdError: boto3 is not installed, or its variables are invalid. From the methods: missing or wrong
+            credentials, no such bucket, no answer.
     """
 
     def __init__(self, address: str) -> None:
@@ -88,19 +88,19 @@ class Bucket:
 
     def find(self, below: str = "") -> dict[str, Found]:
         """Every object whose name begins with ``below``, by name."""
-        found: dict[str, Found] = {}
+        objects: dict[str, Found] = {}
         with self._remedies():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + below
             )
             for page in pages:
-                for one in page.get("Contents", []):
-                    name, changed = one["Key"].removeprefix(self.prefix), int(one["LastModified"].timestamp())
-                    found[name] = Found(one["Size"], one["ETag"], changed)
-        return found
+                for item in page.get("Contents", []):
+                    name, changed = item["Key"].removeprefix(self.prefix), int(item["LastModified"].timestamp())
+                    objects[name] = Found(item["Size"], item["ETag"], changed)
+        return objects
 
     def fetch(self, name: str, path: Path) -> None:
-        """Write an object to ``path``, whole or not at all. A transfer that breaks off is tried again."""
+        """Write an object to ``path`` atomically. An interrupted transfer is retried."""
         from boto3.s3.transfer import TransferConfig
 
         with atomic_write(path, ELSEWHERE) as temporary, self._remedies(name):
@@ -109,23 +109,23 @@ class Bucket:
             )
 
     def send(self, path: Path, name: str, **condition: str) -> str:
-        """Write a file to an object, whole or not at all; its ETag.
+        """Write a file to an object atomically; return its ETag.
 
         Args:
             path: the file, 5 GB at most.
             name: of the object.
-            condition: ``IfMatch`` an ETag, or ``IfNoneMatch="*"``: only if there is none.
+            condition: ``IfMatch`` an ETag, or ``IfNoneMatch="*"``: only if the object does not exist.
 
         Raises:
             Changed: the condition is not met.
         """
         with path.open("rb") as file, self._remedies(name):
-            sent = self._client.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=file, **condition)
-        return str(sent["ETag"])
+            response = self._client.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=file, **condition)
+        return str(response["ETag"])
 
     @contextmanager
     def _remedies(self, name: str = "") -> Iterator[None]:
-        """boto3's errors as ones that a person can mend."""
+        """Raise boto3's errors as AsdErrors with a remedy."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -139,16 +139,16 @@ class Bucket:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in CHANGED:
-                raise Changed(f"{where}: somebody else has written it") from error
+                raise Changed(f"{where}: another client has written it") from error
             if code in DENIED:
-                remedy = "these credentials are wrong, have expired, or may not do this; look at AWS_ACCESS_KEY_ID"
+                remedy = "these credentials are wrong, have expired, or do not permit this; check AWS_ACCESS_KEY_ID"
             elif code in MISSING:
                 remedy = f"there is no bucket {self.bucket}, or no such object; create the bucket, or name another one"
             else:
-                remedy = "the server says no"
+                remedy = "the server refused"
             raise AsdError(f"{where}: {remedy} ({error})") from error
         except (BotoCoreError, Boto3Error, ValueError) as error:
             raise AsdError(
-                f"{where}: {error}. Is the network up, and is AWS_ENDPOINT_URL the right server? What is done is kept: "
-                "the same command goes on"
+                f"{where}: {error}. Is the network up, and is AWS_ENDPOINT_URL the right server? Finished work is "
+                "kept: the same command resumes"
             ) from error

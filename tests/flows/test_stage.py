@@ -1,4 +1,4 @@
-"""Stages: what is remembered, what is made again, and what never passes for whole."""
+"""Stages: what is cached, what is computed again, and that partial output is never used."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

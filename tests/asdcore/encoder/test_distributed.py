@@ -116,11 +116,11 @@ def test_a_chunk_as_large_as_the_batch_is_the_batch() -> None:
 
 
 def test_a_batch_is_cut_to_equal_shares_and_must_have_two_for_each() -> None:
-    assert World(0, 3).whole_shares(48) == 48
-    assert World(0, 5).whole_shares(48) == 45
-    assert World().whole_shares(7) == 7
+    assert World(0, 3).divisible(48) == 48
+    assert World(0, 5).divisible(48) == 45
+    assert World().divisible(7) == 7
     with pytest.raises(AsdError, match=r"batch of 5 recordings .* training\.processes=3"):
-        World(0, 3).whole_shares(5)
+        World(0, 3).divisible(5)
 
 
 def main(folder: Path, rank: int) -> None:

@@ -135,7 +135,7 @@ from tests.asdcore.encoder.conftest import NARROW, RECORDINGS, TINY
 
 store, folder = sys.argv[1:3]
 network.WIDTHS = NARROW
-checkpoint.SHARE = math.inf  # a checkpoint after every step: so short a training would have one
+checkpoint.MOST_TIME = math.inf  # a checkpoint after every step: so short a training would have one
 for last in map(int, sys.argv[3:]):
     if os.fork():
         assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL

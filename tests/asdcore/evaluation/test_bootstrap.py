@@ -145,7 +145,7 @@ def test_unlike_recordings_are_refused_by_name() -> None:
         paired_bootstrap(table, lone)
     with pytest.raises(AsdError, match=r"second table only: 1, machine0/00/sourcenormal0"):
         paired_bootstrap(lone, table)
-    with pytest.raises(AsdError, match=r"machine0/00/sourcenormal0 stands twice in the second"):
+    with pytest.raises(AsdError, match=r"machine0/00/sourcenormal0 occurs twice in the second"):
         paired_bootstrap(table, pd.concat([table, table.head(1)]))
     other = table.assign(label=["anomaly", *table.label[1:]])
     with pytest.raises(AsdError, match=r"disagree about the label of machine0/00/sourcenormal0"):

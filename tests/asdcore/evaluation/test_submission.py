@@ -163,7 +163,7 @@ def test_a_file_that_is_no_text_is_refused(scores: Path, truth: Path) -> None:
     [
         (lambda f: score_file(f).unlink(), r"fan section 00 has no anomaly_score_fan_section_00_test.csv"),
         (lambda f: decision_file(f).unlink(), r"no decision_result_fan_section_00_test.csv.*remove all decision files"),
-        (lambda f: score_file(f).rename(score_file(f, "fann")), r"knows no fann section 00.*fan section 00"),
+        (lambda f: score_file(f).rename(score_file(f, "fann")), r"has no fann section 00.*fan section 00"),
         (lambda f: score_file(f).rename(f / "anomaly_score_fan.csv"), r"anomaly_score_fan.csv: not a name of the chal"),
         (
             lambda f: shutil.copy(score_file(f), f / "anomaly_score_DCASE2023T2fan_section_00_test_seed1_Eval.csv"),
@@ -236,7 +236,7 @@ def test_written_files_have_the_format_of_the_challenge(tmp_path: Path) -> None:
         ("decision", 2, "decision is 2"),
         ("decision", None, "decision is .* in row 2"),
         ("file", "test/b.wav", "file is 'test/b.wav' in row 2"),
-        ("file", "a.wav", "file is 'a.wav' in row 2 .*further up"),
+        ("file", "a.wav", "file is 'a.wav' in row 2 .*above"),
         ("section", "section_00", "section is 'section_00' in row 2"),
         ("section", 0, "section is 0 in row 2"),
         ("machine", "", "machine is '' in row 2"),

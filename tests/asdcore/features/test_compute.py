@@ -63,7 +63,7 @@ def test_a_file_that_is_gone_or_changed_tells_why_and_the_rest_goes_on(
     assert Store(stores[1]).recordings == [kept[0]]
     assert failures == {
         gone[0]: "unreadable: No such file or directory (it could be read when it was ingested)",
-        changed[0]: "changed: the file has another content than when it was ingested; ingest it again",
+        changed[0]: "changed: the content of the file differs from when it was ingested; ingest it again",
         refused[0]: "silent: every sample is 0",
     }
 

@@ -71,7 +71,7 @@ def test_a_machine_as_it_was_crosses_no_limit(machine: MachineModel) -> None:
 def test_too_many_alarms_are_a_sentence(machine: MachineModel) -> None:
     report = examined(machine, moved={"spectrum": 2.0})
     assert report.alarms > 30 and report.alarms_low > RATE
-    assert report.sentences[0].startswith(f"{report.alarms} of 60 recordings are anomalous where 5 % are expected")
+    assert report.sentences[0].startswith(f"{report.alarms} of 60 recordings are anomalous; 5 % are expected")
 
 
 def test_a_slow_drift_shows_before_it_alarms(machine: MachineModel) -> None:
@@ -82,17 +82,15 @@ def test_a_slow_drift_shows_before_it_alarms(machine: MachineModel) -> None:
 
 
 def test_a_microphone_that_fails_is_told_from_a_machine_that_does(machine: MachineModel) -> None:
-    assert (
-        "8 of 60 recordings could not be scored: look at the microphone." in examined(machine, unreadable=8).sentences
-    )
+    assert "8 of 60 recordings could not be scored: check the microphone." in examined(machine, unreadable=8).sentences
     quiet = examined(machine, before=examined(machine), level=0.01)
-    assert quiet.sentences == ["The level moved by -20 dB since the last run: look at the microphone."]
+    assert quiet.sentences == ["The level has changed by -20 dB since the last run: check the microphone."]
     clipped = examined(machine, level=1.0)
     assert clipped.clipped is not None and clipped.clipped > 0.2
 
 
 def test_files_of_another_rate_or_length_are_said(machine: MachineModel) -> None:
-    assert examined(machine, sample_rate=8_000).sentences == ["Files of 8000 Hz: the training knows none of that rate."]
+    assert examined(machine, sample_rate=8_000).sentences == ["Files of 8000 Hz: no training recording has that sample rate."]
     (said,) = examined(machine, seconds=10.0).sentences
     assert said == "Recordings of 10.0 s: those of the training have 2.0 to 2.0 s."
 

@@ -57,7 +57,7 @@ def test_several_real_machines_in_one_folder_are_unlike_each_other(sample_data: 
         for file in sorted((sample_data / "real-mini" / machine / "train").glob("*.wav"))[:6]
     ]
     (sentence,) = of(read(files))
-    assert "unlike each other" in sentence
+    assert "differ too much" in sentence
 
 
 def test_tones_of_any_pitch_are_unlike_each_other() -> None:
@@ -65,21 +65,21 @@ def test_tones_of_any_pitch_are_unlike_each_other() -> None:
     time = np.arange(2 * RATE) / RATE
     tones = [np.sin(2 * np.pi * rng.uniform(100, 4000) * time) + 0.003 * rng.normal(size=len(time)) for _ in range(12)]
     (sentence,) = of(tones)
-    assert "unlike each other" in sentence and "several machines" in sentence
+    assert "differ too much" in sentence and "several machines" in sentence
 
 
 @pytest.mark.parametrize("seconds", [2.0, 10.0])
 def test_nothing_but_steady_noise_is_no_machine(seconds: float) -> None:
     rng = np.random.default_rng(1)
     (sentence,) = of((0.1 * rng.normal(size=int(seconds * RATE)) for _ in range(12)), seconds)
-    assert "all but one sound" in sentence and "connected" in sentence
+    assert "nearly identical" in sentence and "connected" in sentence
 
 
 def test_what_comes_and_goes_as_speech_does_is_no_machine() -> None:
     rng = np.random.default_rng(2)
     gates = (np.repeat(rng.random(10) < 0.5, RATE // 5) for _ in range(12))
     sounds = [gate * 0.1 * rng.normal(size=len(gate)) + 1e-4 * rng.normal(size=len(gate)) for gate in gates]
-    assert any("come and go" in sentence for sentence in of(sounds))
+    assert any("unsteady" in sentence for sentence in of(sounds))
 
 
 def test_two_domains_may_differ() -> None:

@@ -263,7 +263,7 @@ def test_a_second_process_waits_says_for_whom_and_goes_on_when_the_first_is_kill
     first = start(LOCK, tmp_path, 60)
     assert line(first) == "inside"
     second = start(LOCK, tmp_path, 0)
-    assert line(second) == f"waiting for process {first.pid}, which is at work in {tmp_path}"
+    assert line(second) == f"waiting for process {first.pid}, which is using {tmp_path}"
     time.sleep(0.3)
     assert second.poll() is None
     kill(first)
@@ -274,7 +274,7 @@ def test_a_second_process_waits_says_for_whom_and_goes_on_when_the_first_is_kill
 def test_a_second_process_goes_on_when_the_first_is_done(tmp_path: Path) -> None:
     with Home.at(tmp_path).lock():
         second = start(LOCK, tmp_path, 0)
-        assert line(second) == f"waiting for process {os.getpid()}, which is at work in {tmp_path}"
+        assert line(second) == f"waiting for process {os.getpid()}, which is using {tmp_path}"
     assert second.communicate(timeout=SECONDS)[0].split() == ["inside", "done"]
 
 

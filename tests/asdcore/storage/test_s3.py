@@ -61,7 +61,7 @@ def test_a_file_is_sent_only_if_nobody_else_has_written_it(s3: Any, bucket: Buck
     file = tmp_path / "registry"
     file.write_text("1")
     first = bucket.send(file, "registry", IfNoneMatch="*")
-    with pytest.raises(Changed, match=r"s3://plant/pump/registry: somebody else"):
+    with pytest.raises(Changed, match=r"s3://plant/pump/registry: another client"):
         bucket.send(file, "registry", IfNoneMatch="*")
     file.write_text("2")
     bucket.send(file, "registry", IfMatch=first)
