@@ -1,4 +1,4 @@
-"""The flow `arrivals`: recordings that came by themselves are judged, and tell whether a retraining is due."""
+"""The flow `arrivals`: new recordings are scored, and decide whether a retraining is due."""
 
 import uuid
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from tasks.warn import warn
 
 @flow(name="arrivals")
 def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> dict[str, Any]:
-    """Score the recordings that nobody has looked at: normal ones train from now on, the others wait for `asd label`.
+    """Score unreviewed recordings: normal ones are used for training from now on, the others wait for `asd label`.
 
     Args:
         retrain_after: new normal recordings that make a retraining due; so does a sound that drifts.

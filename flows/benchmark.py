@@ -49,7 +49,7 @@ def benchmark(
         systems: names; the first is the one that the others are compared with.
         machines: only these machines.
         settings: see `Settings`; what only some systems need is computed for those only.
-        published: add the paper's own figures where machine names match.
+        published: add the paper's metrics if machine names match.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:

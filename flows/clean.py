@@ -1,4 +1,4 @@
-"""What is kept for nobody: found, and deleted when asked. No flow: nothing is computed."""
+"""Find features that are no longer needed, and delete them on request. Not a flow: nothing is computed."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tasks.warn import warn
 
 
 def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Orphans:
-    """Find the features that neither ``settings`` nor any registered detector claims; delete them if asked.
+    """Find the features that neither ``settings`` nor any registered detector uses; delete them on request.
 
     Args:
         home: where the features are.
@@ -25,7 +25,7 @@ def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Orph
     """
     if home.address:
         raise AsdError(
-            f"{home.address}: nothing is deleted in object storage; delete features/ there, it is made again"
+            f"{home.address}: nothing is deleted in object storage; delete features/ there, it is computed again"
         )
     with home.lock(warn):
         catalog = Catalog(home.recordings)
@@ -55,14 +55,14 @@ def told(orphans: Orphans, home: Home, *, deleted: bool) -> Iterator[str]:
 
     for folder in orphans.stores:
         yield f"{short(folder)}: features of other settings, or of another version of asd"
-    for path, gone in orphans.shards.items():
-        yield f"{short(path)}: {len(gone)} recordings that are not in the table of recordings"
+    for path, unknown in orphans.shards.items():
+        yield f"{short(path)}: {len(unknown)} recordings that are not in the table of recordings"
     for path in orphans.damaged:
         yield f"{short(path)}: damaged; its recordings are computed again when they are needed"
     for path in orphans.partials:
         yield f"{short(path)}: left by a writer that was killed"
-    found = f"{orphans.size / 2**20:.1f} MiB"
+    size = f"{orphans.size / 2**20:.1f} MiB"
     if orphans.size == 0:
         yield f"Nothing to clean in {home.features}."
     else:
-        yield f"Deleted: {found}." if deleted else f"{found} can go; `asd clean --yes` deletes them."
+        yield f"Deleted: {size}." if deleted else f"{size} can go; `asd clean --yes` deletes them."

@@ -8,7 +8,7 @@ from pathlib import Path
 from asdcore.storage.home import Home
 
 OWNER = "ASD_PROCESS"
-"""The variable that tells a child, such as Prefect's temporary API server, whose it is."""
+"""Environment variable that identifies the parent of a child process, such as Prefect's temporary API server."""
 
 
 def prepare(home: Home, *, quiet: bool) -> None:

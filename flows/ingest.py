@@ -23,7 +23,7 @@ def ingest(
     Args:
         recordings: the folder or the manifest.
         settings: channel, sample rate, and when a recording is too bad to use.
-        arrived: only these files of it, and as ones that nobody has looked at: the flow `arrivals` judges them.
+        arrived: only these files, as unreviewed recordings: the flow `arrivals` scores them.
         home: where the table is; default ``ASD_HOME`` or ``.asd``.
     """
     place = Home.at(home) if home else Home.default()

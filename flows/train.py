@@ -30,7 +30,7 @@ def train(
 
     Args:
         machines: train on these machines only.
-        settings: see `Settings`; ``training.processes`` share each batch.
+        settings: see `Settings`; each batch is split among ``training.processes``.
         warm_start: file of an encoder whose weights it begins with. `retrain` without it trains another one.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 

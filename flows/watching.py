@@ -1,4 +1,4 @@
-"""Watch a folder: what has arrived whole is ingested, judged, and told."""
+"""Watch a folder: recordings that have arrived completely are ingested, scored and reported."""
 
 import os
 import time
@@ -39,20 +39,20 @@ class Arriving:
 
     def arrived(self) -> list[Path]:
         """The files that have stopped growing; each is given once."""
-        whole = []
+        complete = []
         for path, (before, since) in list(self._seen.items()):
             try:
-                found = path.stat()
+                status = path.stat()
             except OSError:  # It is gone again.
                 del self._seen[path]
                 continue
-            now = (found.st_size, found.st_mtime_ns)
+            now = (status.st_size, status.st_mtime_ns)
             if now != before:
                 self._seen[path] = (now, self.clock())
             elif self.clock() - since >= self.quiet:
-                whole.append(path)
+                complete.append(path)
                 del self._seen[path]
-        return sorted(whole)
+        return sorted(complete)
 
 
 def watch_folder(
@@ -64,7 +64,7 @@ def watch_folder(
     poll: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Ingest what arrives below ``folder`` until Ctrl-C, and what has arrived while nobody watched.
+    """Ingest what arrives below ``folder`` until Ctrl-C, and what has arrived since the last time.
 
     With a Prefect server the event `asd.recordings.arrived` starts the deployment `arrivals`; without one it is run
     here.

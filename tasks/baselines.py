@@ -1,4 +1,4 @@
-"""The baselines' stage: the official autoencoder of each machine."""
+"""The baselines stage: the official autoencoder of each machine."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -34,7 +34,7 @@ def run_on_cluster(
     Remembered results are not asked for: ``inputs`` are what is known to be missing.
 
     Raises:
-        AsdError: the extra is not installed, nobody answers or works, or the workers write elsewhere than in the home.
+        AsdError: the extra is not installed, no scheduler or worker answers, or the workers do not write to the home.
     """
     home = Home.current()
     run = stage.task.with_options(result_storage=home.prefect / "results", refresh_cache=True)

@@ -40,7 +40,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Module:
-    """What stands at the top level of a module."""
+    """The top level of a module."""
 
     nodes: dict[str, list[ast.stmt]]
     """name: the statements that define it"""
@@ -168,7 +168,7 @@ def _defined_by(statement: ast.stmt) -> Iterator[str]:
 
 
 class _Stripped(ast.NodeTransformer):
-    """Without what changes no computation: docstrings, texts that stand alone, annotations."""
+    """Remove what does not affect computation: docstrings, standalone strings, annotations."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):

@@ -53,8 +53,8 @@ def change_machine(
 def first_encoder(data: str, settings: Settings) -> Artifact | None:
     """The encoder that a warm start begins with: the champion's.
 
-    A champion that was trained on this data (a digest) with these settings gives the one that it began with itself:
-    what was trained once is not trained again. None: from random weights.
+    If the champion was itself trained on this data (a digest) with these settings, this is the encoder that it started
+    from, so that the training is not repeated. None: random weights.
     """
     home = Home.current()
     if not champion_version(home):
@@ -73,13 +73,13 @@ def first_encoder(data: str, settings: Settings) -> Artifact | None:
 
 def kept_encoder(source: Path, folder: Path) -> Artifact:
     """A copy of an encoder in ``folder``, named after its content."""
-    kept = folder / f"{digest_of_file(source)[:16]}.safetensors"
-    if not kept.exists():
-        with atomic_write(kept) as temporary:
+    copy = folder / f"{digest_of_file(source)[:16]}.safetensors"
+    if not copy.exists():
+        with atomic_write(copy) as temporary:
             shutil.copyfile(source, temporary)
-    return warm_start_artifact(kept)
+    return warm_start_artifact(copy)
 
 
 def warm_start_artifact(file: Path) -> Artifact:
-    """An encoder that no stage has made."""
+    """The artifact of an encoder that is not the output of a stage."""
     return Artifact(file, digest_of_file(file))

@@ -1,4 +1,4 @@
-"""What the pipeline tells whoever listens: Prefect events, which start deployments."""
+"""Prefect events of the pipeline, which start deployments."""
 
 from typing import Any
 
@@ -13,6 +13,6 @@ RETRAINING_DUE = "asd.retraining.due"
 
 
 def tell(event: str, home: Home, payload: dict[str, Any]) -> None:
-    """Emit an event about this home. Without a Prefect server nobody hears it, and nothing else happens."""
+    """Emit an event about this home. Without a Prefect server it is a no-op."""
     resource = {"prefect.resource.id": f"asd.home.{digest_of(home.name)}", "prefect.resource.name": home.name}
     emit_event(event, resource=resource, payload={"home": home.name, **payload})

@@ -24,7 +24,7 @@ from tasks.warn import warn
 RENAMED = {"target_share": "target_fraction"}
 """columns of files of version 0.1"""
 MOST_RUNS = 200
-"""scoring runs that the figure shows and the level is compared over"""
+"""scoring runs that the plot shows and the level is compared over"""
 
 
 def examined(home: Home, detector: Detector, version: str, heard: list[Heard]) -> list[DriftReport]:
@@ -96,7 +96,7 @@ def _publish(home: Home, reports: list[DriftReport], history: pd.DataFrame) -> N
         }
         for report in reports
     ]
-    create_table_artifact(key="drift", table=rows, description="What this scoring run says of each machine")
+    create_table_artifact(key="drift", table=rows, description="Drift report of each machine in this scoring run")
     run = tracked_run(home, "drift", "drift", "drift over time")
     step = history["at"].nunique()
     metrics = {}
@@ -111,7 +111,7 @@ def _publish(home: Home, reports: list[DriftReport], history: pd.DataFrame) -> N
 
 
 def failed_enrolment_checks(statistics: Artifact, recordings: pd.DataFrame, settings: Settings) -> list[str]:
-    """What speaks against these recordings being the normal sound of one machine; see `enrolment_checks`."""
+    """Reasons why these recordings may not be the normal sound of one machine; see `enrolment_checks`."""
     training = training_recordings(recordings)
     store = Store(statistics.path)
     vectors = np.stack([store.read(recording, "mean_and_deviation") for recording in training["recording"]])

@@ -29,12 +29,12 @@ def ingest_recordings(
     machine: str | None = None,
     arrived: Sequence[Path] | None = None,
 ) -> dict[str, Any]:
-    """Add what is new at ``place`` to the table of recordings; counts, reasons and machines, as JSON.
+    """Add new recordings at ``place`` to the table of recordings; return counts, reasons and machines as JSON.
 
-    ``machine``: the one that all of them are of, whatever their folder is called. ``arrived``: only these files, which
-    came by themselves: nobody has said that they are normal, so they do not train before somebody or a detector does.
+    ``machine``: the machine of all of them, regardless of the folder's name. ``arrived``: only these files, which are
+    not known to be normal: they are not used for training until a person or a detector labels them as normal.
 
-    Not cached: only a look at the place tells whether it has changed. Recordings known by their digest are not decoded.
+    Not cached, because the content of the place may change. Recordings with a known digest are not decoded.
     """
     catalog = Catalog(home.recordings)
     place = fetched(place)
@@ -63,7 +63,7 @@ def ingest_recordings(
 
 
 def _pending_review(recording: Found, session: str) -> Found:
-    """As one that nobody has looked at, of the batch in which it arrived if nothing else says its session."""
+    """The recording marked as unreviewed; its session is the batch in which it arrived, unless it is known."""
     batch = recording.session or ("" if time_stamp(recording.path.stem) else session)
     return replace(recording, session=batch, label="unknown" if recording.split == "train" else recording.label)
 
@@ -78,13 +78,13 @@ def _all_of(machine: str, found: Sequence[Found], place: Path) -> list[Found]:
 
 
 def data_digest(recordings: pd.DataFrame) -> str:
-    """16 digits for these recordings and what is known of them."""
+    """16 hexadecimal digits that identify these recordings and their metadata."""
     identity = ["recording", "machine", "section", "domain", "split", "label", "session"]
     return digest_of(*(" ".join(row) for row in recordings[identity].itertuples(index=False)))
 
 
 def machine_table(catalog: Catalog) -> list[dict[str, Any]]:
-    """One row a machine: recordings in all, for training by domain, for testing by label."""
+    """One row per machine: recordings in all, for training by domain, for testing by label."""
     table = []
     for machine, own in catalog.recordings.groupby("machine"):
         training = Counter(training_recordings(own)["domain"])

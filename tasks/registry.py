@@ -265,7 +265,7 @@ def rolled_back(home: Home, who: str) -> tuple[str, str]:
     if not replaced:
         what = f"version {version} has replaced no other one" if version else "there is no champion"
         raise AsdError(f"nothing to roll back to: {what}; `asd promote VERSION` takes any version")
-    # Where this version came from stays as it was, so that rolling back again goes on backwards.
+    # The origin of this version is not changed, so that repeated rollbacks continue backwards.
     earlier = client(home).get_model_version(NAME, replaced).tags.get(REPLACED, "")
     set_champion(home, replaced, f"rolled back from version {version} by {who}", earlier)
     return version, replaced

@@ -6,8 +6,8 @@
     artifact = fit_normality(vectors, model)
 
 The decorator owns everything else. The key is made of the digests of the inputs and of the code that the function
-reaches (`tasks.code`). The output appears whole or not at all, below the home that is at work (`Home.current`). Prefect
-remembers the result, a manifest of the files with their digests; where a file is gone or damaged, the stage runs again.
+reaches (`tasks.code`). The output is written atomically, below the current home (`Home.current`). Prefect caches the
+result, a manifest of the files with their digests; if a file is missing or damaged, the stage runs again.
 """
 
 import inspect
@@ -38,7 +38,7 @@ _SCRATCH: ContextVar[Path] = ContextVar("scratch")
 
 
 class Result(TypedDict):
-    """What Prefect remembers of a stage."""
+    """The cached result of a stage."""
 
     files: dict[str, str]
     """path relative to the home: SHA-256 of the content"""
@@ -47,14 +47,14 @@ class Result(TypedDict):
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a stage has made. It stands for its content: two artifacts with one digest are the same input."""
+    """The output of a stage, identified by its content: two artifacts with the same digest are the same input."""
 
     path: Path
     """file or folder; of a stage without output the home"""
     digest: str
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
     files: tuple[Path, ...] = field(default=(), compare=False)
-    """those that the stage has written"""
+    """the files written by the stage"""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Stage(Generic[P]):
         return _stage_named, (self.__module__, self.__qualname__)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Artifact:
-        """The artifact of these inputs: remembered, or made now.
+        """The artifact of these inputs: cached, or computed now.
 
         Raises:
             AsdError: as the function; the disk is full or not writable.
@@ -108,7 +108,7 @@ class Stage(Generic[P]):
         return artifact
 
     def map(self, inputs: Sequence[Mapping[str, Any]], at_once: int) -> list[Artifact]:
-        """The artifacts of several inputs (by name), so many at the same time, in their order."""
+        """The artifacts of several inputs (by name) in their order, computed ``at_once`` at a time."""
         with ThreadPoolExecutor(at_once) as threads:
             waiting = [threads.submit(copy_context().run, self._made, self.bound(**each)) for each in inputs]  # type: ignore[call-arg]
             artifacts = [future.result() for future in progress(waiting, self.name)]
@@ -129,7 +129,7 @@ class Stage(Generic[P]):
         return self.artifact(home, key, result)
 
     def artifact(self, home: Home, key: str, result: Result) -> Artifact:
-        """What a result stands for."""
+        """The artifact of a result."""
         files = tuple(home.root / file for file in result["files"])
         return Artifact(self.out(home, key), digest_of(*sorted(result["files"].values())), result["facts"], files)
 
@@ -140,12 +140,12 @@ class Stage(Generic[P]):
         return dict(list(bound.arguments.items())[1:])
 
     def key(self, inputs: Mapping[str, Any]) -> str:
-        """16 digits that change with whatever changes the result: inputs and code."""
+        """16 hexadecimal digits that identify all that the result depends on: inputs and code."""
         counted = [f"{name}={input_digest(value)}" for name, value in inputs.items() if name not in self.uncounted]
         return digest_of(self.__qualname__, code_of_function(self.function), *counted)
 
     def out(self, home: Home, key: str) -> Path:
-        """Where the output with this key is."""
+        """The path of the output with this key."""
         return home.root / (self.template or "").format(key=key)
 
     def _run_name(self, inputs: Mapping[str, Any]) -> str:
@@ -154,14 +154,14 @@ class Stage(Generic[P]):
 
     def _executor(self) -> Callable[[str, Home, dict[str, Any]], Result]:
         def execute(key: str, home: Home, inputs: dict[str, Any]) -> Result:
-            """Run the function and write down what it made."""
+            """Run the function and return its result."""
             # Nothing but this stage is named here: a Dask worker gets it by name, and the rest from its own code.
             return self.execute(key, home, inputs)
 
         return execute
 
     def execute(self, key: str, home: Home, inputs: Mapping[str, Any]) -> Result:
-        """Run the function, whatever is remembered, and write down what it made."""
+        """Run the function regardless of the cache, and return its result."""
         out, token = self.out(home, key), _SCRATCH.set(_scratch_of(home, key))
         try:
             with home.at_work():
@@ -190,8 +190,8 @@ def stage(
     Args:
         template: where the output is, below the home, with ``{key}`` in it; a folder if it ends with a slash. None: the
             function writes no file (it registers something, say), or returns `Written`.
-        uncounted: parameters that cannot change the result, such as the device; they are no part of the key.
-        still_true: asked with the facts of a remembered result; if it says no, the stage runs again.
+        uncounted: parameters that cannot change the result, such as the device; they are not part of the key.
+        still_true: called with the facts of a cached result; if it returns False, the stage runs again.
         options: of Prefect's task, such as ``retries``.
 
     The function returns facts to remember, or None. Its inputs are artifacts, settings, scikit-learn estimators, plain
@@ -205,12 +205,12 @@ def stage(
 
 
 def scratch_folder() -> Path:
-    """Where the stage that runs may keep what it would resume from; deleted once its result is stored."""
+    """The folder where the running stage may keep what it resumes from; deleted once its result is stored."""
     return _SCRATCH.get()
 
 
 def input_digest(value: Any) -> str:
-    """What stands for an input in a key.
+    """The digest of an input, for a key.
 
     Raises:
         TypeError: a value whose content has no digest here, a bare path for example: pass the artifact instead.
@@ -225,7 +225,7 @@ def input_digest(value: Any) -> str:
         case Mapping():
             return digest_of(*(f"{name}={input_digest(part)}" for name, part in sorted(value.items())))
         case pd.DataFrame():
-            # The order of rows and columns says nothing.
+            # The order of rows and columns does not matter.
             rows = value.reindex(columns=sorted(value.columns)).itertuples(index=False)
             return digest_of(*sorted(value.columns), *sorted(" ".join(map(str, row)) for row in rows))
         case BaseEstimator():
@@ -254,7 +254,7 @@ def _manifest(home: Home, paths: Sequence[Path]) -> dict[str, str]:
 
 
 def _holds(files: Mapping[str, str], home: Home) -> bool:
-    """Whether every file of a manifest is there with the content that it had."""
+    """Whether every file of a manifest exists with unchanged content."""
     return all((home.root / path).is_file() for path in files) and not _damaged(files, home)
 
 

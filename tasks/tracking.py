@@ -1,4 +1,4 @@
-"""MLflow runs: one for each retraining, taken up again by a retraining that goes on after a kill."""
+"""MLflow runs: one for each retraining, continued by a retraining that resumes after a kill."""
 
 import math
 import os
@@ -38,7 +38,7 @@ def client(home: Home) -> MlflowClient:
     uri, given = home.mlflow_uri, os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     if given is None:
-        # MLflow has just set it, and the next home of this process would take it for the user's wish.
+        # MLflow has just set it, and the next home of this process would take it for the user's setting.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     return MlflowClient(uri)
 
@@ -61,16 +61,16 @@ def tracked_run(home: Home, kind: str, key: str, name: str) -> str:
     experiment = store.get_experiment_by_name(EXPERIMENT)
     title = EXPERIMENT
     if experiment is not None and location not in (None, experiment.artifact_location):
-        # The home was moved. MLflow keeps absolute places: going on would write to where the home was.
+        # The home was moved. MLflow keeps absolute paths: continuing would write to the old location.
         title = f"{EXPERIMENT} {digest_of(str(location))[:6]}"
         experiment = store.get_experiment_by_name(title)
     if experiment is None:
         identifier = store.create_experiment(title, artifact_location=location)
     else:
         identifier = experiment.experiment_id
-    found = store.search_runs([identifier], f"tags.`asd.{kind}` = '{key}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
+    runs = store.search_runs([identifier], f"tags.`asd.{kind}` = '{key}'", max_results=1)
+    if runs:
+        return str(runs[0].info.run_id)
     return str(store.create_run(identifier, run_name=name, tags={f"asd.{kind}": key}).info.run_id)
 
 
@@ -86,7 +86,7 @@ def log_evaluation(
     report: str,
     fits: dict[str, float],
 ) -> None:
-    """Fill the MLflow run of a retraining or benchmark; what is in it already is left alone.
+    """Fill the MLflow run of a retraining or benchmark; existing entries are not changed.
 
     Settings, metrics by epoch and by machine, plots, tables and scores. ``folder`` and ``table``: of an evaluation,
     relative to the home; ``fits``: further metrics.
@@ -106,7 +106,7 @@ def log_evaluation(
 
 
 def log_reliability(home: Home, run: str, reports: dict[str, Path]) -> None:
-    """The reliability report and its figure of each machine (name: folder) into the MLflow run."""
+    """Log the reliability report and its plot of each machine (name: folder) in the MLflow run."""
     store = client(home)
     for machine, folder in reports.items():
         for path in sorted(folder.iterdir()):
@@ -114,7 +114,7 @@ def log_reliability(home: Home, run: str, reports: dict[str, Path]) -> None:
 
 
 def log_judgement(home: Home, run: str, text: str) -> None:
-    """What the gate said of the detector of this run."""
+    """Log the gate's judgement of the detector of this run."""
     client(home).log_text(run, text, "gate.md")
 
 
@@ -130,11 +130,11 @@ def table_metrics(table: pd.DataFrame) -> dict[str, float]:
 
 @contextmanager
 def failed_if_it_fails(home: Home, run: str) -> Iterator[None]:
-    """Set the MLflow run to FAILED when the block does not end well; a killed one stays RUNNING until it goes on."""
+    """Set the MLflow run to FAILED if the block raises; a killed one stays RUNNING until it is resumed."""
     try:
         yield
     except Exception:
-        # Where the store does not answer, that is the error to tell, not that this can not be told to it either.
+        # If the store does not answer, that is the error to report, not the failure of this call.
         with suppress(Exception):
             client(home).set_terminated(run, "FAILED")
         raise
@@ -143,17 +143,17 @@ def failed_if_it_fails(home: Home, run: str) -> Iterator[None]:
 def log_encoder(home: Home, run: str, encoder: Path) -> None:
     """The metrics by epoch of a training that are not in the run yet, and whether it has collapsed."""
     store = client(home)
-    there = {metric.step for metric in store.get_metric_history(run, "training/loss")}
+    logged = {metric.step for metric in store.get_metric_history(run, "training/loss")}
     history = TrainedEncoder.load(encoder).history
-    if said := collapse(history):
-        store.set_tag(run, "asd.collapse", " ".join(said))
+    if problems := collapse(history):
+        store.set_tag(run, "asd.collapse", " ".join(problems))
     for metrics in history:
-        if int(metrics["epoch"]) not in there:
+        if int(metrics["epoch"]) not in logged:
             log_epoch(home, run, metrics)
 
 
 def log_epoch(home: Home, run: str, metrics: dict[str, float]) -> None:
-    """The metrics of one epoch, as one call: a call costs 20 ms however many it holds."""
+    """The metrics of one epoch, as one call: a call costs 20 ms regardless of their number."""
     epoch = int(metrics["epoch"])
     rest = {f"training/{name}": value for name, value in metrics.items() if name != "epoch"}
     log_metrics(home, run, rest, epoch)
@@ -180,7 +180,7 @@ def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterato
 
 
 def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0) -> None:
-    """Figures by name. What MLflow allows in no name becomes a dash; NaN is left out, its charts do not draw it."""
+    """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped, its charts do not draw it."""
     now = int(time.time() * 1000)
     points = [Metric(metric_name(name), value, now, step) for name, value in metrics.items() if not math.isnan(value)]
     client(home).log_batch(run, metrics=points)
@@ -193,11 +193,11 @@ def metric_name(name: str) -> str:
 
 
 def log_parameters(home: Home, run: str, parameters: dict[str, Any]) -> None:
-    """Parameters, flattened with dots. A parameter of a run never changes, so those that are there are left alone."""
+    """Parameters, flattened with dots. A parameter of a run never changes, so existing ones are skipped."""
     store = client(home)
-    there = store.get_run(run).data.params
+    existing = store.get_run(run).data.params
     for name, value in flat(parameters):
-        if name not in there:
+        if name not in existing:
             store.log_param(run, name, value)
 
 

@@ -1,4 +1,4 @@
-"""A warning that reaches both the one at the terminal and the one at the Prefect UI."""
+"""Warnings that are shown both in the terminal and in the Prefect UI."""
 
 from prefect import get_run_logger
 

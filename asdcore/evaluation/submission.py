@@ -104,7 +104,11 @@ def submission_table(scores: pd.DataFrame, system: str | None = None) -> pd.Data
     missing = selected.loc[selected["score"].isna(), "path"]
     if len(missing):
         raise AsdError(f"{missing.iloc[0]}: has no score, as have {len(missing) - 1} others; a submission needs all")
-    sections = selected["section"] if "section" in selected else selected["path"].map(lambda path: parse_place(Path(path)).section)
+    sections = (
+        selected["section"]
+        if "section" in selected
+        else selected["path"].map(lambda path: parse_place(Path(path)).section)
+    )
     table = selected.assign(section=sections, file=selected["path"].map(lambda path: Path(path).name))
     columns = ["machine", "section", "file", "score"]
     if "decision" in table and table["decision"].notna().all():

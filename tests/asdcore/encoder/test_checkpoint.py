@@ -63,7 +63,7 @@ def test_one_that_runs_code_when_unpickled_is_not_used_and_its_code_never_runs(
 
 def test_one_of_another_training_is_refused_and_kept(checkpoints: Checkpoints, tmp_path: Path) -> None:
     checkpoints.save({}, 1)
-    with pytest.raises(AsdError, match=r"\.pt: of a training with other recordings or settings"):
+    with pytest.raises(AsdError, match=r"\.pt: belongs to a training with other recordings or settings"):
         Checkpoints(tmp_path, "other", print).load(CPU)
     assert len(checkpoint_files(tmp_path)) == 1
 

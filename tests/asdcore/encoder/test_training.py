@@ -301,5 +301,5 @@ def test_where_no_checkpoint_can_be_used_it_says_so_and_trains_from_the_start(
 def test_a_checkpoint_of_another_training_is_refused(tiny_store: Store, undisturbed: Trained, other: str) -> None:
     settings = TINY.model_copy(update={"temperature": 0.5}) if other == "settings" else TINY
     recordings = {"recordings": RECORDINGS[1:], "machines": RECORDINGS.assign(machine="fan")}.get(other, RECORDINGS)
-    with pytest.raises(AsdError, match=r"\.pt: of a training with other recordings or settings"):
+    with pytest.raises(AsdError, match=r"\.pt: belongs to a training with other recordings or settings"):
         train(tiny_store, recordings, settings, undisturbed.checkpoints)

@@ -64,7 +64,7 @@ def test_a_worse_one_is_refused_over_all() -> None:
 
 def test_few_recordings_can_not_tell_and_it_says_so() -> None:
     judgement = judged(scored(ALIKE, n=8, noise=1.0, seed=3), scored(ALIKE, n=8, noise=1.0))
-    assert not judgement.promote and "More labelled recordings would tell" in judgement.reasons[-1]
+    assert not judgement.promote and "More labelled recordings would reduce" in judgement.reasons[-1]
 
 
 def test_a_broken_promise_blocks_unless_the_champion_breaks_it_as_much() -> None:
