@@ -4,7 +4,7 @@
 
 All data are simulated: Gaussian embeddings with a random covariance. Each normality model is fitted on n of them, its
 `Calibration` once on the leave-one-out distances and once on the distances of the training recordings themselves; the
-share of fresh normal recordings called anomalous is divided by the rate asked for (1.0: the promise is kept). Figures
+fraction of fresh normal recordings called anomalous is divided by the rate asked for (1.0: the promise is kept). Figures
 are medians over training sets; with few recordings the mean tells more, which stands behind them.
 """
 
@@ -81,7 +81,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer training sets and p up to 128: under a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one JSON object; - is stdout")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as one JSON object; - is stdout")
     arguments = parser.parse_args()
     started = time.monotonic()
     seeds, sizes = (3, SIZES[:3]) if arguments.quick else (11, SIZES)

@@ -8,7 +8,7 @@ twice, makes seven mel spectrograms and saves them; and against the lower limit,
 STFT. The four take turns; figures are medians over rounds, ratios are medians of the ratios within a round. Processes
 are started before. ``processor_ms``: the processor time of all processes together, for a recording.
 
-Memory and change, recordings of 1 s and fewer of 10 s: a process of its own computes the features of so many recordings
+Memory and change, recordings of 1 s and fewer of 10 s: a separate process computes the features of so many recordings
 and reads one epoch of batches; its peak is that of the process plus that of its largest child for each core.
 """
 
@@ -194,7 +194,7 @@ def in_this_process(n: int, seconds: int, folder: Path) -> dict[str, Any]:
 
 
 def growth(folder: Path, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    """`in_this_process` for each number of recordings of so many seconds, each in a process of its own."""
+    """`in_this_process` for each number of recordings of so many seconds, each in a separate process."""
     rows = []
     for n, seconds in sizes:
         command = [sys.executable, __file__, "--one", str(n), str(seconds), str(folder / f"of {seconds} s")]
@@ -213,7 +213,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller: about a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one JSON object; - is stdout")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as one JSON object; - is stdout")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

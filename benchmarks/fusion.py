@@ -181,7 +181,7 @@ def table(rows: list[dict[str, Any]], rate: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer training sets: seconds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one JSON object; - is stdout")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as one JSON object; - is stdout")
     arguments = parser.parse_args()
     repeats = 40 if arguments.quick else 400
     rows = measure(repeats, fresh=1000)

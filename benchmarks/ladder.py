@@ -43,7 +43,7 @@ class Ladder:
     training: pd.DataFrame
     """of them: recording, path, machine, domain, attributes"""
     test: pd.DataFrame
-    """group (simulated, real), machine, domain, kind (normal, or of the fault), strength: a row a test recording"""
+    """group (simulated, real), machine, domain, kind (normal, or of the fault), strength: one row per test recording"""
     spectrograms: list[Spectrogram]
     """of the test recordings, (n_mels, n_frames) each, dB"""
     short_window: list[Spectrogram]
@@ -59,7 +59,7 @@ def make_ladder(folder: Path, real: Path | None, settings: Settings, normals: in
     """Simulate, read, and compute the features.
 
     Args:
-        folder: where everything is kept; a second call goes on there.
+        folder: where everything is kept; a second call resumes there.
         real: recordings of real machines in the DCASE layout; None: simulated machines alone.
         settings: of recordings, spectrograms and variants.
         normals: test recordings of each simulated machine and domain.

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("recordings", type=Path)
     parser.add_argument("--each", type=int, default=8, help="recordings of each machine")
     parser.add_argument("--quick", action="store_true", help="two of each machine")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one JSON object; - is stdout")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as one JSON object; - is stdout")
     arguments = parser.parse_args()
     rows = measure(arguments.recordings, 2 if arguments.quick else arguments.each)
     figures = {"benchmark": "pitch", "recordings": arguments.recordings.name, "rows": rows}

@@ -83,9 +83,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the default alone, 8 steps, few simulated recordings")
-    parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    parser.add_argument("--json", action="store_true", help="the results as one JSON object")
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="real machines in the DCASE layout")
-    parser.add_argument("--folder", type=Path, help="keep what was made here, and go on with it")
+    parser.add_argument("--folder", type=Path, help="keep intermediate results here, and resume from them")
     arguments = parser.parse_args()
     sample = os.environ.get("ASD_SAMPLE_DATA")
     real = arguments.real or (Path(sample) / "real-mini" if sample else None)

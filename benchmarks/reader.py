@@ -137,7 +137,7 @@ def decoded(store: Store, digests: list[str], normalisation: Normalisation) -> d
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer recordings and rounds: under half a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one JSON object; - is stdout")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as one JSON object; - is stdout")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     n, rounds = (480, 3) if arguments.quick else (2880, 7)

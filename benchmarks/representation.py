@@ -9,7 +9,7 @@ real machines in the DCASE layout (``--real``, or the folder real-mini of ASD_SA
 
 A figure is the AUC of one kind of fault against the normal recordings of both domains, of one machine; means are over
 machines, then kinds, then seeds. Intervals, 95 %: bootstrap over test recordings and seeds, paired for differences.
-With this few recordings (n below p) ``ml`` is ``ledoit_wolf``, and it is called so. ``--trials``: in place of the other
+With this few recordings (n below p) ``ml`` is ``ledoit_wolf``, and it is called so. ``--trials``: instead of the other
 loss_names, augmentations of the discriminative one (benchmarks/trials.py).
 """
 
@@ -322,7 +322,7 @@ def _auc(values: Floats, own: pd.DataFrame) -> float:
 
 
 def tables(made: dict[str, Any]) -> str:
-    """The figures in Markdown."""
+    """The results in Markdown."""
     systems = pd.DataFrame(made["systems"])
     groups = [group for group in (SIMULATED, REAL) if f"{group} auc" in systems]
     columns = [(how, group) for how in SETTINGS for group in groups]
@@ -340,7 +340,7 @@ def tables(made: dict[str, Any]) -> str:
         cells += ["" if pd.isna(rate) else f"{rate:.0%}" for rate in alarms]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     margins = pd.DataFrame(made["margins"])
-    lines += ["", f"Margin of {made['default']} in AUC, paired, 95 % interval; * where it is behind for sure:", ""]
+    lines += ["", f"Margin of {made['default']} in AUC, paired, 95 % interval; * where it is significantly behind:", ""]
     others = [(how, over) for how in SETTINGS for over in dict.fromkeys(margins["over"])]
     lines.append("| machines | kind of fault | " + " | ".join(f"{how}, over {over}" for how, over in others) + " |")
     lines.append("| --- | --- |" + " ---: |" * len(others))
@@ -366,9 +366,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one seed, 40 steps, fewer recordings: under ten minutes")
     parser.add_argument("--trials", action="store_true", help="augmentations of the discriminative loss_name, one seed")
-    parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    parser.add_argument("--json", action="store_true", help="the results as one JSON object")
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="real machines in the DCASE layout")
-    parser.add_argument("--folder", type=Path, help="keep what was made here, and go on with it")
+    parser.add_argument("--folder", type=Path, help="keep intermediate results here, and resume from them")
     parser.add_argument(
         "--figure", type=Path, metavar="FILE", help="draw the figure of docs/evidence/representation.md"
     )

@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", type=int, default=1_000_000, help="how many")
     parser.add_argument("--quick", action="store_true", help="20,000 recordings: under half a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one JSON object; - is stdout")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as one JSON object; - is stdout")
     arguments = parser.parse_args()
     n = 20_000 if arguments.quick else arguments.recordings
     with tempfile.TemporaryDirectory() as temporary:

@@ -137,7 +137,7 @@ def one_step(architecture: str, micro_batch: int | None) -> float:
 
 
 def memory(architecture: str, micro_batch: int | None) -> float:
-    """`one_step` in a process of its own."""
+    """`one_step` in a separate process."""
     command = [sys.executable, __file__, "--memory-of", architecture, str(micro_batch or 0)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -159,7 +159,7 @@ def warm_start(store: Store, rows: pd.DataFrame, epochs: int, folder: Path) -> d
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short views and few rounds: under a minute")
-    parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    parser.add_argument("--json", action="store_true", help="the results as one JSON object")
     parser.add_argument("--compile", action="store_true", help="torch.compile as well: minutes more, a C++ compiler")
     parser.add_argument("--memory-of", nargs=2, metavar=("ENCODER", "CHUNK"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -292,7 +292,7 @@ def test_a_recording_of_five_frames_is_one_vector_and_of_four_too_short(model: A
         ([(spectrogram(0, 6), "source")], "2 vectors.*too few"),
     ],
 )
-def test_what_can_not_be_trained_with_is_said(given: Recordings, said: str) -> None:
+def test_what_cannot_be_trained_with_is_said(given: Recordings, said: str) -> None:
     with pytest.raises(AsdError, match=said):
         fit_autoencoder(given, FAST, CPU)
 

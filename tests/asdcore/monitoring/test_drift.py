@@ -94,7 +94,7 @@ def test_files_of_another_rate_or_length_are_said(machine: MachineModel) -> None
         "Files of 8000 Hz: no training recording has that sample rate."
     ]
     (said,) = examined(machine, seconds=10.0).sentences
-    assert said == "Recordings of 10.0 s: those of the training have 2.0 to 2.0 s."
+    assert said == "Recordings of 10.0 s: the training recordings have 2.0 to 2.0 s."
 
 
 def test_of_a_handful_of_recordings_only_the_counts_are_given(machine: MachineModel) -> None:

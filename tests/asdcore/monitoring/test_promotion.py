@@ -62,7 +62,7 @@ def test_a_worse_one_is_refused_over_all() -> None:
     assert any("may be worse by more than 5 points" in reason for reason in judgement.reasons)
 
 
-def test_few_recordings_can_not_tell_and_it_says_so() -> None:
+def test_few_recordings_cannot_tell_and_it_says_so() -> None:
     judgement = judged(scored(ALIKE, n=8, noise=1.0, seed=3), scored(ALIKE, n=8, noise=1.0))
     assert not judgement.promote and "More labelled recordings would reduce" in judgement.reasons[-1]
 
@@ -71,9 +71,7 @@ def test_a_broken_promise_blocks_unless_the_champion_breaks_it_as_much() -> None
     honest, alarming = scored(ALIKE), scored(ALIKE, alarms={"valve": 6}, seed=1)
     refused = judged(honest, alarming)
     assert not refused.promote
-    assert refused.reasons == [
-        "valve: 6 of 60 normal recordings called anomalous, 0 by the champion, where 1 % are allowed."
-    ]
+    assert refused.reasons == ["valve: 6 of 60 normal recordings called anomalous, 0 by the champion; 1 % are allowed."]
     assert judged(alarming, alarming).promote
     assert judged(honest, scored(ALIKE, alarms={"valve": 2}, seed=1)).promote  # 2 of 60 may be chance.
 
