@@ -4,8 +4,8 @@
 
 All data are simulated: Gaussian embeddings with a random covariance. Each normality model is fitted on n of them, its
 `Calibration` once on the leave-one-out distances and once on the distances of the training recordings themselves; the
-fraction of fresh normal recordings called anomalous is divided by the rate asked for (1.0: the promise is kept). Figures
-are medians over training sets; with few recordings the mean tells more, which stands behind them.
+fraction of fresh normal recordings called anomalous is divided by the rate asked for (1.0: the nominal rate is met). The
+values are medians over training sets, followed by the mean, which is more informative with few recordings.
 """
 
 import argparse

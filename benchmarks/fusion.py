@@ -123,7 +123,7 @@ def among_others(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def one(
     rng: np.random.Generator, n: int, dependence: float, fresh: int, odd: bool
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """system: what happens: share of recordings called anomalous at each rate."""
+    """system: what happens: fraction of recordings called anomalous at each rate."""
     training = distances(rng, n, dependence, (0, 0))
     if odd:
         training[0, 0] = np.exp(1.0)
