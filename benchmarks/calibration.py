@@ -4,7 +4,7 @@
 
 All data are simulated: Gaussian embeddings with a random covariance. Each normality model is fitted on n of them, its
 `Calibration` once on the leave-one-out distances and once on the distances of the training recordings themselves; the
-fraction of fresh normal recordings called anomalous is divided by the rate asked for (1.0: the nominal rate is met). The
+fraction of fresh normal recordings called anomalous is divided by the nominal rate (1.0: it is met). The
 values are medians over training sets, followed by the mean, which is more informative with few recordings.
 """
 
