@@ -69,7 +69,7 @@ class Detector:
     machines: Mapping[str, MachineModel]
     """name: what is normal for it, by the scorers that ``settings.normality`` names"""
     about: dict[str, Any] = field(default_factory=dict)
-    """what it was made from: digests, counts, figures; plain JSON"""
+    """what it was made from: digests, counts, metrics; plain JSON"""
     device: torch.device = field(default_factory=lambda: choose_device("cpu"))
 
     @classmethod

@@ -137,7 +137,7 @@ def build_encoder(name: str = "resnet18", z_size: int = 128) -> Encoder:
 
 @dataclass
 class TrainedEncoder:
-    """An encoder, the normalisation that it was trained with, and one row of figures for each epoch."""
+    """An encoder, the normalisation that it was trained with, and one row of metrics for each epoch."""
 
     encoder: Encoder
     normalisation: Normalisation
