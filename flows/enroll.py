@@ -66,7 +66,7 @@ def enroll(
     """Fit, calibrate and register one machine more, with the encoder as it is.
 
     Args:
-        machine: its name. An enrolled one is fitted anew, on all its normal training recordings.
+        machine: its name. An enrolled one is fitted again, on all its normal training recordings.
         recordings: a folder or manifest of its normal recordings; test recordings there are ingested, too.
         model: alias or version of the detector that gets the machine.
         force: enroll it whatever speaks against its recordings.

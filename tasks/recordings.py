@@ -96,7 +96,7 @@ def data_digest(recordings: pd.DataFrame) -> str:
 
 
 def machine_table(catalog: Catalog) -> list[dict[str, Any]]:
-    """One row a machine: recordings in all, for training by domain, for testing by label."""
+    """One row per machine: recordings in all, for training by domain, for testing by label."""
     table = []
     for machine, own in catalog.recordings.groupby("machine"):
         training = Counter(training_recordings(own)["domain"])

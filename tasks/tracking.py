@@ -134,7 +134,7 @@ def failed_if_it_fails(home: Home, run: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        # Where the store does not answer, that is the error to tell, not that this can not be told to it either.
+        # Where the store does not answer, that is the error to tell, not that this cannot be told to it either.
         with suppress(Exception):
             client(home).set_terminated(run, "FAILED")
         raise

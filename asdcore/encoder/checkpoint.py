@@ -23,7 +23,7 @@ class Checkpoints:
     Args:
         folder: holds files ``step-<step>-<digest>.pt``; need not exist yet.
         fingerprint: digest of settings and recordings: a checkpoint of another training must not be gone on from.
-        on_warning: gets a sentence for each file that can not be used.
+        on_warning: gets a sentence for each file that cannot be used.
     """
 
     def __init__(self, folder: Path, fingerprint: str, on_warning: Callable[[str], None]) -> None:
@@ -62,7 +62,7 @@ class Checkpoints:
                 )
                 continue
             if content["fingerprint"] != self.fingerprint:
-                raise AsdError(f"{path}: of a training with other recordings or settings. Delete it to train anew")
+                raise AsdError(f"{path}: of a training with other recordings or settings. Delete it to train again")
             return content
         return None
 

@@ -21,7 +21,7 @@ def nt_xent(z_original: Tensor, z_variant: Tensor, temperature: float) -> Tensor
     """The normalised temperature-scaled cross entropy (paper, equation 1; Chen et al. 2020).
 
     Args:
-        z_original: (n, z_size), one row a recording.
+        z_original: (n, z_size), one row per recording.
         z_variant: (n, z_size), the same recordings in the same order.
         temperature: tau. The similarity of the normalised embeddings is divided by it; the paper's equation prints it
             inside the normalisation, where it would cancel.
@@ -38,7 +38,7 @@ def supervised_contrastive(z: Tensor, classes: Tensor, temperature: float) -> Te
     """The supervised contrastive loss L_out (Khosla et al. 2020, equation 2).
 
     Args:
-        z: (n, z_size), one row a view.
+        z: (n, z_size), one row per view.
         classes: (n,) int64. The positives of a view are the other views of its class.
         temperature: tau, as of `nt_xent`.
 

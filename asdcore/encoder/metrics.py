@@ -57,7 +57,7 @@ def uniformity(z: Tensor) -> float:
 
 
 def chance(loss_function: nn.Module, h: Tensor, z: Tensor, labels: Labels) -> float:
-    """The loss if all views had their mean for embedding: views that can not be told apart have no lower one."""
+    """The loss if all views had their mean for embedding: views that cannot be told apart have no lower one."""
     training = loss_function.training
     loss_function.eval()  # Nothing of the loss's own may adapt to it.
     with torch.no_grad():
@@ -84,7 +84,7 @@ def collapse(history: Sequence[Mapping[str, float]]) -> list[str]:
     loss, chance = last["loss"], last.get("chance")
     if chance is not None and loss >= AT_CHANCE * chance:
         said.append(
-            f"The training learned nothing: its loss, {loss:.3g}, is that of embeddings that can not be told apart, "
+            f"The training learned nothing: its loss, {loss:.3g}, is that of embeddings that cannot be told apart, "
             f"{chance:.3g}. Lower training.learning_rate or raise training.epochs."
         )
     elif chance is not None and loss <= AT_FLOOR * chance:

@@ -137,7 +137,7 @@ def build_encoder(name: str = "resnet18", z_size: int = 128) -> Encoder:
 
 @dataclass
 class TrainedEncoder:
-    """An encoder, the normalisation that it was trained with, and one row of figures for each epoch."""
+    """An encoder, the normalisation that it was trained with, and one row of metrics for each epoch."""
 
     encoder: Encoder
     normalisation: Normalisation
@@ -169,7 +169,7 @@ class TrainedEncoder:
             encoder.load_state_dict(tensors)
             history = about["history"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise AsdError(f"{path}: can not be read as an encoder ({error}). Delete it and retrain") from error
+            raise AsdError(f"{path}: cannot be read as an encoder ({error}). Delete it and retrain") from error
         return cls(encoder.eval(), Normalisation(mean.numpy(), deviation.numpy()), history)
 
     def embed(self, spectrograms: Iterable[Tensor], device: torch.device) -> Iterable[tuple[Tensor, Tensor]]:

@@ -87,7 +87,7 @@ class State:
         settings = self.settings
         if (given.architecture, given.z_size) != (settings.encoder, settings.z_size):
             raise AsdError(
-                f"{path}: {given.architecture} with z_size={given.z_size} can not begin a training of "
+                f"{path}: {given.architecture} with z_size={given.z_size} cannot begin a training of "
                 f"{settings.encoder} with z_size={settings.z_size}"
             )
         self.encoder.load_state_dict(given.state_dict())

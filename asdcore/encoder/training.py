@@ -52,9 +52,9 @@ def train(
             it would have had, bit for bit on the same CPU and number of threads.
         on_epoch: gets the metrics of each epoch that ends now.
         on_progress: gets how far it is, at most once in ``progress_seconds``.
-        on_warning: gets a sentence for each checkpoint that can not be used.
+        on_warning: gets a sentence for each checkpoint that cannot be used.
         progress_seconds: see there.
-        warm_start: file of an encoder whose weights it begins with, in place of random ones.
+        warm_start: file of an encoder whose weights it begins with, instead of random ones.
 
     Raises:
         AsdError: fewer than two recordings, a spectrogram, loss or gradient that is not finite, a checkpoint of
@@ -131,5 +131,7 @@ def _finite_originals(store: Store, recordings: Sequence[str]) -> Iterator[Spect
     for recording in recordings:
         values = store.read(recording, "original")
         if not np.isfinite(values).all():
-            raise AsdError(f"the spectrogram of recording {recording} holds NaN or infinity; make the features anew")
+            raise AsdError(
+                f"the spectrogram of recording {recording} holds NaN or infinity; compute the features again"
+            )
         yield values

@@ -48,7 +48,7 @@ class Bootstrap:
         return self.samples[(ALL, ALL, "official_score")].to_numpy(dtype=np.float64)
 
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
-        """Percentile intervals: one row a metric, ``machine, section, metric, estimate, low, high``.
+        """Percentile intervals: one row per metric, ``machine, section, metric, estimate, low, high``.
 
         Args:
             level: the share of resamples between ``low`` and ``high``, half of the rest on each side. Undefined

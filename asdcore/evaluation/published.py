@@ -21,7 +21,7 @@ _TABLE_1 = {
 
 
 def published_metrics() -> pd.DataFrame:
-    """One row a machine and metric (auc_target, auc_source, pauc), one column a published system; percent."""
+    """One row per machine and metric (auc_target, auc_source, pauc), one column per published system; percent."""
     rows = [
         (machine, metric, *values)
         for machine, metrics in _TABLE_1.items()

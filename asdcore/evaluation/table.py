@@ -20,7 +20,7 @@ def labelled(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a machine and metric, the harmonic mean last, one column a system.
+    """One row per machine and metric, the harmonic mean last, one column per system.
 
     Args:
         scores: system: a table as `machine_metrics` reads it, all of the same test recordings.

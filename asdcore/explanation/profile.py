@@ -103,7 +103,7 @@ class Usual:
 
 
 def fit_usual(values: Floats, domains: Sequence[str], most_components: int) -> Usual:
-    """Learn what is usual from (n, p) values of a trait, one row a recording."""
+    """Learn what is usual from (n, p) values of a trait, one row per recording."""
     n = len(values)
     names = np.asarray(domains)
     fold = np.arange(n) % min(n, _FOLDS)

@@ -74,7 +74,7 @@ class Shard:
         try:
             metadata = pq.read_metadata(path)
             if b"lengths" not in (metadata.metadata or {}):
-                raise AsdError(f"{path} was written by another version of asd. Delete its folder: it is made anew")
+                raise AsdError(f"{path} was written by another version of asd. Delete its folder: it is computed again")
             self.recordings: list[str] = metadata.metadata[b"recordings"].decode().split()
             """digests, row by row"""
             lengths = [int(length) for length in metadata.metadata[b"lengths"].split()]
@@ -242,7 +242,7 @@ def new_shard(folder: Path) -> Iterator[NewShard]:
 
 
 def damaged(shard: Path, error: Exception) -> AsdError:
-    return AsdError(f"{shard}: damaged ({error}). Run the same command again: it is made anew")
+    return AsdError(f"{shard}: damaged ({error}). Run the same command again: it is computed again")
 
 
 def bytes_of(values: NDArray[np.generic]) -> memoryview:

@@ -38,7 +38,7 @@ def power_spectrum(waveform: NDArray[np.float32], settings: MelSettings) -> NDAr
 def log_mel(
     power: NDArray[np.float32], sample_rate: int, settings: MelSettings, warp: csr_array | None = None
 ) -> Spectrogram:
-    """The mel bands of a power spectrum in dB, 10 * log10(max(power, floor)): (n_mels, n_frames).
+    """The mel bands of a power spectrum in dB, 10 * log10(max(power, amin)): (n_mels, n_frames).
 
     Args:
         power: (n_fft / 2 + 1, n_frames).

@@ -72,19 +72,19 @@ def judge(
 ) -> Judgement:
     """Compare two detectors on the same recordings.
 
-    The challenger is refused where it can not be excluded that it is worse by more than ``settings.margin`` over all
+    The challenger is refused where it cannot be excluded that it is worse by more than ``settings.margin`` over all
     machines; where a machine got worse by more than that for sure; where it breaks the promised false-alarm rate of a
     machine and the champion does not, or less; where the champion calls for sure more than `STRANGE` of what it has
     learned last anomalous; and where it has lost a machine.
 
     Args:
-        champion: one row a recording: ``recording, machine, section, domain, label, score, decision``.
+        champion: one row per recording: ``recording, machine, section, domain, label, score, decision``.
         challenger: the same recordings.
         settings: the margin.
         false_alarm_rate: what both promise.
         lost: machines that the champion knows and the challenger does not.
         learned: machine: how many of its newest training recordings the champion calls anomalous, and of how many. With
-            few test recordings it shows what their scores can not.
+            few test recordings it shows what their scores cannot.
     """
     difference = paired_bootstrap(_ranking(challenger), _ranking(champion))
     compared = [_compare(machine, champion, challenger, difference) for machine in _machines(champion)]

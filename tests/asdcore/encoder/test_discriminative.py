@@ -142,7 +142,7 @@ def test_the_settings_name_the_loss(name: str, kind: type[Loss]) -> None:
     loss_function = build_loss(settings, 3, 6)
     assert type(loss_function) is kind
     assert bool(list(loss_function.parameters())) == (name in ("discriminative", "combined"))
-    # Views that can not be told apart have the loss of chance, and views that can be may have less.
+    # Views that cannot be told apart have the loss of chance, and views that can be may have less.
     h, z = torch.ones(8, 6), torch.ones(8, 5)
     loss = loss_function.eval()(h, z, LABELS).detach()
     assert float(loss) == pytest.approx(chance(loss_function, H + 1e4, Z + 1e4, LABELS), rel=1e-3)

@@ -141,7 +141,7 @@ def test_a_file_that_is_no_encoder_is_named(tmp_path: Path, damage: str) -> None
         save_file(one, path, metadata)
     elif damage != "missing":
         path.write_bytes({"empty": b"", "text": b"no encoder at all", "truncated": whole[: len(whole) // 2]}[damage])
-    with pytest.raises(AsdError, match=r"encoder\.safetensors: can not be read as an encoder"):
+    with pytest.raises(AsdError, match=r"encoder\.safetensors: cannot be read as an encoder"):
         TrainedEncoder.load(path)
 
 
