@@ -446,8 +446,9 @@ def test_the_scorers_that_the_settings_name_judge(tmp_path: Path, scorers: tuple
     chosen = Detector.load(tmp_path / "detector")
     assert chosen.machines["fan"].scorers == list(scorers)
     table = chosen.score([write(tmp_path / "fan" / "odd.wav", hum(1, 900) + 0.5 * hum(1, seed=9) ** 3)])
-    assert table["decision"].tolist() == [1] and 0 < table["p_value"][0] <= 0.01
-    assert table["extrapolated"].tolist() == [True]
+    # Few recordings support no rate as low as 1 %: what is stranger than all of them is suspect.
+    assert table["verdict"].tolist() == ["suspect"] and table["decision"].tolist() == [0]
+    assert table["p_value"][0] == pytest.approx(chosen.machines["fan"].calibration.supported_rate)
     assert set(table["triggered_by"][0].split("+")) <= set(scorers)
 
 

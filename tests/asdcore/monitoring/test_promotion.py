@@ -89,7 +89,7 @@ def test_a_challenger_that_has_learned_what_the_champion_calls_anomalous_is_refu
     sabotaged = judge(scored(ALIKE), better, GATE, 0.01, learned={"fan": (0, 40), "pump": (12, 26)})
     assert not sabotaged.promote
     (reason,) = sabotaged.reasons
-    assert reason.startswith("pump: of the 26 newest recordings") and "calls 12 anomalous" in reason
+    assert reason.startswith("pump: of the 26 newest recordings") and "calls 12 suspect or anomalous" in reason
     assert judge(scored(ALIKE), better, GATE, 0.01, learned={"fan": (4, 40), "pump": (0, 0)}).promote
 
 
