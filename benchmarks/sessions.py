@@ -237,11 +237,9 @@ def averaged(rows: Sequence[dict[str, Any]], **chosen: Any) -> dict[str, float]:
 
 def table(rows: Sequence[dict[str, Any]], asked: float) -> str:
     """Fused; one line per machine, number of sessions and recordings of each."""
-    lines = [
-        f"{'':33} | leave-one-out:       | leave-one-session-out: anomalous     | suspect or anomalous",
-        f"{'machine':12}{'sessions':>9}{'each':>5}{'worth':>7} |{'false':>9}{'found':>12} |{'false':>9}{'largest':>12}"
-        f"{'found':>15} |{'false':>9}{'found':>12}",
-    ]
+    columns = f"{'machine':12}{'sessions':>9}{'each':>5}{'worth':>7} |{'false':>9}{'found':>12} |"
+    columns += f"{'false':>9}{'largest':>12}{'found':>15} |{'false':>9}{'found':>12}"
+    lines = [f"{'':33} | leave-one-out:       | leave-one-session-out: anomalous     | suspect or anomalous", columns]
     for machine, sessions, per_session in dict.fromkeys((r["machine"], r["sessions"], r["per_session"]) for r in rows):
         key = (machine, sessions, per_session, FUSED, asked)
         by_method = {
