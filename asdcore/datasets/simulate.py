@@ -32,7 +32,7 @@ from asdcore.recordings.names import SIMULATED as MARKER
 from asdcore.storage.files import atomic_write, digest_of
 
 FAULT_TABLE = "simulated.csv"
-_VERSION = 1  # raise it when a change of this file or of `machines` changes the samples: a folder then never mixes two versions
+_VERSION = 1  # raise it when a change here or in `machines` changes the samples: a folder then never mixes two versions
 _SHORTEST_SECONDS = 0.5
 _LEVEL = 0.05  # of a machine's sound, as a share of full scale: 20 dB of headroom for clicks and strong faults
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from asdcore.datasets.machines import FAULTS, MACHINES
+from asdcore.datasets.machines import FAULTS, MACHINES, SPECIFICATIONS
 from asdcore.datasets.sessions import Session
 from asdcore.datasets.simulate import MARKER, simulate, waveform
 from asdcore.errors import AsdError
@@ -287,7 +287,7 @@ def test_recordings_of_a_session_resemble_each_other_more_than_those_of_another(
             domain="source",
             label="normal",
             rng=np.random.default_rng([session, index]),
-            setting=150,
+            setting=SPECIFICATIONS[machine].settings["source"][0],
             session=Session.draw(np.random.default_rng(session)),
             seconds=1.0,
         )
