@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 ASKED = 0.1
 LOOKS = (
@@ -30,6 +31,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         found.set_title(f"{group} machines ({machines}): faults found, %")
         for ax in (alarms, found):
             ax.set(xlabel="sessions heard", ylim=(-3, 103))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.grid(alpha=0.3)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=100)
