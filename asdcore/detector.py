@@ -44,7 +44,7 @@ class Heard:
 
 
 def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
-    """A row a recording, as `Detector.score` gives it."""
+    """One row per recording, as `Detector.score` gives it."""
     rows = [{"path": str(one.path), "machine": one.machine, "reason": one.reason, **one.verdict} for one in heard]
     table = pd.DataFrame(rows, columns=COLUMNS).astype(
         {"score": float, "p_value": float, "verdict": object, "triggered_by": object}
@@ -69,7 +69,7 @@ class Detector:
     machines: Mapping[str, MachineModel]
     """name: what is normal for it, by the scorers that ``settings.normality`` names"""
     about: dict[str, Any] = field(default_factory=dict)
-    """what it was made from: digests, counts, figures; plain JSON"""
+    """what it was made from: digests, counts, metrics; plain JSON"""
     device: torch.device = field(default_factory=lambda: choose_device("cpu"))
 
     @classmethod
@@ -93,8 +93,8 @@ class Detector:
                 or the only machine there is.
 
         Returns:
-            A row a file: path, machine, the columns of `MachineModel.verdict`, of which decision is Int64, and reason:
-            why a recording that could not be scored was not, with nothing in the columns of the verdict; else empty.
+            One row per file: path, machine, the columns of `MachineModel.verdict`, of which decision is Int64, and
+            reason: why a recording could not be scored, with nothing in the columns of the verdict; otherwise empty.
 
         Raises:
             AsdError: a machine that is not enrolled.
@@ -130,7 +130,7 @@ class Detector:
         try:
             waveform = prepare(samples, sample_rate, self.settings.recordings)
         except BadRecording as bad:
-            raise AsdError(f"this waveform can not be scored: {bad}") from bad
+            raise AsdError(f"this waveform cannot be scored: {bad}") from bad
         return {"machine": known} | self._verdict(self._vectors(waveform), known)
 
     def explain(self, path: str | Path, machine: str | None = None) -> Explanation:
@@ -141,7 +141,7 @@ class Detector:
             machine: as in `score`.
 
         Raises:
-            AsdError: a machine that is not enrolled or has no profile, or a recording that can not be scored.
+            AsdError: a machine that is not enrolled or has no profile, or a recording that cannot be scored.
         """
         known = self._machine_of(Path(path), machine)
         profile = self.machines[known].profile
@@ -150,7 +150,7 @@ class Detector:
         try:
             waveform = decode(Path(path).read_bytes(), self.settings.recordings).samples
         except (OSError, BadRecording) as error:
-            raise AsdError(f"{path} can not be explained: {error}") from error
+            raise AsdError(f"{path} cannot be explained: {error}") from error
         return explain(self._spectrogram(waveform), profile)
 
     def with_machine(self, name: str, machine: MachineModel, about: Mapping[str, Any]) -> "Detector":

@@ -148,7 +148,7 @@ def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: St
         scorer.name: scorer.model().fit(vectors[scorer.name], domains=domains, groups=sessions) for scorer in scorers
     }
     profile = Profile.fit(_originals(store, own), domains, settings.mel, settings.recordings.sample_rate)
-    fitted = MachineModel(models, profile)
+    fitted = MachineModel(models, profile, sessions)
     history = collapse(detector.encoder.history)
     report = reliability_report(
         fitted, vectors, domains, settings.normality.false_alarm_rate, of_training=history, groups=sessions

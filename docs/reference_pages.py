@@ -14,20 +14,23 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic.fields import FieldInfo
 
-from asdcore.settings import PRESETS, Settings, StageSettings
+from asdcore.settings import COMMON, PRESETS, Settings, StageSettings
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "asdcore"
 SETTINGS_INTRODUCTION = """# Settings
 
-Every setting, generated from `asdcore/settings.py`. On the command line `--set stage.name=value` changes one, and
-`--preset` chooses the values to start from; in Python, `Settings` holds one object per stage. Where a preset changes a
-default, its value is listed below the default.
+Every setting, generated from `asdcore/settings.py`; those in **bold** are the ones that people set (`asd settings`
+lists them, `asd settings --all` all), the others are for experts. On the command line `--set stage.name=value` changes
+one, and `--preset` chooses the values to start from; in Python, `Settings` holds one object per stage. Where a preset
+changes a default, its value is listed below the default.
 """
 COMMAND_LINE_INTRODUCTION = """# Command line
 
-Generated from the help of the commands. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` found
-something anomalous.
+Generated from the help of the commands. Exit codes: 0 done, 1 the work failed, 2 wrong usage; of `asd score` 3:
+something is anomalous, 4: nothing is, but something is suspect, 1: something could not be scored.
+
+`asd --install-completion` installs completion of commands and options for the current shell.
 """
 INTRODUCTION_OF_A_PACKAGE = """
     options:
@@ -81,7 +84,8 @@ def _rows(prefix: str, presets: dict[str, StageSettings]) -> list[str]:
         others = [f"{preset}: `{_shown(value)}`" for preset, value in values.items() if value != values["default"]]
         shown = "<br>".join([f"`{_shown(values['default'])}`", *others])
         kind = f"{_type(field.annotation)}{_limits(field)}"
-        rows.append(f"| `{prefix}.{name}` | {kind} | {shown} | {_cell(field.description or '')} |")
+        bold = "**" if f"{prefix}.{name}" in COMMON else ""
+        rows.append(f"| {bold}`{prefix}.{name}`{bold} | {kind} | {shown} | {_cell(field.description or '')} |")
     return rows
 
 
@@ -95,7 +99,8 @@ def _type(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_type(part) for part in get_args(annotation))
     if origin is tuple:
-        return ", ".join(_type(part) for part in get_args(annotation))
+        first, *others = get_args(annotation)
+        return f"list of {_type(first)}" if others == [...] else ", ".join(map(_type, (first, *others)))
     if origin is not None:  # Annotated, as NonNegativeInt
         return _type(get_args(annotation)[0])
     return str(getattr(annotation, "__name__", annotation))

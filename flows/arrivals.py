@@ -3,7 +3,7 @@
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,21 @@ from tasks.scoring import score_recordings
 from tasks.warn import warn
 
 
+class Arrivals(TypedDict):
+    """Recordings that came by themselves, judged."""
+
+    machines: dict[str, dict[str, int]]
+    """machine: how many are normal, wait, and could not be scored"""
+    waiting: list[str]
+    """paths of those that wait for a label"""
+    retraining_due: str
+    """why; empty if none is"""
+    version: str
+    """of the detector"""
+
+
 @flow(name="arrivals")
-def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> dict[str, Any]:
+def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> Arrivals:
     """Score unreviewed recordings: normal ones are used for training from now on, the others wait for `asd label`.
 
     Args:

@@ -1,13 +1,12 @@
 """The flow `ingest`: add recordings to the table of recordings."""
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
-from tasks.recordings import ingest_recordings
+from tasks.recordings import Ingest, ingest_recordings
 from tasks.warn import warn
 
 
@@ -17,7 +16,7 @@ def ingest(
     settings: RecordingSettings = RecordingSettings(),
     arrived: list[Path] | None = None,
     home: Path | None = None,
-) -> dict[str, Any]:
+) -> Ingest:
     """Read a folder in a DCASE layout, a manifest CSV or plain machine folders, and add what is new.
 
     Args:

@@ -3,13 +3,12 @@
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
 from asdcore.recordings.fetch import fetched
 from asdcore.storage.home import Home
-from tasks.scoring import score_recordings
+from tasks.scoring import Scored, score_recordings
 from tasks.warn import warn
 
 
@@ -20,7 +19,7 @@ def score(
     model: str = "champion",
     explain: bool = False,
     home: Path | None = None,
-) -> dict[str, Any]:
+) -> Scored:
     """Score audio files, or all below a folder.
 
     Args:
@@ -32,8 +31,7 @@ def score(
         home: where the registry and the scores are; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
-        version of the detector, path of the table of scores (Parquet), how many could and could not be scored and are
-        anomalous, and explained: path, sentences and plot of each.
+        The table of scores, how many are anomalous or suspect, and the explanations; see `Scored`.
     """
     place = Home.at(home) if home else Home.default()
     name = f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"

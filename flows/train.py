@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from prefect import flow
 
@@ -19,13 +19,24 @@ from tasks.tracking import client, failed_if_it_fails, tracked_run
 from tasks.warn import warn
 
 
+class Trained(TypedDict):
+    """A trained encoder."""
+
+    encoder: str
+    """file"""
+    run: str
+    """of MLflow"""
+    metrics: dict[str, float]
+    """of the last epoch"""
+
+
 @flow(name="train")
 def train(
     machines: list[str] | None = None,
     settings: Settings = Settings(),
     warm_start: Path | None = None,
     home: Path | None = None,
-) -> dict[str, Any]:
+) -> Trained:
     """Train the encoder on what is ingested, as `retrain` would: that finds it there, and does not train again.
 
     Args:

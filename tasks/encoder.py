@@ -1,9 +1,9 @@
 """The encoder stage: train it, then embed every recording with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import pandas as pd
@@ -19,8 +19,10 @@ from asdcore.encoder.reporting import Progress
 from asdcore.features.store import Row, Store
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
+from asdcore.registry import ENCODERS, LOSSES
 from asdcore.settings import TrainingSettings
 from asdcore.storage.home import Home
+from tasks.code import code_of_class
 from tasks.features import originals_artifact
 from tasks.stage import Artifact, scratch_folder, stage
 from tasks.store import store_stage
@@ -34,12 +36,14 @@ def train_encoder(
     spectrograms: Artifact,
     recordings: pd.DataFrame,
     settings: TrainingSettings,
+    added: Mapping[str, str],
     run: str,
     warm_start: Artifact | None = None,
 ) -> None:
     """Train on these recordings of a store; resume from the checkpoint of a stopped or killed training with this key.
 
-    ``recordings``: columns ``recording, machine, attributes``. ``run``: of MLflow, to show how it goes.
+    ``recordings``: columns ``recording, machine, attributes``. ``added``: the code of an encoder or a loss of another
+    package, see `_added_by_packages`. ``run``: of MLflow, to show the progress.
     """
     home = Home.current()
     checkpoints = scratch_folder()
@@ -94,7 +98,9 @@ def trained_encoder(
 
     What went wrong with the training, such as a collapse, is said.
     """
-    encoder = train_encoder(spectrograms, _to_train_on(recordings), settings, run, warm_start)
+    encoder = train_encoder(
+        spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), run, warm_start
+    )
     for sentence in collapse(TrainedEncoder.load(encoder.path).history):
         warn(sentence)
     return encoder
@@ -104,7 +110,21 @@ def training_key(
     spectrograms: Artifact, recordings: pd.DataFrame, settings: TrainingSettings, warm_start: Artifact | None = None
 ) -> str:
     """What identifies a training before it has run."""
-    return train_encoder.key(train_encoder.bound(spectrograms, _to_train_on(recordings), settings, "", warm_start))
+    return train_encoder.key(
+        train_encoder.bound(
+            spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), "", warm_start
+        )
+    )
+
+
+def _added_by_packages(settings: TrainingSettings) -> dict[str, str]:
+    """The code of the encoder and the loss by name, where another package adds them; this project's is followed."""
+    registries: dict[str, Any] = {settings.encoder: ENCODERS, settings.loss: LOSSES}
+    return {
+        name: code_of_class(registry.get(name))
+        for name, registry in registries.items()
+        if name not in registry.built_in
+    }
 
 
 def _to_train_on(recordings: pd.DataFrame) -> pd.DataFrame:

@@ -128,9 +128,10 @@ def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes
     if table is not None:
         body = markdown(table, compared)
     explained = (
-        "In percent; 50 is chance. Intervals: over the test recordings. `ml`, `elliptic`, `ledoit_wolf`, `tied`, "
-        "`knn`: the normality model, of `z` or `h`; `spectrum`: no network, the spectrum averaged over time, with "
-        "`-deviation` its deviation, too; `both`: the fused p-values of the embedding and `spectrum-deviation-tied`."
+        "In percent; 50 is chance. Intervals: over the test recordings. `detector`: the fused score of the scorers "
+        "beside it. `spectrum`: no network, the spectrum averaged over time, with `-deviation` its deviation, too; "
+        "`change`: no network, its change from frame to frame. `ml`, `elliptic`, `ledoit_wolf`, `tied`, `knn`: the "
+        "normality model, of `z` or `h` of the network."
     )
     return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
 

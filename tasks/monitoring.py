@@ -48,7 +48,7 @@ def examined(home: Home, detector: Detector, version: str, heard: list[Heard]) -
 
 
 def read_history(home: Home) -> pd.DataFrame:
-    """One row a machine and run: the latest runs, oldest first."""
+    """One row per machine and run: the latest runs, oldest first."""
     # Until version 0.2 the files were called health-; their time is in the rest of the name.
     files = sorted(home.scores.glob("health-*.parquet")) + sorted(home.scores.glob("drift-*.parquet"))
     tables = [pd.read_parquet(file).rename(columns=RENAMED) for file in files[-MOST_RUNS:]]

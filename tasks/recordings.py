@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import pandas as pd
 from prefect import task
@@ -21,6 +21,18 @@ from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 
 
+class Ingest(TypedDict):
+    """What one ingest did; see `asdcore.recordings.catalog.Ingested`."""
+
+    added: int
+    known: int
+    duplicates: int
+    quarantined: dict[str, str]
+    """path: reason"""
+    machines: list[str]
+    """all that the place holds, new or not"""
+
+
 @task(name="ingest recordings")
 def ingest_recordings(
     place: Path,
@@ -28,7 +40,7 @@ def ingest_recordings(
     settings: RecordingSettings,
     machine: str | None = None,
     arrived: Sequence[Path] | None = None,
-) -> dict[str, Any]:
+) -> Ingest:
     """Add new recordings at ``place`` to the table of recordings; return counts, reasons and machines as JSON.
 
     ``machine``: the machine of all of them, regardless of the folder's name. ``arrived``: only these files, which are
@@ -59,7 +71,7 @@ def ingest_recordings(
     if ingested.quarantined:
         rows = [{"file": file, "reason": reason} for file, reason in sorted(ingested.quarantined.items())]
         create_table_artifact(key="quarantine", table=rows, description=f"Quarantined at the ingest of {place}")
-    return asdict(ingested)
+    return cast("Ingest", asdict(ingested))
 
 
 def _pending_review(recording: Found, session: str) -> Found:

@@ -140,7 +140,7 @@ def signature() -> ModelSignature:
 
 
 def registered_models(home: Home) -> list[dict[str, str | None]]:
-    """One row a registered version, newest first: version, alias, score, date, data, machines, run."""
+    """One row per registered version, newest first: version, alias, score, date, data, machines, run."""
     store = client(home)
     aliases: dict[str, list[str]] = {}
     try:

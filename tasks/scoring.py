@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pandas as pd
 from prefect import task
@@ -24,10 +24,35 @@ MOST_EXPLAINED = 20
 """recordings, the most anomalous ones: a person looks at them one by one"""
 
 
+class Explained(TypedDict):
+    """Where a recording differs from normal."""
+
+    path: str
+    sentences: list[str]
+    plot: str
+    """file"""
+
+
+class Scored(TypedDict):
+    """What a scoring run did."""
+
+    version: str
+    """of the detector"""
+    table: str
+    """Parquet file, one row per recording"""
+    scored: int
+    failed: int
+    anomalous: int
+    suspect: int
+    explained: list[Explained]
+    drift: dict[str, list[str]]
+    """machine: limits that it crossed"""
+
+
 @task(name="score recordings")
 def score_recordings(
     home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool, table: Path
-) -> dict[str, Any]:
+) -> Scored:
     """Score audio files and folders; write what `Detector.score` gives, the digest and the version to ``table``.
 
     The plots of ``explain`` go to a folder beside it, of the same name.
@@ -65,9 +90,9 @@ def score_recordings(
     }
 
 
-def _explain(detector: Detector, scores: pd.DataFrame, files: list[Path], folder: Path) -> list[dict[str, Any]]:
+def _explain(detector: Detector, scores: pd.DataFrame, files: list[Path], folder: Path) -> list[Explained]:
     """Draw the recordings that are anomalous or suspect, or else the nearest to it: path, sentences and plot."""
-    explained = []
+    explained: list[Explained] = []
     scored = scores.dropna(subset="p_value").sort_values(["p_value", "score"], ascending=[True, False])
     strange = int(scored["verdict"].isin([ANOMALOUS, SUSPECT]).sum())
     for number, row in enumerate(scored.index[: max(1, min(strange, MOST_EXPLAINED))], start=1):

@@ -23,10 +23,10 @@ COLUMNS = ["machine", *VERDICT, "reason"]
 class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
     """Scores a table of paths or waveforms.
 
-    Input, one row a recording: ``path``, or ``waveform`` (samples, full scale at 1) and ``sample_rate`` (Hz, default
+    Input, one row per recording: ``path``, or ``waveform`` (samples, full scale at 1) and ``sample_rate`` (Hz, default
     16000); and ``machine``, which may be left out where the path's folder names it or only one is enrolled.
-    Output, one row a recording, in the same order: ``machine``, the columns of `MachineModel.verdict`, and ``reason``:
-    why a recording could not be scored, with nothing in the columns of the verdict; else empty.
+    Output, one row per recording, in the same order: ``machine``, the columns of `MachineModel.verdict`, and
+    ``reason``: why a recording could not be scored, with nothing in the columns of the verdict; otherwise empty.
     """
 
     def load_context(self, context: Any) -> None:

@@ -3,11 +3,14 @@
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.outside import ENTRY_POINTS, MODULE, install
 
 # Before any test imports prefect or mlflow.
 os.environ["DO_NOT_TRACK"] = "true"
@@ -79,3 +82,13 @@ def s3(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     client = boto3.client("s3")
     client.create_bucket(Bucket="plant")
     return client
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "site-packages"
+    install(folder, "outside-asd", ENTRY_POINTS)
+    (folder / "outside_asd.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    sys.modules.pop("outside_asd", None)

@@ -94,7 +94,7 @@ def _note(name: str, machine_folder: Path) -> Path:
 
 
 def _checked(archive: zipfile.ZipFile, zip_path: Path) -> list[zipfile.ZipInfo]:
-    """The files of the zip, if it can not do harm."""
+    """The files of the zip, if it cannot do harm."""
     infos = archive.infolist()
     for info in infos:
         kind = stat.S_IFMT(info.external_attr >> 16)

@@ -158,7 +158,7 @@ def _pending(archives: Sequence[_Archive], folder: Path) -> list[_Archive]:
 
 
 def _fetch_record(source: _Source) -> list[_Archive]:
-    """The zips that the record lists; from the record that an earlier run saved if the host can not be reached."""
+    """The zips that the record lists; from the record that an earlier run saved if the host cannot be reached."""
 
     def attempt() -> bytes:
         with _open(source.url, source) as response:
@@ -216,7 +216,7 @@ def _open(url: str, source: _Source, start: int = 0) -> Iterator[requests.Respon
     try:
         response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS)
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise _Again("can not be reached") from error
+        raise _Again("cannot be reached") from error
     except requests.RequestException as error:
         raise AsdError(f"{url}: {error}. {source.remedy}") from error
     with response:
@@ -274,7 +274,7 @@ def _fetch(archive: _Archive, source: _Source, work: Path) -> Path:
         try:
             pooch.retrieve(archive.url, archive.checksum, fname=archive.name, path=work, downloader=resume)
         except ValueError as error:  # pooch names the file, the expected and the actual checksum, and has deleted it
-            raise AsdError(f"{archive.url}: {error} Run the same command again to fetch it anew") from error
+            raise AsdError(f"{archive.url}: {error} Run the same command again to fetch it again") from error
     return fetched
 
 

@@ -1,6 +1,6 @@
 """The DCASE 2023 Task 2 metrics of a table of scores, for any set of machines and sections.
 
-The table has one row a test recording: ``machine, section, domain, label, score`` and, optionally, ``decision``.
+The table has one row per test recording: ``machine, section, domain, label, score`` and, optionally, ``decision``.
 The metrics follow the official evaluator; scoring that resamples (`asdcore.evaluation.bootstrap`) counts with the
 same code, so a metric and its interval cannot disagree.
 """
@@ -39,12 +39,12 @@ def machine_metrics(scores: pd.DataFrame) -> pd.DataFrame:
     """The metrics of each machine and section.
 
     Args:
-        scores: one row a test recording: ``machine``, ``section`` (text), ``domain`` (source, target), ``label``
+        scores: one row per test recording: ``machine``, ``section`` (text), ``domain`` (source, target), ``label``
             (normal, anomaly), ``score`` (finite, higher is more anomalous); optionally ``decision`` (1: anomalous,
             0: normal, missing: none was taken).
 
     Returns:
-        One row a machine and section, sorted: ``machine, section, auc_source, auc_target, pauc, auc_all``, each in
+        One row per machine and section, sorted: ``machine, section, auc_source, auc_target, pauc, auc_all``, each in
         0..1. ``auc_<domain>``: the normal recordings of that domain against the anomalous ones of both. ``pauc``: all
         recordings, false positive rates up to 0.1, standardised after McClish (0.5 is chance, 9/19 the least).
         ``auc_all``: all recordings.

@@ -60,7 +60,7 @@ def read_submission(scores_dir: Path | str, ground_truth_dir: Path | str) -> pd.
             .wav``), each with ``ground_truth_<machine>_section_<section>_test.csv``.
 
     Returns:
-        One row a recording, sorted by machine, section and file: ``machine, section, file, recording``
+        One row per recording, sorted by machine, section and file: ``machine, section, file, recording``
         (``<machine>/<file>``) ``, domain, label, score`` and, if there are decision files, ``decision`` (Int64).
         `machine_metrics`, `paired_bootstrap` and `write_submission` take it.
 
@@ -120,7 +120,7 @@ def write_submission(table: pd.DataFrame, folder: Path | str) -> list[Path]:
     """Write the challenge's files, one per machine, section and kind; `read_submission` reads back the same values.
 
     Args:
-        table: one row a recording: ``machine``, ``section`` (text as in the file names: "00"), ``file`` (name without
+        table: one row per recording: ``machine``, ``section`` (text as in the file names: "00"), ``file`` (name without
             folder), ``score`` (finite) and, optional, ``decision`` (0, 1), for all recordings or for none. Other
             columns are left alone.
         folder: made if need be; files of the same name are replaced.

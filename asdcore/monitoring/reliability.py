@@ -210,14 +210,14 @@ def _cross_fitted(
     splitter = GroupKFold(min(folds, count)) if by_session else KFold(min(folds, n), shuffle=True, random_state=0)
     for rest, fold in splitter.split(np.arange(n), groups=sessions if by_session else None):
         fitted: dict[str, NormalityModel] = {}
+        own = sessions[rest] if by_session else None
         for scorer, model in machine.models.items():
             again = clone(model)
             if isinstance(again, RobustCovariance):
                 again.set_params(folds=2)
-            own = sessions[rest] if by_session else None
             fitted[scorer] = again.fit(np.asarray(vectors[scorer])[rest], domains=domains[rest], groups=own)
         held_out = {scorer: np.asarray(vectors[scorer])[fold] for scorer in machine.models}
-        alarms[fold] = MachineModel(fitted).verdict(held_out, rate)["decision"].to_numpy() == 1
+        alarms[fold] = MachineModel(fitted, groups=own).verdict(held_out, rate)["decision"].to_numpy() == 1
     return alarms
 
 

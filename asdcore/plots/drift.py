@@ -10,7 +10,7 @@ def drift_plot(history: pd.DataFrame) -> Figure:
     """Two panels over time, one line per machine; of many machines those that drifted last.
 
     Args:
-        history: one row a machine and run: ``machine, at, alarms, scored, asked, shift_embedding, shift_spectrum,
+        history: one row per machine and run: ``machine, at, alarms, scored, asked, shift_embedding, shift_spectrum,
             drifted``; ``at`` is a time.
     """
     latest = history.sort_values("at").groupby("machine").tail(1)

@@ -70,7 +70,7 @@ def decode(content: bytes, settings: RecordingSettings) -> Waveform:
         with soundfile.SoundFile(_Bytes(content)) as file:
             rate, channels, frames = file.samplerate, file.channels, file.frames
             if frames == UNKNOWN_LENGTH:
-                raise BadRecording("unreadable: the header does not say how long it is; write the file anew")
+                raise BadRecording("unreadable: the header does not say how long it is; write the file again")
             # Before memory is taken for it: a header may promise anything.
             _check_length(frames / rate, settings)
             samples = file.read(dtype="float32", always_2d=True)

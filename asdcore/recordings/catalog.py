@@ -113,7 +113,7 @@ class Catalog:
         return self.recordings[self.recordings["machine"].isin(list(machines))].reset_index(drop=True)
 
     def append(self, rows: Sequence[dict[str, object]]) -> None:
-        """Write one more part, whole or not at all, and read the table anew.
+        """Write one more part, whole or not at all, and read the table again.
 
         A clock that was set back does not make what comes now older than what came before.
         """
@@ -334,7 +334,7 @@ def _supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
 
 
 def _refuse_conflicts(good: list[dict[str, object]], elsewhere: pd.DataFrame) -> None:
-    """One content can not be two things: split and machine must agree, and the label where it is known.
+    """One content cannot be two things: split and machine must agree, and the label where it is known.
 
     ``elsewhere``: what the table says of files that are not among ``good``.
     """

@@ -146,7 +146,7 @@ def read_manifest(path: Path) -> list[Found]:
     go; other columns are attributes. Paths are relative to the manifest.
 
     Raises:
-        AsdError: a wrong column or value, or a machine name that can not be part of a file's name; with file and line.
+        AsdError: a wrong column or value, or a machine name that cannot be part of a file's name; with file and line.
     """
     allowed = {
         "split": {"train", "test"},
@@ -254,4 +254,4 @@ def _read_csv(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]
             rows = [(reader.line_num, row) for row in reader]
             return reader.fieldnames or (), rows
     except (UnicodeDecodeError, csv.Error) as error:
-        raise AsdError(f"{path}: not a CSV file in UTF-8 ({error}); save it anew as one") from error
+        raise AsdError(f"{path}: not a CSV file in UTF-8 ({error}); save it again as one") from error

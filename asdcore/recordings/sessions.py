@@ -3,7 +3,7 @@
 Recordings of one session resemble each other more than those of the next, so they are never on both sides of anything
 that is left out, held out or compared. Where a session comes from, first that holds: the column ``session`` of a
 manifest; folders below the machine's (`session_folders`); time stamps in file names, where a new session begins after a
-gap (`with_sessions`). Otherwise it is unknown: an empty text.
+gap (`sessions_by_time`). Otherwise it is unknown: an empty text.
 """
 
 import re

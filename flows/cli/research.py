@@ -36,13 +36,17 @@ def simulate(
     seconds: Annotated[float, typer.Option(help="Length of a recording")] = 4.0,
     strength: Annotated[float, typer.Option(help="How strong the faults are; 0: no faults")] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same recordings")] = 0,
+    sessions: Annotated[
+        int | None,
+        typer.Option(help="Training sessions of each machine, other ones for the test", show_default="none"),
+    ] = None,
 ) -> None:
     """Write recordings of simulated machines, in the layout of DCASE 2023 Task 2."""
-    from asdcore.datasets.simulate import MACHINES
+    from asdcore.datasets.machines import MACHINES
     from asdcore.datasets.simulate import simulate as write_machines
 
     chosen = names(machines) or list(MACHINES)
-    paths = write_machines(folder, machines=chosen, seconds=seconds, strength=strength, seed=seed)
+    paths = write_machines(folder, machines=chosen, seconds=seconds, strength=strength, seed=seed, sessions=sessions)
     out.print(f"{len(paths)} simulated recordings of {', '.join(chosen)} in {folder}")
 
 

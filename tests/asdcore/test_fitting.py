@@ -60,6 +60,7 @@ def test_without_the_embedding_nothing_trains_and_sessions_of_a_table_are_left_o
     fitted = Detector.fit(table, settings, tmp_path / "work")
     report = fitted.machines["fan"].models["spectrum"].report_
     assert (report.groups, report.largest_group) == (3, 4)
+    assert len(set(fitted.machines["fan"].calibration.groups_)) == 3
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "features").rglob("*.parquet")}
     Detector.fit(table, settings, tmp_path / "work")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "features").rglob("*.parquet")} == first

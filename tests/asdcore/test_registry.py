@@ -1,7 +1,6 @@
 """Extension points: what a package from outside adds by entry points, used by its name in the settings."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,84 +12,7 @@ from asdcore.errors import AsdError
 from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS, Registry
 from asdcore.settings import NormalitySettings, Settings, TrainingSettings
 from tests.asdcore.conftest import Recorder
-
-MODULE = '''
-import numpy as np
-import torch
-from torch import nn
-
-from asdcore import Encoder, Loss, NormalityModel, Scorer
-
-
-class MedianModel(NormalityModel):
-    name = "median"
-
-    def _fit(self, X, domain):
-        self.median_ = np.median(X, axis=0)
-
-    def _distance(self, X):
-        return np.abs(X - self.median_).max(axis=1)
-
-
-class PeakScorer(Scorer):
-    name = "peak"
-
-    def feature(self, spectrogram, embedding):
-        return spectrogram.max(axis=1)
-
-    def model(self):
-        return MedianModel()
-
-
-class Spread(Loss):
-    """Embeddings away from each other."""
-
-    uses_z = False
-
-    def forward(self, h, z, labels):
-        return (nn.functional.normalize(h, dim=1).mean(dim=0) ** 2).sum()
-
-
-class Bands(Encoder):
-    def __init__(self, z_size):
-        super().__init__(16, z_size)
-        self.bands = nn.Linear(128, 16)
-        self.head = nn.Linear(16, z_size)
-
-    def hidden(self, x):
-        return torch.tanh(self.bands(x.mean(dim=3)[:, 0]))
-'''
-ENTRY_POINTS = """
-[asd.normality_models]
-median = outside_asd:MedianModel
-misnamed = outside_asd:MedianModel
-broken = outside_asd_gone:Nothing
-ml = outside_asd:MedianModel
-[asd.scorers]
-peak = outside_asd:PeakScorer
-[asd.losses]
-spread = outside_asd:Spread
-[asd.encoders]
-bands = outside_asd:Bands
-"""
-
-
-def install(folder: Path, name: str, entry_points: str) -> None:
-    """What an installer leaves of a package: its metadata."""
-    metadata = folder / f"{name.replace('-', '_')}-1.2.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-    (metadata / "entry_points.txt").write_text(entry_points)
-
-
-@pytest.fixture
-def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    folder = tmp_path / "site-packages"
-    install(folder, "outside-asd", ENTRY_POINTS)
-    (folder / "outside_asd.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
-    sys.modules.pop("outside_asd", None)
+from tests.outside import install
 
 
 def test_what_another_package_adds_is_trained_fitted_saved_and_scored_by_its_names(

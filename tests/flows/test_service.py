@@ -182,7 +182,7 @@ def test_a_run_that_is_cancelled_from_the_ui_ends_within_ten_seconds_and_goes_on
     service: dict[str, Any], home: Home, small_settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def checkpoints() -> list[Path]:
-        return sorted(home.runs.glob("*/checkpoints/step-*.pt"))
+        return sorted(home.runs.glob("scratch/*/step-*.pt"))
 
     longer = small_settings.training.model_copy(update={"epochs": 120})
     settings = small_settings.model_copy(update={"training": longer})

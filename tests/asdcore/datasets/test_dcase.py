@@ -375,7 +375,7 @@ def test_offline_the_message_says_what_to_do_by_hand(folder: Path, waits: list[f
     with pytest.raises(AsdError) as refused:
         download("development", folder, record_url=root + "/api/records/{record}")
     for word in (
-        f"{root[7:]} can not be reached",
+        f"{root[7:]} cannot be reached",
         f"zips of {root}/records/7882613",
         f"{root}/api/records/7882613 (save it as zenodo-7882613.json)",
         str(folder),

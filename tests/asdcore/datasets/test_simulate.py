@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import re
 from pathlib import Path
 
@@ -10,11 +11,20 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from asdcore.datasets.simulate import FAULTS, MACHINES, MARKER, simulate, waveform
+from asdcore.datasets.machines import FAULTS, MACHINES, SPECIFICATIONS
+from asdcore.datasets.sessions import Session
+from asdcore.datasets.simulate import MARKER, simulate, waveform
 from asdcore.errors import AsdError
+from asdcore.recordings.names import Found, find_recordings
 
 # Small and short where only names and bytes matter.
 SMALL = {"source_train": 2, "target_train": 1, "test_per_kind": 2, "seconds": 0.5}
+VERSION_1 = {
+    "simFan": [2569, 968, -191, -7174, -1043, 3215, 4394],
+    "simGearbox": [-240, 88, 1883, -563, -952, -161, 830],
+    "simValve": [-605, -4059, 190, 494, -700, -354, 212],
+}
+"""Every thousandth sample of a faulty recording of each machine, as simulated before there were sessions."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -212,3 +222,79 @@ def test_a_plain_statistic_finds_the_faults_but_not_all_of_them(machine: str, tm
     assert 0.65 < roc_auc_score(anomalous, distance) < 0.95
     # The operating condition alone is no fault: most normal target recordings stay among the source ones.
     assert roc_auc_score(target[~anomalous], distance[~anomalous]) < 0.9
+
+
+def test_without_sessions_the_recordings_are_those_of_version_1(small: Path) -> None:
+    told = {name: content for name, content in contents(small).items() if not name.endswith(".wav")}
+    digest = hashlib.sha256(repr(sorted(told.items())).encode()).hexdigest()
+    assert digest == "526273df87ae5f6114b413bb0f93617922f565b761e82ce6499eb5f1043d6b63"
+
+    # Sines differ in the last digits from processor to processor: the samples to two steps of the recorder.
+    for machine, expected in VERSION_1.items():
+        path = sorted((small / machine / "test").glob("*_target_test_anomaly_0001_*.wav"))[0]
+        samples, _ = soundfile.read(path, dtype="int16")
+        np.testing.assert_allclose(samples[1000::1000], expected, atol=2)
+
+
+@pytest.fixture(scope="module")
+def in_sessions(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    folder = tmp_path_factory.mktemp("sessions")
+    # The second call adds a machine; the manifest has both.
+    for machine in ("simValve", "simFan"):
+        simulate(folder, machines=[machine], sessions=2, **{**SMALL, "source_train": 6, "test_per_kind": 6})  # type: ignore[arg-type]
+    return find_recordings(folder)
+
+
+def test_every_recording_has_a_session_and_test_sessions_are_others(in_sessions: list[Found]) -> None:
+    assert not any(found.problem for found in in_sessions)
+    assert len(in_sessions) == 2 * (6 + 1 + 4 * 6)
+    for machine in ("simFan", "simValve"):
+        sessions = {
+            split: {found.session for found in in_sessions if (found.machine, found.split) == (machine, split)}
+            for split in ("train", "test")
+        }
+        assert [len(names) for names in sessions.values()] == [2, 2]
+        assert sessions["train"].isdisjoint(sessions["test"])
+
+
+def test_the_manifest_says_what_the_names_say(in_sessions: list[Found]) -> None:
+    for found in in_sessions:
+        assert f"_{found.domain}_{found.split}_{found.label}_" in found.path.name
+        assert found.attributes.pop("simulated") == "yes"
+        ((attribute, value),) = found.attributes.items()
+        assert found.path.stem.endswith(f"_{attribute}_{value}")
+
+
+def test_a_session_holds_all_operating_conditions(in_sessions: list[Found]) -> None:
+    own = [f for f in in_sessions if (f.machine, f.split, f.domain) == ("simFan", "train", "source")]
+    for session in {found.session for found in own}:
+        assert {found.path.stem.rsplit("_", 1)[1] for found in own if found.session == session} == {"18", "21", "24"}
+
+
+@pytest.mark.parametrize("wrong", [0, 3])
+def test_a_number_of_sessions_without_recordings_for_each_is_refused(tmp_path: Path, wrong: int) -> None:
+    with pytest.raises(AsdError, match="sessions="):
+        simulate(tmp_path / "new", sessions=wrong, **{**SMALL, "source_train": 6})  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_recordings_of_a_session_resemble_each_other_more_than_those_of_another(machine: str) -> None:
+    def levels(session: int, index: int) -> NDArray[np.float64]:
+        """(12,) dB, in bands of equal width."""
+        samples = waveform(
+            machine,
+            domain="source",
+            label="normal",
+            rng=np.random.default_rng([session, index]),
+            setting=SPECIFICATIONS[machine].settings["source"][0],
+            session=Session.draw(np.random.default_rng(session)),
+            seconds=1.0,
+        )
+        bands = np.array_split(np.square(np.abs(np.fft.rfft(samples))), 12)
+        return np.array([10 * np.log10(band.mean()) for band in bands], dtype=np.float64)
+
+    sounds = np.array([[levels(session, index) for index in range(4)] for session in range(8)])
+    between, within = sounds.mean(axis=1).var(axis=0, ddof=1), sounds.var(axis=1, ddof=1).mean(axis=0)
+    # Means of four recordings that are alike in nothing would vary by a quarter of what the recordings do.
+    assert np.median(between / within) > 1

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asdcore.encoder.distributed import World
 from asdcore.encoder.labels import Labelling
-from asdcore.encoder.network import Encoder, TrainedEncoder
+from asdcore.encoder.network import TrainedEncoder, build_encoder
 from asdcore.encoder.state import State
 from asdcore.encoder.step import backward
 from asdcore.errors import AsdError
@@ -145,7 +145,7 @@ def test_with_validation_the_trained_encoder_is_that_of_the_lowest_validation_lo
 
 
 def test_a_warm_start_has_the_weights_of_the_encoder_and_a_fingerprint_of_its_own(tmp_path: Path) -> None:
-    given = TrainedEncoder(Encoder(COMBINED.encoder, COMBINED.z_size), NORMALISATION, [])
+    given = TrainedEncoder(build_encoder(COMBINED.encoder, COMBINED.z_size), NORMALISATION, [])
     given.save(tmp_path / "encoder.safetensors")
     state = new_state()
     state.warm_start(tmp_path / "encoder.safetensors")
@@ -154,7 +154,7 @@ def test_a_warm_start_has_the_weights_of_the_encoder_and_a_fingerprint_of_its_ow
 
 
 def test_a_warm_start_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    TrainedEncoder(Encoder(COMBINED.encoder, 16), NORMALISATION, []).save(tmp_path / "encoder.safetensors")
+    TrainedEncoder(build_encoder(COMBINED.encoder, 16), NORMALISATION, []).save(tmp_path / "encoder.safetensors")
     state = new_state()
     before = weights(state)
     with pytest.raises(AsdError, match=r"encoder\.safetensors: resnet18 with z_size=16 .* with z_size=8"):

@@ -91,13 +91,34 @@ def test_a_scorer_that_is_noise_hardly_costs_a_fault(machine: MachineModel) -> N
     assert alone > 0.9 and alone - 0.04 < auc(("spectrum", "noise")) <= alone
 
 
-def test_a_normal_recording_is_seen_by_none_and_only_what_is_beyond_all_training_is_extrapolated(
+def test_only_what_is_strange_is_triggered_by_something_and_only_what_is_anomalous_is_a_decision(
     machine: MachineModel,
 ) -> None:
     found = machine.verdict(vectors(np.random.default_rng(4), 200), 0.01)
-    assert set(found.loc[found["decision"] == 0, "triggered_by"]) == {""}
+    assert ((found["triggered_by"] == "") == (found["verdict"] == "normal")).all()
+    assert ((found["decision"] == 1) == (found["verdict"] == "anomalous")).all()
     far = machine.verdict(vectors(np.random.default_rng(5), 5, spectrum=50.0), 0.01)
-    assert far["extrapolated"].all() and not found["extrapolated"].all()
+    assert set(far["verdict"]) == {"anomalous"}
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "expected"), [(16, 0.01, "suspect"), (16, 0.1, "anomalous"), (150, 0.01, "anomalous")]
+)
+def test_what_is_stranger_than_all_is_suspect_where_the_recordings_support_no_such_rate(
+    n: int, rate: float, expected: str
+) -> None:
+    chosen = fitted(vectors(np.random.default_rng(0), n))
+    assert set(chosen.verdict(vectors(np.random.default_rng(5), 20, spectrum=50.0), rate)["verdict"]) == {expected}
+
+
+def test_with_few_sessions_a_strange_recording_is_suspect_and_after_saving_still_is() -> None:
+    known, groups = vectors(np.random.default_rng(0), 60), np.repeat(["mon", "tue", "wed"], 20)
+    models = {scorer: MaximumLikelihood().fit(X, groups=groups) for scorer, X in known.items()}
+    chosen = MachineModel(models, groups=groups)
+    far = vectors(np.random.default_rng(5), 20, spectrum=50.0)
+    for machine in (chosen, MachineModel.from_arrays(chosen.to_arrays())):
+        assert set(machine.verdict(far, 0.02)["verdict"]) == {"suspect"}
+    assert set(MachineModel(models).verdict(far, 0.02)["verdict"]) == {"anomalous"}
 
 
 def test_a_recording_has_the_same_verdict_alone_and_among_others(machine: MachineModel) -> None:

@@ -201,7 +201,7 @@ def test_a_flac_header_that_lies_about_its_length(sound: Sound) -> None:
     assert "does not say how long" in reason(flac_with_length(0, sound))
 
 
-# What a callback of libsndfile raises can not be caught, only seen.
+# What a callback of libsndfile raises cannot be caught, only seen.
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_no_content_whatever_raises_anything_but_a_reason(sound: Sound, capfd: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)

@@ -179,7 +179,7 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
         pytest.skip("no way to mount a small disk here")
     done = subprocess.run([mount, "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"a small disk can not be mounted here: {done.stderr.strip()}")
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
     try:
         yield folder
     finally:

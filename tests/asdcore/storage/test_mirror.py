@@ -143,7 +143,7 @@ def test_a_result_is_sent_after_the_files_that_it_refers_to(mirror: Mirror, sent
 def test_what_concerns_one_machine_alone_is_not_sent(mirror: Mirror, sent: list[str]) -> None:
     for name in (
         "runs/.model.npz.0123.partial",
-        "runs/key/checkpoints/step-1.pt",
+        "runs/scratch/key/step-1.pt",
         "runs/registrations/1.json",
         "features/verified.json",
         "mlflow.db",
