@@ -28,6 +28,7 @@ from asdcore.progress import progress, say
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
+from asdcore.recordings.sessions import cuts_sentences
 from asdcore.settings import Settings
 
 _DESCRIBED = ("machine", "section", "domain", "split", "label", "session")
@@ -149,9 +150,14 @@ def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: St
     }
     profile = Profile.fit(_originals(store, own), domains, settings.mel, settings.recordings.sample_rate)
     fitted = MachineModel(models, profile, sessions)
-    history = collapse(detector.encoder.history)
     report = reliability_report(
-        fitted, vectors, domains, settings.normality.false_alarm_rate, of_training=history, groups=sessions
+        fitted,
+        vectors,
+        domains,
+        settings.normality.false_alarm_rate,
+        of_training=collapse(detector.encoder.history),
+        of_recordings=cuts_sentences(machine, own, vectors["spectrum"]) if "spectrum" in vectors else [],
+        groups=sessions,
     )
     return detector.with_machine(machine, fitted, {"recordings": len(own), "reliability": report.to_json()})
 

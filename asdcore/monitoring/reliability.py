@@ -124,6 +124,7 @@ def reliability_report(
     test: Vectors | None = None,
     test_domains: Sequence[str] = (),
     of_training: Sequence[str] = (),
+    of_recordings: Sequence[str] = (),
     groups: Sequence[str] | None = None,
 ) -> Reliability:
     """The reliability report of a fitted machine.
@@ -140,6 +141,7 @@ def reliability_report(
         test: scorer: (m, p), of test recordings that are known to be normal.
         test_domains: m names.
         of_training: what is wrong with the training of the encoder, sentences of `collapse`.
+        of_recordings: what is wrong with the recordings, such as `dependence_sentence`.
         groups: n names of sessions, as the models were fitted with; None: each recording by itself.
     """
     n = len(domains)
@@ -151,15 +153,16 @@ def reliability_report(
         tested = _achieved(alarms, np.asarray(test_domains).astype(str))
     reports = {scorer: _scorer_report(model, vectors[scorer]) for scorer, model in machine.models.items()}
     counts = {str(name): int((named == name).sum()) for name in np.unique(named)}
-    collect = max(math.ceil(1 / false_alarm_rate) - 1 - n, 0)
-    reasons = _reasons(counts, false_alarm_rate, reports, left_out, tested)
+    worth = machine.calibration.n_effective_
+    # The tolerance: 1 / 0.05 and the like are not exact.
+    collect = max(math.ceil(1 / false_alarm_rate - 1 - worth - 1e-6), 0)
+    reasons = [*of_recordings, *_reasons(counts, false_alarm_rate, reports, left_out, tested)]
     reasons += sorted({note for model in machine.models.values() if (note := _one_session(model))})
     # What a scorer without the encoder says does not depend on its training.
     reasons += of_training if any(SCORERS.get(scorer).needs_encoder for scorer in machine.models) else []
     rating: Rating = "collect more" if collect else "use with care" if reasons else "reliable"
     first = {
-        "collect more": f"Collect {collect} more normal recordings: with {n}, a decision at "
-        f"{100 * false_alarm_rate:g} % false alarms is not supported: strange recordings are suspect at most.",
+        "collect more": _collect_more(n, worth, collect, groups, false_alarm_rate),
         "use with care": "Use it with care.",
         "reliable": "Reliable.",
     }[rating]
@@ -219,6 +222,19 @@ def _cross_fitted(
         held_out = {scorer: np.asarray(vectors[scorer])[fold] for scorer in machine.models}
         alarms[fold] = MachineModel(fitted, groups=own).verdict(held_out, rate)["decision"].to_numpy() == 1
     return alarms
+
+
+def _collect_more(n: int, worth: float, collect: int, groups: Sequence[str] | None, rate: float) -> str:
+    unsupported = (
+        f"a decision at {100 * rate:g} % false alarms is not supported: strange recordings are suspect at most"
+    )
+    if worth > n - 0.5:
+        return f"Collect {collect} more normal recordings: with {n}, {unsupported}."
+    sessions = len(set(groups or ()))
+    return (
+        f"Record more sessions: {n} recordings of {sessions} {'session' if sessions == 1 else 'sessions'} are worth "
+        f"{worth:.1f} independent ones, {collect} too few: {unsupported}."
+    )
 
 
 def _one_session(model: NormalityModel) -> str:

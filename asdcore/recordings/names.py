@@ -89,7 +89,10 @@ def parse_place(path: Path) -> Found:
     if folder == "supplemental":
         return Found(path, problem="supplemental recordings of the challenge are not used")
     if folder in SPLIT_FOLDERS:
-        return _in_split_folder(path, said)
+        # A session may be above the split folder, below it, or both.
+        machine_folder, above = session_folders(machine_folder.parent)
+        session = "/".join(part for part in (above, session) if part)
+        return replace(_in_split_folder(path, machine_folder.name, folder, said), session=session)
     if said:
         split = said.get("split", "train" if said.get("label") == "normal" else "test")
         return replace(_described(path, folder, split, said), session=session)
@@ -103,8 +106,7 @@ def parse_place(path: Path) -> Found:
     return Found(path, machine=folder, session=session)
 
 
-def _in_split_folder(path: Path, said: dict[str, str]) -> Found:
-    machine, folder = path.parent.parent.name, path.parent.name
+def _in_split_folder(path: Path, machine: str, folder: str, said: dict[str, str]) -> Found:
     split = SPLIT_FOLDERS[folder]
     if not said:
         problem = f"unparsable name: not a DCASE name, though it lies in a folder {folder}; list it in a manifest CSV"

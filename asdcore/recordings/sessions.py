@@ -165,3 +165,18 @@ def dependence_sentence(machine: str, names: Sequence[str], found: Dependence) -
         "rate holds for more of the same session only. Name their sessions: folders below the machine's, or the column "
         "session of a manifest"
     )
+
+
+def cuts_sentences(machine: str, recordings: pd.DataFrame, spectra: NDArray[np.floating]) -> list[str]:
+    """What to say, if anything, of recordings that seem to be cuts of fewer; nothing where a session is known.
+
+    Args:
+        machine: its name.
+        recordings: its n normal training recordings: ``path, session``.
+        spectra: (n, p), their mean spectra.
+    """
+    if (recordings["session"].fillna("") != "").any():
+        return []
+    order = np.argsort(recordings["path"].to_numpy(dtype=str))
+    sentence = dependence_sentence(machine, recordings["path"].tolist(), dependence(np.asarray(spectra)[order]))
+    return [f"{sentence}."] if sentence else []

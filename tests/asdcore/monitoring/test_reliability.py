@@ -102,6 +102,16 @@ def test_a_single_session_is_a_reason_for_care() -> None:
     assert any(sentence.startswith("All 200 recordings are of one session") for sentence in found.sentences)
 
 
+def test_recordings_of_few_sessions_are_worth_less_than_they_are_many() -> None:
+    own = gaussian(60, 4)
+    sessions = np.repeat(np.arange(6), 10)
+    for X in own.values():
+        X += 20 * np.random.default_rng(1).normal(size=(6, 4))[sessions]
+    found = report(own, rate=0.05, groups=list(map(str, sessions)))
+    assert found.rating == "collect more" and 10 <= found.collect <= 14
+    assert found.sentences[0].startswith("Record more sessions: 60 recordings of 6 sessions are worth ")
+
+
 def test_no_session_is_on_both_sides_of_the_cross_fitting() -> None:
     # Sessions far from each other: a model that knew part of one would know the rest of it.
     own = gaussian(60, 4)

@@ -8,7 +8,7 @@ import soundfile
 
 from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.names import find_recordings, parse_place
-from asdcore.recordings.sessions import dependence, groups_of, sessions_by_time, time_stamp
+from asdcore.recordings.sessions import cuts_sentences, dependence, groups_of, sessions_by_time, time_stamp
 from asdcore.settings import RecordingSettings
 
 
@@ -98,6 +98,31 @@ def test_a_manifest_names_sessions_and_a_later_one_corrects_them(tmp_path: Path)
         catalog.ingest(find_recordings(manifest), RecordingSettings())
         assert catalog.recordings["session"].tolist() == [session]
     assert catalog.recordings["attributes"].tolist() == ["{}"]
+
+
+@pytest.mark.parametrize(
+    ("place", "session"),
+    [
+        ("pump7/train/2026-05-01", "2026-05-01"),
+        ("pump7/2026-05-01/train", "2026-05-01"),
+        ("pump7/2026-05-01/train/run_2", "2026-05-01/run_2"),
+        ("pump7/train", ""),
+    ],
+)
+def test_sessions_above_and_below_a_split_folder_are_of_its_machine(place: str, session: str) -> None:
+    found = parse_place(Path("plant") / place / "section_00_source_train_normal_0001.wav")
+    assert (found.machine, found.split, found.session, found.problem) == ("pump7", "train", session, "")
+    assert parse_place(Path("plant") / place / "x.wav").machine == "pump7"
+
+
+def test_cuts_are_named_in_a_sentence_unless_a_session_is_known() -> None:
+    rng = np.random.default_rng(0)
+    spectra = np.repeat(rng.normal(size=(3, 16)), 12, axis=0) + 0.1 * rng.normal(size=(36, 16))
+    shuffled = rng.permutation(36)  # The order of the names counts, not that of the rows.
+    rows = pd.DataFrame({"path": [f"pump/{i:02}.wav" for i in shuffled], "session": [""] * 36})
+    [sentence] = cuts_sentences("pump", rows, spectra[shuffled])
+    assert sentence.startswith("pump: the sessions of its 36 recordings are unknown") and "cuts of 3" in sentence
+    assert cuts_sentences("pump", rows.assign(session=["monday", *[""] * 35]), spectra[shuffled]) == []
 
 
 def test_a_recording_without_a_session_is_a_group_of_its_own() -> None:
