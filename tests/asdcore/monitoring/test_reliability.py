@@ -32,7 +32,9 @@ def report(
     named = domains or ["source"] * n
     fitted = {scorer: model_class(estimator)().fit(X, domains=named, groups=groups) for scorer, X in vectors.items()}
     m = len(test["embedding"]) if test else 0
-    return reliability_report(MachineModel(fitted), vectors, named, rate, test, ["source"] * m, groups=groups)
+    return reliability_report(
+        MachineModel(fitted, groups=groups), vectors, named, rate, test, ["source"] * m, groups=groups
+    )
 
 
 def test_a_well_behaved_machine_with_many_recordings_is_trusted() -> None:
@@ -98,7 +100,7 @@ def test_what_is_wrong_with_the_training_is_a_reason_for_care_where_the_embeddin
 
 def test_a_single_session_is_a_reason_for_care() -> None:
     found = report(gaussian(200, 4), rate=0.05, groups=["monday"] * 200)
-    assert found.rating == "use with care"
+    assert found.rating == "collect more"
     assert any(sentence.startswith("All 200 recordings are of one session") for sentence in found.sentences)
 
 
