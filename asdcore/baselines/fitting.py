@@ -1,12 +1,13 @@
 """Train the autoencoder of a machine in a separate process."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from threading import Lock
 
 import torch
 from joblib import cpu_count
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 from safetensors.torch import save_file
 
 from asdcore.baselines.autoencoder import fit_autoencoder
@@ -34,10 +35,16 @@ def fit_machine(store: Path, pairs: Sequence[tuple[str, str]], file: Path, setti
     """
     device = choose_device("auto")
     if device.type == "cpu":
-        get_reusable_executor(max_workers=cpu_count()).submit(_fit, store, list(pairs), file, settings, device).result()
+        _processes().submit(_fit, store, list(pairs), file, settings, device).result()
         return
     with _ACCELERATOR:
         _fit(store, list(pairs), file, settings, device)
+
+
+@cache
+def _processes() -> ProcessPoolExecutor:
+    # Not loky's reusable one: joblib, which expects an executor of its own making there, fails after that.
+    return ProcessPoolExecutor(max_workers=cpu_count(), timeout=60)
 
 
 def _fit(
