@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_cluster_is_named_with_the_remedy(
     with pytest.raises(AsdError, match=r"has no worker: start some with `dask worker tcp://"):
         features(small_settings, home=home.root)
     threading.Timer(1, cluster.scheduler.kill).start()
-    with pytest.raises(AsdError, match=r"the Dask scheduler .* has gone away.*goes on when it is back"):
+    with pytest.raises(AsdError, match=r"the Dask scheduler .* has gone away.*resumes when it is back"):
         features(small_settings, home=home.root)
 
 

@@ -179,7 +179,7 @@ def test_noise_as_normal_recordings_makes_a_challenger_that_the_gate_refuses_and
     # Twelve test recordings may find it no worse, by luck; that the champion knows none of it is no luck.
     assert not again["judgement"]["promote"]
     assert "simFan: of the 26 newest recordings" in again["judgement"]["reasons"][0]
-    assert "the champion calls 12 anomalous" in again["judgement"]["reasons"][0]
+    assert "the champion calls 12 suspect or anomalous" in again["judgement"]["reasons"][0]
     assert again["judgement"]["by"]["simFan"] == "labelled test recordings: 12 recordings"
     assert [row["alias"] for row in registered_models(copy)] == ["challenger", "champion"]
     set_champion(copy, "2", "promoted by a test")

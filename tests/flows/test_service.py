@@ -198,7 +198,7 @@ def test_a_run_that_is_cancelled_from_the_ui_ends_within_ten_seconds_and_goes_on
     assert checkpoints() and not list(home.runs.glob("*/encoder.safetensors.partial"))
     ended(service["api"], run, StateType.CANCELLED)
     retrain(machines=["simFan"], settings=settings, home=home.root)
-    assert "going on from the checkpoint" in capsys.readouterr().err
+    assert "resuming from the checkpoint" in capsys.readouterr().err
     assert not checkpoints()
 
 
