@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # trains: minutes
+
 nbformat = pytest.importorskip("nbformat", reason="the dev extra has nbformat")
 nbclient = pytest.importorskip("nbclient", reason="the dev extra has nbclient")
 

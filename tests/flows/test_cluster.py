@@ -24,7 +24,7 @@ from tasks.cluster import run_on_cluster
 from tasks.features import features_shards
 from tasks.stage import Artifact
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.slow]
 
 Process = subprocess.Popen[bytes]
 

@@ -30,7 +30,7 @@ from asdcore.storage.home import Home
 from flows.deployment import end_runs_of_dead_workers
 from flows.retrain import retrain
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

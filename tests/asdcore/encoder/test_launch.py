@@ -107,6 +107,7 @@ def test_real_processes_name_what_is_wrong(tiny_store: Store, tmp_path: Path) ->
         start_training(tiny_store, RECORDINGS.replace("recording-5", "never-computed"), TWO, tmp_path)
 
 
+@pytest.mark.slow
 def test_real_processes_are_stopped_resume_and_learn_what_one_does(tiny_store: Store, tmp_path: Path) -> None:
     two = TWO.model_copy(update={"epochs": 8})
     with pytest.raises(KeyboardInterrupt):
