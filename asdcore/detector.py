@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from asdcore import __version__
 from asdcore.encoder.embedding import embeddings
 from asdcore.encoder.network import TrainedEncoder, choose_device
-from asdcore.errors import AsdError
+from asdcore.errors import AsdError, OutdatedDetectorError
 from asdcore.explanation.explanation import Explanation, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.normality.machine import VERDICT, MachineModel, Vectors
@@ -260,7 +260,7 @@ class Detector:
                     f"{folder}: made by asd {description['asd']}, a newer version than this {__version__}: upgrade"
                 )
             if description["format"] < FORMAT:
-                raise AsdError(
+                raise OutdatedDetectorError(
                     f"{folder}: made by asd {description['asd']}, which this {__version__} cannot read: `asd retrain` "
                     "fits it again; recordings, labels and scores are kept"
                 )

@@ -7,11 +7,13 @@ from typing import Any
 import pandas as pd
 
 from asdcore.detector import Detector
+from asdcore.errors import OutdatedDetectorError
 from asdcore.monitoring.comparison import compare
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.registry import champion_version, registered_folder, set_challenger, set_champion, was_champion
 from tasks.stage import Facts, stage
+from tasks.warn import warn
 
 
 @stage("runs/judgements/{key}.json", uncounted=("challenger",))
@@ -50,7 +52,14 @@ def decided(
         # A champion that a person has replaced does not come back by itself.
         return None
     set_challenger(home, version)
-    judged = dict(judge_challenger(home.registry, champion, version, str(detector), recordings, settings).facts)
+    try:
+        judged = dict(judge_challenger(home.registry, champion, version, str(detector), recordings, settings).facts)
+    except OutdatedDetectorError:
+        # Nobody can score with it any more, so it must not keep out the one that replaces it.
+        why = f"version {champion}, the champion, is of an older format and cannot be read: nothing to compare with"
+        warn(why)
+        set_champion(home, version, why)
+        return None
     if judged["promote"]:
         set_champion(home, version, " ".join(judged["reasons"]))
     return judged
