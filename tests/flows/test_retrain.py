@@ -320,3 +320,24 @@ def test_machines_whose_names_differ_in_one_letter_keep_their_figures_apart() ->
     names = ["ml-z/Pümpe/pAUC", "ml-z/P$mpe/pAUC", "ml-z/P&mpe/pAUC"]
     assert len({metric_name(name) for name in names}) == 3
     assert metric_name("spectrum/harmonic mean") == "spectrum/harmonic mean"
+
+
+def test_a_champion_of_an_older_format_is_refused_and_replaced_by_the_next_retraining(
+    retrained: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    copy = Home.at(shutil.copytree(home.root, tmp_path / "home"))
+    # The registry of the copy still names the artifacts of the original.
+    stored = {file: file.read_text() for file in home.root.glob("mlartifacts/**/detector.json")}
+    assert stored
+    for file, description in stored.items():
+        file.write_text(json.dumps(json.loads(description) | {"format": 1, "asd": "0.1.0"}))
+    try:
+        with pytest.raises(AsdError, match=r"made by asd 0\.1\.0.*`asd retrain`"):
+            score(recordings=[small_machines / "simValve"], machine="simValve", home=copy.root)
+        normality = small_settings.normality.model_copy(update={"false_alarm_rate": 0.2})
+        again = retrain(settings=small_settings.model_copy(update={"normality": normality}), home=copy.root)
+    finally:
+        for file, description in stored.items():
+            file.write_text(description)
+    assert again["champion"] == again["version"] and again["judgement"] is None
+    assert score(recordings=[small_machines / "simValve"], machine="simValve", home=copy.root)
