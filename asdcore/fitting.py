@@ -28,7 +28,7 @@ from asdcore.progress import progress, say
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
-from asdcore.recordings.sessions import cuts_sentences
+from asdcore.recordings.sessions import cuts_sentences, groups_of
 from asdcore.settings import Settings
 
 _DESCRIBED = ("machine", "section", "domain", "split", "label", "session")
@@ -111,15 +111,9 @@ def _features(
     augmented = originals / (EXTENDS + features_digest(settings, "")) if variants else None
     path_of = dict(zip(training["recording"], training["path"], strict=True))
     failures: dict[str, str] = {}
-    wanted = augmented or originals
-    if augmented is not None:
-        parts = missing_parts(originals, augmented, list(path_of))
-    else:
-        missing = Store(originals).missing(path_of, "original")
-        parts = {(originals, None): missing} if missing else {}
-    for (first, second), digests in parts.items():
+    for (first, second), digests in missing_parts(originals, augmented, list(path_of)).items():
         failures |= compute_features(first, second, [(digest, path_of[digest]) for digest in digests], settings)[1]
-    return Store(wanted), failures
+    return Store(augmented or originals), failures
 
 
 def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: Path, *, trains: bool) -> TrainedEncoder:
@@ -142,8 +136,7 @@ def _originals(store: Store, rows: pd.DataFrame) -> Iterator[Spectrogram]:
 def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: Store, scorers: list[Scorer]) -> Detector:
     settings = detector.settings
     domains = own["domain"].tolist()
-    # A recording whose session is unknown is one of its own; where none is known, each is left out alone.
-    sessions = own["session"].where(own["session"] != "", own["recording"]).tolist() if own["session"].any() else None
+    sessions = groups_of(own).tolist()
     vectors = _vectors(detector.encoder, own, store, scorers, settings)
     models: dict[str, NormalityModel] = {
         scorer.name: scorer.model().fit(vectors[scorer.name], domains=domains, groups=sessions) for scorer in scorers

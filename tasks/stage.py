@@ -10,6 +10,7 @@ reaches (`tasks.code`). The output is written atomically, below the current home
 result, a manifest of the files with their digests; if a file is missing or damaged, the stage runs again.
 """
 
+import importlib
 import inspect
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -239,8 +240,6 @@ def input_digest(value: Any) -> str:
 
 
 def _stage_named(module: str, name: str) -> Any:
-    import importlib
-
     return getattr(importlib.import_module(module), name)
 
 
