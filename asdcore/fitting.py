@@ -28,7 +28,7 @@ from asdcore.progress import progress, say
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
-from asdcore.recordings.sessions import cuts_sentences, groups_of
+from asdcore.recordings.sessions import groups_of
 from asdcore.settings import Settings
 
 _DESCRIBED = ("machine", "section", "domain", "split", "label", "session")
@@ -134,7 +134,7 @@ def _originals(store: Store, rows: pd.DataFrame) -> Iterator[Spectrogram]:
 
 
 def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: Store, scorers: list[Scorer]) -> Detector:
-    settings = detector.settings
+    settings, own = detector.settings, own.sort_values("path")
     domains = own["domain"].tolist()
     sessions = groups_of(own).tolist()
     vectors = _vectors(detector.encoder, own, store, scorers, settings)
@@ -149,7 +149,6 @@ def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: St
         domains,
         settings.normality.false_alarm_rate,
         of_training=collapse(detector.encoder.history),
-        of_recordings=cuts_sentences(machine, own, vectors["spectrum"]) if "spectrum" in vectors else [],
         groups=sessions,
     )
     return detector.with_machine(machine, fitted, {"recordings": len(own), "reliability": report.to_json()})

@@ -14,7 +14,7 @@ from asdcore.monitoring.reliability import Reliability, reliability_report
 from asdcore.normality.machine import MachineModel, Vectors
 from asdcore.plots.reliability import qq_plot
 from asdcore.progress import progress
-from asdcore.recordings.sessions import cuts_sentences, groups_of
+from asdcore.recordings.sessions import groups_of
 from asdcore.settings import NormalitySettings
 from tasks.normality import Rows, Stores
 from tasks.stage import Artifact, Facts, stage
@@ -30,12 +30,9 @@ def report_reliability(
     training: Rows,
     test: Rows,
     settings: NormalitySettings,
-    remarks: Mapping[str, Sequence[str]],
+    of_training: Sequence[str],
 ) -> Facts:
-    """The reliability report of one machine as JSON, and its plot.
-
-    ``remarks``: ``of_training`` and ``of_recordings``, what is wrong with them; see `reliability_report`.
-    """
+    """The reliability report of one machine as JSON, and its plot. ``of_training``: what is wrong with the encoder."""
     fitted = MachineModel.read(model.path)
 
     def vectors(rows: Rows) -> Vectors:
@@ -52,8 +49,8 @@ def report_reliability(
         settings.false_alarm_rate,
         vectors(test) if test else None,
         [domain for _, domain, _ in test],
-        groups=[group for _, _, group in training],
-        **remarks,
+        of_training,
+        [group for _, _, group in training],
     )
     text = json.dumps(report.to_json(), indent=2, allow_nan=False)
     (out / "reliability.json").write_text(text, encoding="utf-8")
@@ -75,27 +72,18 @@ def reliability_reports(
     """
     needed = {part.source: stores[part.source] for _, part in system.scorers}
     normal = recordings[recordings["label"] == "normal"]
-    reports, remarks = {}, {"of_training": collapse(history)}
+    reports = {}
     for machine, model in progress(sorted(machines.items()), "reliability reports"):
         rows = normal[normal["machine"] == machine]
         training, test = (
-            sorted(zip(part["recording"], part["domain"], map(str, groups_of(part)), strict=True))
-            for part in (rows[rows["split"] == split] for split in ("train", "test"))
+            list(zip(part["recording"], part["domain"], map(str, groups_of(part)), strict=True))
+            # By name: cuts of one long recording follow each other.
+            for part in (rows[rows["split"] == split].sort_values("path") for split in ("train", "test"))
         )
-        cuts = _cuts(machine, rows[rows["split"] == "train"], needed, system)
         reports[machine] = report_reliability(
-            machine, model, needed, system, training, test, settings, {**remarks, "of_recordings": cuts}
+            machine, model, needed, system, training, test, settings, collapse(history)
         )
     return reports
-
-
-def _cuts(machine: str, training: pd.DataFrame, stores: Stores, system: DetectorSystem) -> list[str]:
-    part = dict(system.scorers).get("spectrum")
-    if part is None:
-        return []
-    store = Store(stores[part.source].path)
-    spectra = np.stack([store.read(recording, part.column) for recording in training["recording"]])
-    return cuts_sentences(machine, training, spectra)
 
 
 def reliability_text(reports: Mapping[str, Artifact]) -> str:

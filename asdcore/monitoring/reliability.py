@@ -21,6 +21,7 @@ from asdcore.normality.base import NormalityModel
 from asdcore.normality.gaussian import GaussianModel
 from asdcore.normality.machine import MachineModel, Vectors
 from asdcore.normality.robust import RobustCovariance
+from asdcore.recordings.sessions import cuts_sentences
 from asdcore.registry import SCORERS
 
 FOLDS = 5
@@ -124,7 +125,6 @@ def reliability_report(
     test: Vectors | None = None,
     test_domains: Sequence[str] = (),
     of_training: Sequence[str] = (),
-    of_recordings: Sequence[str] = (),
     groups: Sequence[str] | None = None,
 ) -> Reliability:
     """The reliability report of a fitted machine.
@@ -135,13 +135,12 @@ def reliability_report(
 
     Args:
         machine: fitted on these vectors.
-        vectors: scorer: (n, p), of the normal training recordings.
+        vectors: scorer: (n, p), of the normal training recordings, in the order of their names.
         domains: n names.
         false_alarm_rate: what was promised.
         test: scorer: (m, p), of test recordings that are known to be normal.
         test_domains: m names.
         of_training: what is wrong with the training of the encoder, sentences of `collapse`.
-        of_recordings: what is wrong with the recordings, such as `dependence_sentence`.
         groups: n names of sessions, as the models were fitted with; None: each recording by itself.
     """
     n = len(domains)
@@ -156,7 +155,8 @@ def reliability_report(
     worth = machine.calibration.n_effective_
     # The tolerance: 1 / 0.05 and the like are not exact.
     collect = max(math.ceil(1 / false_alarm_rate - 1 - worth - 1e-6), 0)
-    reasons = [*of_recordings, *_reasons(counts, false_alarm_rate, reports, left_out, tested)]
+    reasons = cuts_sentences(vectors["spectrum"], groups) if "spectrum" in vectors else []
+    reasons += _reasons(counts, false_alarm_rate, reports, left_out, tested)
     reasons += sorted({note for model in machine.models.values() if (note := _one_session(model))})
     # What a scorer without the encoder says does not depend on its training.
     reasons += of_training if any(SCORERS.get(scorer).needs_encoder for scorer in machine.models) else []

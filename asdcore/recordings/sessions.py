@@ -154,29 +154,23 @@ def dependence(vectors: NDArray[np.floating], *, level: float = 0.01, seed: int 
     return Dependence(p_value, 1 + int((following > _APART * middle).sum()))
 
 
-def dependence_sentence(machine: str, names: Sequence[str], found: Dependence) -> str | None:
-    """What to say of recordings whose sessions are unknown; None where nothing speaks for dependence."""
-    n = len(names)
-    if found.sessions >= n:
-        return None
-    return (
-        f"{machine}: the sessions of its {n} recordings are unknown, and recordings that follow each other by name are "
-        f"nearer than others (p = {found.p_value:.2g}): they seem to be cuts of {found.sessions}. Then the false-alarm "
-        "rate holds for more of the same session only. Name their sessions: folders below the machine's, or the column "
-        "session of a manifest"
-    )
-
-
-def cuts_sentences(machine: str, recordings: pd.DataFrame, spectra: NDArray[np.floating]) -> list[str]:
-    """What to say, if anything, of recordings that seem to be cuts of fewer; nothing where a session is known.
+def cuts_sentences(spectra: NDArray[np.floating], groups: Sequence[str] | None) -> list[str]:
+    """What to say, if anything, of recordings that seem to be cuts of fewer.
 
     Args:
-        machine: its name.
-        recordings: its n normal training recordings: ``path, session``.
-        spectra: (n, p), their mean spectra.
+        spectra: (n, p), the mean spectra of a machine's recordings, in the order of their names.
+        groups: n names of what is left out together, see `groups_of`; None: each recording by itself.
     """
-    if (recordings["session"].fillna("") != "").any():
+    n = len(spectra)
+    if groups is not None and len(set(groups)) < n:
         return []
-    order = np.argsort(recordings["path"].to_numpy(dtype=str))
-    sentence = dependence_sentence(machine, recordings["path"].tolist(), dependence(np.asarray(spectra)[order]))
-    return [f"{sentence}."] if sentence else []
+    found = dependence(spectra)
+    if found.sessions >= n:
+        return []
+    sentence = (
+        f"Each of the {n} recordings counts as a session of its own, but those that follow each other by name are "
+        f"nearer than others (p = {found.p_value:.2g}): they seem to be cuts of {found.sessions}. Then the false-alarm "
+        "rate holds for more of the same session only. Name their sessions: folders below the machine's, or the column "
+        "session of a manifest."
+    )
+    return [sentence]

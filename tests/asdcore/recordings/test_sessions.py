@@ -115,14 +115,14 @@ def test_sessions_above_and_below_a_split_folder_are_of_its_machine(place: str, 
     assert parse_place(Path("plant") / place / "x.wav").machine == "pump7"
 
 
-def test_cuts_are_named_in_a_sentence_unless_a_session_is_known() -> None:
+def test_cuts_are_named_in_a_sentence_unless_sessions_are_known() -> None:
     rng = np.random.default_rng(0)
     spectra = np.repeat(rng.normal(size=(3, 16)), 12, axis=0) + 0.1 * rng.normal(size=(36, 16))
-    shuffled = rng.permutation(36)  # The order of the names counts, not that of the rows.
-    rows = pd.DataFrame({"path": [f"pump/{i:02}.wav" for i in shuffled], "session": [""] * 36})
-    [sentence] = cuts_sentences("pump", rows, spectra[shuffled])
-    assert sentence.startswith("pump: the sessions of its 36 recordings are unknown") and "cuts of 3" in sentence
-    assert cuts_sentences("pump", rows.assign(session=["monday", *[""] * 35]), spectra[shuffled]) == []
+    [sentence] = cuts_sentences(spectra, None)
+    assert sentence.startswith("Each of the 36 recordings counts as a session") and "cuts of 3" in sentence
+    assert cuts_sentences(spectra, [str(i) for i in range(36)]) == [sentence]
+    assert cuts_sentences(spectra, [str(i // 12) for i in range(36)]) == []
+    assert cuts_sentences(rng.permutation(spectra), None) == []
 
 
 def test_a_recording_without_a_session_is_a_group_of_its_own() -> None:
