@@ -1,7 +1,7 @@
 """The detector: everything between a recording and its anomaly score, in one object and one folder."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,31 @@ from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.errors import AsdError, OutdatedDetectorError
 from asdcore.explanation.explanation import Explanation, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
-from asdcore.normality.machine import VERDICT, MachineModel, Vectors
+from asdcore.normality.machine import VERDICT, Judged, MachineModel, Vectors
 from asdcore.normality.scorers import Embedding, build_scorers, features_of
 from asdcore.progress import progress
-from asdcore.recordings.audio import BadRecording, Measured, decode, measure, prepare
+from asdcore.recordings.audio import (
+    AudioFile,
+    BadRecording,
+    Measured,
+    Waveform,
+    combined,
+    decode,
+    measure,
+    open_audio,
+    prepare,
+    waveform_of,
+)
+from asdcore.recordings.clips import Clip, clip_count
 from asdcore.recordings.names import parse_place
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_folder, digest_of_file
 
-FORMAT = 4
-COLUMNS = ["path", "machine", *VERDICT, "reason"]
+FORMAT = 5
+COLUMNS = ["path", "recording", "machine", *VERDICT, "in_training", "clips", "strangest_at", "reason"]
+CLIP_COLUMNS = ["path", "recording", "machine", "clip", "start", "seconds", *VERDICT]
+LONG = 60
+"""clips from which on scoring one recording is long work, and shows its progress"""
 _DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
 
 
@@ -39,19 +54,63 @@ class Heard:
     reason: str
     measured: Measured | None = None
     vectors: Vectors | None = None
-    """scorer: (1, p)"""
+    """scorer: (m, p), one row per clip"""
     verdict: Mapping[str, Any] = field(default_factory=dict)
+    recording: str = ""
+    """SHA-256 of the content"""
+    clips: Sequence[Clip] = ()
+    """its clips but for those that must not be used"""
+    of_clips: pd.DataFrame | None = None
+    """(m rows) the verdict on each clip"""
+    strangest: int = 0
+    """the clip with the highest score, counted from 0"""
+
+    @property
+    def seconds(self) -> float:
+        """The length of the recording."""
+        return self.measured.seconds if self.measured else 0.0
+
+    def starts(self) -> list[float]:
+        """Seconds from the beginning of the recording to that of each clip."""
+        return [self.seconds * (clip.number - 1) / clip.count for clip in self.clips]
 
 
 def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
     """One row per recording, as `Detector.score` gives it."""
-    rows = [{"path": str(one.path), "machine": one.machine, "reason": one.reason, **one.verdict} for one in heard]
+    rows = []
+    for one in heard:
+        row: dict[str, Any] = {
+            "path": str(one.path),
+            "recording": one.recording,
+            "machine": one.machine,
+            "reason": one.reason,
+        }
+        if one.clips:
+            row |= {"clips": len(one.clips), "strangest_at": one.starts()[one.strangest], **one.verdict}
+        rows.append(row)
     table = pd.DataFrame(rows, columns=COLUMNS).astype(
-        {"score": float, "p_value": float, "verdict": object, "triggered_by": object}
+        {"score": float, "p_value": float, "strangest_at": float, "verdict": object, "triggered_by": object}
     )
     table["triggered_by"] = table["triggered_by"].fillna("")
     table["verdict"] = table["verdict"].fillna("")
-    return table.astype({"decision": "Int64"})
+    return table.astype({"decision": "Int64", "clips": "Int64", "in_training": "boolean"})
+
+
+def clip_table(heard: Iterable[Heard]) -> pd.DataFrame:
+    """One row per clip of the recordings that were cut: `CLIP_COLUMNS`; ``start`` and ``seconds`` say where it is."""
+    tables = [
+        one.of_clips.assign(
+            path=str(one.path),
+            recording=one.recording,
+            machine=one.machine,
+            clip=[clip.number for clip in one.clips],
+            start=one.starts(),
+            seconds=one.seconds / one.clips[0].count,
+        )
+        for one in heard
+        if one.of_clips is not None and one.clips[0].count > 1
+    ]
+    return pd.concat(tables, ignore_index=True)[CLIP_COLUMNS] if tables else pd.DataFrame(columns=CLIP_COLUMNS)
 
 
 @dataclass
@@ -93,8 +152,11 @@ class Detector:
                 or the only machine there is.
 
         Returns:
-            One row per file: path, machine, the columns of `MachineModel.verdict`, of which decision is Int64, and
-            reason: why a recording could not be scored, with nothing in the columns of the verdict; otherwise empty.
+            One row per file: path; recording, the SHA-256 of its content; machine; the columns of
+            `MachineModel.verdict`, of which decision is Int64; in_training: whether the detector was fitted on it, and
+            the verdict is that of a model without it; clips: how many it was cut into; strangest_at: where the
+            strangest of them starts, seconds; and reason: why a recording could not be scored, with nothing in the
+            columns of the verdict; otherwise empty.
 
         Raises:
             AsdError: a machine that is not enrolled.
@@ -106,14 +168,50 @@ class Detector:
         files = [Path(path) for path in paths]
         machines = [self._machine_of(file, machine) for file in files]
         for file, of in zip(progress(files, "scoring"), machines, strict=True):
+            digest = ""
             try:
-                waveform = decode(file.read_bytes(), self.settings.recordings)
-                vectors = self._vectors(waveform.samples)
-                yield Heard(file, of, "", measure(waveform), vectors, self._verdict(vectors, of))
+                digest = digest_of_file(file)
+                yield self._heard(file, digest, of)
             except OSError as error:
-                yield Heard(file, of, f"unreadable: {error.strerror}")
+                yield Heard(file, of, f"unreadable: {error.strerror}", recording=digest)
             except BadRecording as bad:
-                yield Heard(file, of, str(bad))
+                yield Heard(file, of, str(bad), recording=digest)
+
+    def _heard(self, file: Path, digest: str, machine: str) -> Heard:
+        clips: list[Clip] = []
+        measured: list[Measured] = []
+        vectors: list[Vectors] = []
+        with open_audio(file) as audio:
+            for clip, waveform in self._usable_clips(audio, digest, machine):
+                clips.append(clip)
+                measured.append(measure(waveform))
+                vectors.append(self._vectors(waveform.samples))
+            whole = replace(combined(measured), seconds=audio.seconds)
+        joined = _stacked(vectors)
+        judged = self._judged(joined, machine, [clip.name for clip in clips])
+        return Heard(file, machine, "", whole, joined, judged.verdict, digest, clips, judged.clips, judged.strangest)
+
+    def _usable_clips(self, audio: AudioFile, digest: str, machine: str) -> Iterator[tuple[Clip, Waveform]]:
+        """The clips of a recording that can be scored.
+
+        Raises:
+            BadRecording: none can, or the file is cut off.
+        """
+        count = clip_count(audio.seconds, self.machines[machine].clip_seconds)
+        first: BadRecording | None = None
+        usable = 0
+        for number in progress(range(1, count + 1), "clips") if count > LONG else range(1, count + 1):
+            clip = Clip(digest, number, count)
+            samples = audio.read(*clip.span(audio.frames))
+            try:
+                waveform = waveform_of(samples, audio.sample_rate, self.settings.recordings)
+            except BadRecording as bad:
+                first = first or bad
+                continue
+            usable += 1
+            yield clip, waveform
+        if first and not usable:
+            raise first if count == 1 else BadRecording(f"no usable clip among {count}; the first one: {first}")
 
     def score_waveform(
         self, samples: NDArray[np.floating], sample_rate: int, machine: str | None = None
@@ -127,18 +225,24 @@ class Detector:
             AsdError: a machine that is not enrolled, or a waveform that no recording would be taken with.
         """
         known = self.enrolled(machine)
+        settings = self.settings.recordings
         try:
-            waveform = prepare(samples, sample_rate, self.settings.recordings)
+            waveform = prepare(samples, sample_rate, settings)
+            count = clip_count(len(waveform) / settings.sample_rate, self.machines[known].clip_seconds)
+            spans = [Clip("", number + 1, count).span(len(waveform)) for number in range(count)]
+            vectors = [self._vectors(waveform[start:stop]) for start, stop in spans]
         except BadRecording as bad:
             raise AsdError(f"this waveform cannot be scored: {bad}") from bad
-        return {"machine": known} | self._verdict(self._vectors(waveform), known)
+        verdict = self._judged(_stacked(vectors), known).verdict
+        return {"machine": known} | {name: verdict[name] for name in VERDICT}
 
-    def explain(self, path: str | Path, machine: str | None = None) -> Explanation:
+    def explain(self, path: str | Path, machine: str | None = None, clip: Clip | None = None) -> Explanation:
         """Where a recording differs from what is usual for its machine: frequencies, times, sentences.
 
         Args:
             path: wav or flac file.
             machine: as in `score`.
+            clip: the part of it to explain; None: the strangest clip.
 
         Raises:
             AsdError: a machine that is not enrolled or has no profile, or a recording that cannot be scored.
@@ -148,7 +252,10 @@ class Detector:
         if profile is None:
             raise AsdError(f"machine {known!r} has no profile to explain recordings with; retrain or enroll it again")
         try:
-            waveform = decode(Path(path).read_bytes(), self.settings.recordings).samples
+            if clip is None:
+                heard = self._heard(Path(path), "", known)
+                clip = heard.clips[heard.strangest]
+            waveform = decode(Path(path), self.settings.recordings, clip).samples
         except (OSError, BadRecording) as error:
             raise AsdError(f"{path} cannot be explained: {error}") from error
         return explain(self._spectrogram(waveform), profile)
@@ -217,9 +324,12 @@ class Detector:
             embedding = Embedding(h, z)
         return {name: vector[None] for name, vector in features_of(scorers, values, embedding).items()}
 
-    def _verdict(self, vectors: Vectors, machine: str) -> dict[str, Any]:
-        verdict = self.machines[machine].verdict(vectors, self.settings.normality.false_alarm_rate)
-        return {str(name): value for name, value in verdict.to_dict("records")[0].items()}
+    def _judged(self, vectors: Vectors, machine: str, clips: Sequence[str] | None = None) -> Judged:
+        return self.machines[machine].judge(vectors, self.rate_of(machine), clips)
+
+    def rate_of(self, machine: str) -> float:
+        """The false-alarm rate that a machine's recordings are judged at: its own, or that of the settings."""
+        return float(self.about.get("false_alarm_rates", {}).get(machine, self.settings.normality.false_alarm_rate))
 
     def _spectrogram(self, waveform: NDArray[np.float32]) -> Spectrogram:
         return as_stored(spectrogram(waveform, self.settings.recordings.sample_rate, self.settings.mel))
@@ -281,3 +391,8 @@ class Detector:
 
 def _with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+
+
+def _stacked(vectors: Sequence[Vectors]) -> Vectors:
+    """(1, p) of each clip to (m, p), by scorer."""
+    return {name: np.concatenate([clip[name] for clip in vectors]) for name in vectors[0]}

@@ -26,6 +26,7 @@ from asdcore.normality.machine import MachineModel
 from asdcore.normality.scorers import Embedding, Scorer, build_scorers, features_of
 from asdcore.progress import progress, say
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
+from asdcore.recordings.clips import clip_lengths, clip_named, cut, recording_count
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.recordings.sessions import groups_of
@@ -64,19 +65,21 @@ def _fit(recordings: str | Path | pd.DataFrame, settings: Settings, folder: Path
     scorers = list(build_scorers(settings.normality).values())
     trains = any(scorer.needs_encoder for scorer in scorers)
     store, failures = _features(training, settings, folder, variants=trains)
-    for digest, reason in failures.items():
-        say(f"left out: {digest[:16]}: {reason}")
+    path_of = dict(zip(training["recording"], training["path"], strict=True))
+    for name, reason in failures.items():
+        part = clip_named(name)
+        say(f"left out: {path_of[name]}{f', clip {part.number} of {part.count}' if part.count > 1 else ''}: {reason}")
     training = training[~training["recording"].isin(list(failures))].reset_index(drop=True)
     require_training(training, settings.recordings.minimum_training_recordings)
     encoder = _encoder(store, training, settings, folder, trains=trains)
-    detector = Detector(settings, encoder, {}, {"training_recordings": len(training)})
+    detector = Detector(settings, encoder, {}, {"training_recordings": recording_count(training)})
     for machine, own in progress(list(training.groupby("machine")), "normality models"):
         detector = _with_machine(detector, str(machine), own, store, scorers)
     return detector
 
 
 def _ingested(recordings: str | Path | pd.DataFrame, settings: Settings, folder: Path) -> pd.DataFrame:
-    """The normal training recordings that can be decoded, as rows of a `Catalog`."""
+    """The clips of the normal training recordings that can be decoded."""
     catalog = Catalog(folder / "recordings")
     found = (
         list(_rows_found(recordings))
@@ -90,8 +93,9 @@ def _ingested(recordings: str | Path | pd.DataFrame, settings: Settings, folder:
     chosen = catalog.recordings[catalog.recordings["path"].isin(paths)]
     if chosen.empty:
         raise AsdError(f"none of the {len(found)} recordings can be used; the reasons are above")
-    require_training(chosen, settings.recordings.minimum_training_recordings)
-    return training_recordings(chosen)
+    clips = cut(chosen, clip_lengths(chosen, settings.recordings))
+    require_training(clips, settings.recordings.minimum_training_recordings)
+    return training_recordings(clips)
 
 
 def _rows_found(table: pd.DataFrame) -> Iterator[Found]:
@@ -106,20 +110,20 @@ def _rows_found(table: pd.DataFrame) -> Iterator[Found]:
 def _features(
     training: pd.DataFrame, settings: Settings, folder: Path, *, variants: bool
 ) -> tuple[Store, dict[str, str]]:
-    """The store of the spectrograms, and why recordings are not in it: digest: reason."""
+    """The store of the spectrograms, and why clips are not in it: name: reason."""
     originals = folder / "features" / features_digest(settings, "", variants=False)
     augmented = originals / (EXTENDS + features_digest(settings, "")) if variants else None
     path_of = dict(zip(training["recording"], training["path"], strict=True))
     failures: dict[str, str] = {}
-    for (first, second), digests in missing_parts(originals, augmented, list(path_of)).items():
-        failures |= compute_features(first, second, [(digest, path_of[digest]) for digest in digests], settings)[1]
+    for (first, second), names in missing_parts(originals, augmented, list(path_of)).items():
+        failures |= compute_features(first, second, [(name, path_of[name]) for name in names], settings)[1]
     return Store(augmented or originals), failures
 
 
 def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: Path, *, trains: bool) -> TrainedEncoder:
     """Trained, or where no scorer needs it untrained: a detector always has one."""
     if trains:
-        rows = training[["recording", "machine", "attributes"]]
+        rows = training[["recording", "machine", "attributes", "session"]]
         trained = start_training(store, rows, settings.training, folder / "checkpoints")
         for sentence in collapse(trained.history):
             say(sentence)
@@ -134,7 +138,7 @@ def _originals(store: Store, rows: pd.DataFrame) -> Iterator[Spectrogram]:
 
 
 def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: Store, scorers: list[Scorer]) -> Detector:
-    settings, own = detector.settings, own.sort_values("path")
+    settings, own = detector.settings, own.sort_values("path", kind="stable")
     domains = own["domain"].tolist()
     sessions = groups_of(own).tolist()
     vectors = _vectors(detector.encoder, own, store, scorers, settings)
@@ -142,7 +146,8 @@ def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: St
         scorer.name: scorer.model().fit(vectors[scorer.name], domains=domains, groups=sessions) for scorer in scorers
     }
     profile = Profile.fit(_originals(store, own), domains, settings.mel, settings.recordings.sample_rate)
-    fitted = MachineModel(models, profile, sessions)
+    clip_seconds = float(own["clip_seconds"].iloc[0])
+    fitted = MachineModel(models, profile, sessions, own["recording"].tolist(), clip_seconds)
     report = reliability_report(
         fitted,
         vectors,
@@ -151,7 +156,7 @@ def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: St
         of_training=collapse(detector.encoder.history),
         groups=sessions,
     )
-    return detector.with_machine(machine, fitted, {"recordings": len(own), "reliability": report.to_json()})
+    return detector.with_machine(machine, fitted, {"recordings": recording_count(own), "reliability": report.to_json()})
 
 
 def _vectors(

@@ -24,13 +24,15 @@ class StageSettings(BaseModel):
 
     renamed: ClassVar[dict[str, str]] = {}
     """Old name: name. Settings that were saved before a rename (deployments, detectors) are read with the new names."""
+    dropped: ClassVar[frozenset[str]] = frozenset()
+    """Names that saved settings may still have, and that no longer mean anything."""
 
     @model_validator(mode="before")
     @classmethod
     def _with_new_names(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {cls.renamed.get(name, name): value for name, value in values.items()}
+        return {cls.renamed.get(name, name): value for name, value in values.items() if name not in cls.dropped}
 
     where_not_what: ClassVar[frozenset[str]] = frozenset()
     """Fields that say where the work is done, not what it makes: they stay out of the digest."""
@@ -46,11 +48,14 @@ class RecordingSettings(StageSettings):
     """How an audio file becomes a waveform, and when it is too bad to use."""
 
     renamed: ClassVar[dict[str, str]] = {"maximum_clipped_share": "maximum_clipped_fraction"}
+    dropped: ClassVar[frozenset[str]] = frozenset({"maximum_seconds"})
 
     sample_rate: int = Field(16_000, ge=1_000, description="Hz; every recording is resampled to it")
     channel: Literal["first", "mean"] | NonNegativeInt = Field("first", description="first, mean, or an index from 0")
     minimum_seconds: float = Field(0.5, gt=0, description="shorter recordings are quarantined")
-    maximum_seconds: float = Field(3600.0, gt=0, description="longer recordings are quarantined: cut them")
+    clip_seconds: float = Field(
+        10.0, ge=1, description="a recording of twice this or longer is cut into clips of this length or little more"
+    )
     maximum_clipped_fraction: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
     silence_dbfs: float = Field(-80.0, description="RMS without its mean, dB of full scale; quieter is silent")
     session_gap_minutes: float = Field(

@@ -70,7 +70,7 @@ def plain_loop(paths: Sequence[Path], out: Path) -> None:
 def lower_limit(paths: Sequence[Path], _: Path) -> None:
     settings = Settings()
     for path in paths:
-        power_spectrum(decode(path.read_bytes(), settings.recordings).samples, settings.mel)
+        power_spectrum(decode(path, settings.recordings).samples, settings.mel)
 
 
 def asd(settings: Settings, recordings: Recordings) -> Callable[[Sequence[Path], Path], None]:

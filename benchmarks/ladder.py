@@ -101,7 +101,7 @@ def training_store(folder: Path, training: pd.DataFrame, settings: Settings) -> 
 
 def spectrograms_of(paths: list[str], settings: Settings, mel: MelSettings) -> list[Spectrogram]:
     """Of files, with another window than the store's."""
-    waveforms = (decode(Path(path).read_bytes(), settings.recordings).samples for path in paths)
+    waveforms = (decode(Path(path), settings.recordings).samples for path in paths)
     return [as_stored(spectrogram(samples, RATE, mel)) for samples in waveforms]
 
 
@@ -144,7 +144,7 @@ def _real(recordings: pd.DataFrame, settings: Settings, faults: int) -> Iterator
 
 
 def _samples(path: str, settings: Settings) -> NDArray[np.float32]:
-    return decode(Path(path).read_bytes(), settings.recordings).samples
+    return decode(Path(path), settings.recordings).samples
 
 
 def _rng(*parts: str) -> np.random.Generator:

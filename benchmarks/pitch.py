@@ -45,7 +45,7 @@ def measure(folder: Path, each: int) -> list[dict[str, Any]]:
     for machine, paths in sorted(files.items()):
         figures = defaultdict(list)
         for path in sorted(paths)[:: max(len(paths) // each, 1)][:each]:
-            waveform = decode(path.read_bytes(), settings.recordings).samples
+            waveform = decode(path, settings.recordings).samples
             made = {
                 method: spectrograms(
                     waveform, path.name, 16_000, settings.mel, AugmentationSettings(pitch_method=method)

@@ -14,6 +14,7 @@ from asdcore.detector import Detector
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.normality.machine import NORMAL
 from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
+from asdcore.recordings.clips import cut
 from asdcore.storage.home import Home
 from tasks.events import RETRAINING_DUE, tell
 from tasks.registry import CHAMPION, load_detector
@@ -87,9 +88,10 @@ def _judged(
 
 
 def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:
-    """Why a retraining is due; empty if none is."""
+    """Why a retraining is due; empty if none is. The clips of a long recording count as so many recordings."""
     rows = training_recordings(hold_out(Catalog(home.recordings).recordings, detector.settings.gate.held_out_fraction))
-    now = rows.groupby("machine").size()
+    lengths = {machine: model.clip_seconds for machine, model in detector.machines.items()}
+    now = cut(rows[rows["machine"].isin(list(lengths))], lengths).groupby("machine").size()
     reports = {machine: reliability_of(detector, machine) for machine in detector.machines}
     trained = {machine: report.n for machine, report in reports.items() if report}
     new = {machine: int(now.get(machine, 0)) - n for machine, n in trained.items() if now.get(machine, 0) > n}

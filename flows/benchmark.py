@@ -8,9 +8,10 @@ import pandas as pd
 from prefect import flow
 
 from asdcore.evaluation.systems import AutoencoderSystem, NormalitySystem, systems_named
+from asdcore.recordings.catalog import require_training
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
-from flows.retrain import usable_recordings
+from flows.retrain import usable_clips
 from tasks.baselines import autoencoders
 from tasks.encoder import embeddings_of, trained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, read_tables, report_text
@@ -63,33 +64,31 @@ def benchmark(
     baseline = settings.model_copy(update={"mel": settings.autoencoder.mel})
     with place.lock(warn):
         place.sweep()
-        chosen = usable_recordings(place, recordings, machines, settings)
-        names = sorted(set(chosen["machine"]))
+        clips = usable_clips(place, recordings, machines, settings, held_out=0.0)
         if vector:
-            complete_features(chosen, settings, variants=with_encoder)
+            clips = complete_features(clips, settings, variants=with_encoder)
         if network:
-            complete_features(chosen, baseline, variants=False)
-        # Recordings that could not be read any more have left the table.
-        chosen = usable_recordings(place, None, names, settings)
-        key = benchmark_key(systems, settings, data_digest(chosen), published)
+            clips = complete_features(clips, baseline, variants=False)
+        require_training(clips, settings.recordings.minimum_training_recordings)
+        key = benchmark_key(systems, settings, data_digest(clips), published)
         run = tracked_run(place, "benchmark", key, f"benchmark {datetime.now().astimezone():%Y-%m-%d %H:%M}")
         stores: Stores = {}
         models: Models = {}
         encoder = None
         if vector:
             spectrograms = feature_store(settings, variants=with_encoder)
-            encoder, stores = _embeddings(place, spectrograms, chosen, settings, vector, run, key)
-            statistics = scorer_statistics(chosen, originals_artifact(spectrograms), settings)
+            encoder, stores = _embeddings(place, spectrograms, clips, settings, vector, run, key)
+            statistics = scorer_statistics(clips, originals_artifact(spectrograms), settings)
             stores |= stores_of(statistics)
-            models |= normality_models(stores, chosen, vector)
+            models |= normality_models(stores, clips, vector)
         if network:
             stores["original"] = feature_store(baseline, variants=False)
-            fitted = autoencoders(stores["original"], chosen, settings.autoencoder)
+            fitted = autoencoders(stores["original"], clips, settings.autoencoder)
             models |= {system.name: fitted for system in network}
-        result = evaluation(chosen, chosen_systems, stores, models, encoder, published)
+        result = evaluation(clips, chosen_systems, stores, models, encoder, published)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
         fits = fit_metrics({system.name: models[system.name] for system in vector})
-        report = report_text(*read_tables(result), notes, any_simulated(chosen))
+        report = report_text(*read_tables(result), notes, any_simulated(clips))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
         file = str(encoder.path) if encoder else None
         log_evaluation(place.registry, run, settings, file, result["plots"], result["table"], report, fits)

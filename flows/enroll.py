@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
-import pandas as pd
 from prefect import flow
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
+from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
 from tasks.detector import change_machine, kept_encoder
@@ -85,10 +85,11 @@ def enroll(
             warn(f"quarantined: {file}: {reason}")
         if machine not in found["machines"]:
             raise AsdError(f"{recordings}: no usable recording of {machine} there")
-        complete_features(_training_of(place, machine), settings, variants=False)
-        # Recordings that could not be read any more have left the table.
-        require_training(_of(place, machine), settings.recordings.minimum_training_recordings)
-        chosen = _training_of(place, machine)
+        training = training_recordings(Catalog(place.recordings).of_machines([machine]))
+        clips = cut(training, clip_lengths(training, settings.recordings))
+        require_training(clips, settings.recordings.minimum_training_recordings)
+        chosen = complete_features(clips, settings, variants=False)
+        require_training(chosen, settings.recordings.minimum_training_recordings)
         store = feature_store(settings, variants=False)
         statistics = scorer_statistics(chosen, store, settings)
         failed_checks = failed_enrolment_checks(statistics, chosen, settings)
@@ -106,7 +107,7 @@ def enroll(
         reliability = reliability_reports(stores, chosen, system, models, settings.normality, detector.encoder.history)
         about: dict[str, Any] = {
             "data": data_digest(chosen),
-            "training_recordings": len(chosen),
+            "training_recordings": recording_count(chosen),
             "simulated": any_simulated(chosen),
             "encoder_of_version": parent,
             "failed_checks": failed_checks,
@@ -117,7 +118,12 @@ def enroll(
         text = f"enrolled {machine} ({about['training_recordings']} normal recordings)"
         enrolled = _registered(place, folder, parent, model, machine, text)
         log_reliability(place, enrolled["run"], {name: report.path for name, report in reliability.items()})
-        return {**enrolled, "training_recordings": len(chosen), "data": about["data"], "failed_checks": failed_checks}
+        return {
+            **enrolled,
+            "training_recordings": about["training_recordings"],
+            "data": about["data"],
+            "failed_checks": failed_checks,
+        }
 
 
 @flow(name="retire")
@@ -136,14 +142,6 @@ def retire(machine: str, model: str = CHAMPION, home: Path | None = None) -> Ret
     with place.lock(warn), registered_folder(place, model) as (base, parent):
         folder = change_machine(str(base), _digest_of_folder(base), machine, None, None, {}).path
         return _registered(place, folder, parent, model, machine, f"retired {machine}")
-
-
-def _of(home: Home, machine: str) -> pd.DataFrame:
-    return Catalog(home.recordings).of_machines([machine])
-
-
-def _training_of(home: Home, machine: str) -> pd.DataFrame:
-    return training_recordings(_of(home, machine))
 
 
 def _digest_of_folder(folder: Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.clips import clip_lengths, cut
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.features import complete_features
@@ -13,7 +14,7 @@ from tasks.warn import warn
 
 @flow(name="features")
 def features(settings: Settings = Settings(), machines: list[str] | None = None, home: Path | None = None) -> int:
-    """Compute what the feature store lacks; return how many recordings have features then.
+    """Compute what the feature store lacks; return how many recordings and clips have features then.
 
     Args:
         settings: `recordings`, `mel` and `augmentation` matter here.
@@ -24,4 +25,5 @@ def features(settings: Settings = Settings(), machines: list[str] | None = None,
     with place.lock(warn):
         place.sweep()
         recordings = Catalog(place.recordings).of_machines(machines)
-        return len(recordings) - len(complete_features(recordings, settings))
+        clips = cut(recordings, clip_lengths(recordings, settings.recordings))
+        return len(complete_features(clips, settings))

@@ -11,6 +11,7 @@ from asdcore.encoder.network import TrainedEncoder
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system, reported_systems
 from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
+from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.features import features
@@ -20,7 +21,7 @@ from tasks.detector import assemble_detector, first_encoder
 from tasks.encoder import embeddings_of, trained_encoder, training_key
 from tasks.evaluation import Evaluation, any_simulated, evaluation, read_tables, report_text
 from tasks.explanation import profiles
-from tasks.features import feature_store, originals_artifact, scorer_statistics
+from tasks.features import feature_store, originals_artifact, scorer_statistics, with_features
 from tasks.normality import Models, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
 from tasks.recordings import data_digest
 from tasks.registry import lineage
@@ -53,19 +54,22 @@ def retrain(
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         place.sweep()
-        chosen = usable_recordings(place, recordings, machines, settings)
-        features(settings, sorted(set(chosen["machine"])), place.root)
-        # Recordings that could not be read any more have left the table.
-        chosen = usable_recordings(place, None, sorted(set(chosen["machine"])), settings)
-        chosen = hold_out(chosen, settings.gate.held_out_fraction)
-        return _train_to_register(place, chosen, settings, warm_start)
+        clips = usable_clips(place, recordings, machines, settings)
+        features(settings, sorted(set(clips["machine"])), place.root)
+        clips = with_features(clips, settings)
+        require_training(clips, settings.recordings.minimum_training_recordings)
+        return _train_to_register(place, clips, settings, warm_start)
 
 
-def usable_recordings(home: Home, place: Path | None, machines: list[str] | None, settings: Settings) -> pd.DataFrame:
-    """The recordings to work on: of ``machines``, or of those found at ``place`` after its ingest, or all there are.
+def usable_clips(
+    home: Home, place: Path | None, machines: list[str] | None, settings: Settings, held_out: float | None = None
+) -> pd.DataFrame:
+    """The clips to work on: of ``machines``, or of those found at ``place`` after its ingest, or all there are.
+
+    Those that are held out for the gate are marked, see `hold_out`; ``held_out``: fraction, if not the setting.
 
     Raises:
-        AsdError: none, or a machine with too few normal training recordings.
+        AsdError: none, or a machine with too few normal training clips.
     """
     if place is not None:
         found = ingest(place, settings.recordings, home=home.root)
@@ -77,39 +81,43 @@ def usable_recordings(home: Home, place: Path | None, machines: list[str] | None
     chosen = Catalog(home.recordings).of_machines(machines)
     if chosen.empty:
         raise AsdError(f"there is no recording in {home.name}; give --recordings, or `asd ingest` some first")
-    require_training(chosen, settings.recordings.minimum_training_recordings)
     if place is not None and place.is_dir():
         elsewhere = chosen[~chosen["path"].map(lambda path: Path(path).is_relative_to(place.resolve()))]
         for machine, own in elsewhere.groupby("machine"):
             warn(f"{machine}: {len(own)} recordings that were ingested from other places are used, too")
-    return chosen
+    lengths = clip_lengths(chosen, settings.recordings)
+    for machine in sorted(name for name, seconds in lengths.items() if seconds < settings.recordings.clip_seconds):
+        warn(f"{machine} has few normal recordings: they are cut into clips of {lengths[machine]:g} s")
+    clips = cut(hold_out(chosen, settings.gate.held_out_fraction if held_out is None else held_out), lengths)
+    require_training(clips, settings.recordings.minimum_training_recordings)
+    return clips
 
 
-def _train_to_register(home: Home, chosen: pd.DataFrame, settings: Settings, warm: bool) -> Registered:
-    store, data = feature_store(settings), data_digest(chosen)
+def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm: bool) -> Registered:
+    store, data = feature_store(settings), data_digest(clips)
     first = first_encoder(data, settings) if warm else None
-    key = retraining_key(training_key(store, chosen, settings.training, first), settings.normality, data)
+    key = retraining_key(training_key(store, clips, settings.training, first), settings.normality, data)
     run = tracked_run(home, "retraining", key, f"retrain {datetime.now().astimezone():%Y-%m-%d %H:%M}")
     with failed_if_it_fails(home, run):
-        encoder = trained_encoder(store, chosen, settings.training, run, first)
-        embeddings = embeddings_of(store, encoder, chosen, settings.training.device)
-        statistics = scorer_statistics(chosen, originals_artifact(store), settings)
+        encoder = trained_encoder(store, clips, settings.training, run, first)
+        embeddings = embeddings_of(store, encoder, clips, settings.training.device)
+        statistics = scorer_statistics(clips, originals_artifact(store), settings)
         stores = stores_of(statistics, embeddings)
         systems, scorers = reported_systems(settings.normality), detector_system(settings.normality)
-        models = normality_models(stores, chosen, [*systems, scorers])
+        models = normality_models(stores, clips, [*systems, scorers])
         history = TrainedEncoder.load(encoder.path).history
-        reliability = reliability_reports(stores, chosen, scorers, models[scorers.name], settings.normality, history)
+        reliability = reliability_reports(stores, clips, scorers, models[scorers.name], settings.normality, history)
         about: dict[str, Any] = {
             "data": data,
-            "recordings": len(chosen),
-            "training_recordings": len(training_recordings(chosen)),
-            "simulated": any_simulated(chosen),
+            "recordings": recording_count(clips),
+            "training_recordings": recording_count(training_recordings(clips)),
+            "simulated": any_simulated(clips),
             "reliability": {name: read_reliability(folder).to_json() for name, folder in reliability.items()},
         }
         about |= {"warm_start": first.path.stem} if first else {}
-        usual = profiles(store, chosen, settings)
+        usual = profiles(store, clips, settings)
         detector = assemble_detector(settings, encoder, models[scorers.name], usual, about)
-        result = evaluation(chosen, systems, stores, models, encoder)
+        result = evaluation(clips, systems, stores, models, encoder)
         keep_for_registration(
             home,
             run,

@@ -7,14 +7,13 @@ from typing import TypedDict
 from prefect import flow
 
 from asdcore.encoder.network import TrainedEncoder
-from asdcore.recordings.catalog import hold_out
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.features import features
-from flows.retrain import usable_recordings
+from flows.retrain import usable_clips
 from tasks.detector import warm_start_artifact
 from tasks.encoder import trained_encoder, training_key
-from tasks.features import feature_store
+from tasks.features import feature_store, with_features
 from tasks.tracking import client, failed_if_it_fails, tracked_run
 from tasks.warn import warn
 
@@ -51,15 +50,14 @@ def train(
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         place.sweep()
-        chosen = usable_recordings(place, None, machines, settings)
-        features(settings, sorted(set(chosen["machine"])), place.root)
-        chosen = usable_recordings(place, None, sorted(set(chosen["machine"])), settings)
-        chosen = hold_out(chosen, settings.gate.held_out_fraction)
+        clips = usable_clips(place, None, machines, settings)
+        features(settings, sorted(set(clips["machine"])), place.root)
+        clips = with_features(clips, settings)
         store = feature_store(settings)
         first = warm_start_artifact(warm_start) if warm_start else None
-        key = training_key(store, chosen, settings.training, first)
+        key = training_key(store, clips, settings.training, first)
         run = tracked_run(place, "training", key, f"train {datetime.now().astimezone():%Y-%m-%d %H:%M}")
         with failed_if_it_fails(place, run):
-            encoder = trained_encoder(store, chosen, settings.training, run, first)
+            encoder = trained_encoder(store, clips, settings.training, run, first)
         client(place).set_terminated(run)
     return {"encoder": str(encoder.path), "run": run, "metrics": TrainedEncoder.load(encoder.path).history[-1]}

@@ -128,7 +128,7 @@ def _added_by_packages(settings: TrainingSettings) -> dict[str, str]:
 
 
 def _to_train_on(recordings: pd.DataFrame) -> pd.DataFrame:
-    return training_recordings(recordings)[["recording", "machine", "attributes"]]
+    return training_recordings(recordings)[["recording", "machine", "attributes", "session"]]
 
 
 @store_stage("runs/embeddings/{key}", uncounted=("device",))

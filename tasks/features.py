@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from asdcore.normality.scorers import features_of
 from asdcore.progress import progress
 from asdcore.recordings.audio import decode
 from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.clips import recording_of
 from asdcore.registry import SCORERS
 from asdcore.settings import NormalitySettings, Settings
 from asdcore.storage.home import Home
@@ -29,7 +31,7 @@ from tasks.store import store_artifact, store_stage
 from tasks.warn import warn
 
 AT_ONCE = 1024
-"""Recordings of a task on one machine: several shards per core. On a cluster a task is one shard."""
+"""Clips of a task on one machine: several shards per core. On a cluster a task is one shard."""
 
 
 def feature_store(settings: Settings, *, variants: bool = True) -> Artifact:
@@ -62,10 +64,10 @@ def features_shards(
     out: Path,
     originals: Artifact | None,
     variants: Artifact | None,
-    recordings: Sequence[tuple[str, str]],
+    clips: Sequence[tuple[str, str]],
     settings: Settings,
 ) -> Written:
-    """Spectrograms of some hundred (digest, path) pairs, in parallel processes: originals, variants, or both.
+    """Spectrograms of some hundred clips, (name, path) pairs, in parallel processes: originals, variants, or both.
 
     A failure is not remembered: what could not be read then may be readable now (a drive is back, say).
     """
@@ -74,7 +76,7 @@ def features_shards(
             f"{platform.node()} runs another version of asd than the machine that asks it: install the same version"
         )
     folders = [store.path if store else None for store in (originals, variants)]
-    shards, failures = compute_features(folders[0], folders[1], recordings, settings)
+    shards, failures = compute_features(folders[0], folders[1], clips, settings)
     return Written(shards, {"failures": failures})
 
 
@@ -105,11 +107,11 @@ def scorer_statistics(recordings: pd.DataFrame, originals: Artifact, settings: S
     return spectrum_statistics(recordings["recording"].tolist(), originals, added, settings.normality)
 
 
-def complete_features(recordings: pd.DataFrame, settings: Settings, *, variants: bool = True) -> dict[str, str]:
-    """Compute what the store lacks of ``recordings``; those that cannot be read any more are quarantined.
+def complete_features(clips: pd.DataFrame, settings: Settings, *, variants: bool = True) -> pd.DataFrame:
+    """Compute what the store lacks of ``clips``, and return the rows of those that it has then.
 
-    Returns:
-        digest: reason of those; the caller reads the table of recordings again.
+    A recording that cannot be read any more is quarantined. A clip of a long recording that must not be used (it is
+    silent, say) is left out alone.
     """
     home = Home.current()
     originals = feature_store(settings, variants=False)
@@ -121,36 +123,56 @@ def complete_features(recordings: pd.DataFrame, settings: Settings, *, variants:
     address = cluster_address()
     at_once = SHARD_SIZE if address else AT_ONCE
     batches: list[dict[str, Any]] = []
-    missing = missing_parts(originals.path, extended.path if extended else None, recordings["recording"].tolist())
-    for (lacks_original, lacks_variants), digests in missing.items():
-        lacking = recordings[recordings["recording"].isin(set(digests))][["recording", "path"]]
-        pairs: list[tuple[str, str]] = list(lacking.itertuples(index=False, name=None))
+    path_of = dict(zip(clips["recording"], clips["path"], strict=True))
+    missing = missing_parts(originals.path, extended.path if extended else None, list(path_of))
+    for (lacks_original, lacks_variants), names in missing.items():
+        pairs = [(name, path_of[name]) for name in names]
         stores = {"originals": originals if lacks_original else None, "variants": extended if lacks_variants else None}
         for start in range(0, len(pairs), at_once):
-            batches.append({"recordings": pairs[start : start + at_once], "settings": settings, **stores})
+            batches.append({"clips": pairs[start : start + at_once], "settings": settings, **stores})
     done = _on_cluster(address, batches) if address and batches else (features_shards(**batch) for batch in batches)
     failures: dict[str, str] = {}
     for artifact in done:
         failures |= artifact.facts["failures"]
-    if failures:
-        Catalog(home.recordings).quarantine(failures)
-        paths = recordings.set_index("recording")["path"]
-        for digest, reason in failures.items():
-            warn(f"quarantined: {paths[digest]}: {reason}")
-    return failures
+    _leave_out(failures, path_of)
+    return clips[~clips["recording"].isin(list(failures))].reset_index(drop=True)
+
+
+def with_features(clips: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The rows of those ``clips`` that have features."""
+    missing = Store(feature_store(settings).path).missing(clips["recording"])
+    return clips[~clips["recording"].isin(missing)].reset_index(drop=True)
+
+
+def _leave_out(failures: Mapping[str, str], path_of: Mapping[str, str]) -> None:
+    """Quarantine recordings that failed, and tell of clips that are left out. ``failures``: name: reason."""
+    unusable = {
+        recording_of(name): reason
+        for name, reason in failures.items()
+        if name == recording_of(name) or reason.endswith(f"({GONE})") or reason.startswith("changed")
+    }
+    if unusable:
+        Catalog(Home.current().recordings).quarantine(unusable)
+    quarantined = {path_of[name]: reason for name, reason in failures.items() if recording_of(name) in unusable}
+    for path, reason in quarantined.items():
+        warn(f"quarantined: {path}: {reason}")
+    clips = [name for name in failures if recording_of(name) not in unusable]
+    for path, number in Counter(path_of[name] for name in clips).items():
+        reason = next(failures[name] for name in clips if path_of[name] == path)
+        warn(f"{path}: {number} clips of it are left out: {reason}")
 
 
 def _on_cluster(address: str, batches: list[dict[str, Any]]) -> list[Artifact]:
-    what = f"spectrograms on {address}, {SHARD_SIZE} recordings each"
+    what = f"spectrograms on {address}, {SHARD_SIZE} clips each"
     artifacts = list(run_on_cluster(features_shards, address, batches, what))
     # Workers that note it at the same time would lose each other's notes. They are idle now.
     mark_verified(file for artifact in artifacts for file in artifact.files)
-    path_of = {digest: path for batch in batches for digest, path in batch["recordings"]}
+    path_of = {name: path for batch in batches for name, path in batch["clips"]}
     for artifact in artifacts:
-        for digest, reason in artifact.facts["failures"].items():
-            if GONE in reason and os.access(path_of[digest], os.R_OK):
+        for name, reason in artifact.facts["failures"].items():
+            if GONE in reason and os.access(path_of[name], os.R_OK):
                 raise AsdError(
-                    f"{path_of[digest]}: the workers of {address} cannot read it, but this machine can. Recordings "
+                    f"{path_of[name]}: the workers of {address} cannot read it, but this machine can. Recordings "
                     "have to be under the same path on all of them (NFS, for example). Nothing was quarantined"
                 )
     return artifacts

@@ -31,12 +31,13 @@ def examined(home: Home, detector: Detector, version: str, heard: list[Heard]) -
     """Judge the health of each machine of a scoring run; keep it, show it, and tell of what crossed a limit."""
     catalog = training_recordings(Catalog(home.recordings).recordings)
     history = read_history(home)
-    rate = detector.settings.normality.false_alarm_rate
     reports = []
     for machine in dict.fromkeys(one.machine for one in heard):
         own = [one for one in heard if one.machine == machine]
         trained = catalog[catalog["machine"] == machine]
-        reports.append(drift_report(own, detector.machines[machine], rate, trained, _last(history, machine)))
+        reports.append(
+            drift_report(own, detector.machines[machine], detector.rate_of(machine), trained, _last(history, machine))
+        )
     history = pd.concat([history, _kept(home, reports, version, history)], ignore_index=True)
     _publish(home, reports, history)
     for report in reports:

@@ -21,7 +21,7 @@ Stores = dict[str, Artifact]
 Models = dict[str, dict[str, Artifact]]
 """system: machine: fitted model"""
 Rows = Sequence[tuple[str, str, str]]
-"""(digest, domain, group) of recordings; those of one group are left out together, see `groups_of`"""
+"""(name, domain, group) of clips; those of one group are left out together, see `groups_of`"""
 
 
 def stores_of(statistics: Artifact | None, embeddings: Artifact | None = None) -> Stores:
@@ -38,16 +38,19 @@ def fit_normality(
 ) -> None:
     """Fit one machine's model on the vectors of its normal training recordings."""
     store = Store(vectors.path)
-    digests, domains, groups = zip(*recordings, strict=True)
-    X = np.stack([store.read(recording, column) for recording in digests])
+    clips, domains, groups = zip(*recordings, strict=True)
+    X = np.stack([store.read(clip, column) for clip in clips])
     write_arrays(out, model.fit(X, domains=domains, groups=groups).to_arrays())
 
 
 @stage("runs/machines/{key}.npz", uncounted=("machine",))
-def join_scorers(out: Path, machine: str, models: Sequence[tuple[str, Artifact]], recordings: Rows) -> None:
+def join_scorers(
+    out: Path, machine: str, models: Sequence[tuple[str, Artifact]], recordings: Rows, clip_seconds: float
+) -> None:
     """One machine's normality models, (scorer, model) pairs, fused and calibrated."""
     fitted = {scorer: read_model(model.path) for scorer, model in models}
-    write_arrays(out, MachineModel(fitted, groups=[group for _, _, group in recordings]).to_arrays())
+    clips, _, groups = zip(*recordings, strict=True)
+    write_arrays(out, MachineModel(fitted, groups=groups, clips=clips, clip_seconds=clip_seconds).to_arrays())
 
 
 def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence[NormalitySystem]) -> Models:
@@ -58,6 +61,7 @@ def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence
         single |= {part.name: part for part in parts}
     models: Models = {name: {} for name in single}
     rows = training_rows(recordings)
+    clip_seconds = recordings.groupby("machine")["clip_seconds"].first()
     plan = [(system, machine) for system in single.values() for machine in rows]
     for system, machine in progress(plan, "normality models"):
         models[system.name][machine] = fit_normality(
@@ -67,7 +71,10 @@ def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence
         if isinstance(system, DetectorSystem):
             models[system.name] = {
                 machine: join_scorers(
-                    machine, [(scorer, models[part.name][machine]) for scorer, part in system.scorers], rows[machine]
+                    machine,
+                    [(scorer, models[part.name][machine]) for scorer, part in system.scorers],
+                    rows[machine],
+                    float(clip_seconds[machine]),
                 )
                 for machine in rows
             }
@@ -75,7 +82,7 @@ def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence
 
 
 def training_rows(recordings: pd.DataFrame) -> dict[str, list[tuple[str, str, str]]]:
-    """The normal training recordings of each machine, sorted."""
+    """The normal training clips of each machine, sorted."""
     return {
         str(machine): sorted(zip(rows["recording"], rows["domain"], map(str, groups_of(rows)), strict=True))
         for machine, rows in training_recordings(recordings).groupby("machine")

@@ -78,7 +78,7 @@ def reliability_reports(
         training, test = (
             list(zip(part["recording"], part["domain"], map(str, groups_of(part)), strict=True))
             # By name: cuts of one long recording follow each other.
-            for part in (rows[rows["split"] == split].sort_values("path") for split in ("train", "test"))
+            for part in (rows[rows["split"] == split].sort_values("path", kind="stable") for split in ("train", "test"))
         )
         reports[machine] = report_reliability(
             machine, model, needed, system, training, test, settings, collapse(history)

@@ -1,5 +1,6 @@
 """The scoring stage: a registered detector on audio files, as a table."""
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -9,12 +10,12 @@ import pandas as pd
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
-from asdcore.detector import COLUMNS, Detector, score_table
+from asdcore.detector import COLUMNS, Detector, Heard, clip_table, score_table
 from asdcore.errors import AsdError
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.explanation import explanation_plot
 from asdcore.recordings.names import AUDIO_SUFFIXES
-from asdcore.storage.files import atomic_write, digest_of_file
+from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.monitoring import examined
 from tasks.registry import load_detector
@@ -40,6 +41,8 @@ class Scored(TypedDict):
     """of the detector"""
     table: str
     """Parquet file, one row per recording"""
+    clips: str
+    """Parquet file, one row per clip of the long recordings; empty if there are none"""
     scored: int
     failed: int
     anomalous: int
@@ -64,23 +67,28 @@ def score_recordings(
         else:
             files = [file for place in recordings for file in _audio_files(place)]
         heard = list(detector.listen(files, machine))
-        scores = score_table(heard)
-        scores.insert(1, "recording", [digest_of_file(file) if file.is_file() else "" for file in files])
+        scores, clips = score_table(heard), clip_table(heard)
         if STANDARD_INPUT in recordings:
             scores["path"] = str(STANDARD_INPUT)
-        explained = _explain(detector, scores, files, table.with_suffix("")) if explain else []
-    scores["detector"] = version
-    with atomic_write(table) as temporary:
-        scores.to_parquet(temporary)
+            clips["path"] = str(STANDARD_INPUT)
+        explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
+    of_clips = table.with_name(f"clips-{table.name}") if len(clips) else None
+    for rows, file in ((clips, of_clips), (scores, table)):
+        if file is not None:
+            with atomic_write(file) as temporary:
+                rows.assign(detector=version).to_parquet(temporary)
     shown = scores.sort_values("score", ascending=False).head(100)
     columns = shown[COLUMNS].astype(object)
-    rows = {str(name): values.where(values.notna(), None).tolist() for name, values in columns.items()}
-    create_table_artifact(key="scores", table=rows, description=f"Highest scores, detector version {version}; {table}")
+    shown_rows = {str(name): values.where(values.notna(), None).tolist() for name, values in columns.items()}
+    create_table_artifact(
+        key="scores", table=shown_rows, description=f"Highest scores, detector version {version}; {table}"
+    )
     reports = examined(home, detector, version, heard)
     failed = int(scores["score"].isna().sum())
     return {
         "version": version,
         "table": str(table),
+        "clips": str(of_clips or ""),
         "scored": len(scores) - failed,
         "failed": failed,
         "anomalous": int((scores["verdict"] == ANOMALOUS).sum()),
@@ -90,15 +98,16 @@ def score_recordings(
     }
 
 
-def _explain(detector: Detector, scores: pd.DataFrame, files: list[Path], folder: Path) -> list[Explained]:
+def _explain(detector: Detector, scores: pd.DataFrame, heard: list[Heard], folder: Path) -> list[Explained]:
     """Draw the recordings that are anomalous or suspect, or else the nearest to it: path, sentences and plot."""
     explained: list[Explained] = []
     scored = scores.dropna(subset="p_value").sort_values(["p_value", "score"], ascending=[True, False])
     strange = int(scored["verdict"].isin([ANOMALOUS, SUSPECT]).sum())
     for number, row in enumerate(scored.index[: max(1, min(strange, MOST_EXPLAINED))], start=1):
         verdict = {str(name): value for name, value in scores.loc[row].items()}
-        explanation = detector.explain(files[row], verdict["machine"])
-        plot = folder / f"{number:02d}-{files[row].stem[:50]}.png"
+        recording = heard[row]
+        explanation = detector.explain(recording.path, recording.machine, recording.clips[recording.strangest])
+        plot = folder / f"{number:02d}-{recording.path.stem[:50]}.png"
         with atomic_write(plot) as temporary:
             explanation_plot(explanation, verdict).savefig(temporary, format="png", dpi=120)
         explained.append({"path": verdict["path"], "sentences": explanation.sentences, "plot": str(plot)})
@@ -109,7 +118,8 @@ def _from_standard_input(recordings: list[Path], folder: Path) -> Path:
     if len(recordings) > 1:
         raise AsdError("- is one recording on standard input; score other files with a command of their own")
     file = folder / "standard-input"
-    file.write_bytes(sys.stdin.buffer.read())
+    with file.open("wb") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
     return file
 
 

@@ -7,6 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from asdcore.recordings.sessions import groups_of
+
 SHIFT = {"pitch_down": -1, "pitch_up": 1}
 """Variants that count as a different sound; noise and masks do not change the class."""
 
@@ -37,7 +39,8 @@ class Labelling:
     `FEWEST` recordings have them, it is the machine alone.
 
     Args:
-        recordings: columns ``recording``, ``machine``, ``attributes`` (JSON text), as in the catalog.
+        recordings: columns ``recording``, ``machine``, ``attributes`` (JSON text) and, if known, ``session``, as in the
+            catalog.
     """
 
     def __init__(self, recordings: pd.DataFrame) -> None:
@@ -45,6 +48,9 @@ class Labelling:
         attributes = recordings["attributes"].where(frequent, "")
         pairs = list(zip(recordings["machine"], attributes, strict=True))
         self.of: dict[str, tuple[str, str]] = dict(zip(recordings["recording"], pairs, strict=True))
+        sessions = recordings if "session" in recordings else recordings.assign(session="")
+        self.group_of: dict[str, str] = dict(zip(recordings["recording"], groups_of(sessions).tolist(), strict=True))
+        """what a validation leaves out together, see `groups_of`"""
         self.machines = sorted(set(recordings["machine"]))
         self.conditions = sorted(set(pairs))
 

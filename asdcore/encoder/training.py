@@ -44,7 +44,7 @@ def train(
 
     Args:
         store: has an ``original`` and the six variants of each recording.
-        recordings: columns ``recording`` (digest), ``machine`` and ``attributes`` (JSON text), as in the catalog; their
+        recordings: columns ``recording``, ``machine``, ``attributes`` (JSON) and ``session``, as in the catalog; their
             order does not matter.
         settings: see `TrainingSettings`.
         checkpoints: folder to resume from if it holds one; written to regularly, and when Ctrl-C or SIGTERM ends the

@@ -13,7 +13,7 @@ from asdcore.features.store import Store
 
 
 def held_out(labelling: Labelling, fraction: float, seed: int) -> list[str]:
-    """A random fraction of the recordings of each machine, drawn with ``seed``; sorted.
+    """A random fraction of the recordings of each machine, whole sessions, drawn with ``seed``; sorted.
 
     Raises:
         AsdError: it is a single recording, or none although ``fraction`` is positive.
@@ -21,8 +21,15 @@ def held_out(labelling: Labelling, fraction: float, seed: int) -> list[str]:
     rng = np.random.default_rng(seed)
     chosen: list[str] = []
     for machine in labelling.machines:
-        machine_recordings = sorted(recording for recording, (name, _) in labelling.of.items() if name == machine)
-        chosen += rng.permutation(machine_recordings)[: round(fraction * len(machine_recordings))].tolist()
+        recordings = sorted(recording for recording, (name, _) in labelling.of.items() if name == machine)
+        members: dict[str, list[str]] = {}
+        for recording in recordings:
+            members.setdefault(labelling.group_of[recording], []).append(recording)
+        left = round(fraction * len(recordings))
+        for group in rng.permutation(list(members)):
+            if len(members[group]) <= left:
+                chosen += members[group]
+                left -= len(members[group])
     if len(chosen) == 1 or (fraction and not chosen):
         raise AsdError(
             f"training.validation_fraction={fraction:g} of {len(labelling.of)} recordings leaves {len(chosen)}; "

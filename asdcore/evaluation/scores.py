@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from asdcore.baselines.autoencoder import AutoencoderModel
-from asdcore.evaluation.systems import AutoencoderSystem, DetectorSystem, System, VectorSystem
+from asdcore.evaluation.systems import DetectorSystem, System, VectorSystem
 from asdcore.features.store import Store
 from asdcore.normality.base import read_model
 from asdcore.normality.calibration import Calibration
-from asdcore.normality.machine import MachineModel
+from asdcore.normality.machine import MachineModel, upper_quartile
+from asdcore.recordings.clips import recording_of
 
 CHALLENGE_RATE = 0.1
 """False-alarm rate of the decisions in the challenge's files."""
@@ -30,52 +31,60 @@ def score_table(
     """Score test recordings with every system.
 
     Args:
-        test: rows of the table of recordings.
+        test: one row per clip, see `asdcore.recordings.clips.cut`.
         systems: in the order of the result.
         stores: source (see `VectorSystem`): folder of the store that has it; ``original`` for autoencoders.
         models: system: machine: file of the fitted model.
 
     Returns:
-        One row per test recording and system: `DESCRIBED`, system, score (higher is more anomalous), and decision
-        (Int64, missing for systems that take none).
+        One row per test recording and system: `DESCRIBED`, system, score (higher is more anomalous; of a recording that
+        was cut the upper quartile over its clips, see `MachineModel.judge`), and decision (Int64, missing for systems
+        that take none).
     """
+    of_machine = {}  # The clips of a recording follow each other.
+    for machine, clips in test.groupby("machine"):
+        recordings = clips["recording"].map(recording_of)
+        rows = clips[DESCRIBED].assign(recording=recordings).drop_duplicates("recording")
+        counts = recordings.groupby(recordings, sort=False).size().tolist()
+        of_machine[str(machine)] = rows, clips["recording"].tolist(), counts
     tables = [
-        rows[DESCRIBED].assign(
-            system=system.name, **_scores(system, rows["recording"], stores, models[system.name][str(machine)])
-        )
+        rows.assign(system=system.name, **_scores(system, clips, counts, stores, models[system.name][machine]))
         for system in systems
-        for machine, rows in test.groupby("machine")
+        for machine, (rows, clips, counts) in of_machine.items()
     ]
     if not tables:
         return pd.DataFrame(columns=[*DESCRIBED, "system", "score", "decision"])
     return pd.concat(tables, ignore_index=True).astype({"decision": "Int64"})
 
 
-def _scores(system: System, recordings: "pd.Series[str]", stores: Mapping[str, Path], model: Path) -> dict[str, Any]:
+def _scores(
+    system: System, clips: Sequence[str], counts: Sequence[int], stores: Mapping[str, Path], model: Path
+) -> dict[str, Any]:
+    """Score and decision of each recording; the first has the first ``counts[0]`` of ``clips``, and so on."""
+    ends = np.cumsum(counts)[:-1]
     if isinstance(system, DetectorSystem):
-        vectors = {scorer: _vectors(part, recordings, stores) for scorer, part in system.scorers}
-        verdict = MachineModel.read(model).verdict(vectors, CHALLENGE_RATE)
-        return {name: verdict[name].to_numpy() for name in ("score", "decision")}
+        machine = MachineModel.read(model)
+        vectors = {scorer: np.split(_vectors(part, clips, stores), ends) for scorer, part in system.scorers}
+        recordings = [{scorer: parts[i] for scorer, parts in vectors.items()} for i in range(len(counts))]
+        verdicts = [machine.judge(recording, CHALLENGE_RATE).verdict for recording in recordings]
+        return {name: [verdict[name] for verdict in verdicts] for name in ("score", "decision")}
     if isinstance(system, VectorSystem):
         fitted = read_model(model)
-        distances = fitted.distance(_vectors(system, recordings, stores))
+        distances = fitted.distance(_vectors(system, clips, stores))
+        scores = [upper_quartile(of_recording) for of_recording in np.split(distances, ends)]
         decisions = None
         if fitted.left_out_ is not None:
-            decisions = Calibration().fit(fitted.left_out_).decision(distances, CHALLENGE_RATE).astype(int)
-        return {"score": distances, "decision": decisions}
-    return _autoencoder_scores(system, recordings, Store(stores["original"]), model)
-
-
-def _autoencoder_scores(
-    system: AutoencoderSystem, recordings: "pd.Series[str]", store: Store, model: Path
-) -> dict[str, Any]:
+            decisions = Calibration().fit(fitted.left_out_).decision(scores, CHALLENGE_RATE).astype(int)
+        return {"score": scores, "decision": decisions}
+    store = Store(stores["original"])
     autoencoder = AutoencoderModel.from_tensors(load_file(model))
-    originals = (store.read(recording, "original") for recording in recordings)
-    scores = [autoencoder.score(each, system.score, per_frame_mean=system.per_frame_mean) for each in originals]
-    decisions = [int(score > autoencoder.thresholds[system.score]) for score in scores]
-    return {"score": scores, "decision": None if system.per_frame_mean else decisions}
+    originals = (store.read(clip, "original") for clip in clips)
+    of_clips = [autoencoder.score(each, system.score, per_frame_mean=system.per_frame_mean) for each in originals]
+    scores = [upper_quartile(of_recording) for of_recording in np.split(np.array(of_clips), ends)]
+    decided = None if system.per_frame_mean else [int(score > autoencoder.thresholds[system.score]) for score in scores]
+    return {"score": scores, "decision": decided}
 
 
-def _vectors(system: VectorSystem, recordings: "pd.Series[str]", stores: Mapping[str, Path]) -> NDArray[np.float32]:
+def _vectors(system: VectorSystem, clips: Sequence[str], stores: Mapping[str, Path]) -> NDArray[np.float32]:
     store = Store(stores[system.source])
-    return np.stack([store.read(recording, system.column) for recording in recordings])
+    return np.stack([store.read(clip, system.column) for clip in clips])

@@ -15,11 +15,12 @@ from asdcore.normality.machine import NORMAL
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.recordings.catalog import HELD_OUT, training_recordings
+from asdcore.recordings.clips import clip_named, cut, recording_count
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of
 
 MOST_JUDGED = 40
-"""Maximum number of recordings per machine that pseudo-faults are made from: both detectors score each of them once
+"""Maximum number of clips per machine that pseudo-faults are made from: both detectors score each of them once
 unchanged and once per kind of fault."""
 STRENGTH = 0.5
 """of a pseudo-fault: one that a good detector finds and a poor one does not"""
@@ -45,9 +46,11 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
     """
     machines = sorted(set(champion.machines) & set(challenger.machines))
     lost = sorted(set(champion.machines) - set(challenger.machines))
-    judged_by = {machine: _to_judge_by(recordings, machine) for machine in machines}
+    # Of clips, so that a recording of an hour is not held in memory. Each detector cuts them further as it needs.
+    clips = cut(recordings, dict.fromkeys(set(recordings["machine"]), settings.recordings.clip_seconds))
+    judged_by = {machine: _to_judge_by(clips, machine) for machine in machines}
     judged_by = {machine: (kind, rows) for machine, (kind, rows) in judged_by.items() if len(rows)}
-    learned = {machine: _called_anomalous(champion, recordings, machine, settings) for machine in machines}
+    learned = {machine: _called_anomalous(champion, clips, machine, settings) for machine in machines}
     total = sum(len(rows) * (1 if kind == "labels" else 1 + len(KINDS)) for kind, rows in judged_by.values())
     waveforms = (pair for kind, rows in judged_by.values() for pair in _waveforms(rows, kind == "labels", settings))
     scored: dict[str, list[dict[str, Any]]] = {"champion": [], "challenger": []}
@@ -56,7 +59,9 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
         for role, detector in (("champion", champion), ("challenger", challenger)):
             verdict = detector.score_waveform(samples, rate, row["machine"])
             scored[role].append(row | {name: verdict[name] for name in ("score", "decision")})
-    judged_on = {machine: f"{BY[kind]}: {len(rows)} recordings" for machine, (kind, rows) in judged_by.items()}
+    judged_on = {
+        machine: f"{BY[kind]}: {recording_count(rows)} recordings" for machine, (kind, rows) in judged_by.items()
+    }
     if not scored["champion"]:
         return {"promote": False, "reasons": ["There is no recording to compare the detectors on."], "by": judged_on}
     by_champion, by_challenger = (pd.DataFrame(rows, columns=TABLE) for rows in scored.values())
@@ -72,7 +77,8 @@ def _to_judge_by(recordings: pd.DataFrame, machine: str) -> tuple[str, pd.DataFr
         return "labels", test
     held_out = rows[rows["split"] == HELD_OUT]
     kind, normal = ("held out", held_out) if len(held_out) else ("trained on", training_recordings(rows))
-    return kind, normal.sort_values("recording").head(MOST_JUDGED)
+    # Names of clips begin with the digest of their recording: a digest of the name takes some of every recording.
+    return kind, normal.sort_values("recording", key=lambda names: names.map(digest_of)).head(MOST_JUDGED)
 
 
 def _called_anomalous(
@@ -93,7 +99,7 @@ def _waveforms(
     rate = settings.recordings.sample_rate
     for row in recordings.to_dict("records"):
         try:
-            samples = decode(Path(row["path"]).read_bytes(), settings.recordings).samples
+            samples = decode(Path(row["path"]), settings.recordings, clip_named(row["recording"])).samples
         except (OSError, BadRecording):
             continue  # It was readable when the features were computed; the comparison skips it.
         columns = {name: row[name] for name in ("recording", "machine", "section", "label")}

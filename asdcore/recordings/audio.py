@@ -5,18 +5,25 @@ Every defect is a `BadRecording` whose text is the reason that the table of reco
 
 import io
 import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from asdcore.recordings.clips import Clip
 from asdcore.settings import RecordingSettings
 
 FULL_SCALE = 1.0 - 1.0 / 32_768  # the largest 16-bit sample
 LARGEST = 2.0**31  # 32-bit integers written as floats; from far beyond it, no spectrum can be computed in float32
 UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's word for a header that does not say
+PIECE_SECONDS = 60
+"""What `examine` holds in memory at a time."""
 
 
 class BadRecording(Exception):
@@ -57,38 +64,153 @@ def measure(waveform: Waveform) -> Measured:
     return Measured(20 * math.log10(max(rms, 1e-10)), clipped, waveform.seconds, waveform.sample_rate)
 
 
-def decode(content: bytes, settings: RecordingSettings) -> Waveform:
-    """The waveform of an audio file's content (wav or flac, any rate, any channel count).
+def combined(parts: Sequence[Measured]) -> Measured:
+    """What is kept of a recording, from its clips, which are equally long."""
+    power = float(np.mean([10 ** (part.level_dbfs / 10) for part in parts]))
+    clipped = float(np.mean([part.clipped for part in parts]))
+    return Measured(10 * math.log10(power), clipped, sum(part.seconds for part in parts), parts[0].sample_rate)
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """An open audio file with a header that was checked; its samples are read in spans. Made by `open_audio`."""
+
+    file: soundfile.SoundFile
+    sample_rate: int
+    """Hz"""
+    channels: int
+    frames: int
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.frames / self.sample_rate
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """(stop - start, channels), full scale at 1.
+
+        Raises:
+            BadRecording: cut off or damaged there.
+        """
+        # In pieces: a header may promise more than there is memory.
+        piece = PIECE_SECONDS * self.sample_rate
+        parts = [self._read(begin, min(begin + piece, stop)) for begin in range(start, stop, piece)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _read(self, start: int, stop: int) -> NDArray[np.float32]:
+        try:
+            if self.file.tell() != start:
+                self.file.seek(start)
+            samples: NDArray[np.float32] = self.file.read(stop - start, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise BadRecording(f"unreadable: {error.error_string.rstrip('.')}") from error
+        if len(samples) < stop - start:
+            decoded = start + len(samples)
+            raise BadRecording(f"cut off: the header promises {self.frames} samples, {decoded} could be decoded")
+        return samples
+
+
+@contextmanager
+def open_audio(source: Path | bytes) -> Iterator[AudioFile]:
+    """Open an audio file or its content (wav or flac, any length, rate and channel count).
+
+    Raises:
+        BadRecording: unreadable or empty, or the header contradicts the size of the file.
+        OSError: the file cannot be opened.
+    """
+    with _opened(source) as content:
+        if not content.read(1):
+            raise BadRecording("empty: the file has 0 bytes")
+        content.seek(0)
+        _check_promise(content)
+        content.seek(0)
+        # A descriptor is read by libsndfile itself; only content in memory goes through Python.
+        inner = content if isinstance(content, _Bytes) else content.fileno()
+        try:
+            with soundfile.SoundFile(inner, closefd=False) as file:
+                if file.frames == UNKNOWN_LENGTH:
+                    raise BadRecording("unreadable: the header does not say how long it is; write the file again")
+                if file.frames == 0:
+                    raise BadRecording("empty: the file has a header and no samples")
+                yield AudioFile(file, file.samplerate, file.channels, file.frames)
+        except soundfile.LibsndfileError as error:
+            raise BadRecording(f"unreadable: {error.error_string.rstrip('.')}") from error
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator["io.RawIOBase | _Bytes"]:
+    if isinstance(source, bytes):
+        yield _Bytes(source)
+        return
+    with source.open("rb", buffering=0) as file:  # libsndfile begins where the descriptor is
+        yield file
+
+
+def decode(source: Path | bytes, settings: RecordingSettings, clip: Clip | None = None) -> Waveform:
+    """The waveform of an audio file or its content, or of one clip of it.
+
+    Args:
+        source: wav or flac, any rate and channel count.
+        settings: see `RecordingSettings`.
+        clip: None: all of it, in memory.
 
     Raises:
         BadRecording: unreadable, empty, cut off, too short, not finite, constant, silent or clipped.
+        OSError: the file cannot be opened.
     """
-    if not content:
-        raise BadRecording("empty: the file has 0 bytes")
-    _check_promise(content)
-    try:
-        with soundfile.SoundFile(_Bytes(content)) as file:
-            rate, channels, frames = file.samplerate, file.channels, file.frames
-            if frames == UNKNOWN_LENGTH:
-                raise BadRecording("unreadable: the header does not say how long it is; write the file again")
-            # Before memory is taken for it: a header may promise anything.
-            _check_length(frames / rate, settings)
-            samples = file.read(dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise BadRecording(f"unreadable: {error.error_string.rstrip('.')}") from error
-    except MemoryError as error:
-        raise BadRecording(f"too long: {frames} samples of {channels} channels do not fit in memory") from error
-    if len(samples) == 0:
-        raise BadRecording("empty: the file has a header and no samples")
-    if len(samples) < frames:
-        raise BadRecording(f"cut off: the header promises {frames} samples, {len(samples)} could be decoded")
+    with open_audio(source) as file:
+        start, stop = clip.span(file.frames) if clip else (0, file.frames)
+        return waveform_of(file.read(start, stop), file.sample_rate, settings)
+
+
+def waveform_of(samples: NDArray[np.float32], sample_rate: int, settings: RecordingSettings) -> Waveform:
+    """The checked waveform of (n_samples, n_channels) at ``sample_rate`` Hz.
+
+    Raises:
+        BadRecording: see `check_health`; or a channel that there is not.
+    """
+    channels = samples.shape[1]
     waveform, chosen = choose_channel(samples, settings.channel)
-    check_health(waveform, rate, settings)
-    treatment = [chosen] if chosen else []
-    if rate != settings.sample_rate:
-        waveform = soxr.resample(waveform, rate, settings.sample_rate).astype(np.float32)
-        treatment.append(f"resampled from {rate} to {settings.sample_rate} Hz")
-    return Waveform(waveform, rate, channels, frames / rate, "; ".join(treatment))
+    check_health(waveform, sample_rate, settings)
+    seconds = len(samples) / sample_rate
+    if sample_rate != settings.sample_rate:
+        waveform = soxr.resample(waveform, sample_rate, settings.sample_rate).astype(np.float32)
+    return Waveform(waveform, sample_rate, channels, seconds, _treatment(chosen, sample_rate, settings))
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the table of recordings keeps of a healthy audio file."""
+
+    seconds: float
+    sample_rate: int
+    """Hz, of the file"""
+    channels: int
+    treatment: str
+    """see `Waveform`"""
+
+
+def examine(source: Path | bytes, settings: RecordingSettings) -> Examined:
+    """Read an audio file of any length in pieces, and check it as a whole.
+
+    Raises:
+        BadRecording: as `decode`.
+        OSError: the file cannot be opened.
+    """
+    with open_audio(source) as file:
+        health, chosen = _Health(file.sample_rate), ""
+        step = PIECE_SECONDS * file.sample_rate
+        for start in range(0, file.frames, step):
+            waveform, chosen = choose_channel(file.read(start, min(start + step, file.frames)), settings.channel)
+            health.add(waveform)
+        health.check(settings)
+        treatment = _treatment(chosen, file.sample_rate, settings)
+        return Examined(file.seconds, file.sample_rate, file.channels, treatment)
+
+
+def _treatment(chosen: str, sample_rate: int, settings: RecordingSettings) -> str:
+    resampled = f"resampled from {sample_rate} to {settings.sample_rate} Hz"
+    return "; ".join(filter(None, [chosen, resampled if sample_rate != settings.sample_rate else ""]))
 
 
 def prepare(samples: NDArray[np.floating], sample_rate: int, settings: RecordingSettings) -> NDArray[np.float32]:
@@ -96,11 +218,7 @@ def prepare(samples: NDArray[np.floating], sample_rate: int, settings: Recording
     samples = np.asarray(samples)
     if not np.issubdtype(samples.dtype, np.floating):
         raise BadRecording(f"not a waveform: {samples.dtype} samples; give floating point ones, full scale at 1")
-    waveform, _ = choose_channel(np.atleast_2d(np.asarray(samples, np.float32).T).T, settings.channel)
-    check_health(waveform, sample_rate, settings)
-    if sample_rate != settings.sample_rate:
-        waveform = soxr.resample(waveform, sample_rate, settings.sample_rate).astype(np.float32)
-    return waveform
+    return waveform_of(np.atleast_2d(np.asarray(samples, np.float32).T).T, sample_rate, settings).samples
 
 
 def choose_channel(samples: NDArray[np.float32], channel: str | int) -> tuple[NDArray[np.float32], str]:
@@ -118,33 +236,61 @@ def choose_channel(samples: NDArray[np.float32], channel: str | int) -> tuple[ND
 
 def check_health(waveform: NDArray[np.float32], sample_rate: int, settings: RecordingSettings) -> None:
     """Raise `BadRecording` if (n_samples,) at ``sample_rate`` Hz is no honest recording of a machine."""
-    seconds = len(waveform) / sample_rate
-    if seconds < settings.minimum_seconds:
-        raise BadRecording(f"too short: {seconds:.3f} s, the minimum is {settings.minimum_seconds:g} s")
-    _check_length(seconds, settings)
-    bad = int(np.count_nonzero(~np.isfinite(waveform)))
-    if bad:
-        raise BadRecording(f"not finite: {bad} of {len(waveform)} samples are NaN or infinite")
-    low, high = float(waveform.min()), float(waveform.max())
-    if low == high:
-        raise BadRecording("silent: every sample is 0" if low == 0 else f"constant: every sample is {low:g}")
-    if max(high, -low) > LARGEST:
-        raise BadRecording(f"not a waveform: a sample of {max(high, -low):g}, where full scale is 1")
-    rms = float(np.std(waveform, dtype=np.float64))
-    dbfs = 20 * math.log10(rms) if rms > 0 else -math.inf
-    if dbfs < settings.silence_dbfs:
-        raise BadRecording(f"silent: {dbfs:.0f} dB of full scale RMS, the minimum is {settings.silence_dbfs:g}")
-    # Clipping piles samples up at the two extremes; a float recording may well go beyond 1 without it.
-    at_extreme = 0
-    if high >= FULL_SCALE:
-        at_extreme += int(np.count_nonzero(waveform == high))
-    if low <= -FULL_SCALE:
-        at_extreme += int(np.count_nonzero(waveform == low))
-    share = at_extreme / len(waveform)
-    if share > settings.maximum_clipped_fraction:
-        raise BadRecording(
-            f"clipped: {share:.1%} of the samples at full scale, the maximum is {settings.maximum_clipped_fraction:.1%}"
-        )
+    health = _Health(sample_rate)
+    health.add(waveform)
+    health.check(settings)
+
+
+class _Health:
+    """What `check_health` judges by, gathered piece by piece."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self.n = self.bad = self.n_high = self.n_low = 0
+        self.high, self.low = -math.inf, math.inf
+        # Moments about the first sample: an offset of a microphone must not drown the sound.
+        self.origin = self.sum = self.sum_of_squares = 0.0
+
+    def add(self, waveform: NDArray[np.float32]) -> None:
+        if not len(waveform):
+            return
+        bad = int(np.count_nonzero(~np.isfinite(waveform)))
+        if not self.n:
+            self.origin = float(waveform[0]) if np.isfinite(waveform[0]) else 0.0
+        self.n += len(waveform)
+        self.bad += bad
+        if bad:
+            return
+        high, low = float(waveform.max()), float(waveform.min())
+        # Clipping piles samples up at the two extremes; a float recording may well go beyond 1 without it.
+        self.n_high = self.n_high * (high <= self.high) + int(np.count_nonzero(waveform == high)) * (high >= self.high)
+        self.n_low = self.n_low * (low >= self.low) + int(np.count_nonzero(waveform == low)) * (low <= self.low)
+        self.high, self.low = max(high, self.high), min(low, self.low)
+        deviation = waveform.astype(np.float64) - self.origin
+        self.sum += float(deviation.sum())
+        self.sum_of_squares += float(deviation @ deviation)
+
+    def check(self, settings: RecordingSettings) -> None:
+        seconds = self.n / self.sample_rate
+        if seconds < settings.minimum_seconds:
+            raise BadRecording(f"too short: {seconds:.3f} s, the minimum is {settings.minimum_seconds:g} s")
+        if self.bad:
+            raise BadRecording(f"not finite: {self.bad} of {self.n} samples are NaN or infinite")
+        if self.low == self.high:
+            what = "silent: every sample is 0" if self.low == 0 else f"constant: every sample is {self.low:g}"
+            raise BadRecording(what)
+        if max(self.high, -self.low) > LARGEST:
+            largest = max(self.high, -self.low)
+            raise BadRecording(f"not a waveform: a sample of {largest:g}, where full scale is 1")
+        mean = self.sum / self.n
+        power = self.sum_of_squares / self.n - mean * mean
+        dbfs = 10 * math.log10(power) if power > 0 else -math.inf
+        if dbfs < settings.silence_dbfs:
+            raise BadRecording(f"silent: {dbfs:.0f} dB of full scale RMS, the minimum is {settings.silence_dbfs:g}")
+        at_extreme = self.n_high * (self.high >= FULL_SCALE) + self.n_low * (self.low <= -FULL_SCALE)
+        clipped, most = at_extreme / self.n, settings.maximum_clipped_fraction
+        if clipped > most:
+            raise BadRecording(f"clipped: {clipped:.1%} of the samples at full scale, the maximum is {most:.1%}")
 
 
 class _Bytes(io.BytesIO):
@@ -157,31 +303,38 @@ class _Bytes(io.BytesIO):
             return self.tell()
 
 
-def _check_length(seconds: float, settings: RecordingSettings) -> None:
-    if seconds > settings.maximum_seconds:
-        raise BadRecording(
-            f"too long: {seconds:.0f} s, the maximum is {settings.maximum_seconds:g} s; cut it into pieces"
-        )
-
-
-def _check_promise(content: bytes) -> None:
+def _check_promise(content: "io.RawIOBase | _Bytes") -> None:
     """Raise `BadRecording` if the ``data`` chunk of a RIFF file states another size than the file holds.
 
     libsndfile takes what there is without a word, so that half a recording would pass for a whole one. Recorders that
     write to a pipe state the largest number: they make no promise.
     """
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+    start = content.read(12)
+    if start[:4] != b"RIFF" or start[8:12] != b"WAVE":
         return
-    position = 12
-    while position + 8 <= len(content):
-        name, size = content[position : position + 4], int.from_bytes(content[position + 4 : position + 8], "little")
-        start, end = position + 8, position + 8 + size + size % 2
+    position, length = 12, content.seek(0, os.SEEK_END)
+    while position + 8 <= length:
+        content.seek(position)
+        header = content.read(8)
+        name, size = header[:4], int.from_bytes(header[4:], "little")
+        start_of_chunk, end = position + 8, position + 8 + size + size % 2
         if name == b"data" and size < 0x7FFFF000:
-            # Some recorders fill up the last block of the disk with zeros.
-            present, after = len(content) - start, content[end:].rstrip(b"\0")[:4]
+            present = length - start_of_chunk
             if present < size:
                 raise BadRecording(f"cut off: the header promises {size} bytes of sound, the file holds {present}")
+            after = _after_padding(content, end)
             if len(after) == 4 and not all(32 <= byte < 127 for byte in after):
                 raise BadRecording(f"header lies: it promises {size} bytes of sound, the file holds {present}")
             return
         position = end
+
+
+def _after_padding(content: "io.RawIOBase | _Bytes", position: int) -> bytes:
+    """Four bytes from ``position`` on, fewer if only zeros follow: recorders fill the disk's last block with them."""
+    content.seek(position)
+    after = content.read(4)
+    if after.endswith(b"\0"):
+        while piece := content.read(1 << 20):
+            if piece.strip(b"\0"):
+                return after
+    return after.rstrip(b"\0")

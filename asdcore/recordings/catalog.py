@@ -4,12 +4,11 @@ One row says what was known of one recording at one ingest; a later row about th
 on reading. Rows with a ``reason`` are the quarantine.
 """
 
-import hashlib
 import json
 import uuid
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +19,12 @@ import pyarrow.parquet as pq
 
 from asdcore.errors import AsdError
 from asdcore.progress import progress
-from asdcore.recordings.audio import BadRecording, decode
+from asdcore.recordings.audio import BadRecording, examine
+from asdcore.recordings.clips import SHORTEST
 from asdcore.recordings.names import Found
-from asdcore.recordings.sessions import sessions_by_time, time_stamp
+from asdcore.recordings.sessions import groups_of, sessions_by_time, time_stamp
 from asdcore.settings import RecordingSettings
-from asdcore.storage.files import atomic_write, digest_of
+from asdcore.storage.files import atomic_write, digest_of, digest_of_file
 
 SCHEMA = pa.schema(
     [
@@ -54,6 +54,8 @@ HELD_OUT = "held_out"
 """The split of normal recordings that never train, given by `hold_out` and kept in no file."""
 ENOUGH_TO_HOLD_OUT = 50
 """Normal training recordings of a machine; of fewer, all are needed to fit its model."""
+ENOUGH_SESSIONS = 5
+"""of these recordings; of fewer, each is needed, and all of them could be held out by chance"""
 LABELS = ("normal", "anomaly", "unknown")
 SETTLED = ("label", "labelled_by", "labelled_at")
 FACTS = ("seconds", "sample_rate", "channels", "treatment", "settings")
@@ -228,16 +230,17 @@ def _time_of(path: str) -> datetime | None:
     return time_stamp(Path(path).stem)
 
 
-def require_training(recordings: pd.DataFrame, minimum: int) -> None:
-    """Raise AsdError if a machine of ``recordings`` has fewer than ``minimum`` normal training recordings."""
-    machines = sorted(recordings["machine"].unique())
-    counts = training_recordings(recordings).groupby("machine").size().reindex(machines, fill_value=0)
+def require_training(clips: pd.DataFrame, minimum: int) -> None:
+    """Raise AsdError if a machine has fewer than ``minimum`` normal training ``clips``, see `cut`."""
+    machines = sorted(clips["machine"].unique())
+    counts = training_recordings(clips).groupby("machine").size().reindex(machines, fill_value=0)
     few = {str(machine): int(n) for machine, n in counts.items() if n < minimum}
     if few:
         raise AsdError(
             "too few normal training recordings: "
             + ", ".join(f"{machine} has {n}" for machine, n in few.items())
-            + f"; a machine needs {minimum}. Record more and ingest them, or name the other machines with --machines."
+            + f"; a machine needs {minimum}, or longer ones that can be cut into as many clips of {SHORTEST:g} s. "
+            "Record more and ingest them, or name the other machines with --machines."
         )
 
 
@@ -254,14 +257,19 @@ def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
 def hold_out(recordings: pd.DataFrame, share: float) -> pd.DataFrame:
     """The table with about ``share`` of the normal training recordings of some machines put into the split held_out.
 
-    These machines have no labelled anomalies to compare two detectors by, and `ENOUGH_TO_HOLD_OUT` recordings or more.
-    A recording's own digest decides, so that it is held out of every training for good.
+    These machines have no labelled anomalies to compare two detectors by, and `ENOUGH_TO_HOLD_OUT` recordings of
+    `ENOUGH_SESSIONS` sessions or more. A session is held out as a whole, or none of it. Its own digest decides, that of
+    the recording where the session is unknown, so that it is held out of every training for good.
     """
     rows = training_recordings(recordings)
-    counts = rows.groupby("machine").size()
+    rows = rows.assign(group=groups_of(rows))
+    counts = rows.groupby("machine").agg(n=("recording", "size"), sessions=("group", "nunique"))
     anomalies = recordings[(recordings["split"] == "test") & (recordings["label"] == "anomaly")]
-    judged = set(counts[counts >= ENOUGH_TO_HOLD_OUT].index) - set(anomalies["machine"])
-    drawn = rows["recording"].map(lambda digest: int(digest[:8], 16) / 2**32 < share)
+    enough = (counts["n"] >= ENOUGH_TO_HOLD_OUT) & (counts["sessions"] >= ENOUGH_SESSIONS)
+    judged = set(counts[enough].index) - set(anomalies["machine"])
+    of_session = rows["machine"] + " " + rows["group"]
+    digests = rows["recording"].where(rows["session"].fillna("") == "", of_session.map(digest_of))
+    drawn = digests.map(lambda digest: int(digest[:8], 16) / 2**32 < share)
     chosen = set(rows.loc[drawn & rows["machine"].isin(judged), "recording"])
     split = recordings["split"].mask(recordings["recording"].isin(chosen), HELD_OUT)
     return recordings.assign(split=split)
@@ -274,7 +282,9 @@ def _plain(row: Mapping[Hashable, Any]) -> dict[str, Any]:
 
 def _settings_key(settings: RecordingSettings) -> str:
     """16 digits that change with every setting that decoding or judging a recording depends on."""
-    return digest_of(settings.model_dump_json(exclude={"minimum_training_recordings", "session_gap_minutes"}))
+    return digest_of(
+        settings.model_dump_json(exclude={"minimum_training_recordings", "session_gap_minutes", "clip_seconds"})
+    )
 
 
 def _row(one: Found, settings: RecordingSettings, key: str, known: pd.DataFrame) -> dict[str, object]:
@@ -295,25 +305,17 @@ def _row(one: Found, settings: RecordingSettings, key: str, known: pd.DataFrame)
     }
     if one.problem:
         return row
+    digest = ""
     try:
-        content = one.path.read_bytes()
+        digest = digest_of_file(one.path)
+        if digest in known.index and known.loc[digest, "settings"] == key:
+            return row | {"recording": digest} | {name: known.loc[digest, name] for name in FACTS}
+        return row | {"recording": digest} | asdict(examine(one.path, settings))
     except OSError as error:
         return row | {"reason": f"unreadable: {error.strerror}"}
-    digest = hashlib.sha256(content).hexdigest()
-    if digest in known.index and known.loc[digest, "settings"] == key:
-        return row | {"recording": digest} | {name: known.loc[digest, name] for name in FACTS}
-    try:
-        waveform = decode(content, settings)
     except BadRecording as reason:
         # With its digest where it was in use: whatever path it is known by, it is no longer.
         return row | {"reason": str(reason), "recording": digest if digest in known.index else ""}
-    return row | {
-        "recording": digest,
-        "seconds": waveform.seconds,
-        "sample_rate": waveform.sample_rate,
-        "channels": waveform.channels,
-        "treatment": waveform.treatment,
-    }
 
 
 def _read_part(part: Path) -> pa.Table:

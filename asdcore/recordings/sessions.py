@@ -17,6 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
+from asdcore.recordings.clips import recording_of
+
 _DATE = r"(?:19|20)\d{2}[-_.]?\d{2}[-_.]?\d{2}"
 _TIME = r"(?:[01]\d|2[0-3])[-_.:hH]?[0-5]\d(?:[-_.:mM]?[0-5]\d)?"
 _SESSION_FOLDER = re.compile(
@@ -106,13 +108,14 @@ def sessions_by_time(
 
 
 def groups_of(recordings: pd.DataFrame) -> NDArray[np.str_]:
-    """(n,): what is left out together: the session of each recording of a machine; where unknown, the recording alone.
+    """(n,): what is left out together: the session of each clip of a machine; where unknown, the clips of a recording.
 
     Args:
-        recordings: rows of the table of recordings of one machine: ``recording, session``.
+        recordings: one row per recording or clip of one machine: ``recording, session``.
     """
     known = recordings["session"].fillna("") != ""
-    groups = ("session " + recordings["session"].fillna("")).where(known, "recording " + recordings["recording"])
+    alone = "recording " + recordings["recording"].map(recording_of)
+    groups = ("session " + recordings["session"].fillna("")).where(known, alone)
     return groups.to_numpy(dtype=str)
 
 

@@ -21,7 +21,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "sample_rate": 8_000,
         "channel": "mean",
         "minimum_seconds": 1.0,
-        "maximum_seconds": 60.0,
+        "clip_seconds": 5.0,
         "maximum_clipped_fraction": 0.5,
         "silence_dbfs": -60.0,
         "minimum_training_recordings": 20,
@@ -99,6 +99,10 @@ def test_the_digest_changes_with_every_field_that_changes_the_result(
     assert stage(**{name: value}).digest() != stage().digest()
     whole = Settings(**{stage_name(stage): stage(**{name: value})})
     assert whole.digest() != Settings().digest()
+
+
+def test_settings_that_were_saved_with_a_field_that_is_gone_are_read() -> None:
+    assert RecordingSettings.model_validate({"maximum_seconds": 3600.0}) == RecordingSettings()
 
 
 @pytest.mark.parametrize("where", [{"device": "cpu"}, {"device": "cuda"}, {"device": "mps"}, {"processes": 2}])

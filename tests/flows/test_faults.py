@@ -87,6 +87,7 @@ def written(home: Path, *stages: str) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in paths}
 
 
+@pytest.mark.slow
 def test_killed_with_9_in_every_stage_it_goes_on_and_ends_with_the_same_digests(
     prefect_api: str, asd: Callable[..., "subprocess.CompletedProcess[str]"], small_machines: Path, tmp_path: Path
 ) -> None:

@@ -162,7 +162,7 @@ def test_too_few_recordings_are_refused() -> None:
 
 def spectrograms(folder: Path, pattern: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
     for path in sorted(folder.glob(pattern)):
-        waveform = decode(path.read_bytes(), RecordingSettings()).samples
+        waveform = decode(path, RecordingSettings()).samples
         yield path.name, as_stored(spectrogram(waveform, 16_000, MEL))
 
 

@@ -44,7 +44,7 @@ def test_the_stores_hold_the_original_and_its_six_variants_as_float16(
     store = Store(stores[1])
     assert store.recordings == [digest for digest, _ in recordings]
     for digest, path in recordings:
-        waveform = decode(Path(path).read_bytes(), SETTINGS.recordings).samples
+        waveform = decode(Path(path), SETTINGS.recordings).samples
         expected = spectrograms(waveform, digest, 16_000, SETTINGS.mel, SETTINGS.augmentation)
         for column in ("original", *VARIANTS):
             np.testing.assert_array_equal(store.read(digest, column), expected[column].astype(np.float16))

@@ -28,7 +28,7 @@ def of(waveforms: Iterable[NDArray[np.floating]], seconds: float = 2.0) -> list[
 
 
 def read(files: Iterable[Path]) -> list[NDArray[np.float32]]:
-    return [decode(file.read_bytes(), RecordingSettings()).samples for file in files]
+    return [decode(file, RecordingSettings()).samples for file in files]
 
 
 @pytest.fixture(scope="module")

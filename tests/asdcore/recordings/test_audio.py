@@ -138,12 +138,6 @@ def test_a_defect_is_named(content: bytes, words: str) -> None:
     assert words in reason(content)
 
 
-def test_a_recording_longer_than_the_maximum_is_refused_before_it_is_decoded() -> None:
-    assert "too long: 2 s, the maximum is 1.5 s" in reason(
-        encode(tone(440, seconds=2.0)), RecordingSettings(maximum_seconds=1.5)
-    )
-
-
 def test_loud_healthy_recordings_are_no_defect() -> None:
     knocks = tone(440)
     knocks[::200] = 1  # half a percent of the samples at full scale
@@ -196,7 +190,7 @@ def flac_with_length(samples: int, sound: Sound) -> bytes:
 def test_a_flac_header_that_lies_about_its_length(sound: Sound) -> None:
     assert decode(flac_with_length(16_000, sound), SETTINGS).seconds == 1.0
     # 256 GiB of memory, if one believed it.
-    assert "too long: 4294967 s, the maximum is 3600 s" in reason(flac_with_length(2**36 - 1, sound))
+    assert "unreadable" in reason(flac_with_length(2**36 - 1, sound))
     assert "unreadable" in reason(flac_with_length(17_000, sound))
     assert "does not say how long" in reason(flac_with_length(0, sound))
 
@@ -286,6 +280,6 @@ def test_choosing_a_channel_copies_nothing_into_the_original() -> None:
 def test_odd_files_of_a_plant_are_taken_and_their_treatment_is_told(
     sample_data: Path, name: str, treatment: str
 ) -> None:
-    got = decode((sample_data / "odd-inputs" / name).read_bytes(), SETTINGS)
+    got = decode(sample_data / "odd-inputs" / name, SETTINGS)
     assert got.treatment == treatment
     assert len(got.samples) == pytest.approx(got.seconds * RATE, abs=1)

@@ -7,7 +7,7 @@ from asdcore.recordings.catalog import ENOUGH_TO_HOLD_OUT, HELD_OUT, hold_out, t
 
 def table(machine: str, n: int, split: str = "train", label: str = "normal") -> pd.DataFrame:
     digests = [hashlib.sha256(f"{machine} {split} {label} {i}".encode()).hexdigest() for i in range(n)]
-    return pd.DataFrame({"recording": digests, "machine": machine, "split": split, "label": label})
+    return pd.DataFrame({"recording": digests, "machine": machine, "split": split, "label": label, "session": ""})
 
 
 def test_about_a_tenth_of_the_normal_recordings_never_trains_and_stays_the_same_when_more_come() -> None:
