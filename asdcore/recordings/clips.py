@@ -98,7 +98,7 @@ def cut(recordings: pd.DataFrame, lengths: Mapping[str, float]) -> pd.DataFrame:
         clip_count(seconds, lengths[machine])
         for machine, seconds in zip(recordings["machine"], recordings["seconds"], strict=True)
     ]
-    rows = recordings.loc[recordings.index.repeat(counts)].reset_index(drop=True)
+    rows = recordings.iloc[np.repeat(np.arange(len(counts)), counts)].reset_index(drop=True)
     clips = [
         Clip(recording, number + 1, count).name
         for recording, count in zip(recordings["recording"], counts, strict=True)

@@ -9,7 +9,8 @@ import pandas as pd
 from asdcore.errors import AsdError
 from asdcore.evaluation.table import cells
 from asdcore.monitoring.reliability import reliability_of
-from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.clips import clip_lengths, cut
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.cli.console import err, out
@@ -40,7 +41,8 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> Non
     if len(done["quarantined"]) > 20:
         err.print(f"... and {len(done['quarantined']) - 20} more in {place.recordings}")
     minimum = settings.recordings.minimum_training_recordings
-    few = [row["machine"] for row in rows if row["train source"] + row["train target"] < minimum]
+    clips = training_recordings(cut(own, clip_lengths(own, settings.recordings))).groupby("machine").size()
+    few = [row["machine"] for row in rows if clips.get(row["machine"], 0) < minimum]
     if few:
         err.print(f"too few normal training recordings for a detector (a machine needs {minimum}): {', '.join(few)}")
 

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from asdcore.detector import COLUMNS, FORMAT, Detector
+from asdcore.detector import COLUMNS, FORMAT, Detector, clip_table, score_table
 from asdcore.encoder.network import TrainedEncoder, build_encoder
 from asdcore.errors import AsdError
 from asdcore.explanation.profile import Profile
@@ -22,6 +22,7 @@ from asdcore.features.spectrogram import as_stored, spectrogram
 from asdcore.features.store import Store
 from asdcore.normality.machine import VERDICT, MachineModel
 from asdcore.normality.scorers import Embedding, build_scorers, features_of
+from asdcore.recordings.audio import decode
 from asdcore.settings import AugmentationSettings, NormalitySettings, Settings, TrainingSettings
 from asdcore.storage.files import digest_of_file
 
@@ -181,6 +182,63 @@ def test_a_path_and_the_same_samples_have_the_same_score(tmp_path: Path, layer: 
     file = write(tmp_path / "fan" / "a.wav", hum(1.3))
     verdict = detector.score([file])[["machine", *VERDICT]].iloc[0].to_dict()
     assert verdict == detector.score_waveform(hum(1.3), RATE, "fan")
+
+
+def with_clips(detector: Detector, seconds: float, clips: list[str] | None = None) -> Detector:
+    """The fan alone, its recordings cut into clips of about so many seconds."""
+    fan = detector.machines["fan"]
+    cutting = MachineModel(fan.models, fan.profile, None, clips, seconds)
+    return Detector(detector.settings, detector.encoder, {"fan": cutting})
+
+
+def test_a_long_recording_is_scored_in_clips_that_say_where_it_is_strange(detector: Detector, tmp_path: Path) -> None:
+    cutting = with_clips(detector, 1.0)
+    parts = [hum(1, 120 + i, seed=50 + i) for i in range(8)]
+    parts[5] = hum(1, 900, seed=60)
+    file = write(tmp_path / "fan" / "long.wav", np.concatenate(parts))
+    (heard,) = cutting.listen([file])
+    row, clips = score_table([heard]).iloc[0], clip_table([heard])
+    assert (row["clips"], row["strangest_at"]) == (8, 5.0)
+    assert clips["start"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert clips["score"].idxmax() == 5
+    each = [cutting.score_waveform(part, RATE)["score"] for part in parts]
+    np.testing.assert_allclose(clips["score"], each, rtol=1e-6)
+    assert row["score"] == pytest.approx(np.quantile(each, 0.75))
+    assert cutting.score_waveform(np.concatenate(parts), RATE)["score"] == pytest.approx(row["score"])
+    assert any("louder" in sentence or "Hz" in sentence for sentence in cutting.explain(file).sentences)
+
+
+def test_a_clip_that_must_not_be_used_is_left_out_and_the_others_judge(detector: Detector, tmp_path: Path) -> None:
+    cutting = with_clips(detector, 1.0)
+    parts = [hum(1, 121, seed=70), np.zeros(RATE, np.float32), hum(1, 122, seed=71)]
+    file = write(tmp_path / "fan" / "pause.wav", np.concatenate(parts))
+    (heard,) = cutting.listen([file])
+    assert [clip.number for clip in heard.clips] == [1, 3]
+    assert clip_table([heard])["start"].tolist() == [0.0, 2.0]
+    silent = write(tmp_path / "fan" / "off.wav", np.zeros(3 * RATE, np.float32))
+    assert "no usable clip among 3" in cutting.score([silent])["reason"][0]
+
+
+def test_a_long_recording_that_is_cut_off_is_not_scored(detector: Detector, tmp_path: Path) -> None:
+    file = write(tmp_path / "fan" / "long.wav", hum(5), subtype="PCM_16")
+    file.write_bytes(file.read_bytes()[:-40_000])
+    assert "cut off" in with_clips(detector, 1.0).score([file])["reason"][0]
+
+
+def test_a_training_recording_is_judged_by_a_model_without_it_and_marked(detector: Detector, tmp_path: Path) -> None:
+    settings, fan = detector.settings, tmp_path / "fan"
+    files = [write(fan / f"{seed}.wav", hum(1, 120 + seed % 3, seed)) for seed in range(12)]
+    files.append(write(fan / "fault.wav", hum(1, 900, 99)))
+    files.append(write(fan / "new.wav", hum(1, 121, 100)))
+    rows = [detector._vectors(decode(file, settings.recordings).samples) for file in files[:13]]
+    scorers = build_scorers(settings.normality)
+    models = {name: scorer.model().fit(np.concatenate([row[name] for row in rows])) for name, scorer in scorers.items()}
+    learned = MachineModel(models, clips=[digest_of_file(file) for file in files[:13]])
+    table = Detector(settings, detector.encoder, {"fan": learned}).score(files)
+    assert table["in_training"].tolist() == [True] * 13 + [False]
+    # It was learned as normal; left out, it is the strangest.
+    assert table["verdict"][12] == "suspect"
+    assert table["p_value"][12] == table["p_value"].min() == pytest.approx(1 / 13)
 
 
 def test_other_rates_and_channels_are_brought_to_those_of_the_settings(detector: Detector, tmp_path: Path) -> None:
