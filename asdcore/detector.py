@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from asdcore.explanation.explanation import Explanation, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.normality.machine import VERDICT, Judged, MachineModel, Vectors
 from asdcore.normality.scorers import Embedding, build_scorers, features_of
+from asdcore.normality.threshold import Threshold
 from asdcore.progress import progress
 from asdcore.recordings.audio import (
     AudioFile,
@@ -129,6 +130,8 @@ class Detector:
     """name: what is normal for it, by the scorers that ``settings.normality`` names"""
     about: dict[str, Any] = field(default_factory=dict)
     """what it was made from: digests, counts, metrics; plain JSON"""
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    """machine: its own threshold; the others are judged at the rate of ``settings.normality``"""
     device: torch.device = field(default_factory=lambda: choose_device("cpu"))
 
     @classmethod
@@ -278,13 +281,26 @@ class Detector:
             AsdError: it is not enrolled, or the only one.
         """
         rest = {other: model for other, model in self.machines.items() if other != self.enrolled(name)}
+        thresholds = {other: threshold for other, threshold in self.thresholds.items() if other != name}
         if not rest:
             raise AsdError(f"{name} is the only machine of this detector: enroll another one first")
         kept = {
             part: {other: about for other, about in self.about.get(part, {}).items() if other != name}
             for part in ("reliability", "enrolled")
         }
-        return replace(self, machines=rest, about={**self.about, **kept})
+        return replace(self, machines=rest, thresholds=thresholds, about={**self.about, **kept})
+
+    def with_threshold(self, machine: str, threshold: Threshold) -> "Detector":
+        """This detector with another threshold of a machine; all else is the same.
+
+        Raises:
+            AsdError: it is not enrolled.
+        """
+        return replace(self, thresholds={**self.thresholds, self.enrolled(machine): threshold})
+
+    def threshold_of(self, machine: str) -> Threshold:
+        """The threshold of a machine: its own, or the rate of the settings and an alarm for each recording."""
+        return self.thresholds.get(machine, Threshold(self.settings.normality.false_alarm_rate))
 
     def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """h and z of each (n_mels, n_frames) log-mel spectrogram, dB."""
@@ -325,11 +341,7 @@ class Detector:
         return {name: vector[None] for name, vector in features_of(scorers, values, embedding).items()}
 
     def _judged(self, vectors: Vectors, machine: str, clips: Sequence[str] | None = None) -> Judged:
-        return self.machines[machine].judge(vectors, self.rate_of(machine), clips)
-
-    def rate_of(self, machine: str) -> float:
-        """The false-alarm rate that a machine's recordings are judged at: its own, or that of the settings."""
-        return float(self.about.get("false_alarm_rates", {}).get(machine, self.settings.normality.false_alarm_rate))
+        return self.machines[machine].judge(vectors, self.threshold_of(machine).false_alarm_rate, clips)
 
     def _spectrogram(self, waveform: NDArray[np.float32]) -> Spectrogram:
         return as_stored(spectrogram(waveform, self.settings.recordings.sample_rate, self.settings.mel))
@@ -350,6 +362,7 @@ class Detector:
                 "machines": sorted(self.machines),
                 "settings": self.settings.model_dump(mode="json"),
                 "about": self.about,
+                "thresholds": {machine: asdict(threshold) for machine, threshold in self.thresholds.items()},
                 "sha256": {name: digest_of_file(temporary / name) for name in (_ENCODER, _NORMALITY)},
             }
             (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=2))
@@ -376,6 +389,7 @@ class Detector:
                 )
             settings = Settings.model_validate(description["settings"])
             names, about, digests = (description[name] for name in ("machines", "about", "sha256"))
+            thresholds = {machine: Threshold(**values) for machine, values in description.get("thresholds", {}).items()}
             for name in (_ENCODER, _NORMALITY):
                 if not (folder / name).is_file() or digest_of_file(folder / name) != digests[name]:
                     raise AsdError(f"{folder / name}: missing or damaged; register or retrain this detector again")
@@ -386,7 +400,8 @@ class Detector:
                 machine: MachineModel.from_arrays(_with_prefix(arrays, f"{index}."))
                 for index, machine in enumerate(names)
             }
-        return cls(settings, TrainedEncoder.load(folder / _ENCODER), machines, about, choose_device(device))
+        encoder = TrainedEncoder.load(folder / _ENCODER)
+        return cls(settings, encoder, machines, about, thresholds, choose_device(device))
 
 
 def _with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -114,9 +114,9 @@ def enroll(
             "reliability": read_reliability(reliability[machine]).to_json(),
         }
         profile = profiles(store, chosen, settings)[machine]
-        folder = change_machine(str(base), _digest_of_folder(base), machine, models[machine], profile, about).path
+        folder = change_machine(str(base), digest_of_folder(base), machine, models[machine], profile, about).path
         text = f"enrolled {machine} ({about['training_recordings']} normal recordings)"
-        enrolled = _registered(place, folder, parent, model, machine, text)
+        enrolled = registered_change(place, folder, parent, model, machine, text)
         log_reliability(place, enrolled["run"], {name: report.path for name, report in reliability.items()})
         return {
             **enrolled,
@@ -140,15 +140,17 @@ def retire(machine: str, model: str = CHAMPION, home: Path | None = None) -> Ret
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn), registered_folder(place, model) as (base, parent):
-        folder = change_machine(str(base), _digest_of_folder(base), machine, None, None, {}).path
-        return _registered(place, folder, parent, model, machine, f"retired {machine}")
+        folder = change_machine(str(base), digest_of_folder(base), machine, None, None, {}).path
+        return registered_change(place, folder, parent, model, machine, f"retired {machine}")
 
 
-def _digest_of_folder(folder: Path) -> str:
+def digest_of_folder(folder: Path) -> str:
+    """16 hexadecimal digits that identify the content of its files."""
     return digest_of(*(digest_of_file(file) for file in sorted(folder.iterdir())))
 
 
-def _registered(home: Home, folder: Path, parent: str, model: str, machine: str, text: str) -> Retired:
+def registered_change(home: Home, folder: Path, parent: str, model: str, machine: str, text: str) -> Retired:
+    """Register the detector in ``folder``, version ``parent`` with a change; the champion's is the champion then."""
     run = tracked_run(home, "enrolment", folder.name, f"{text} {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}")
     with failed_if_it_fails(home, run):
         detector = Detector.load(folder)

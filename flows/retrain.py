@@ -17,7 +17,7 @@ from asdcore.storage.home import Home
 from flows.features import features
 from flows.ingest import ingest
 from flows.register import Registered, keep_for_registration, registered
-from tasks.detector import assemble_detector, first_encoder
+from tasks.detector import assemble_detector, champion_thresholds, first_encoder
 from tasks.encoder import embeddings_of, trained_encoder, training_key
 from tasks.evaluation import Evaluation, any_simulated, evaluation, read_tables, report_text
 from tasks.explanation import profiles
@@ -116,7 +116,8 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
         }
         about |= {"warm_start": first.path.stem} if first else {}
         usual = profiles(store, clips, settings)
-        detector = assemble_detector(settings, encoder, models[scorers.name], usual, about)
+        thresholds = champion_thresholds(models[scorers.name])
+        detector = assemble_detector(settings, encoder, models[scorers.name], usual, about, thresholds)
         result = evaluation(clips, systems, stores, models, encoder)
         keep_for_registration(
             home,

@@ -1,12 +1,15 @@
 """The detector stage: put encoder and normality models together, and take the champion out of the registry."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from asdcore.detector import Detector
 from asdcore.encoder.network import TrainedEncoder
+from asdcore.errors import OutdatedDetectorError
 from asdcore.normality.machine import MachineModel
+from asdcore.normality.threshold import Threshold
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write, digest_of_file
 from asdcore.storage.home import Home
@@ -23,10 +26,11 @@ def assemble_detector(
     machines: dict[str, Artifact],
     profiles: dict[str, Artifact],
     about: dict[str, Any],
+    thresholds: dict[str, Threshold],
 ) -> Facts:
-    """Write the folder of the detector with this encoder, these machines and their profiles."""
+    """Write the folder of the detector with this encoder, these machines, their profiles and own thresholds."""
     fitted = {machine: MachineModel.read(model.path, profiles[machine].path) for machine, model in machines.items()}
-    Detector(settings, TrainedEncoder.load(encoder.path), fitted, about).save(out)
+    Detector(settings, TrainedEncoder.load(encoder.path), fitted, about, thresholds).save(out)
     return {"machines": sorted(machines)}
 
 
@@ -48,6 +52,26 @@ def change_machine(
         changed = detector.without_machine(machine)
     changed.save(out)
     return {"machines": sorted(changed.machines)}
+
+
+@stage("runs/detectors/{key}/", uncounted=("base",))
+def change_threshold(out: Path, base: str, base_digest: str, machine: str, threshold: Threshold) -> Facts:
+    """Write the detector of the folder ``base`` with another threshold of this machine."""
+    Detector.load(base).with_threshold(machine, threshold).save(out)
+    return {"machines": [machine]}
+
+
+def champion_thresholds(machines: Iterable[str]) -> dict[str, Threshold]:
+    """The own thresholds that the champion has of these machines: they outlive a retraining."""
+    home = Home.current()
+    if not champion_version(home):
+        return {}
+    try:
+        with registered_folder(home, CHAMPION) as (folder, _):
+            kept = Detector.load(folder).thresholds
+    except OutdatedDetectorError:
+        return {}
+    return {machine: kept[machine] for machine in sorted(machines) if machine in kept}
 
 
 def first_encoder(data: str, settings: Settings) -> Artifact | None:

@@ -7,6 +7,7 @@ from prefect.events import emit_event
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 
+ALARM = "asd.alarm.raised"
 ARRIVED = "asd.recordings.arrived"
 DRIFTED = "asd.drift.seen"
 RETRAINING_DUE = "asd.retraining.due"

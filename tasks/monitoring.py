@@ -36,7 +36,13 @@ def examined(home: Home, detector: Detector, version: str, heard: list[Heard]) -
         own = [one for one in heard if one.machine == machine]
         trained = catalog[catalog["machine"] == machine]
         reports.append(
-            drift_report(own, detector.machines[machine], detector.rate_of(machine), trained, _last(history, machine))
+            drift_report(
+                own,
+                detector.machines[machine],
+                detector.threshold_of(machine).false_alarm_rate,
+                trained,
+                _last(history, machine),
+            )
         )
     history = pd.concat([history, _kept(home, reports, version, history)], ignore_index=True)
     _publish(home, reports, history)

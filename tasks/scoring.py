@@ -17,6 +17,7 @@ from asdcore.plots.explanation import explanation_plot
 from asdcore.recordings.names import AUDIO_SUFFIXES
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
+from tasks.alarms import raised_alarms
 from tasks.monitoring import examined
 from tasks.registry import load_detector
 
@@ -47,6 +48,8 @@ class Scored(TypedDict):
     failed: int
     anomalous: int
     suspect: int
+    alarms: dict[str, str]
+    """machine: what its alarm is, by its threshold"""
     explained: list[Explained]
     drift: dict[str, list[str]]
     """machine: limits that it crossed"""
@@ -72,6 +75,8 @@ def score_recordings(
             scores["path"] = str(STANDARD_INPUT)
             clips["path"] = str(STANDARD_INPUT)
         explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
+    # Before the table of this run is written: it must not be taken for an earlier one.
+    alarms = raised_alarms(home, detector, scores)
     of_clips = table.with_name(f"clips-{table.name}") if len(clips) else None
     for rows, file in ((clips, of_clips), (scores, table)):
         if file is not None:
@@ -93,6 +98,7 @@ def score_recordings(
         "failed": failed,
         "anomalous": int((scores["verdict"] == ANOMALOUS).sum()),
         "suspect": int((scores["verdict"] == SUSPECT).sum()),
+        "alarms": alarms,
         "explained": explained,
         "drift": {report.machine: report.sentences for report in reports},
     }

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.console import err
-from flows.cli.detectors import enroll, models, promote, register, retire, retrain, rollback, score
+from flows.cli.detectors import enroll, models, promote, register, retire, retrain, rollback, score, threshold
 from flows.cli.housekeeping import clean, settings
 from flows.cli.recordings import ingest, label
 from flows.cli.research import benchmark, demo, download, evaluate, features, simulate, submit, train
@@ -20,7 +20,7 @@ CTRL_C = 130
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (ingest, label),
-    "Detectors": (retrain, score, enroll, retire, models, promote, rollback, register),
+    "Detectors": (retrain, score, enroll, retire, threshold, models, promote, rollback, register),
     "Research": (demo, simulate, download, features, train, benchmark, evaluate, submit),
     "Service": (ui, deploy, worker, watch),
     "Housekeeping": (settings, clean),
@@ -59,7 +59,7 @@ def options(
 
 
 def main() -> None:
-    """Run a command. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` found something anomalous."""
+    """Run a command. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` raised an alarm."""
     from asdcore.errors import AsdError
 
     debug = bool(os.environ.get("ASD_DEBUG")) or "--debug" in sys.argv

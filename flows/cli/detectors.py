@@ -95,7 +95,8 @@ def score(
 ) -> None:
     """Score recordings with a registered detector. Higher is more anomalous.
 
-    Exit code 3: something is anomalous; else 4: something is suspect; else 1: something could not be scored; else 0.
+    Exit code 3: an alarm (something is anomalous, or as often as `asd threshold` says); else 4: something is suspect or
+    anomalous; else 1: something could not be scored; else 0.
     """
     for path in recordings:
         # Typer's own check refuses -, even with allow_dash.
@@ -116,8 +117,42 @@ def score(
     if done["failed"]:
         for row in scores[scores["score"].isna()].to_dict("records"):
             err.print(f"not scored: {row['path']}: {row['reason']}")
+    for machine, sentence in done["alarms"].items():
+        err.print(f"alarm: {machine}: {sentence}")
     # An alarm is never hidden by a file that could not be read.
-    raise typer.Exit(3 if done["anomalous"] else 4 if done["suspect"] else 1 if done["failed"] else 0)
+    strange = done["suspect"] or done["anomalous"]
+    raise typer.Exit(3 if done["alarms"] else 4 if strange else 1 if done["failed"] else 0)
+
+
+def threshold(
+    machine: Annotated[str, typer.Argument(help="An enrolled machine")],
+    rate: Annotated[
+        float | None, typer.Argument(help="Its new false-alarm rate, for example 0.05; default: show what it is")
+    ] = None,
+    alarm: Annotated[
+        str | None,
+        typer.Option(help="k/n: an alarm when k of the last n recordings are anomalous", show_default=False),
+    ] = None,
+    per_day: Annotated[
+        float | None, typer.Option(min=0, help="Recordings a day: say how many false alarms a week to expect")
+    ] = None,
+    model: ModelOption = "champion",
+    home: HomeOption = None,
+) -> None:
+    """Show or change when a machine raises an alarm. A new version at once: nothing is trained or fitted."""
+    place = start(home)
+    from flows.cli.show import show_enrolment, show_threshold
+    from tasks.registry import load_detector
+
+    if rate is not None or alarm is not None:
+        from flows.threshold import threshold as flow
+
+        announce_api()
+        done = flow(machine=machine, false_alarm_rate=rate, alarm=alarm, model=model, home=place.root)
+        show_enrolment(done, place)
+        model = done["version"]
+    with place.synchronised(out.print):
+        show_threshold(machine, load_detector(place, model)[0], per_day)
 
 
 def models(

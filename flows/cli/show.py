@@ -83,9 +83,31 @@ def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
     """The version that an enrolment or a retirement has made."""
     count = done.get("training_recordings")
     what = f"enrolled on {count} normal recordings" if count else "retired"
-    out.print(f"{done['machine']} {what}; every other machine of version {done['parent']} is as it was")
+    what = what if count or done["machine"] not in done["machines"] else "has another threshold"
+    out.print(f"{done['machine']} {what}; everything else of version {done['parent']} is as it was")
     out.print(f"machines   {', '.join(done['machines'])}")
     show_registered(done, place)
+
+
+def show_threshold(machine: str, detector: "Detector", per_day: float | None) -> None:
+    """When a machine raises an alarm, whether its recordings support that, and how often it will be false."""
+    threshold = detector.threshold_of(detector.enrolled(machine))
+    calibration = detector.machines[machine].calibration
+    rate = threshold.false_alarm_rate
+    rows = [["anomalous", f"at {100 * rate:g} % false alarms"]]
+    if rate < calibration.supported_rate:
+        supported = f"{100 * calibration.supported_rate:.2g} %"
+        rows.append(["", f"not supported: {supported} is the lowest rate that its recordings support; suspect at most"])
+    else:
+        low, high = calibration.interval(rate)
+        rows.append(["", f"90 % interval of the rate that is realised {100 * low:.2g} to {100 * high:.2g} %"])
+    rows.append(["alarm", f"{threshold.needed} anomalous of the last {threshold.last} recordings"])
+    often = threshold.per_recording()
+    expected = f"{1000 * often:.2g} in 1000 recordings"
+    if per_day:
+        expected = f"{7 * per_day * often:.2g} a week at {per_day:g} recordings a day"
+    rows.append(["false alarms", f"{expected}, if recordings are independent"])
+    print_table([machine, ""], rows)
 
 
 def show_reliability(machine: str, detector: "Detector", version: str) -> None:
