@@ -48,7 +48,9 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> Non
 
 
 def show_results(done: Mapping[str, Any], place: Home) -> None:
-    """The table of metrics of a retraining or benchmark, its notes, and where the rest is."""
+    """What the verdicts of a retraining or benchmark come to, its table of metrics, notes, and where the rest is."""
+    for line in done["outcomes"]:
+        out.print(line)
     if done["table"]:
         tables = [pd.read_parquet(place.root / done[name]) for name in ("table", "differences")]
         header, *rows = cells(*tables)
@@ -57,7 +59,7 @@ def show_results(done: Mapping[str, Any], place: Home) -> None:
     else:
         out.print("There are no labelled test recordings: no metrics can be computed.")
     for line in done["report"].splitlines():
-        if line.startswith("- "):
+        if line.startswith("- ") and line.removeprefix("- ") not in done["outcomes"]:
             out.print(line)
     out.print(f"plots      {short(place.root / done['plots'])}")
     out.print(f"scores     {short(place.root / done['scores'])}")
