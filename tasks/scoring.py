@@ -12,6 +12,7 @@ from prefect.artifacts import create_table_artifact
 
 from asdcore.detector import COLUMNS, Detector, Heard, clip_table, score_table
 from asdcore.errors import AsdError
+from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.explanation import explanation_plot
 from asdcore.recordings.names import AUDIO_SUFFIXES
@@ -50,6 +51,8 @@ class Scored(TypedDict):
     explained: list[Explained]
     drift: dict[str, list[str]]
     """machine: limits that it crossed"""
+    suspicions: dict[str, str]
+    """machine with suspect recordings: how rare they are, and what to collect to be certain"""
 
 
 @task(name="score recordings")
@@ -95,6 +98,17 @@ def score_recordings(
         "suspect": int((scores["verdict"] == SUSPECT).sum()),
         "explained": explained,
         "drift": {report.machine: report.sentences for report in reports},
+        "suspicions": _suspicions(detector, scores),
+    }
+
+
+def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
+    suspect = scores[scores["verdict"] == SUSPECT]
+    return {
+        str(machine): suspicion(
+            detector.machines[str(machine)], rows["score"].tolist(), reliability_of(detector, str(machine))
+        )
+        for machine, rows in suspect.groupby("machine")
     }
 
 

@@ -117,6 +117,24 @@ def reliability_of(detector: Detector, machine: str) -> Reliability | None:
     return Reliability.from_json(values) if values else None
 
 
+def suspicion(machine: MachineModel, scores: Sequence[float], reliability: Reliability | None) -> str:
+    """What suspect recordings of these scores mean: how rare such a score is among normal recordings, and what to
+    collect so that such a recording can be called anomalous.
+
+    Args:
+        machine: that judged them.
+        scores: of the suspect recordings, one or more; the lowest counts.
+        reliability: what is known of the machine; None: nothing.
+    """
+    lowest, calibration = min(scores), machine.calibration
+    alone, in_session = (float(1 / p([lowest])[0]) for p in (calibration.rank_p_value, calibration.p_value))
+    sentence = f"About 1 in {alone:.0f} normal recordings is this strange"
+    if round(in_session) < round(alone):
+        sentence += f", about 1 in {in_session:.0f} of those of another session"
+    missing = f" {reliability.sentences[0]}" if reliability is not None and reliability.collect else ""
+    return f"{sentence}.{missing}"
+
+
 def reliability_report(
     machine: MachineModel,
     vectors: Vectors,

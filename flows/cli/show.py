@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich.text import Text
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.table import cells
@@ -86,6 +87,8 @@ def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
     count = done.get("training_recordings")
     what = f"enrolled on {count} normal recordings" if count else "retired"
     out.print(f"{done['machine']} {what}; every other machine of version {done['parent']} is as it was")
+    for sentence in done.get("reliability", ())[:1]:
+        out.print(f"{done['machine']}: {sentence}")
     out.print(f"machines   {', '.join(done['machines'])}")
     show_registered(done, place)
 
@@ -126,9 +129,8 @@ def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str
     if not rows:
         out.print(f"{names[0]} and {names[1]} are the same in settings, recordings, machines and scores.")
         return
-    print_table(
-        ["what", *names, "difference"], sorted(rows, key=lambda row: not row[0].startswith("score ")), right=[3]
-    )
+    rows.sort(key=lambda row: not row[0].startswith("score "))
+    print_table(["what", *names, "difference"], rows, right=[3])
 
 
 def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:
@@ -144,21 +146,42 @@ def short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def print_scores(scores: pd.DataFrame) -> None:
-    """One row per recording, the most anomalous first."""
-    ordered = scores.sort_values("score", ascending=False, na_position="last")
-    words = {"anomalous": "ANOMALOUS", "suspect": "suspect", "normal": "normal"}
-    rows = []
-    for row in ordered.to_dict("records"):
-        verdict = ["-", "-", "not scored", ""]
+def print_scores(scores: pd.DataFrame, suspicions: Mapping[str, str]) -> None:
+    """One row per recording, the most anomalous first; then what the suspect ones of each machine mean."""
+    ordered = scores.assign(in_training=scores["in_training"].fillna(False))
+    ordered = ordered.sort_values("score", ascending=False, na_position="last")
+    long = bool((scores["clips"] > 1).any())
+    header = ["machine", "score", "p-value", "verdict", "triggered by", *(["strangest"] if long else []), "recording"]
+    rows: list[list[str | Text]] = []
+    for values in ordered.to_dict("records"):
+        row = {str(name): value for name, value in values.items()}
+        verdict: list[str | Text] = ["-", "-", "not scored", ""]
         if not row["reason"]:
-            verdict = [f"{row['score']:.1f}", f"{row['p_value']:.2g}", words[row["verdict"]], row["triggered_by"]]
-        rows.append([row["machine"], *verdict, row["path"]])
-    print_table(["machine", "score", "p-value", "verdict", "triggered by", "recording"], rows, right=[1, 2])
-    if (scores["verdict"] == "suspect").any():
-        out.print(
-            "suspect: stranger than the normal recordings, which cannot support so low a false-alarm rate; listen to it"
-        )
+            verdict = [f"{row['score']:.1f}", f"{row['p_value']:.2g}", _verdict_cell(row), row["triggered_by"]]
+        rows.append([row["machine"], *verdict, *([_strangest(row)] if long else []), row["path"]])
+    print_table(header, rows, right=[1, 2])
+    for machine, sentence in suspicions.items():
+        n = int(((scores["machine"] == machine) & (scores["verdict"] == "suspect")).sum())
+        out.print(f"{machine}, {n} suspect: listen to {'it' if n == 1 else 'them'}. {sentence}")
+
+
+_VERDICTS = {"anomalous": ("ANOMALOUS", "red"), "suspect": ("suspect", "yellow"), "normal": ("normal", "")}
+
+
+def _verdict_cell(row: Mapping[str, Any]) -> Text:
+    """The verdict, coloured on a terminal; of a recording that the detector was fitted on it says so."""
+    word, colour = _VERDICTS[row["verdict"]]
+    return Text.assemble((word, colour), " (in training)" if row["in_training"] else "")
+
+
+def _strangest(row: Mapping[str, Any]) -> str:
+    """Where the strangest clip of a long recording starts."""
+    if row["reason"] or row["clips"] < 2:
+        return ""
+    minutes, seconds = divmod(round(row["strangest_at"]), 60)
+    hours, minutes = divmod(minutes, 60)
+    time = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    return f"at {time} of {row['clips']} clips"
 
 
 def print_explanations(done: Mapping[str, Any]) -> None:
