@@ -104,6 +104,9 @@ def score_recordings(
 
 def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
     suspect = scores[scores["verdict"] == SUSPECT]
+    new = suspect[~suspect["in_training"].fillna(False)]
+    # A recording that was trained on has a score among its own: it says little of a new one.
+    suspect = pd.concat([new, suspect[~suspect["machine"].isin(new["machine"])]])
     return {
         str(machine): suspicion(
             detector.machines[str(machine)], rows["score"].tolist(), reliability_of(detector, str(machine))

@@ -111,6 +111,10 @@ def show_reliability(machine: str, detector: "Detector", version: str) -> None:
         for domain, one in achieved.items():
             whose = what if domain == "all" else f"{what}, {domain}"
             rows.append([f"false alarms {whose}", f"{one.alarms} of {one.recordings}, 95 % interval {one.percent}"])
+    for point in report.next_sessions:
+        shares = f"{100 * point.anomalous:.0f} % anomalous, {100 * point.strange:.0f} % suspect or anomalous"
+        known = f"{point.sessions} {'session' if point.sessions == 1 else 'sessions'} known"
+        rows.append([f"false alarms of the next session, {known}", f"{shares}, mean of {point.draws} draws"])
     for scorer, own in report.scorers.items():
         condition = "infinite" if own.condition is None else f"{own.condition:.2g}"
         seen = f"{own.rank} of {own.p} directions seen, condition {condition}, effective rank {own.effective_rank:.1f}"
