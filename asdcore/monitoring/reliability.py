@@ -261,7 +261,7 @@ def _collect_more(n: int, worth: float, collect: int, groups: Sequence[str] | No
     needed = sessions_needed(sessions, worth, rate)
     return (
         f"Record more sessions: {n} recordings of {sessions} {'session' if sessions == 1 else 'sessions'} are worth "
-        f"{worth:.1f} independent ones, {collect} too few{f' (about {needed} such sessions do)' if needed else ''}: "
+        f"{worth:.1f} independent ones, {collect} too few{f' (about {needed} such sessions would do)' if needed else ''}: "
         f"{unsupported}."
     )
 

@@ -71,7 +71,7 @@ def test_the_report_holds_the_curve_and_names_the_number_of_sessions() -> None:
     machine = fitted(vectors, days)
     report = reliability_report(machine, vectors, ["source"] * 30, 0.05, groups=days)
     needed = sessions_needed(5, machine.calibration.n_effective_, 0.05)
-    assert f"(about {needed} such sessions do)" in report.sentences[0]
+    assert f"(about {needed} such sessions would do)" in report.sentences[0]
     assert [point.sessions for point in report.next_sessions] == [1, 2, 3, 4]
     assert Reliability.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False))) == report
     older = {name: value for name, value in report.to_json().items() if name != "next_sessions"}
