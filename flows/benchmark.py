@@ -14,7 +14,7 @@ from asdcore.storage.home import Home
 from flows.retrain import usable_clips
 from tasks.baselines import autoencoders
 from tasks.encoder import embeddings_of, trained_encoder
-from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, read_tables, report_text
+from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
 from tasks.features import complete_features, feature_store, originals_artifact, scorer_statistics
 from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
 from tasks.recordings import data_digest
@@ -85,10 +85,11 @@ def benchmark(
             stores["original"] = feature_store(baseline, variants=False)
             fitted = autoencoders(stores["original"], clips, settings.autoencoder)
             models |= {system.name: fitted for system in network}
-        result = evaluation(clips, chosen_systems, stores, models, encoder, published)
+        rate = settings.normality.false_alarm_rate
+        result = evaluation(clips, chosen_systems, stores, models, rate, encoder, published)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
         fits = fit_metrics({system.name: models[system.name] for system in vector})
-        report = report_text(*read_tables(result), notes, any_simulated(clips))
+        report = report_text(result, notes, any_simulated(clips))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
         file = str(encoder.path) if encoder else None
         log_evaluation(place.registry, run, settings, file, result["plots"], result["table"], report, fits)

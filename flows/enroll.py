@@ -57,6 +57,8 @@ class Enrolled(Retired):
     data: str
     """digest of the recordings"""
     failed_checks: list[str]
+    reliability: list[str]
+    """sentences of its reliability report"""
 
 
 @flow(name="enroll")
@@ -123,6 +125,7 @@ def enroll(
             "training_recordings": about["training_recordings"],
             "data": about["data"],
             "failed_checks": failed_checks,
+            "reliability": read_reliability(reliability[machine]).sentences,
         }
 
 

@@ -19,7 +19,7 @@ from flows.ingest import ingest
 from flows.register import Registered, keep_for_registration, registered
 from tasks.detector import assemble_detector, champion_thresholds, first_encoder
 from tasks.encoder import embeddings_of, trained_encoder, training_key
-from tasks.evaluation import Evaluation, any_simulated, evaluation, read_tables, report_text
+from tasks.evaluation import Evaluation, any_simulated, evaluation, report_text
 from tasks.explanation import profiles
 from tasks.features import feature_store, originals_artifact, scorer_statistics, with_features
 from tasks.normality import Models, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
@@ -118,7 +118,7 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
         usual = profiles(store, clips, settings)
         thresholds = champion_thresholds(models[scorers.name])
         detector = assemble_detector(settings, encoder, models[scorers.name], usual, about, thresholds)
-        result = evaluation(clips, systems, stores, models, encoder)
+        result = evaluation(clips, systems, stores, models, settings.normality.false_alarm_rate, encoder)
         keep_for_registration(
             home,
             run,
@@ -136,7 +136,7 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
 
 
 def _report(result: Evaluation, models: Models, reliability: dict[str, Artifact], simulated: bool) -> str:
-    report = report_text(*read_tables(result), fallback_notes(models), simulated)
+    report = report_text(result, fallback_notes(models), simulated)
     report += f"\n\n### Reliability\n\n{reliability_text(reliability)}"
     return report + f"\n\n### Normality models\n\n{fit_table(fit_metrics(models))}\n"
 

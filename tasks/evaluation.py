@@ -21,13 +21,15 @@ from asdcore.evaluation.table import (
     systems_of,
     with_published,
 )
+from asdcore.monitoring.outcomes import outcome_lines, outcomes, with_session_heard
 from asdcore.plots import evaluation as plots
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
-from tasks.normality import Models, Stores
+from tasks.normality import Models, Stores, training_rows
 from tasks.stage import Artifact, Facts, stage
 
 SCORES, TABLE, DIFFERENCES = "scores.parquet", "results.parquet", "differences.parquet"
+OUTCOMES = "outcomes.parquet"
 
 
 class Evaluation(TypedDict):
@@ -41,6 +43,8 @@ class Evaluation(TypedDict):
     differences: str | None
     official_scores: dict[str, float]
     """system: harmonic mean of AUC source, AUC target and pAUC, percent"""
+    outcomes: list[str]
+    """a sentence for each machine: faults caught and false alarms, of the first system that has verdicts"""
 
 
 @stage("runs/evaluations/{key}/")
@@ -53,18 +57,26 @@ def evaluate(
     encoder: Artifact | None,
     simulated: bool,
     published: bool,
+    groups: Mapping[str, Sequence[str]],
+    false_alarm_rate: float,
 ) -> Facts:
-    """Scores of all test recordings by all systems, the table of metrics in four formats, and the plots."""
+    """Scores of all test recordings by all systems, what the verdicts come to, the table of metrics in four formats,
+    and the plots.
+    """
     store_paths = {source: store.path for source, store in stores.items()}
     model_paths = {name: {machine: model.path for machine, model in fitted.items()} for name, fitted in models.items()}
-    scores = score_table(test, systems, store_paths, model_paths)
+    scores = score_table(test, systems, store_paths, model_paths, groups, false_alarm_rate)
     scores.to_parquet(out / SCORES)
+    judged = scores[scores["verdict"].notna()]
+    counted = outcomes(judged[judged["system"] == judged["system"].iloc[0]] if len(judged) else judged)
+    counted.to_parquet(out / OUTCOMES)
+    lines = outcome_lines(counted, false_alarm_rate)
     if encoder is not None:
         _save(plots.training_plot(TrainedEncoder.load(encoder.path).history), out / "training.png")
     by_system = {str(name): labelled(rows) for name, rows in scores.groupby("system", sort=False)}
     by_system = {name: rows for name, rows in by_system.items() if len(rows)}
     if not by_system:
-        return {"official_scores": {}}
+        return {"official_scores": {}, "outcomes": lines}
     note = " (simulated machines)" if simulated else ""
     table = results_table(by_system)
     table = with_published(table) if published else table
@@ -80,11 +92,12 @@ def evaluate(
         _save(plot, out / f"{name}.png")
     (out / "results.md").write_text(markdown(table, compared) + "\n", encoding="utf-8")
     (out / "results.tex").write_text(latex(table, compared) + "\n", encoding="utf-8")
-    (out / "results.html").write_text(html(table, f"Results{note}", compared), encoding="utf-8")
+    (out / "results.html").write_text(html(table, f"Results{note}", compared, lines), encoding="utf-8")
     table.to_parquet(out / TABLE)
     compared.to_parquet(out / DIFFERENCES)
     means = table.iloc[-1]
-    return {"official_scores": {name: float(means[name]) for name in systems_of(table)}}
+    official = {name: float(means[name]) for name in systems_of(table)}
+    return {"official_scores": official, "outcomes": lines}
 
 
 def evaluation(
@@ -92,14 +105,18 @@ def evaluation(
     systems: Sequence[System],
     stores: Stores,
     models: Models,
+    false_alarm_rate: float,
     encoder: Artifact | None = None,
     published: bool = False,
 ) -> Evaluation:
     """Evaluate these systems; the scores are also kept with all other scores of the home."""
     home = Home.current()
-    test = recordings[recordings["split"] == "test"].drop(columns=["ingested_at", "labelled_at"])
+    described = with_session_heard(recordings)
+    test = described[described["split"] == "test"].drop(columns=["ingested_at", "labelled_at"])
+    groups = {machine: [group for _, _, group in rows] for machine, rows in training_rows(recordings).items()}
     needed = {system.name: models[system.name] for system in systems}
-    done = evaluate(test, systems, stores, needed, encoder, any_simulated(recordings), published)
+    simulated = any_simulated(recordings)
+    done = evaluate(test, systems, stores, needed, encoder, simulated, published, groups, false_alarm_rate)
     scores = home.scores / f"evaluation-{done.path.name}.parquet"
     if not scores.exists():
         with atomic_write(scores) as temporary:
@@ -113,6 +130,7 @@ def evaluation(
         "table": str(folder / TABLE) if with_table else None,
         "differences": str(folder / DIFFERENCES) if with_table else None,
         "official_scores": dict(done.facts["official_scores"]),
+        "outcomes": list(done.facts["outcomes"]),
     }
 
 
@@ -121,8 +139,9 @@ def any_simulated(recordings: pd.DataFrame) -> bool:
     return bool(recordings["attributes"].str.contains('"simulated"').any())
 
 
-def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes: list[str], simulated: bool) -> str:
-    """The results in Markdown: the table, then what one should know about it."""
+def report_text(done: Evaluation, notes: list[str], simulated: bool) -> str:
+    """The results in Markdown: what the verdicts come to, the table, then what one should know about it."""
+    table, compared = read_tables(done)
     what = "Results on simulated machines" if simulated else "Results"
     body = "There are no labelled test recordings: no metrics can be given."
     if table is not None:
@@ -133,7 +152,9 @@ def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes
         "`change`: no network, its change from frame to frame. `ml`, `elliptic`, `ledoit_wolf`, `tied`, `knn`: the "
         "normality model, of `z` or `h` of the network."
     )
-    return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
+    outcome = "\n".join(f"- {line}" for line in done["outcomes"])
+    parts = [f"## {what}", *([outcome] if outcome else []), body, explained]
+    return "\n\n".join([*parts, *(f"- {note}" for note in notes)])
 
 
 def read_tables(done: Mapping[str, Any]) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:

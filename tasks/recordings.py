@@ -50,7 +50,7 @@ def ingest_recordings(
     """
     catalog = Catalog(home.recordings)
     place = fetched(place)
-    found = find_recordings(place)
+    found = find_recordings(place, machine)
     if machine is not None:
         found = _all_of(machine, found, place)
         paths = [str(one.path) for one in found]

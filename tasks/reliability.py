@@ -10,14 +10,18 @@ import pandas as pd
 from asdcore.encoder.metrics import collapse
 from asdcore.evaluation.systems import DetectorSystem
 from asdcore.features.store import Store
+from asdcore.monitoring.next_session import sessions_needed
 from asdcore.monitoring.reliability import Reliability, reliability_report
 from asdcore.normality.machine import MachineModel, Vectors
 from asdcore.plots.reliability import qq_plot
+from asdcore.plots.sessions import sessions_plot
 from asdcore.progress import progress
 from asdcore.recordings.sessions import groups_of
 from asdcore.settings import NormalitySettings
 from tasks.normality import Rows, Stores
 from tasks.stage import Artifact, Facts, stage
+
+SESSIONS_PLOT = "sessions.png"
 
 
 @stage("runs/reliability/{key}/")
@@ -32,7 +36,7 @@ def report_reliability(
     settings: NormalitySettings,
     of_training: Sequence[str],
 ) -> Facts:
-    """The reliability report of one machine as JSON, and its plot. ``of_training``: what is wrong with the encoder."""
+    """The reliability report of one machine as JSON, and its plots. ``of_training``: what is wrong with the encoder."""
     fitted = MachineModel.read(model.path)
 
     def vectors(rows: Rows) -> Vectors:
@@ -55,6 +59,11 @@ def report_reliability(
     text = json.dumps(report.to_json(), indent=2, allow_nan=False)
     (out / "reliability.json").write_text(text, encoding="utf-8")
     qq_plot(fitted, machine).savefig(out / "reliability.png", format="png", dpi=110)
+    if report.next_sessions:
+        sessions = len({group for _, _, group in training})
+        needed = sessions_needed(sessions, fitted.calibration.n_effective_, settings.false_alarm_rate)
+        plot = sessions_plot(report.next_sessions, machine, settings.false_alarm_rate, needed)
+        plot.savefig(out / SESSIONS_PLOT, format="png", dpi=110)
     return {"rating": report.rating}
 
 
@@ -66,7 +75,8 @@ def reliability_reports(
     settings: NormalitySettings,
     history: Sequence[Mapping[str, float]],
 ) -> dict[str, Artifact]:
-    """The folder of the reliability report of each machine: ``reliability.json`` and ``reliability.png``.
+    """The folder of the reliability report of each machine: ``reliability.json``, ``reliability.png`` and, with three
+    sessions or more, `SESSIONS_PLOT`.
 
     ``history``: of the encoder's training; the reports mention a collapse.
     """
@@ -89,7 +99,17 @@ def reliability_reports(
 def reliability_text(reports: Mapping[str, Artifact]) -> str:
     """The sentences of reliability reports in Markdown."""
     read = {machine: read_reliability(folder) for machine, folder in reports.items()}
-    return "\n".join(f"- **{machine}**: {' '.join(report.sentences)}" for machine, report in read.items())
+    lines = []
+    for machine, report in read.items():
+        sentences = list(report.sentences)
+        if report.next_sessions:
+            shares = ", ".join(f"{point.sessions}: {100 * point.strange:.0f} %" for point in report.next_sessions)
+            sentences.append(
+                f"Suspect or anomalous of the next session's normal recordings, by sessions known: {shares} "
+                f"({SESSIONS_PLOT})."
+            )
+        lines.append(f"- **{machine}**: {' '.join(sentences)}")
+    return "\n".join(lines)
 
 
 def reliability_metrics(reports: Mapping[str, Artifact]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from prefect.artifacts import create_table_artifact
 
 from asdcore.detector import COLUMNS, Detector, Heard, clip_table, score_table
 from asdcore.errors import AsdError
+from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.explanation import explanation_plot
 from asdcore.recordings.names import AUDIO_SUFFIXES
@@ -53,6 +54,8 @@ class Scored(TypedDict):
     explained: list[Explained]
     drift: dict[str, list[str]]
     """machine: limits that it crossed"""
+    suspicions: dict[str, str]
+    """machine with suspect recordings: how rare they are, and what to collect to be certain"""
 
 
 @task(name="score recordings")
@@ -101,6 +104,20 @@ def score_recordings(
         "alarms": alarms,
         "explained": explained,
         "drift": {report.machine: report.sentences for report in reports},
+        "suspicions": _suspicions(detector, scores),
+    }
+
+
+def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
+    suspect = scores[scores["verdict"] == SUSPECT]
+    new = suspect[~suspect["in_training"].fillna(False)]
+    # A recording that was trained on has a score among its own: it says little of a new one.
+    suspect = pd.concat([new, suspect[~suspect["machine"].isin(new["machine"])]])
+    return {
+        str(machine): suspicion(
+            detector.machines[str(machine)], rows["score"].tolist(), reliability_of(detector, str(machine))
+        )
+        for machine, rows in suspect.groupby("machine")
     }
 
 

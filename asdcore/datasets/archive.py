@@ -14,7 +14,7 @@ from rich.filesize import decimal
 
 from asdcore.errors import AsdError
 from asdcore.progress import progress
-from asdcore.recordings.names import SPLIT_FOLDERS
+from asdcore.recordings.folders import SPLIT_FOLDERS
 from asdcore.storage.files import atomic_write
 
 _COPY_BYTES = 1 << 20

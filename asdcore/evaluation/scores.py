@@ -19,7 +19,9 @@ from asdcore.recordings.clips import recording_of
 
 CHALLENGE_RATE = 0.1
 """False-alarm rate of the decisions in the challenge's files."""
-DESCRIBED = ["recording", "path", "machine", "section", "domain", "label"]
+DESCRIBED = ["recording", "path", "machine", "section", "domain", "label", "session", "session_heard"]
+Groups = Mapping[str, Sequence[str]]
+"""machine: the session of each training clip, as the models were fitted with"""
 
 
 def score_table(
@@ -27,19 +29,25 @@ def score_table(
     systems: Sequence[System],
     stores: Mapping[str, Path],
     models: Mapping[str, Mapping[str, Path]],
+    groups: Groups,
+    false_alarm_rate: float,
 ) -> pd.DataFrame:
     """Score test recordings with every system.
 
     Args:
-        test: one row per clip, see `asdcore.recordings.clips.cut`.
+        test: one row per clip, see `asdcore.recordings.clips.cut`, with the column ``session_heard``, see
+            `asdcore.monitoring.outcomes`.
         systems: in the order of the result.
         stores: source (see `VectorSystem`): folder of the store that has it; ``original`` for autoencoders.
         models: system: machine: file of the fitted model.
+        groups: the training clips that are left out together.
+        false_alarm_rate: of the verdicts.
 
     Returns:
         One row per test recording and system: `DESCRIBED`, system, score (higher is more anomalous; of a recording that
-        was cut the upper quartile over its clips, see `MachineModel.judge`), and decision (Int64, missing for systems
-        that take none).
+        was cut the upper quartile over its clips, see `MachineModel.judge`), decision (Int64, at `CHALLENGE_RATE`,
+        missing for systems that take none), and verdict at ``false_alarm_rate`` (missing for those that know no
+        p-value).
     """
     of_machine = {}  # The clips of a recording follow each other.
     for machine, clips in test.groupby("machine"):
@@ -48,41 +56,62 @@ def score_table(
         counts = recordings.groupby(recordings, sort=False).size().tolist()
         of_machine[str(machine)] = rows, clips["recording"].tolist(), counts
     tables = [
-        rows.assign(system=system.name, **_scores(system, clips, counts, stores, models[system.name][machine]))
+        rows.assign(
+            system=system.name,
+            **_scores(
+                system, clips, counts, stores, models[system.name][machine], groups.get(machine, ()), false_alarm_rate
+            ),
+        )
         for system in systems
         for machine, (rows, clips, counts) in of_machine.items()
     ]
     if not tables:
-        return pd.DataFrame(columns=[*DESCRIBED, "system", "score", "decision"])
+        return pd.DataFrame(columns=[*DESCRIBED, "system", "score", "decision", "verdict"])
     return pd.concat(tables, ignore_index=True).astype({"decision": "Int64"})
 
 
 def _scores(
-    system: System, clips: Sequence[str], counts: Sequence[int], stores: Mapping[str, Path], model: Path
+    system: System,
+    clips: Sequence[str],
+    counts: Sequence[int],
+    stores: Mapping[str, Path],
+    model: Path,
+    groups: Sequence[str],
+    rate: float,
 ) -> dict[str, Any]:
-    """Score and decision of each recording; the first has the first ``counts[0]`` of ``clips``, and so on."""
+    """Score, decision and verdict of each recording; the first has the first ``counts[0]`` of ``clips``, and so on."""
     ends = np.cumsum(counts)[:-1]
     if isinstance(system, DetectorSystem):
-        machine = MachineModel.read(model)
         vectors = {scorer: np.split(_vectors(part, clips, stores), ends) for scorer, part in system.scorers}
-        recordings = [{scorer: parts[i] for scorer, parts in vectors.items()} for i in range(len(counts))]
-        verdicts = [machine.judge(recording, CHALLENGE_RATE).verdict for recording in recordings]
-        return {name: [verdict[name] for verdict in verdicts] for name in ("score", "decision")}
+        verdicts = _verdicts(MachineModel.read(model), vectors, rate)
+        decisions = [int(p_value <= CHALLENGE_RATE) for p_value in verdicts["p_value"]]
+        return {"score": verdicts["score"], "decision": decisions, "verdict": verdicts["verdict"]}
     if isinstance(system, VectorSystem):
         fitted = read_model(model)
-        distances = fitted.distance(_vectors(system, clips, stores))
-        scores = [upper_quartile(of_recording) for of_recording in np.split(distances, ends)]
-        decisions = None
-        if fitted.left_out_ is not None:
-            decisions = Calibration().fit(fitted.left_out_).decision(scores, CHALLENGE_RATE).astype(int)
-        return {"score": scores, "decision": decisions}
+        rows = _vectors(system, clips, stores)
+        if fitted.left_out_ is None:
+            scores = [upper_quartile(of_recording) for of_recording in np.split(fitted.distance(rows), ends)]
+            return {"score": scores, "decision": None, "verdict": None}
+        machine = MachineModel({system.name: fitted}, groups=groups or None)
+        verdicts = _verdicts(machine, {system.name: np.split(rows, ends)}, rate)
+        challenge = Calibration().fit(fitted.left_out_).decision(verdicts["score"], CHALLENGE_RATE).astype(int)
+        return {"score": verdicts["score"], "decision": challenge, "verdict": verdicts["verdict"]}
     store = Store(stores["original"])
     autoencoder = AutoencoderModel.from_tensors(load_file(model))
     originals = (store.read(clip, "original") for clip in clips)
     of_clips = [autoencoder.score(each, system.score, per_frame_mean=system.per_frame_mean) for each in originals]
     scores = [upper_quartile(of_recording) for of_recording in np.split(np.array(of_clips), ends)]
     decided = None if system.per_frame_mean else [int(score > autoencoder.thresholds[system.score]) for score in scores]
-    return {"score": scores, "decision": decided}
+    return {"score": scores, "decision": decided, "verdict": None}
+
+
+def _verdicts(
+    machine: MachineModel, vectors: Mapping[str, Sequence[NDArray[np.float32]]], rate: float
+) -> dict[str, list[Any]]:
+    """The verdict columns; ``vectors``: scorer: (m, p) of each recording."""
+    recordings = [dict(zip(vectors, parts, strict=True)) for parts in zip(*vectors.values(), strict=True)]
+    verdicts = [machine.judge(recording, rate).verdict for recording in recordings]
+    return {name: [verdict[name] for verdict in verdicts] for name in ("score", "p_value", "verdict")}
 
 
 def _vectors(system: VectorSystem, clips: Sequence[str], stores: Mapping[str, Path]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Systems side by side, in the layout of the paper's Table 1."""
 
 import html as escaping
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -128,16 +128,17 @@ def latex(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> str:
     )
 
 
-def html(table: pd.DataFrame, title: str, compared: pd.DataFrame | None = None) -> str:
-    """A `results_table` as an HTML page."""
+def html(table: pd.DataFrame, title: str, compared: pd.DataFrame | None = None, first: Sequence[str] = ()) -> str:
+    """A `results_table` as an HTML page. ``first``: sentences above it."""
     header, *rows = [[escaping.escape(cell) for cell in line] for line in cells(table, compared)]
     head = "".join(f"<th>{cell}</th>" for cell in header)
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" for line in rows)
     style = "body{font-family:sans-serif}td,th{padding:.2em .8em;text-align:right}td:nth-child(-n+2){text-align:left}"
     name = escaping.escape(title)
+    sentences = "".join(f"<p>{escaping.escape(sentence)}</p>\n" for sentence in first)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
-        f"<style>{style}</style></head>\n<body><h1>{name}</h1><table><tr>{head}</tr>\n{body}</table></body></html>\n"
+        f"<style>{style}</style></head>\n<body><h1>{name}</h1>\n{sentences}<table><tr>{head}</tr>\n{body}</table></body></html>\n"
     )
 
 

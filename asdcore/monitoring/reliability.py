@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from asdcore.arrays import Floats
 from asdcore.detector import Detector
 from asdcore.encoder.metrics import effective_rank
 from asdcore.monitoring.intervals import rate_interval
+from asdcore.monitoring.next_session import NextSession, next_session, sessions_needed
 from asdcore.normality.base import NormalityModel
 from asdcore.normality.gaussian import GaussianModel
 from asdcore.normality.machine import MachineModel, Vectors
@@ -91,6 +92,8 @@ class Reliability:
     """by domain, and ``all``: training recordings, each judged by a model of four fifths of the others"""
     test: dict[str, Achieved]
     """by domain, and ``all``: test recordings that are labelled normal"""
+    next_sessions: list[NextSession] = field(default_factory=list)
+    """false alarms of sessions not heard, by number of those known; empty where sessions are unknown or too few"""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, without NaN or infinity."""
@@ -103,6 +106,7 @@ class Reliability:
             "scorers": {name: ScorerReport(**one) for name, one in values["scorers"].items()},
             "left_out": {name: Achieved(**one) for name, one in values["left_out"].items()},
             "test": {name: Achieved(**one) for name, one in values["test"].items()},
+            "next_sessions": [NextSession(**one) for one in values.get("next_sessions", ())],
         }
         return cls(**{**values, **nested})
 
@@ -115,6 +119,24 @@ def reliability_of(detector: Detector, machine: str) -> Reliability | None:
     """
     values = detector.about.get("reliability", {}).get(detector.enrolled(machine))
     return Reliability.from_json(values) if values else None
+
+
+def suspicion(machine: MachineModel, scores: Sequence[float], reliability: Reliability | None) -> str:
+    """What suspect recordings of these scores mean: how rare such a score is among normal recordings, and what to
+    collect so that such a recording can be called anomalous.
+
+    Args:
+        machine: that judged them.
+        scores: of the suspect recordings, one or more; the lowest counts.
+        reliability: what is known of the machine; None: nothing.
+    """
+    lowest, calibration = min(scores), machine.calibration
+    alone, in_session = (float(1 / p([lowest])[0]) for p in (calibration.rank_p_value, calibration.p_value))
+    sentence = f"About 1 in {alone:.0f} normal recordings is this strange"
+    if round(in_session) < round(alone):
+        sentence += f", about 1 in {in_session:.0f} of those of another session"
+    missing = f" {reliability.sentences[0]}" if reliability is not None and reliability.collect else ""
+    return f"{sentence}.{missing}"
 
 
 def reliability_report(
@@ -166,7 +188,12 @@ def reliability_report(
         "use with care": "Use it with care.",
         "reliable": "Reliable.",
     }[rating]
-    return Reliability(rating, collect, [first, *reasons], n, counts, false_alarm_rate, reports, left_out, tested)
+    curve: list[NextSession] = []
+    if groups is not None and len(set(groups)) < n:
+        curve = next_session(machine, vectors, domains, groups, false_alarm_rate)
+    return Reliability(
+        rating, collect, [first, *reasons], n, counts, false_alarm_rate, reports, left_out, tested, curve
+    )
 
 
 def theory(model: NormalityModel) -> tuple[Floats, Floats, str] | None:
@@ -231,9 +258,11 @@ def _collect_more(n: int, worth: float, collect: int, groups: Sequence[str] | No
     if worth > n - 0.5:
         return f"Collect {collect} more normal recordings: with {n}, {unsupported}."
     sessions = len(set(groups or ()))
+    needed = sessions_needed(sessions, worth, rate)
     return (
         f"Record more sessions: {n} recordings of {sessions} {'session' if sessions == 1 else 'sessions'} are worth "
-        f"{worth:.1f} independent ones, {collect} too few: {unsupported}."
+        f"{worth:.1f} independent ones, {collect} too few{f' (about {needed} such sessions would do)' if needed else ''}: "
+        f"{unsupported}."
     )
 
 

@@ -10,15 +10,14 @@ import csv
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asdcore.errors import AsdError
-from asdcore.recordings.sessions import session_folders
+from asdcore.recordings.folders import SPLIT_FOLDERS, Location, folders_of, locate, may_name_a_machine, names_a_session
 
 AUDIO_SUFFIXES = {".wav", ".flac"}
-SPLIT_FOLDERS = {"train": "train", "test": "test", "source_test": "test", "target_test": "test"}
 MANIFEST = "manifest.csv"
 SIMULATED = "SIMULATED.txt"
 """A folder that holds this file holds simulated recordings: they get the attribute ``simulated``."""
@@ -48,8 +47,13 @@ class Found:
     """what was recorded in one go, see `asdcore.recordings.sessions`; empty: unknown"""
 
 
-def find_recordings(place: Path) -> list[Found]:
+def find_recordings(place: Path, machine: str | None = None) -> list[Found]:
     """Every audio file of ``place``, sorted by path: a manifest CSV, a folder that holds one, or a folder of audio.
+
+    Args:
+        place: what is above it is not looked at.
+        machine: whose recordings these are where no folder below ``place`` names a machine; None: the name of
+            ``place`` itself says it. A recording of which neither does has a problem.
 
     Raises:
         AsdError: ``place`` does not exist, holds no wav or flac file, or its manifest has a wrong column or value.
@@ -68,42 +72,94 @@ def find_recordings(place: Path) -> list[Found]:
         raise AsdError(f"{place}: give the folder that holds the recordings, or a manifest CSV")
     if (place / MANIFEST).is_file():
         return read_manifest(place / MANIFEST)
-    found = [parse_place(path) for path in _audio_files(place.resolve())]
-    if not found:
+    top = place.resolve()
+    locations = {path: locate(folders_of(path, top, machine)) for path in _audio_files(top)}
+    if not locations:
         raise AsdError(f"{place}: no .wav or .flac file in this folder or below it")
+    unnamed = {} if machine else _unnamed(locations, top)
+    found = [
+        Found(path, problem=unnamed[path]) if path in unnamed else _found(path, location)
+        for path, location in locations.items()
+    ]
     attributes = _attribute_tables(found)
     return _mark_simulated([replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found])
 
 
 def parse_place(path: Path) -> Found:
-    """What the folder and the name of one audio file say about it (see the module's text for the layouts).
+    """What the folders and the name of one audio file say about it (see the module's text for the layouts).
 
     >>> found = parse_place(Path("gearbox/train/section_00_source_train_normal_0073_volt_1.5_wt_150.wav"))
     >>> found.machine, found.domain, found.attributes
     ('gearbox', 'source', {'volt': '1.5', 'wt': '150'})
     """
-    machine_folder, session = session_folders(path.parent)
-    folder = machine_folder.name
+    return _found(path, locate(folders_of(path, None)))
+
+
+def _unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
+    """Why it is not known of which machine a recording is, where it is not."""
+    named = {location.machine for location in locations.values() if location.depth}
+    parents: dict[str, set[Path]] = {}
+    for path, location in locations.items():
+        if location.machine.isdecimal() and location.depth:
+            parents.setdefault(location.machine, set()).add(_folder_named(path, location.machine).parent)
+    list_it = "or list the recordings in a manifest CSV with the columns path, machine and session"
+    problems: dict[Path, str] = {}
+    for path, location in locations.items():
+        where = "lies in no machine's folder"
+        if location.depth:
+            if len(above := parents.get(location.machine, ())) > 1:
+                folders = " and ".join(sorted(str(folder) for folder in above))
+                problems[path] = (
+                    f"of no known machine: there is a folder {location.machine} in {folders}, and it may be a machine "
+                    f"or a session; name machines' folders with a letter, sessions' run_{location.machine}, {list_it}"
+                )
+        elif names_a_session(location.machine):
+            problems[path] = (
+                f"{where}: the given folder {place} is named after a session, not a machine; give the machine's folder "
+                f"that holds it, {list_it}"
+            )
+        elif may_name_a_machine(location.below):
+            problems[path] = (
+                f"{where}: folder {location.below} of the given folder {place} may be a machine or a session; give "
+                f"{place.parent} if these are sessions of {place.name}, give the folder the name of the machine alone, "
+                f"with a letter in it, if it is a machine, {list_it}"
+            )
+        elif location.below and named:
+            problems[path] = (
+                f"{where}: folder {location.below} is a session beside the machines {_some(named)}; move it into the "
+                f"folder of its machine, {list_it}"
+            )
+    return problems
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *rest = sorted(names)
+    return f"{first} and {len(rest)} more" if len(rest) > 1 else " and ".join([first, *rest])
+
+
+def _folder_named(path: Path, name: str) -> Path:
+    return next(folder for folder in path.parents if folder.name == name)
+
+
+def _found(path: Path, location: Location) -> Found:
+    machine, session = location.machine, location.session
     match = _SECTION_NAME.fullmatch(path.stem) or _ID_NAME.fullmatch(path.stem)
     said = {name: value for name, value in match.groupdict().items() if value} if match else {}
-    if folder == "supplemental":
+    if machine == "supplemental":
         return Found(path, problem="supplemental recordings of the challenge are not used")
-    if folder in SPLIT_FOLDERS:
-        # A session may be above the split folder, below it, or both.
-        machine_folder, above = session_folders(machine_folder.parent)
-        session = "/".join(part for part in (above, session) if part)
-        return replace(_in_split_folder(path, machine_folder.name, folder, said), session=session)
+    if location.split:
+        return replace(_in_split_folder(path, machine, location.split, said), session=session)
     if said:
         split = said.get("split", "train" if said.get("label") == "normal" else "test")
-        return replace(_described(path, folder, split, said), session=session)
-    if folder.lower() == "normal" or _SAYS_ANOMALY.search(f"{folder}/{path.stem}"):
+        return replace(_described(path, machine, split, said), session=session)
+    if machine.lower() == "normal" or _SAYS_ANOMALY.search(f"{machine}/{session}/{path.stem}"):
         return Found(
             path,
-            machine=folder,
+            machine=machine,
             problem="unparsable name: a plain machine folder has the machine's name and holds normal recordings only, "
             "but this name says otherwise; list the files in a manifest CSV",
         )
-    return Found(path, machine=folder, session=session)
+    return Found(path, machine=machine, session=session)
 
 
 def _in_split_folder(path: Path, machine: str, folder: str, said: dict[str, str]) -> Found:

@@ -2,15 +2,14 @@
 
 Recordings of one session resemble each other more than those of the next, so they are never on both sides of anything
 that is left out, held out or compared. Where a session comes from, first that holds: the column ``session`` of a
-manifest; folders below the machine's (`session_folders`); time stamps in file names, where a new session begins after a
-gap (`sessions_by_time`). Otherwise it is unknown: an empty text.
+manifest; folders below the machine's, or a day above it (`asdcore.recordings.folders`); time stamps in file names,
+where a new session begins after a gap (`sessions_by_time`). Otherwise it is unknown: an empty text.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,13 +18,6 @@ from scipy.spatial.distance import pdist, squareform
 
 from asdcore.recordings.clips import recording_of
 
-_DATE = r"(?:19|20)\d{2}[-_.]?\d{2}[-_.]?\d{2}"
-_TIME = r"(?:[01]\d|2[0-3])[-_.:hH]?[0-5]\d(?:[-_.:mM]?[0-5]\d)?"
-_SESSION_FOLDER = re.compile(
-    rf"{_DATE}(?:[T _-]?{_TIME})?(?:[-_ ]\w+)?"
-    r"|(?:day|session|run|take|week|batch|shift|visit|measurement|messung|tag)[-_ ]?\d+",
-    re.IGNORECASE,
-)
 _STAMP = re.compile(
     r"(?<!\d)((?:19|20)\d{2})[-_.]?(\d{2})[-_.]?(\d{2})[T _-]?"
     r"([01]\d|2[0-3])[-_.:hH]?([0-5]\d)(?:[-_.:mM]?([0-5]\d))?(?!\d)"
@@ -35,26 +27,6 @@ _UNIX_SECONDS = re.compile(r"(?<!\d)(1[3-9]\d{8})(?!\d)")
 PERMUTATIONS = 999
 _APART = 0.5
 """Fraction of the median distance of all pairs beyond which two neighbours are taken to be of two sessions."""
-
-
-def session_folders(folder: Path) -> tuple[Path, str]:
-    """The machine's folder, and the session that the folders below it name.
-
-    A folder named after a date (``2026-05-01``, ``20260501T1030``, ``2026-05-01 morning``) or a numbered day, session,
-    run, take, week, batch, shift, visit or measurement is a session of the machine that the folder above names.
-
-    >>> session_folders(Path("plant/pump7/2026-05-01"))
-    (PosixPath('plant/pump7'), '2026-05-01')
-    >>> session_folders(Path("plant/pump7/2026-05-01/run_2"))
-    (PosixPath('plant/pump7'), '2026-05-01/run_2')
-    >>> session_folders(Path("plant/pump7"))
-    (PosixPath('plant/pump7'), '')
-    """
-    names: list[str] = []
-    while folder.parent.name and _SESSION_FOLDER.fullmatch(folder.name):
-        names.insert(0, folder.name)
-        folder = folder.parent
-    return folder, "/".join(names)
 
 
 def time_stamp(name: str) -> datetime | None:

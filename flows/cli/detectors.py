@@ -111,7 +111,7 @@ def score(
     announce_api()
     done = flow(recordings=recordings, machine=machine, model=model, explain=explain, home=place.root)
     scores = pd.read_parquet(done["table"])
-    print_scores(scores)
+    print_scores(scores, done["suspicions"])
     print_explanations(done)
     out.print(f"Detector version {done['version']}. Scores: {done['table']}")
     if done["failed"]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich.text import Text
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.table import cells
@@ -48,7 +49,9 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> Non
 
 
 def show_results(done: Mapping[str, Any], place: Home) -> None:
-    """The table of metrics of a retraining or benchmark, its notes, and where the rest is."""
+    """What the verdicts of a retraining or benchmark come to, its table of metrics, notes, and where the rest is."""
+    for line in done["outcomes"]:
+        out.print(line)
     if done["table"]:
         tables = [pd.read_parquet(place.root / done[name]) for name in ("table", "differences")]
         header, *rows = cells(*tables)
@@ -57,7 +60,7 @@ def show_results(done: Mapping[str, Any], place: Home) -> None:
     else:
         out.print("There are no labelled test recordings: no metrics can be computed.")
     for line in done["report"].splitlines():
-        if line.startswith("- "):
+        if line.startswith("- ") and line.removeprefix("- ") not in done["outcomes"]:
             out.print(line)
     out.print(f"plots      {short(place.root / done['plots'])}")
     out.print(f"scores     {short(place.root / done['scores'])}")
@@ -85,6 +88,8 @@ def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
     what = f"enrolled on {count} normal recordings" if count else "retired"
     what = what if count or done["machine"] not in done["machines"] else "has another threshold"
     out.print(f"{done['machine']} {what}; everything else of version {done['parent']} is as it was")
+    for sentence in done.get("reliability", ())[:1]:
+        out.print(f"{done['machine']}: {sentence}")
     out.print(f"machines   {', '.join(done['machines'])}")
     show_registered(done, place)
 
@@ -128,6 +133,10 @@ def show_reliability(machine: str, detector: "Detector", version: str) -> None:
         for domain, one in achieved.items():
             whose = what if domain == "all" else f"{what}, {domain}"
             rows.append([f"false alarms {whose}", f"{one.alarms} of {one.recordings}, 95 % interval {one.percent}"])
+    for point in report.next_sessions:
+        shares = f"{100 * point.anomalous:.0f} % anomalous, {100 * point.strange:.0f} % suspect or anomalous"
+        known = f"{point.sessions} {'session' if point.sessions == 1 else 'sessions'} known"
+        rows.append([f"false alarms of the next session, {known}", f"{shares}, mean of {point.draws} draws"])
     for scorer, own in report.scorers.items():
         condition = "infinite" if own.condition is None else f"{own.condition:.2g}"
         seen = f"{own.rank} of {own.p} directions seen, condition {condition}, effective rank {own.effective_rank:.1f}"
@@ -146,9 +155,8 @@ def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str
     if not rows:
         out.print(f"{names[0]} and {names[1]} are the same in settings, recordings, machines and scores.")
         return
-    print_table(
-        ["what", *names, "difference"], sorted(rows, key=lambda row: not row[0].startswith("score ")), right=[3]
-    )
+    rows.sort(key=lambda row: not row[0].startswith("score "))
+    print_table(["what", *names, "difference"], rows, right=[3])
 
 
 def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:
@@ -164,21 +172,42 @@ def short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def print_scores(scores: pd.DataFrame) -> None:
-    """One row per recording, the most anomalous first."""
-    ordered = scores.sort_values("score", ascending=False, na_position="last")
-    words = {"anomalous": "ANOMALOUS", "suspect": "suspect", "normal": "normal"}
-    rows = []
-    for row in ordered.to_dict("records"):
-        verdict = ["-", "-", "not scored", ""]
+def print_scores(scores: pd.DataFrame, suspicions: Mapping[str, str]) -> None:
+    """One row per recording, the most anomalous first; then what the suspect ones of each machine mean."""
+    ordered = scores.assign(in_training=scores["in_training"].fillna(False))
+    ordered = ordered.sort_values("score", ascending=False, na_position="last")
+    long = bool((scores["clips"] > 1).any())
+    header = ["machine", "score", "p-value", "verdict", "triggered by", *(["strangest"] if long else []), "recording"]
+    rows: list[list[str | Text]] = []
+    for values in ordered.to_dict("records"):
+        row = {str(name): value for name, value in values.items()}
+        verdict: list[str | Text] = ["-", "-", "not scored", ""]
         if not row["reason"]:
-            verdict = [f"{row['score']:.1f}", f"{row['p_value']:.2g}", words[row["verdict"]], row["triggered_by"]]
-        rows.append([row["machine"], *verdict, row["path"]])
-    print_table(["machine", "score", "p-value", "verdict", "triggered by", "recording"], rows, right=[1, 2])
-    if (scores["verdict"] == "suspect").any():
-        out.print(
-            "suspect: stranger than the normal recordings, which cannot support so low a false-alarm rate; listen to it"
-        )
+            verdict = [f"{row['score']:.1f}", f"{row['p_value']:.2g}", _verdict_cell(row), row["triggered_by"]]
+        rows.append([row["machine"], *verdict, *([_strangest(row)] if long else []), row["path"]])
+    print_table(header, rows, right=[1, 2])
+    for machine, sentence in suspicions.items():
+        n = int(((scores["machine"] == machine) & (scores["verdict"] == "suspect")).sum())
+        out.print(f"{machine}, {n} suspect: listen to {'it' if n == 1 else 'them'}. {sentence}")
+
+
+_VERDICTS = {"anomalous": ("ANOMALOUS", "red"), "suspect": ("suspect", "yellow"), "normal": ("normal", "")}
+
+
+def _verdict_cell(row: Mapping[str, Any]) -> Text:
+    """The verdict, coloured on a terminal; of a recording that the detector was fitted on it says so."""
+    word, colour = _VERDICTS[row["verdict"]]
+    return Text.assemble((word, colour), " (in training)" if row["in_training"] else "")
+
+
+def _strangest(row: Mapping[str, Any]) -> str:
+    """Where the strangest clip of a long recording starts."""
+    if row["reason"] or row["clips"] < 2:
+        return ""
+    minutes, seconds = divmod(round(row["strangest_at"]), 60)
+    hours, minutes = divmod(minutes, 60)
+    time = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    return f"at {time} of {row['clips']} clips"
 
 
 def print_explanations(done: Mapping[str, Any]) -> None:

@@ -1,23 +1,28 @@
 """Tables for the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from flows.cli.console import out
 
 
-def print_table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> None:
+def print_table(
+    header: list[str], rows: Sequence[Sequence[str | Text]], right: Iterable[int] = (), title: str | None = None
+) -> None:
     """Print a table as wide as it is: a line that is longer than the terminal can still be read, a folded one not."""
     drawn = table(header, rows, right, title)
     width = Measurement.get(out, out.options.update(max_width=10_000), drawn).maximum
     Console(width=max(out.width, width), highlight=False, markup=False).print(drawn)
 
 
-def table(header: list[str], rows: list[list[str]], right: Iterable[int] = (), title: str | None = None) -> Table:
+def table(
+    header: list[str], rows: Sequence[Sequence[str | Text]], right: Iterable[int] = (), title: str | None = None
+) -> Table:
     """A table in which a first cell that repeats the one above is left empty."""
     drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for index, name in enumerate(header):

@@ -68,6 +68,18 @@ def test_the_report_compares_the_detector_with_its_eyes_estimators_and_the_spect
     assert "simulated machines" in retrained["report"]
 
 
+def test_the_report_and_its_page_begin_with_faults_caught_and_false_alarms(
+    retrained: dict[str, Any], home: Home
+) -> None:
+    assert [line.split(":")[0] for line in retrained["outcomes"]] == ["simFan", "simValve"]
+    first = retrained["outcomes"][0]
+    assert "of 6 faulty recordings (95 % interval" in first
+    assert "of 6 normal recordings, sessions unknown" in first and "1 % asked; AUC" in first
+    assert retrained["report"].splitlines()[2] == f"- {first}"
+    page = (home.root / retrained["plots"] / "results.html").read_text()
+    assert page.index(first) < page.index("<table>")
+
+
 def test_every_machine_has_a_trust_report_in_the_detector_the_run_and_the_report(
     retrained: dict[str, Any], home: Home
 ) -> None:

@@ -315,6 +315,11 @@ def test_the_page_says_what_the_cells_say_whatever_the_names_are() -> None:
     assert "script" not in page.texts
 
 
+def test_the_page_begins_with_its_first_sentences() -> None:
+    page = html(side_by_side()[0], "Results", first=["fan: caught 3 of 3 <faulty>"])
+    assert page.index("fan: caught 3 of 3 &lt;faulty&gt;") < page.index("<table>")
+
+
 def test_the_markdown_table_has_the_differences_too() -> None:
     table, compared = side_by_side()
     header, _, *rows = markdown(table, compared).splitlines()

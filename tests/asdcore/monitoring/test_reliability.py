@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from asdcore.monitoring.reliability import Achieved, Reliability, reliability_report, theory
+from asdcore.monitoring.reliability import Achieved, Reliability, reliability_report, suspicion, theory
 from asdcore.normality.base import model_class
 from asdcore.normality.machine import MachineModel
 
@@ -170,3 +170,20 @@ def test_cross_fitting_judges_no_recording_by_itself() -> None:
     for X in own.values():
         X[7] = 100.0
     assert report(own, "ml", rate=0.05).left_out["all"].alarms >= 1
+
+
+def test_a_suspicion_says_how_rare_it_is_and_what_to_collect() -> None:
+    own = gaussian(16, 4)
+    fitted = {scorer: model_class("ledoit_wolf")().fit(X) for scorer, X in own.items()}
+    machine = MachineModel(fitted)
+    said = suspicion(machine, [1e6, 1e9], report(own, "ledoit_wolf"))
+    assert said.startswith(
+        "About 1 in 17 normal recordings is this strange. Collect 83 more normal recordings: with 16,"
+    )
+    assert suspicion(machine, [1e6], None) == "About 1 in 17 normal recordings is this strange."
+    # Four sessions of four recordings that are all alike are worth little more than four recordings.
+    days = [str(i // 4) for i in range(16)]
+    alike = {scorer: X + 50 * np.repeat(gaussian(4, 4, seed=1)[scorer], 4, axis=0) for scorer, X in own.items()}
+    fitted = {scorer: model_class("ledoit_wolf")().fit(X, groups=days) for scorer, X in alike.items()}
+    said = suspicion(MachineModel(fitted, groups=days), [1e9], None)
+    assert said.startswith("About 1 in 17 normal recordings is this strange, about 1 in 5 of those of another session")

@@ -1,0 +1,68 @@
+"""What the command line prints of scores."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from flows.cli.show import print_scores, show_enrolment
+from flows.cli.tables import table
+
+
+def scores() -> pd.DataFrame:
+    rows = [
+        ("pump", "new.wav", 9.0, 0.05, "suspect", False, 1, 0.0, ""),
+        ("pump", "day.wav", 8.0, 0.02, "anomalous", True, 120, 40.0, ""),
+        ("pump", "night.wav", 2.0, 0.5, "normal", False, 900, 3725.0, ""),
+        ("pump", "broken.wav", None, None, "", None, None, None, "unreadable"),
+    ]
+    names = ["machine", "path", "score", "p_value", "verdict", "in_training", "clips", "strangest_at", "reason"]
+    typed = {"in_training": "boolean", "clips": "Int64", "score": float, "p_value": float}
+    return pd.DataFrame(rows, columns=names).assign(triggered_by="").astype(typed)
+
+
+def test_the_table_says_where_the_strangest_clip_is_and_what_was_trained_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_scores(scores(), {"pump": "About 1 in 17 normal recordings is this strange."})
+    printed = capsys.readouterr().out
+    new, day, night, broken = (
+        next(line for line in printed.splitlines() if name in line) for name in ("new", "day", "night", "broken")
+    )
+    assert "suspect" in new and "at" not in new
+    assert "ANOMALOUS (in training)" in day and "at 0:40 of 120 clips" in day
+    assert "in training" not in night and "at 1:02:05 of 900 clips" in night
+    assert "not scored" in broken
+    assert "pump, 1 suspect: listen to it. About 1 in 17 normal recordings is this strange." in printed
+    # No colours in a pipe.
+    assert "\x1b" not in printed
+
+
+def test_without_a_long_recording_there_is_no_column_for_clips(capsys: pytest.CaptureFixture[str]) -> None:
+    print_scores(scores().iloc[[0, 3]], {})
+    assert "strangest" not in capsys.readouterr().out
+
+
+def test_a_verdict_keeps_its_colour_on_a_terminal() -> None:
+    terminal = Console(force_terminal=True, color_system="standard", width=80, no_color=False)
+    with terminal.capture() as printed:
+        terminal.print(table(["verdict"], [[Text("suspect", "yellow")], [Text("ANOMALOUS", "red")]]))
+    assert "\x1b[33msuspect" in printed.get() and "\x1b[31mANOMALOUS" in printed.get()
+
+
+def test_an_enrolment_repeats_the_first_sentence_of_the_reliability_report(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.cli.show.show_registered", lambda done, place: None)
+    done = {
+        "machine": "pump",
+        "parent": "1",
+        "machines": ["pump"],
+        "training_recordings": 16,
+        "reliability": ["Collect 83 more normal recordings.", "Another sentence."],
+    }
+    show_enrolment(done, Path())  # type: ignore[arg-type]
+    printed = capsys.readouterr().out
+    assert "pump: Collect 83 more normal recordings." in printed and "Another" not in printed
