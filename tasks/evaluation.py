@@ -37,7 +37,7 @@ class Evaluation(TypedDict):
     plots: str
     """folder of the plots, and of the table in four formats"""
     table: str | None
-    """None: there are no labelled test recordings, so no metrics can be given"""
+    """None: there are no labelled test recordings, so no metrics can be computed"""
     differences: str | None
     official_scores: dict[str, float]
     """system: harmonic mean of AUC source, AUC target and pAUC, percent"""
@@ -95,7 +95,7 @@ def evaluation(
     encoder: Artifact | None = None,
     published: bool = False,
 ) -> Evaluation:
-    """Evaluate these systems; the scores are also kept with all other scores of the home."""
+    """Evaluate these systems; their scores are also copied to the other scores of the home."""
     home = Home.current()
     test = recordings[recordings["split"] == "test"].drop(columns=["ingested_at", "labelled_at"])
     needed = {system.name: models[system.name] for system in systems}
@@ -117,27 +117,27 @@ def evaluation(
 
 
 def any_simulated(recordings: pd.DataFrame) -> bool:
-    """Whether a metric made from these recordings must be called simulated."""
+    """Whether metrics of these recordings have to be marked as simulated."""
     return bool(recordings["attributes"].str.contains('"simulated"').any())
 
 
 def report_text(table: pd.DataFrame | None, compared: pd.DataFrame | None, notes: list[str], simulated: bool) -> str:
-    """The results in Markdown: the table, then what one should know about it."""
-    what = "Results on simulated machines" if simulated else "Results"
-    body = "There are no labelled test recordings: no metrics can be given."
+    """The results in Markdown: the table, followed by notes."""
+    heading = "Results on simulated machines" if simulated else "Results"
+    body = "There are no labelled test recordings: no metrics can be computed."
     if table is not None:
         body = markdown(table, compared)
-    explained = (
+    legend = (
         "In percent; 50 is chance. Intervals: over the test recordings. `detector`: the fused score of the scorers "
-        "beside it. `spectrum`: no network, the spectrum averaged over time, with `-deviation` its deviation, too; "
+        "beside it. `spectrum`: no network, the spectrum averaged over time, with `-deviation` also its deviation; "
         "`change`: no network, its change from frame to frame. `ml`, `elliptic`, `ledoit_wolf`, `tied`, `knn`: the "
         "normality model, of `z` or `h` of the network."
     )
-    return "\n\n".join([f"## {what}", body, explained, *(f"- {note}" for note in notes)])
+    return "\n\n".join([f"## {heading}", body, legend, *(f"- {note}" for note in notes)])
 
 
 def read_tables(done: Mapping[str, Any]) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-    """The results table and the differences of an evaluation; None where there were no labelled test recordings."""
+    """The results table and the differences of an evaluation; None if there were no labelled test recordings."""
     root = Home.current().root
     if not done["table"]:
         return None, None
