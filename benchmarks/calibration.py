@@ -26,10 +26,10 @@ from asdcore.registry import NORMALITY_MODELS
 RATES = (0.01, 0.05, 0.1)
 SIZES = (32, 64, 128, 256, 512)
 ELLIPTIC_UP_TO = 32
-"""values an embedding: six fits of 1000 x 128 take minutes"""
+"""values per embedding: six fits of 1000 x 128 take minutes"""
 
 
-def one(estimator: str, n: int, p: int, seed: int, fresh: int) -> dict[str, NDArray[np.float64]]:
+def achieved_rates(estimator: str, n: int, p: int, seed: int, fresh: int) -> dict[str, NDArray[np.float64]]:
     """Achieved rates of both calibrations on one training set, in the order of `RATES`."""
     rng = np.random.default_rng([n, p, seed])
     mixing = rng.normal(size=(p, p)) / np.sqrt(p) + np.eye(p)
@@ -37,13 +37,13 @@ def one(estimator: str, n: int, p: int, seed: int, fresh: int) -> dict[str, NDAr
     model = model_class(estimator)().fit(X, domains=np.where(np.arange(n) % 100, "source", "target"))
     distances = model.distance(new)
     return {
-        name: np.array([Calibration().fit(own).decision(distances, rate).mean() for rate in RATES])
-        for name, own in (("leave-one-out", model.left_out_), ("in-sample", model.distance(X)))
+        name: np.array([Calibration().fit(values).decision(distances, rate).mean() for rate in RATES])
+        for name, values in (("leave-one-out", model.left_out_), ("in-sample", model.distance(X)))
     }
 
 
 def measure(n: int, sizes: tuple[int, ...], seeds: int, fresh: int) -> list[dict[str, Any]]:
-    """A row for each size, model, calibration and rate."""
+    """One row per size, model, calibration and rate."""
     plan = [
         (p, estimator)
         for p in sizes
@@ -52,13 +52,13 @@ def measure(n: int, sizes: tuple[int, ...], seeds: int, fresh: int) -> list[dict
     ]
     rows: list[dict[str, Any]] = []
     for p, estimator in progress(plan, f"calibration of {n} recordings"):
-        made = [one(estimator, n, p, seed, fresh) for seed in range(seeds)]
-        for calibration in made[0]:
-            achieved = np.array([rates[calibration] for rates in made])
-            for rate, own in zip(RATES, achieved.T, strict=True):
-                median, mean = float(np.median(own)), float(own.mean())
+        trials = [achieved_rates(estimator, n, p, seed, fresh) for seed in range(seeds)]
+        for calibration in trials[0]:
+            achieved = np.array([rates[calibration] for rates in trials])
+            for rate, values in zip(RATES, achieved.T, strict=True):
+                median, mean = float(np.median(values)), float(values.mean())
                 row = {"n": n, "p": p, "model": estimator, "calibration": calibration, "asked": rate, "median": median}
-                rows.append(row | {"mean": mean, "largest": float(own.max()), "ratio": median / rate})
+                rows.append(row | {"mean": mean, "largest": float(values.max()), "ratio": median / rate})
     return rows
 
 
@@ -68,10 +68,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"{'n':>5}{'p':>5} {'model':12}" + "".join(f"{f'{rate:.0%} in-sample / left out (mean)':>34}" for rate in RATES)
     ]
     for n, p, model in dict.fromkeys((row["n"], row["p"], row["model"]) for row in rows):
-        own = {(r["calibration"], r["asked"]): r for r in rows if (r["n"], r["p"], r["model"]) == (n, p, model)}
+        values = {(r["calibration"], r["asked"]): r for r in rows if (r["n"], r["p"], r["model"]) == (n, p, model)}
         cells = [
-            f"{own['in-sample', rate]['ratio']:.2f} / {own['leave-one-out', rate]['ratio']:.2f} "
-            f"({own['leave-one-out', rate]['mean'] / rate:.2f})"
+            f"{values['in-sample', rate]['ratio']:.2f} / {values['leave-one-out', rate]['ratio']:.2f} "
+            f"({values['leave-one-out', rate]['mean'] / rate:.2f})"
             for rate in RATES
         ]
         lines.append(f"{n:5}{p:5} {model:12}" + "".join(f"{cell:>34}" for cell in cells))

@@ -1,12 +1,12 @@
-"""What the feature cache costs: recordings a second, peak memory, and what a change costs.
+"""What the feature cache costs: recordings per second, peak memory, and the cost of a change.
 
     python benchmarks/features.py [--quick] [--json FILE]
 
-All recordings are simulated. Speed, recordings of 10 s: `asd` (both pitch methods, one process a core, shards written,
-checksummed and on disk) against a plain librosa loop in one process that loads, shifts the pitch twice, adds noise
-twice, makes seven mel spectrograms and saves them; and against the lower limit, one process that decodes and makes one
-STFT. The four take turns; figures are medians over rounds, ratios are medians of the ratios within a round. Processes
-are started before. ``processor_ms``: the processor time of all processes together, for a recording.
+All recordings are simulated. Speed, recordings of 10 s: `asd` (both pitch methods, one process per core, shards
+written, checksummed and on disk) against a plain librosa loop in one process that loads, shifts the pitch twice, adds
+noise twice, makes seven mel spectrograms and saves them; and against the lower limit, one process that decodes and
+makes one STFT. The four take turns; figures are medians over rounds, ratios are medians of the ratios within a round.
+Processes are started before. ``processor_ms``: the processor time of all processes together, per recording.
 
 Memory and change, recordings of 1 s and fewer of 10 s: a separate process computes the features of so many recordings
 and reads one epoch of batches; its peak is that of the process plus that of its largest child for each core.
@@ -48,7 +48,7 @@ RATE = 16_000
 
 
 def plain_loop(paths: Sequence[Path], out: Path) -> None:
-    """What one writes first: librosa, one recording after the other."""
+    """The simplest program: librosa, one recording after another."""
     rng = np.random.default_rng(0)
     out.mkdir()
     for i, path in enumerate(paths):
@@ -61,8 +61,8 @@ def plain_loop(paths: Sequence[Path], out: Path) -> None:
             start = rng.integers(0, len(y) - int(seconds * rate))
             copy[start : start + int(seconds * rate)] = 0
         seven = [
-            librosa.power_to_db(librosa.feature.melspectrogram(y=one, sr=rate, n_fft=2048, hop_length=512, n_mels=128))
-            for one in (y, *shifted, *noisy, *masked)
+            librosa.power_to_db(librosa.feature.melspectrogram(y=wave, sr=rate, n_fft=2048, hop_length=512, n_mels=128))
+            for wave in (y, *shifted, *noisy, *masked)
         ]
         np.save(out / f"{i}.npy", np.stack(seven))
 
@@ -87,7 +87,7 @@ def processor_seconds() -> float:
 
 
 def speed(folder: Path, rounds: int, n: int) -> list[dict[str, Any]]:
-    """A row for each of the four: recordings a second, and the ratio to the plain loop."""
+    """One row per system: recordings per second, and the ratio to the plain loop."""
     paths = simulate(folder / "ten", machines=["simFan"], source_train=n, target_train=0, test_per_kind=0, seconds=10.0)
     recordings = [(digest_of_file(path), str(path)) for path in paths]
     plans = {
@@ -112,12 +112,12 @@ def speed(folder: Path, rounds: int, n: int) -> list[dict[str, Any]]:
     return [
         {
             "what": name,
-            "a_second": round(float(np.median(own)), 1),
-            "times_plain": round(float(np.median(np.array(own) / plain)), 2),
+            "a_second": round(float(np.median(values)), 1),
+            "times_plain": round(float(np.median(np.array(values) / plain)), 2),
             "processor_ms": round(float(np.median(work[name])), 1),
-            "rounds": [round(rate, 1) for rate in own],
+            "rounds": [round(rate, 1) for rate in values],
         }
-        for name, own in rates.items()
+        for name, values in rates.items()
     ]
 
 
@@ -169,10 +169,10 @@ def in_this_process(n: int, seconds: int, folder: Path) -> dict[str, Any]:
             assert batch.original.shape == batch.variant.shape
         epoch = time.perf_counter() - started
         get_reusable_executor().shutdown(wait=True)
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         compute_features(Path(temporary) / "warm2", None, recordings[:256], settings)
-        # A single shard is made in this process, which has to be warm, too.
+        # A single shard is computed in this process, which has to be warm, too.
         compute_features(Path(temporary) / "warm3", Path(temporary) / "warm3" / f"{EXTENDS}0", recordings[:1], settings)
         nothing, _ = complete(store, recordings[:n], settings, 0)
         more, more_work = complete(store, recordings, settings, 0)
@@ -181,7 +181,7 @@ def in_this_process(n: int, seconds: int, folder: Path) -> dict[str, Any]:
     return {
         "recordings": n,
         "of_s": seconds,
-        "peak_mib": round((own + child * cpu_count()) / 1024),
+        "peak_mib": round((peak + child * cpu_count()) / 1024),
         "a_second": round(n / full, 1),
         "seconds": round(full, 2),
         "epoch_seconds": round(epoch, 2),

@@ -72,10 +72,10 @@ RULES: dict[Rule, Callable[..., Floats]] = {"minimum": minimum, "fisher": fisher
 def fuse(p_values: ArrayLike, rule: Rule = "harmonic", weight: float = 0.5) -> Floats:
     """One p-value from those of two scorers; each rule is exact where the scorers are independent.
 
-    The harmonic mean was chosen by measurement (benchmarks/fusion.py, docs/calibration.md): where the scorers depend on
-    each other it still keeps the false-alarm rate, which Fisher's rule does not, and where one scorer is useless it
-    finds most of what the other one finds. Nothing is learnt from the training recordings: a rank among their
-    fused p-values costs a third of the faults found with 30 recordings, and a single odd one among 16 would blind both
+    The harmonic mean was chosen by measurement (docs/evidence/calibration.md): where the scorers depend on each
+    other it still keeps the false-alarm rate, which Fisher's rule does not, and where one scorer is useless it
+    finds most of what the other one finds. Nothing is learnt from the training recordings: a rank among their fused
+    p-values costs a third of the faults found with 30 recordings, and a single odd one among 16 would blind both
     scorers.
 
     Args:
@@ -120,16 +120,16 @@ def among_others(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return p
 
 
-def one(
+def detection_rates(
     rng: np.random.Generator, n: int, dependence: float, fresh: int, odd: bool
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """system: what happens: fraction of recordings called anomalous at each rate."""
+    """system: kind of recording (normal, or the fault): fraction of recordings called anomalous at each rate."""
     training = distances(rng, n, dependence, (0, 0))
     if odd:
         training[0, 0] = np.exp(1.0)
     scorers = [Calibration().fit(values) for values in training.T]
-    own = np.column_stack([among_others(values) for values in training.T])
-    ranks = {rule: Calibration().fit(1 / fuse(own, rule)) for rule in RULES}
+    own_p_values = np.column_stack([among_others(values) for values in training.T])
+    ranks = {rule: Calibration().fit(1 / fuse(own_p_values, rule)) for rule in RULES}
     shares: dict[str, dict[str, NDArray[np.float64]]] = {}
     for what, fault in {"normal": (0.0, 0.0), **FAULTS}.items():
         new = distances(rng, fresh, dependence, fault)
@@ -146,14 +146,16 @@ def one(
 
 
 def measure(repeats: int, fresh: int) -> list[dict[str, Any]]:
-    """A row for each number of recordings, dependence, system and happening; means over training sets."""
+    """One row per number of recordings, dependence, system and kind of recording; means over training sets."""
     rows = []
     for n, odd in TRAININGS:
         for dependence in DEPENDENCE:
-            made = [one(np.random.default_rng([n, seed]), n, dependence, fresh, odd) for seed in range(repeats)]
-            for system, happenings in made[0].items():
-                for what in happenings:
-                    mean = np.mean([shares[system][what] for shares in made], axis=0)
+            trials = [
+                detection_rates(np.random.default_rng([n, seed]), n, dependence, fresh, odd) for seed in range(repeats)
+            ]
+            for system, kinds in trials[0].items():
+                for what in kinds:
+                    mean = np.mean([shares[system][what] for shares in trials], axis=0)
                     called = {f"at {rate:g}": round(float(share), 4) for rate, share in zip(RATES, mean, strict=True)}
                     rows.append(
                         {"n": n, "odd": odd, "dependence": dependence, "system": system, "what": what, **called}
@@ -168,12 +170,12 @@ def table(rows: list[dict[str, Any]], rate: float) -> str:
     lines = []
     for n, odd in TRAININGS:
         for dependence in DEPENDENCE:
-            own = [row for row in rows if (row["n"], row["odd"], row["dependence"]) == (n, odd, dependence)]
+            selected = [row for row in rows if (row["n"], row["odd"], row["dependence"]) == (n, odd, dependence)]
             trained = f"\n{n} recordings{', one odd' if odd else ''}, dependence {dependence:g}"
             lines.append(f"{trained}, {rate:.0%} false alarms asked; % called anomalous")
             lines.append(" " * width + "".join(f"{what:>23}" for what in ["false alarms", *whats[1:]]))
-            for system in dict.fromkeys(row["system"] for row in own):
-                of = {row["what"]: row[f"at {rate:g}"] for row in own if row["system"] == system}
+            for system in dict.fromkeys(row["system"] for row in selected):
+                of = {row["what"]: row[f"at {rate:g}"] for row in selected if row["system"] == system}
                 lines.append(f"{system:{width}}" + "".join(f"{100 * of[what]:23.1f}" for what in whats))
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The recordings that representations are compared with: a ladder of faults on simulated machines, and real machines.
+"""The recordings that representations are compared on: a ladder of faults on simulated machines, and real machines.
 
 A fault of each kind at several strengths, from one that nobody could hear to one that nobody could miss. Real machines
 are given in the DCASE layout; beside their own anomalies they get pseudo-faults of their normal test recordings.
@@ -67,14 +67,14 @@ def make_ladder(folder: Path, real: Path | None, settings: Settings, normals: in
             test recordings that pseudo-faults are made from.
     """
     simulate(folder / "recordings", test_per_kind=0)
-    found = list(find_recordings(folder / "recordings")) + (list(find_recordings(real)) if real else [])
+    listed = list(find_recordings(folder / "recordings")) + (list(find_recordings(real)) if real else [])
     catalog = Catalog(folder / "catalog")
-    catalog.ingest(found, settings.recordings)
+    catalog.ingest(listed, settings.recordings)
     rows = training_recordings(catalog.recordings)
     described, spectrograms, short = [], [], []
     official = settings.autoencoder.mel
-    made = [*_simulated(normals, faults), *(_real(catalog.recordings, settings, faults) if real else [])]
-    for row, samples in progress(made, "test recordings"):
+    test_recordings = [*_simulated(normals, faults), *(_real(catalog.recordings, settings, faults) if real else [])]
+    for row, samples in progress(test_recordings, "test recordings"):
         described.append(row)
         spectrograms.append(as_stored(spectrogram(samples, RATE, settings.mel)))
         short.append(as_stored(spectrogram(samples, RATE, official)))
@@ -90,7 +90,7 @@ def make_ladder(folder: Path, real: Path | None, settings: Settings, normals: in
 
 
 def training_store(folder: Path, training: pd.DataFrame, settings: Settings) -> Store:
-    """Spectrograms and variants of the training recordings; what is there is kept. Other variants: a store beside."""
+    """Spectrograms and variants of the training recordings; existing ones are kept. Each augmentation has a store."""
     originals = folder / "features"
     variants = originals / f"{EXTENDS}{settings.augmentation.digest()}"
     path_of = dict(zip(training["recording"], training["path"], strict=True))
@@ -130,9 +130,9 @@ def _simulated(normals: int, faults: int) -> Iterator[Test]:
 
 def _real(recordings: pd.DataFrame, settings: Settings, faults: int) -> Iterator[Test]:
     test = recordings[(recordings["split"] == "test") & ~recordings["machine"].isin(MACHINES)]
-    for machine, own in test.sort_values("recording").groupby("machine"):
-        normal = own[own["label"] == "normal"]
-        for row in own.to_dict("records"):
+    for machine, of_machine in test.sort_values("recording").groupby("machine"):
+        normal = of_machine[of_machine["label"] == "normal"]
+        for row in of_machine.to_dict("records"):
             kind = "normal" if row["label"] == "normal" else REAL_FAULT
             yield (REAL, str(machine), row["domain"], kind, 0.0), _samples(row["path"], settings)
         for row in normal.head(faults).to_dict("records"):

@@ -26,9 +26,9 @@ from asdcore.settings import AugmentationSettings, Settings
 METHODS = ("spectral", "waveform")
 
 
-def shape(one: Spectrogram, other: Spectrogram, amin_db: float) -> tuple[float, float]:
+def shape(first: Spectrogram, other: Spectrogram, amin_db: float) -> tuple[float, float]:
     """Median level of ``one`` over ``other``, dB, and the median distance of their mean spectra without it."""
-    a, b = one.mean(axis=1), other.mean(axis=1)
+    a, b = first.mean(axis=1), other.mean(axis=1)
     sounding = (a > amin_db + 20) & (b > amin_db + 20)
     difference = (a - b)[sounding]
     level = float(np.median(difference))
@@ -36,31 +36,38 @@ def shape(one: Spectrogram, other: Spectrogram, amin_db: float) -> tuple[float, 
 
 
 def measure(folder: Path, each: int) -> list[dict[str, Any]]:
-    """A row for each machine and variant."""
+    """One row per machine and variant."""
     settings = Settings()
     files = defaultdict(list)
-    for found in find_recordings(folder):
-        files[found.machine].append(found.path)
+    for recording in find_recordings(folder):
+        files[recording.machine].append(recording.path)
     rows = []
     for machine, paths in sorted(files.items()):
         figures = defaultdict(list)
         for path in sorted(paths)[:: max(len(paths) // each, 1)][:each]:
             waveform = decode(path, settings.recordings).samples
-            made = {
+            computed = {
                 method: spectrograms(
                     waveform, path.name, 16_000, settings.mel, AugmentationSettings(pitch_method=method)
                 )
                 for method in METHODS
             }
             for variant in ("pitch_down", "pitch_up"):
-                shifted = made["waveform"][variant]
-                level, apart = shape(made["spectral"][variant], shifted, settings.mel.amin_db)
-                moved = shape(made["waveform"]["original"], shifted, settings.mel.amin_db)[1]
+                shifted = computed["waveform"][variant]
+                level, apart = shape(computed["spectral"][variant], shifted, settings.mel.amin_db)
+                moved = shape(computed["waveform"]["original"], shifted, settings.mel.amin_db)[1]
                 figures[variant].append((level, apart, moved))
-        for variant, own in figures.items():
-            level, apart, moved = np.round(np.median(own, axis=0), 2).tolist()
+        for variant, values in figures.items():
+            level, apart, moved = np.round(np.median(values, axis=0), 2).tolist()
             rows.append(
-                {"machine": machine, "variant": variant, "n": len(own), "level": level, "apart": apart, "moved": moved}
+                {
+                    "machine": machine,
+                    "variant": variant,
+                    "n": len(values),
+                    "level": level,
+                    "apart": apart,
+                    "moved": moved,
+                }
             )
     return rows
 

@@ -41,15 +41,15 @@ def measure(
     normals: int,
     faults: int,
 ) -> list[dict[str, Any]]:
-    """A row for each system, seen and first-shot, and group of machines."""
+    """One row per system, seen and first-shot, and group of machines."""
     demo = Settings.preset("demo")
     ladder = make_ladder(folder, real, demo, normals, faults)
     statistics = spectrum_scores(ladder)
     scores: dict[str, Scores] = {}
     for method in METHODS:
         settings = demo.model_copy(update={"augmentation": AugmentationSettings(pitch_method=method)})
-        own = replace(ladder, store=training_store(folder, ladder.training, settings))
-        scores[method] = encoder_scores(own, folder / method, loss_names, seeds, steps, statistics)
+        with_method = replace(ladder, store=training_store(folder, ladder.training, settings))
+        scores[method] = encoder_scores(with_method, folder / method, loss_names, seeds, steps, statistics)
     judge = Judge(ladder, seeds)
     rows = []
     systems = [system for loss_name in loss_names for system in SYSTEMS[loss_name]]

@@ -1,11 +1,11 @@
-"""How fast the reader feeds a training: pairs a second, against reading the same bytes raw from one file.
+"""How fast the reader feeds a training: pairs per second, against reading the same bytes raw from one file.
 
     python benchmarks/reader.py [--quick] [--json FILE]
 
 The store is simulated: recordings of 10 s (313 frames of 128 mel bands, float16) with random values. A pair is 128
 frames of an original and the same frames of one of its six variants, in random order. ``raw``: ``seek`` and
 ``readinto`` of as many bytes, view by view, at random places of one file that holds the same bytes, into a new array
-for each batch; ``raw, dropped``: nothing is kept of it. All come from the page cache. Pairs a second are given a core,
+for each batch; ``raw, dropped``: nothing is kept of it. All come from the page cache. Pairs per second are per core,
 that is by the processor time of all threads; ways take turns, figures are medians over rounds, ratios medians of the
 ratios within a round.
 """
@@ -64,10 +64,10 @@ def raw(path: Path, pairs: int, keep: bool) -> None:
 
 
 def measure(folder: Path, n: int, rounds: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row for each way, and what one epoch read."""
+    """One row per way, and what one epoch read."""
     variants, digests = write_store(folder / "store", n)
-    one = folder / "one"
-    with one.open("wb") as file:
+    single_file = folder / "one"
+    with single_file.open("wb") as file:
         for shard in (folder / "store").rglob("*.parquet"):
             file.write(shard.read_bytes())
     opened, held = Store(variants), preload(Store(variants), digests, torch.device("cpu"))
@@ -83,8 +83,8 @@ def measure(folder: Path, n: int, rounds: int) -> tuple[list[dict[str, Any]], di
         assert seen == pairs
 
     ways: dict[str, Callable[[], None]] = {
-        "raw": lambda: raw(one, pairs, keep=True),
-        "raw, dropped": lambda: raw(one, pairs, keep=False),
+        "raw": lambda: raw(single_file, pairs, keep=True),
+        "raw, dropped": lambda: raw(single_file, pairs, keep=False),
         "reader, frames": lambda: epoch(opened, lambda batch: batch.frames),
         "reader, frames, checksums of a first epoch": lambda: epoch(Store(variants), lambda batch: batch.frames),
         "reader, normalised tensor": lambda: epoch(opened, lambda batch: batch.on(cpu)),
@@ -102,11 +102,11 @@ def measure(folder: Path, n: int, rounds: int) -> tuple[list[dict[str, Any]], di
     rows = [
         {
             "way": name,
-            "pairs_a_second_a_core": round(float(np.median(own))),
-            "of_raw": round(float(np.median(np.array(own) / base)), 2),
-            "rounds": [round(rate) for rate in own],
+            "pairs_a_second_a_core": round(float(np.median(values))),
+            "of_raw": round(float(np.median(np.array(values) / base)), 2),
+            "rounds": [round(rate) for rate in values],
         }
-        for name, own in rates.items()
+        for name, values in rates.items()
     ]
     return rows, decoded(Store(variants), digests, normalisation)
 

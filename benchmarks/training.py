@@ -1,4 +1,4 @@
-"""What a training costs beyond the network itself, what it costs in all, and what a warm start saves.
+"""What a training costs beyond the network itself, its total cost, and what a warm start saves.
 
     python benchmarks/training.py [--quick] [--json] [--compile]
 
@@ -7,7 +7,7 @@ optimiser step on one batch that is in memory already, channels_last as well. Th
 over rounds, and so is every time. Recordings are **simulated**.
 
 ``memory``: peak resident memory of a process that takes one step with 48 recordings of 313 frames, by the size of the
-chunks. ``operations``: of forward and backward, counted by torch, for a view of 313 frames. ``warm``: a champion
+micro-batches. ``operations``: of forward and backward, counted by torch, for a view of 313 frames. ``warm``: a champion
 trained on two thirds of the recordings, then a training on all of them from random weights and one from the
 champion's: the validation loss by epoch.
 """
@@ -61,7 +61,7 @@ def simulated(folder: Path, per_machine: int) -> tuple[Store, pd.DataFrame]:
 
 
 def bare(architecture: str, batch: int, frames: int, steps: int, compiled: bool = False) -> float:
-    """Seconds of a step on a batch in memory, the median of ``steps`` after two more."""
+    """Seconds per step on a batch in memory, the median of ``steps`` after two more."""
     torch.manual_seed(0)
     encoder = build_encoder(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = torch.compile(encoder) if compiled else encoder
@@ -79,7 +79,7 @@ def bare(architecture: str, batch: int, frames: int, steps: int, compiled: bool 
 
 
 def real(store: Store, rows: pd.DataFrame, settings: TrainingSettings, folder: Path) -> float:
-    """Seconds of a step of a whole training, its first epoch and what comes before it left out: the mean."""
+    """Seconds per step of a whole training, its first epoch and what comes before it left out: the mean."""
     ends: list[float] = []
     train(store, rows, settings, folder, on_epoch=lambda _: ends.append(time.perf_counter()))
     steps = len(rows) // settings.batch_size * (settings.epochs - 1)
@@ -89,7 +89,7 @@ def real(store: Store, rows: pd.DataFrame, settings: TrainingSettings, folder: P
 def overhead(
     store: Store, rows: pd.DataFrame, frames: int, rounds: int, compiled: bool, folder: Path
 ) -> dict[str, Any]:
-    """Steps a second, real against bare."""
+    """Steps per second, real against bare."""
     batch = 48
     settings = TrainingSettings(loss="nt_xent", crop_frames=frames, batch_size=batch, epochs=3, cycles=1, device="cpu")
     steps = len(rows) // batch * (settings.epochs - 1)
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short views and few rounds: under a minute")
     parser.add_argument("--json", action="store_true", help="the results as one JSON object")
     parser.add_argument("--compile", action="store_true", help="torch.compile as well: minutes more, a C++ compiler")
-    parser.add_argument("--memory-of", nargs=2, metavar=("ENCODER", "CHUNK"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", nargs=2, metavar=("ENCODER", "MICRO_BATCH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
         architecture, micro_batch = arguments.memory_of
@@ -181,7 +181,7 @@ def main() -> None:
         if not quick:
             figures["step_of_48_x_313"] = {name: bare(name, 48, WHOLE, 2) for name in ("resnet18", "resnet50")}
             figures["memory_mib"] = {
-                f"{name}, {f'chunks of {micro_batch}' if micro_batch else 'whole'}": memory(name, micro_batch)
+                f"{name}, {f'micro-batches of {micro_batch}' if micro_batch else 'whole'}": memory(name, micro_batch)
                 for name, micro_batch in (("resnet18", None), ("resnet18", 12), ("resnet50", None), ("resnet50", 12))
             }
             figures["validation_loss"] = warm_start(store, rows, 16, folder)
@@ -190,16 +190,16 @@ def main() -> None:
 
 def told(figures: dict[str, Any]) -> str:
     lines = [f"Simulated recordings, {figures['threads']} threads", ""]
-    lines += ["| frames | bare, s a step | real, s a step | real of bare |", "| ---: | ---: | ---: | ---: |"]
+    lines += ["| frames | bare, s per step | real, s per step | real of bare |", "| ---: | ---: | ---: | ---: |"]
     for row in figures["overhead"]:
         lines.append(
             f"| {row['frames']} | {row['bare_seconds']:.3f} | {row['real_seconds']:.3f} | {row['real_of_bare']:.3f} |"
         )
         if "compiled_of_bare" in row:
             lines.append(f"torch.compile, {row['frames']} frames: {row['compiled_of_bare']:.2f} times the steps")
-    lines += ["", *(f"{name}: {n / 1e9:.1f} GFLOP a view" for name, n in figures["operations"].items())]
+    lines += ["", *(f"{name}: {n / 1e9:.1f} GFLOP per view" for name, n in figures["operations"].items())]
     for name, seconds in figures.get("step_of_48_x_313", {}).items():
-        lines.append(f"{name}: {seconds:.1f} s a step of 48 recordings of 313 frames, bare")
+        lines.append(f"{name}: {seconds:.1f} s per step of 48 recordings of 313 frames, bare")
     lines += [f"{name}: {mib:.0f} MiB" for name, mib in figures.get("memory_mib", {}).items()]
     for name, losses in figures.get("validation_loss", {}).items():
         lines.append(f"{name} start, validation loss by epoch: {' '.join(map(str, losses))}")

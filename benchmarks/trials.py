@@ -1,4 +1,4 @@
-"""Augmentations of the discriminative loss_name that are tried and not part of the project: what each is worth."""
+"""Augmentations of the discriminative loss that were tried but are not part of the project."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +25,13 @@ def augmented(trial: str, seed: int) -> Iterator[None]:
             2019); ``mixup``: two views are mixed, and their losses as well (Zhang et al. 2018); ``exchanged``: a view
             gets mean and deviation over time, band by band, of another one, and half of its loss (statistics exchange,
             Chen et al. 2023).
-        seed: of what is drawn.
+        seed: of the random draws.
     """
     drawn = torch.Generator().manual_seed(seed)
 
-    def own(model: Any, loss_name: Any, x: Tensor, labels: Labels, **rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def augmented_backward(
+        model: Any, loss_name: Any, x: Tensor, labels: Labels, **rest: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if torch.rand((), generator=drawn) > SHARE:
             return backward(model, loss_name, x, labels, **rest)
         if trial == "masked":
@@ -39,7 +41,7 @@ def augmented(trial: str, seed: int) -> Iterator[None]:
         views = share * x + (1 - share) * x[other] if trial == "mixup" else _exchanged(x, x[other])
         return backward(model, _Both(loss_name, other, share), views, labels, **rest)
 
-    training.backward = own
+    training.backward = augmented_backward
     try:
         yield
     finally:
@@ -55,7 +57,7 @@ class _Both:
     def __call__(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         others = Labels(*(getattr(labels, name)[self.other] for name in ("machine", "condition", "shift")))
         loss: Tensor = self.share * self.loss_function(h, z, labels)
-        self.loss_function.eval()  # Its scale adapts once a step.
+        self.loss_function.eval()  # Its scale adapts once per step.
         loss = loss + (1 - self.share) * self.loss_function(h, z, others)
         self.loss_function.train()
         return loss

@@ -1,4 +1,4 @@
-"""Put the flows on a Prefect server: the work pool, a deployment for each, and what ends the runs of dead workers."""
+"""Put the flows on a Prefect server: work pool, a deployment per flow, an automation that ends runs of dead workers."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ POOL = "asd"
 PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
 """In a checkout a link to the one at the top, in an installed package a copy."""
 HEARTBEAT_SECONDS = 30
-"""between two signs of life of a run of this worker; a run from a terminal or a notebook says something every 180 s"""
+"""between two heartbeats of a run of this worker; a run from a terminal or a notebook sends one every 180 s"""
 DEAD_AFTER = timedelta(minutes=7)
 ZOMBIES = "asd: a run whose worker is dead has crashed"
 
@@ -41,31 +41,31 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
     Args:
         home: of all runs.
         settings: of features, retrain and benchmark.
-        recordings: the folder that the scheduled `retrain` ingests and the scheduled `score` scores; default: retrain
-            on all that was ingested, and no schedule of `score`.
+        recordings: the folder that the scheduled `retrain` ingests and the scheduled `score` scores; default:
+            `retrain` uses everything that was ingested, and `score` gets no schedule.
         retrain_after: new normal recordings that make a retraining due.
 
     Returns:
         The names of the deployments.
 
     Raises:
-        AsdError: no server, no prefect.yaml, or Prefect says no.
+        AsdError: there is no server or no prefect.yaml, or `prefect deploy` fails.
     """
     require_server()
     if not PREFECT_FILE.exists():
         raise AsdError(f"{PREFECT_FILE} is missing: install asd again")
     plan = yaml.safe_load(PREFECT_FILE.read_text(encoding="utf-8"))
-    own: dict[str, dict[str, Any]] = {
+    parameters: dict[str, dict[str, Any]] = {
         name: {"settings": settings.model_dump(mode="json")} for name in ("features", "retrain", "benchmark")
     }
-    own["arrivals"] = {"retrain_after": retrain_after}
-    own["ingest"] = {"settings": settings.recordings.model_dump(mode="json")}
+    parameters["arrivals"] = {"retrain_after": retrain_after}
+    parameters["ingest"] = {"settings": settings.recordings.model_dump(mode="json")}
     if recordings is not None:
-        place = s3_address(recordings) or str(recordings.resolve())
-        own["retrain"]["recordings"] = own["ingest"]["recordings"] = place
-        own["score"] = {"recordings": [place]}
+        address = s3_address(recordings) or str(recordings.resolve())
+        parameters["retrain"]["recordings"] = parameters["ingest"]["recordings"] = address
+        parameters["score"] = {"recordings": [address]}
     for deployment in plan["deployments"]:
-        deployment["parameters"] = {"home": home.name, **own.get(deployment["name"], {})}
+        deployment["parameters"] = {"home": home.name, **parameters.get(deployment["name"], {})}
         if deployment["name"] == "score" and recordings is None:
             deployment.pop("schedules")
     with get_client(sync_client=True) as api, suppress(ObjectAlreadyExists):
@@ -73,7 +73,7 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
     rendered = home.root / "prefect.yaml"
     with atomic_write(rendered) as temporary:
         temporary.write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
-    # Prefect asks about triggers and schedules that are there already: the answer is to replace them.
+    # Prefect asks about existing triggers and schedules; without a prompt they are replaced.
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(rendered)]
     done = subprocess.run(command, cwd=home.root, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -83,7 +83,7 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
 
 
 def work(home: Home) -> NoReturn:
-    """Become a Prefect worker, which runs deployed flows until Ctrl-C or SIGTERM."""
+    """Become a Prefect worker, which runs the deployed flows until Ctrl-C or SIGTERM."""
     require_server()
     environment = os.environ | {
         "ASD_HOME": home.name,
@@ -92,29 +92,29 @@ def work(home: Home) -> NoReturn:
         "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "8"),
     }
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    # Not a child: who ends this process would leave the worker behind.
+    # Not a child process: the worker would survive the end of this one.
     os.execve(sys.executable, command, environment)
 
 
 def require_server() -> None:
-    """Raise AsdError if no Prefect server is named, or the one that is named does not answer."""
+    """Raise AsdError if no Prefect server is configured, or if it does not answer."""
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         raise AsdError("this needs a Prefect server: start `asd ui`, then set PREFECT_API_URL as it says")
     try:
         urllib.request.urlopen(f"{url}/health", timeout=30).close()
     except urllib.error.HTTPError:
-        pass  # It answers; what it wants, Prefect's client knows.
+        pass  # It answers; Prefect's client deals with the rest, such as authentication.
     except (OSError, ValueError) as error:
-        said = f"no Prefect server answers at {url} (PREFECT_API_URL): {error}; `asd ui` starts one"
-        raise AsdError(said) from error
+        message = f"no Prefect server answers at {url} (PREFECT_API_URL): {error}; `asd ui` starts one"
+        raise AsdError(message) from error
 
 
 def end_runs_of_dead_workers(after: timedelta = DEAD_AFTER) -> None:
-    """Let the server set a run to Crashed that has said nothing for so long; else it would stay Running for ever.
+    """Let the server set runs without a heartbeat to Crashed; otherwise they would stay Running forever.
 
     Args:
-        after: ten seconds at least.
+        after: time without a heartbeat, at least ten seconds.
     """
     ends = {"Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"}
     automation = Automation(
@@ -131,9 +131,9 @@ def end_runs_of_dead_workers(after: timedelta = DEAD_AFTER) -> None:
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its worker is dead")],
     )
     with get_client(sync_client=True) as api:
-        there = api.read_automations_by_name(ZOMBIES)
-    if there:
-        automation.id = there[0].id
+        existing = api.read_automations_by_name(ZOMBIES)
+    if existing:
+        automation.id = existing[0].id
         automation.update()
     else:
         automation.create()

@@ -1,4 +1,4 @@
-"""The flow `register`: the last stage of a retraining, and what finishes one whose MLflow store did not answer."""
+"""The flow `register`: the last stage of a retraining, repeated if the MLflow store did not answer."""
 
 import json
 from collections.abc import Iterator
@@ -27,13 +27,13 @@ class Registered(Evaluation):
     champion: str
     """the version that is the champion now"""
     judgement: dict[str, Any] | None
-    """of the gate; None where there was no other champion to compare with"""
+    """of the gate; None if there was no other champion to compare with"""
     run: str
     """of MLflow"""
     report: str
     """Markdown"""
     system: str
-    """the system that the detector judges by"""
+    """the system that gives the scores of the detector"""
     detector: str
     """its folder"""
 
@@ -52,34 +52,34 @@ class Waiting(TypedDict):
 
 @flow(name="register")
 def register(run: str | None = None, home: Path | None = None) -> list[Registered]:
-    """Register the detectors of retrainings that ended before their last stage: nothing is trained again.
+    """Register the detectors of retrainings that ended before their last stage. Nothing is trained again.
 
     Args:
-        run: the MLflow run of the retraining; default: all that wait.
+        run: the MLflow run of the retraining; default: all unregistered ones.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
-        As `retrain`, for each.
+        For each, the same as `retrain`.
 
     Raises:
-        AsdError: this run does not wait to be registered.
+        AsdError: this run is not waiting to be registered.
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         waiting = [path.stem for path in sorted(_folder(place).glob("*.json"))]
         if run is not None and run not in waiting:
-            raise AsdError(f"run {run} does not wait to be registered; those that do: {', '.join(waiting) or 'none'}")
-        return [registered(place, one) for one in waiting if run in (None, one)]
+            raise AsdError(f"run {run} is not waiting to be registered; waiting are: {', '.join(waiting) or 'none'}")
+        return [registered(place, name) for name in waiting if run in (None, name)]
 
 
 def keep_for_registration(home: Home, run: str, waiting: Waiting) -> None:
-    """Write down what the last stage of a retraining needs, so that it can be done whatever happens to this process."""
+    """Save what the last stage of a retraining needs, so that it can run even if this process ends before."""
     with atomic_write(_folder(home) / f"{run}.json") as temporary:
         temporary.write_text(json.dumps(waiting))
 
 
 def registered(home: Home, run: str) -> Registered:
-    """Log metrics and reports, register the detector, ask the gate; then the retraining waits for nothing more."""
+    """Log metrics and reports, register the detector and apply the gate; the retraining is then complete."""
     file = _folder(home) / f"{run}.json"
     waiting: Waiting = json.loads(file.read_text())
     detector, result, report = Path(waiting["detector"]), waiting["evaluation"], waiting["report"]
@@ -91,8 +91,8 @@ def registered(home: Home, run: str) -> Registered:
         log_reliability(home, run, {machine: Path(folder) for machine, folder in waiting["reliability"].items()})
         tags = waiting["tags"] | {"parent": champion_version(home)}
         version = registered_version(home, run, detector, tags)
-        chosen = hold_out(Catalog(home.recordings).of_machines(machines), settings.gate.held_out_fraction)
-        judged = decided(home, version, detector, chosen, settings)
+        recordings = hold_out(Catalog(home.recordings).of_machines(machines), settings.gate.held_out_fraction)
+        judged = decided(home, version, detector, recordings, settings)
         if judged is not None:
             report += f"\n\n{judgement_text(judged, version)}\n"
             log_judgement(home, run, judgement_text(judged, version))
@@ -113,14 +113,14 @@ def registered(home: Home, run: str) -> Registered:
 
 @contextmanager
 def _kept(detector: Path, run: str) -> Iterator[None]:
-    """Say, where registering fails, that nothing is lost."""
+    """If registering fails, raise an error that says where the detector is and how to finish."""
     try:
         yield
     except AsdError:
         raise
     except Exception as error:
         raise AsdError(
-            f"the detector is whole, in {detector}, but could not be registered: {error}. When the store answers "
+            f"the detector is complete, in {detector}, but could not be registered: {error}. When the store answers "
             f"again, `asd register {run}` finishes it; nothing is trained again"
         ) from error
 

@@ -20,14 +20,14 @@ def score(
     explain: bool = False,
     home: Path | None = None,
 ) -> Scored:
-    """Score audio files, or all below a folder.
+    """Score audio files, or all audio files below a folder.
 
     Args:
         recordings: files or folders; or ``-`` alone: one recording on standard input.
-        machine: the machine that all of them are of; default: each one's folder names it.
+        machine: the machine of all recordings; default: the folder of each file names it.
         model: alias or version in the registry.
-        explain: say of the anomalous ones where they differ from normal, and draw it, 20 at most; where none is
-            anomalous, of the one that is nearest to it.
+        explain: describe and plot where the most anomalous recordings differ from normal, at most 20; if none is
+            anomalous or suspect, the one with the highest score.
         home: where the registry and the scores are; default ``ASD_HOME`` or ``.asd``.
 
     Returns:

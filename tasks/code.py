@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from asdcore.errors import AsdError
 from asdcore.storage.files import digest_of
 
 PACKAGES = ("asdcore", "tasks")
@@ -50,8 +51,18 @@ class Module:
 
 @cache
 def code_of_function(function: Callable[..., Any]) -> str:
-    """16 digits that change when the code that ``function`` reaches does."""
-    return _digest((function.__module__, function.__qualname__))
+    """16 digits that change when the code that ``function`` reaches does; of another package, within its own module.
+
+    Raises:
+        AsdError: there is no source code to read, as of a function defined in a notebook.
+    """
+    module, name = start = _place(function)
+    if not _reached(start, module):
+        raise AsdError(
+            f"the code of {module}.{function.__qualname__} cannot be read, so that a change of it would go unnoticed: "
+            f"define {name} in a module"
+        )
+    return _digest(start, module)
 
 
 @cache
@@ -62,7 +73,12 @@ def code_of_class(kind: type[Any]) -> str:
 
 def reached(function: Callable[..., Any]) -> set[str]:
     """The modules of the project that ``function`` reaches."""
-    return {module for module, _ in _reached((function.__module__, function.__qualname__))}
+    return {module for module, _ in _reached(_place(function))}
+
+
+def _place(function: Callable[..., Any]) -> Place:
+    # A function within a function counts as the whole of the outer one.
+    return function.__module__, function.__qualname__.split(".")[0]
 
 
 def _digest(start: Place, *packages: str) -> str:

@@ -43,7 +43,7 @@ def train_encoder(
     """Train on these recordings of a store; resume from the checkpoint of a stopped or killed training with this key.
 
     ``recordings``: columns ``recording, machine, attributes``. ``added``: the code of an encoder or a loss of another
-    package, see `_added_by_packages`. ``run``: of MLflow, to show the progress.
+    package, see `_added_by_packages`. ``run``: the MLflow run to which progress is logged.
     """
     home = Home.current()
     checkpoints = scratch_folder()
@@ -52,7 +52,7 @@ def train_encoder(
     if checkpoint_files(checkpoints):
         warn(f"resuming from the checkpoint of an earlier run, {checkpoint_files(checkpoints)[0]}")
     device = choose_device(settings.device)
-    where = {"device": device.type, "precision": precision_of(settings, device), "processes": settings.processes}
+    hardware = {"device": device.type, "precision": precision_of(settings, device), "processes": settings.processes}
 
     def on_epoch(metrics: dict[str, float]) -> None:
         with _shown_later(f"epoch {metrics['epoch']:.0f}"):
@@ -63,7 +63,7 @@ def train_encoder(
             log_step(home, run, reported)
             update_progress_artifact(artifact, 100 * reported["step"] / reported["steps"])
 
-    with system_metrics(home, run, where):
+    with system_metrics(home, run, hardware):
         trained = start_training(
             Store(spectrograms.path),
             recordings,
@@ -80,11 +80,11 @@ def train_encoder(
 
 @contextmanager
 def _shown_later(what: str) -> Iterator[None]:
-    """A store that does not answer must not end hours of training."""
+    """Warn instead of failing: an MLflow store that does not answer must not end hours of training."""
     try:
         yield
     except Exception as error:
-        warn(f"{what} could not be shown while it ran, it will be afterwards: {error}")
+        warn(f"{what} could not be logged during the training and will be logged afterwards: {error}")
 
 
 def trained_encoder(
@@ -94,9 +94,9 @@ def trained_encoder(
     run: str,
     warm_start: Artifact | None = None,
 ) -> Artifact:
-    """The encoder trained on the normal training recordings; ``warm_start``: the encoder whose weights it begins with.
+    """The encoder trained on the normal training recordings; ``warm_start``: the encoder whose weights it starts from.
 
-    What went wrong with the training, such as a collapse, is said.
+    Problems of the training, such as a collapse, are logged as warnings.
     """
     encoder = train_encoder(
         spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), run, warm_start
@@ -109,7 +109,7 @@ def trained_encoder(
 def training_key(
     spectrograms: Artifact, recordings: pd.DataFrame, settings: TrainingSettings, warm_start: Artifact | None = None
 ) -> str:
-    """What identifies a training before it has run."""
+    """The key of a training, known before it runs."""
     return train_encoder.key(
         train_encoder.bound(
             spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), "", warm_start
@@ -118,7 +118,7 @@ def training_key(
 
 
 def _added_by_packages(settings: TrainingSettings) -> dict[str, str]:
-    """The code of the encoder and the loss by name, where another package adds them; this project's is followed."""
+    """The code of the encoder and the loss by name, if another package adds them; this project's is followed."""
     registries: dict[str, Any] = {settings.encoder: ENCODERS, settings.loss: LOSSES}
     return {
         name: code_of_class(registry.get(name))

@@ -39,7 +39,7 @@ class Evaluation(TypedDict):
     plots: str
     """folder of the plots, and of the table in four formats"""
     table: str | None
-    """None: there are no labelled test recordings, so no metrics can be given"""
+    """None: there are no labelled test recordings, so no metrics can be computed"""
     differences: str | None
     official_scores: dict[str, float]
     """system: harmonic mean of AUC source, AUC target and pAUC, percent"""
@@ -109,7 +109,7 @@ def evaluation(
     encoder: Artifact | None = None,
     published: bool = False,
 ) -> Evaluation:
-    """Evaluate these systems; the scores are also kept with all other scores of the home."""
+    """Evaluate these systems; their scores are also copied to the other scores of the home."""
     home = Home.current()
     described = with_session_heard(recordings)
     test = described[described["split"] == "test"].drop(columns=["ingested_at", "labelled_at"])
@@ -135,30 +135,30 @@ def evaluation(
 
 
 def any_simulated(recordings: pd.DataFrame) -> bool:
-    """Whether a metric made from these recordings must be called simulated."""
+    """Whether metrics of these recordings have to be marked as simulated."""
     return bool(recordings["attributes"].str.contains('"simulated"').any())
 
 
 def report_text(done: Evaluation, notes: list[str], simulated: bool) -> str:
-    """The results in Markdown: what the verdicts come to, the table, then what one should know about it."""
+    """The results in Markdown: the verdicts, the table of metrics, and notes."""
     table, compared = read_tables(done)
-    what = "Results on simulated machines" if simulated else "Results"
-    body = "There are no labelled test recordings: no metrics can be given."
+    heading = "Results on simulated machines" if simulated else "Results"
+    body = "There are no labelled test recordings: no metrics can be computed."
     if table is not None:
         body = markdown(table, compared)
-    explained = (
+    legend = (
         "In percent; 50 is chance. Intervals: over the test recordings. `detector`: the fused score of the scorers "
-        "beside it. `spectrum`: no network, the spectrum averaged over time, with `-deviation` its deviation, too; "
+        "beside it. `spectrum`: no network, the spectrum averaged over time, with `-deviation` also its deviation; "
         "`change`: no network, its change from frame to frame. `ml`, `elliptic`, `ledoit_wolf`, `tied`, `knn`: the "
         "normality model, of `z` or `h` of the network."
     )
     outcome = "\n".join(f"- {line}" for line in done["outcomes"])
-    parts = [f"## {what}", *([outcome] if outcome else []), body, explained]
+    parts = [f"## {heading}", *([outcome] if outcome else []), body, legend]
     return "\n\n".join([*parts, *(f"- {note}" for note in notes)])
 
 
 def read_tables(done: Mapping[str, Any]) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-    """The results table and the differences of an evaluation; None where there were no labelled test recordings."""
+    """The results table and the differences of an evaluation; None if there were no labelled test recordings."""
     root = Home.current().root
     if not done["table"]:
         return None, None

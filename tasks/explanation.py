@@ -31,7 +31,7 @@ def fit_profile(
 
 
 def profiles(spectrograms: Artifact, recordings: pd.DataFrame, settings: Settings) -> dict[str, Artifact]:
-    """The profile of each machine, to explain its recordings with."""
+    """The profile of each machine, used to explain its recordings."""
     originals, rate = originals_artifact(spectrograms), settings.recordings.sample_rate
     return {
         machine: fit_profile(machine, originals, settings.mel, rate, [(digest, domain) for digest, domain, _ in rows])

@@ -1,4 +1,4 @@
-"""The gate between challenger and champion: both judge the same recordings, and the better one is the champion."""
+"""The gate between challenger and champion: both score the same recordings, and the better one becomes the champion."""
 
 import json
 from pathlib import Path
@@ -26,9 +26,9 @@ def judge_challenger(
     recordings: pd.DataFrame,
     settings: Settings,
 ) -> Facts:
-    """Judge a challenger (its version, and the folder of its detector) against the champion, a version of the registry.
+    """Compare a challenger (its version, and the folder of its detector) with the champion, a registered version.
 
-    The judgement is the value of the artifact.
+    The judgement is the facts of the artifact.
     """
     with registered_folder(Home.current(), champion) as (folder, _):
         judgement = compare(Detector.load(folder), Detector.load(challenger), recordings, settings)
@@ -39,14 +39,14 @@ def judge_challenger(
 def decided(
     home: Home, version: str, detector: Path, recordings: pd.DataFrame, settings: Settings
 ) -> dict[str, Any] | None:
-    """Judge a registered version against the champion, and make it the champion where it passes.
+    """Compare a registered version with the champion, and make it the champion if it passes the gate.
 
     Returns:
-        The judgement; None where there is nothing to decide: no other champion.
+        The judgement; None if there is no other champion to compare with.
     """
     champion = champion_version(home)
     if not champion:
-        set_champion(home, version, "the first one")
+        set_champion(home, version, "the first version")
         return None
     if champion == version or was_champion(home, version):
         # A champion that a person has replaced does not come back by itself.
@@ -55,10 +55,10 @@ def decided(
     try:
         judged = dict(judge_challenger(home.registry, champion, version, str(detector), recordings, settings).facts)
     except OutdatedDetectorError:
-        # Nobody can score with it any more, so it must not keep out the one that replaces it.
-        why = f"version {champion}, the champion, is of an older format and cannot be read: nothing to compare with"
-        warn(why)
-        set_champion(home, version, why)
+        # It cannot score any more, so it must not block its replacement.
+        reason = f"the champion, version {champion}, has an older format and cannot be read: there is no comparison"
+        warn(reason)
+        set_champion(home, version, reason)
         return None
     if judged["promote"]:
         set_champion(home, version, " ".join(judged["reasons"]))
@@ -79,5 +79,5 @@ def judgement_text(judged: dict[str, Any], version: str) -> str:
             metrics = f"{100 * row['champion']:.1f} | {100 * row['challenger']:.1f}"
             lines.append(f"| {row['machine']} | {metrics} | {interval} | {row['recordings']} |")
         lines.append("")
-    lines += [f"- {machine}: by {how}" for machine, how in judged["by"].items()]
+    lines += [f"- {machine}: by {criterion}" for machine, criterion in judged["by"].items()]
     return "\n".join(lines)

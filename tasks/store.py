@@ -1,4 +1,4 @@
-"""A stage that adds to a store: what the store lacks of the recordings becomes one more shard."""
+"""A stage that adds to a store: the recordings that it lacks are written as one more shard."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ Rows = Iterable[tuple[str, Row]]
 
 
 class StoreStage(Generic[P]):
-    """Called with the recordings (digests) that the store is to have, and the inputs; see `store_stage`."""
+    """Called with the recordings (digests) that the store has to contain, and the inputs; see `store_stage`."""
 
     def __init__(
         self, function: Callable[Concatenate[Sequence[str], P], Rows], template: str, uncounted: Collection[str]
@@ -27,13 +27,12 @@ class StoreStage(Generic[P]):
 
         add_shard.__name__, add_shard.__qualname__ = function.__name__, function.__qualname__
         add_shard.__module__ = function.__module__
-        self._shard = Stage(
-            add_shard, None, ("inputs",), lambda _: True, {}
-        )  # What they decide is in the store's name.
+        # The inputs are not counted: the name of the store already depends on them.
+        self._shard = Stage(add_shard, None, ("inputs",), lambda _: True, {})
         self._whole: Stage[Any] = Stage(function, template, ("recordings", *uncounted), lambda _: True, {})  # type: ignore[arg-type]
 
     def __call__(self, recordings: Sequence[str], *args: P.args, **kwargs: P.kwargs) -> Artifact:
-        """The store, with a row for each recording that the function gave one."""
+        """The store, with one row per recording for which the function yields one."""
         home = Home.current()
         inputs = self._whole.bound(*args, **kwargs)
         store = store_artifact(home.root / self.template.format(key=self._whole.key(inputs)))
@@ -47,7 +46,7 @@ class StoreStage(Generic[P]):
 def store_stage(
     template: str, *, uncounted: Collection[str] = ()
 ) -> Callable[[Callable[Concatenate[Sequence[str], P], Rows]], StoreStage[P]]:
-    """Make a stage of a function of recordings (digests) that yields a row for each.
+    """Make a stage of a function of recordings (digests) that yields one row per recording.
 
     Args:
         template: folder of the store, below the home, with ``{key}`` in it: the digest of the inputs and of the code.
@@ -61,6 +60,6 @@ def store_stage(
 
 
 def store_artifact(folder: Path) -> Artifact:
-    """A store as an input of stages. It only grows, and its name says what its rows are made from."""
+    """A store as an input of stages. It only grows, and its name identifies what its rows are computed from."""
     originals = originals_of(folder)
     return Artifact(folder, folder.name if originals == folder else digest_of(originals.name, folder.name))

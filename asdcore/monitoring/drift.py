@@ -1,4 +1,4 @@
-"""Drift monitoring: does a machine's detector still fit? Computed per scoring run, without labels."""
+"""Drift monitoring: does the detector of a machine still fit it? Computed per scoring run, without labels."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +18,7 @@ ENOUGH = 10
 RARE = 0.001
 """p-value below which a test is reported: of 100 machines tested daily, about one false report per fortnight"""
 SHIFTED = 0.5
-"""distance of the recordings' mean from the training's, in typical distances of one normal recording"""
+"""distance of the mean of the recordings from that of the training, in typical distances of one normal recording"""
 NOT_SCORED_FRACTION = 0.05
 """fraction of recordings that could not be scored"""
 LEVEL_MOVED = 6.0
@@ -40,7 +40,7 @@ class DriftReport:
     uniform: float | None
     """p-value of the hypothesis that the recordings not called anomalous have uniform p-values (Kolmogorov-Smirnov)"""
     shift: dict[str, float]
-    """scorer: distance of their mean from the training's mean, in typical distances of one normal recording"""
+    """scorer: distance of their mean from that of the training, in typical distances of one normal recording"""
     target_fraction: float | None
     """among the recordings whose names contain the domain"""
     level_dbfs: float | None

@@ -39,14 +39,14 @@ class ScorerReport:
 
     estimator: str
     p: int
-    """values a vector"""
+    """values per vector"""
     rank: int
     condition: float | None
-    """largest by smallest variance that was seen; None: infinite"""
+    """largest divided by smallest observed variance; None: infinite"""
     effective_rank: float
     """exp of the entropy of the singular values of the centred vectors (Roy and Vetterli 2007)"""
     note: str
-    """why something else than the settings' estimator was used; empty if it was not"""
+    """why another estimator than that of the settings was used; otherwise empty"""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Achieved:
 
     @classmethod
     def of(cls, alarms: int, recordings: int) -> "Achieved":
-        """With the exact interval; 0 to 1 without a recording."""
+        """With the exact interval; 0 to 1 if there are no recordings."""
         return cls(alarms, recordings, *rate_interval(alarms, recordings))
 
     @property
     def percent(self) -> str:
-        """The interval, to be read."""
+        """The interval as text."""
         return f"{100 * self.low:.1f} to {100 * self.high:.1f} %"
 
     def __str__(self) -> str:
@@ -79,9 +79,9 @@ class Reliability:
 
     rating: Rating
     collect: int
-    """normal recordings that are missing; 0: none"""
+    """how many more normal recordings are needed"""
     sentences: list[str]
-    """the rating first, then each reason for care"""
+    """the rating first, then the reasons for it"""
     n: int
     """normal training recordings"""
     domains: dict[str, int]
@@ -152,14 +152,14 @@ def reliability_report(
     """The reliability report of a fitted machine.
 
     Everything, calibration and fusion included, is fitted again on four fifths of the recordings and judges the last
-    fifth, in turn; that is how the promise is checked without a test recording. A session is never on both sides.
+    fifth, in turn; that is how the nominal rate is checked without test recordings. A session is never on both sides.
     ``elliptic``, with six fits for each model, each of a minute, is checked by halves.
 
     Args:
         machine: fitted on these vectors.
         vectors: scorer: (n, p), of the normal training recordings, in the order of their names.
         domains: n names.
-        false_alarm_rate: what was promised.
+        false_alarm_rate: the nominal rate.
         test: scorer: (m, p), of test recordings that are known to be normal.
         test_domains: m names.
         of_training: what is wrong with the training of the encoder, sentences of `collapse`.
@@ -259,10 +259,10 @@ def _collect_more(n: int, worth: float, collect: int, groups: Sequence[str] | No
         return f"Collect {collect} more normal recordings: with {n}, {unsupported}."
     sessions = len(set(groups or ()))
     needed = sessions_needed(sessions, worth, rate)
+    enough = f" (about {needed} such sessions would do)" if needed else ""
     return (
         f"Record more sessions: {n} recordings of {sessions} {'session' if sessions == 1 else 'sessions'} are worth "
-        f"{worth:.1f} independent ones, {collect} too few{f' (about {needed} such sessions would do)' if needed else ''}: "
-        f"{unsupported}."
+        f"{worth:.1f} independent ones, {collect} too few{enough}: {unsupported}."
     )
 
 

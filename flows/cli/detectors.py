@@ -1,36 +1,29 @@
 """The commands about detectors: train, register, choose and use them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.console import err, out
-from flows.cli.options import (
-    HomeOption,
-    MachinesOption,
-    ModelOption,
-    PresetOption,
-    RecordingsOption,
-    SetOption,
-    existing,
-    names,
-)
-from flows.cli.settings import settings_of
+from flows.cli.options import HomeOption, MachinesOption, ModelOption, RecordingsOption, existing, names
+from flows.cli.settings import with_settings
 from flows.cli.startup import announce_api, start
 from flows.cli.user import user_name
 
+if TYPE_CHECKING:
+    from asdcore.settings import Settings
 
+
+@with_settings
 def retrain(
+    settings: "Settings",
     recordings: RecordingsOption = None,
     machines: MachinesOption = None,
     warm_start: Annotated[bool, typer.Option("--warm-start", help="Start from the champion's encoder")] = False,
-    preset: PresetOption = "default",
-    change: SetOption = None,
     home: HomeOption = None,
 ) -> None:
     """From recordings to a registered detector. Finished stages are skipped."""
-    settings = settings_of(preset, change)
     place = start(home)
     from flows.retrain import retrain as flow
 

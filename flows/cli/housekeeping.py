@@ -1,29 +1,31 @@
 """The commands that keep a home tidy and say how it is set up."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.console import out
-from flows.cli.options import HomeOption, PresetOption, SetOption
-from flows.cli.settings import settings_of
+from flows.cli.options import HomeOption, PresetOption
+from flows.cli.settings import settings_of, with_settings
 from flows.cli.startup import start
 
+if TYPE_CHECKING:
+    from asdcore.settings import Settings
 
+
+@with_settings
 def clean(
+    settings: "Settings",
     yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only listed")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every shard to find damage on the disk")] = False,
-    preset: PresetOption = "default",
-    change: SetOption = None,
     home: HomeOption = None,
 ) -> None:
     """List features that neither these settings nor a registered detector needs. They can be computed again."""
-    chosen = settings_of(preset, change)
     place = start(home)
     from flows.clean import clean as find
     from flows.clean import told
 
-    for line in told(find(place, chosen, delete=yes, verify=verify), place, deleted=yes):
+    for line in told(find(place, settings, delete=yes, verify=verify), place, deleted=yes):
         out.print(line)
 
 

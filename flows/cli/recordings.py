@@ -1,25 +1,27 @@
 """The commands about recordings: what there is, and what each of them is."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.console import out
-from flows.cli.options import HomeOption, PresetOption, SetOption, existing
-from flows.cli.settings import settings_of
+from flows.cli.options import HomeOption, existing
+from flows.cli.settings import with_settings
 from flows.cli.startup import announce_api, start
 from flows.cli.user import user_name
 
+if TYPE_CHECKING:
+    from asdcore.settings import Settings
 
+
+@with_settings
 def ingest(
+    settings: "Settings",
     recordings: Annotated[Path, typer.Argument(callback=existing, help="A folder of recordings, or a manifest CSV")],
-    preset: PresetOption = "default",
-    change: SetOption = None,
     home: HomeOption = None,
 ) -> None:
     """Check recordings and add new ones to the table of recordings. The files are only read."""
-    settings = settings_of(preset, change)
     place = start(home)
     from flows.ingest import ingest as flow
 

@@ -1,14 +1,17 @@
 """The commands of a study: simulated and published data, single stages, comparisons, challenge files."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.console import out
 from flows.cli.options import HomeOption, MachinesOption, PresetOption, RecordingsOption, SetOption, names
-from flows.cli.settings import settings_of
+from flows.cli.settings import settings_of, with_settings
 from flows.cli.startup import announce_api, start
+
+if TYPE_CHECKING:
+    from asdcore.settings import Settings
 
 
 def demo(home: HomeOption = None) -> None:
@@ -65,11 +68,9 @@ def download(
         out.print(str(machine))
 
 
-def features(
-    machines: MachinesOption = None, preset: PresetOption = "default", change: SetOption = None, home: HomeOption = None
-) -> None:
+@with_settings
+def features(settings: "Settings", machines: MachinesOption = None, home: HomeOption = None) -> None:
     """Compute missing spectrograms. `asd retrain` does this, too."""
-    settings = settings_of(preset, change)
     place = start(home)
     from flows.features import features as flow
 
@@ -101,19 +102,18 @@ def train(
     out.print(f"Encoder: {done['encoder']}")
 
 
+@with_settings
 def benchmark(
+    settings: "Settings",
     recordings: RecordingsOption = None,
     systems: Annotated[str, typer.Option(help="Comma-separated; the others are compared with the first")] = (
         "paper-ml,paper-elliptic,baseline-mse,baseline-mahalanobis,spectrum"
     ),
     machines: MachinesOption = None,
     published: Annotated[bool, typer.Option("--published", help="Add the metrics that the paper reports")] = False,
-    preset: PresetOption = "default",
-    change: SetOption = None,
     home: HomeOption = None,
 ) -> None:
     """Compare systems on the same recordings, with intervals, in the layout of the paper's Table 1."""
-    settings = settings_of(preset, change)
     place = start(home)
     from flows.benchmark import benchmark as flow
     from flows.cli.show import show_results

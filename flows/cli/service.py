@@ -1,14 +1,17 @@
 """The commands that keep running in a plant: servers, worker, watcher."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.console import out
-from flows.cli.options import HomeOption, PresetOption, SetOption, existing
-from flows.cli.settings import settings_of
+from flows.cli.options import HomeOption, existing
+from flows.cli.settings import with_settings
 from flows.cli.startup import announce_api, start
+
+if TYPE_CHECKING:
+    from asdcore.settings import Settings
 
 RetrainAfterOption = Annotated[int, typer.Option(help="New normal recordings that make a retraining due")]
 
@@ -26,18 +29,17 @@ def ui(
         serve(place, prefect_port, mlflow_port, out.print)
 
 
+@with_settings
 def deploy(
+    settings: "Settings",
     recordings: Annotated[
         Path | None,
         typer.Option(callback=existing, help="Folder that the schedules retrain on and score", show_default=False),
     ] = None,
     retrain_after: RetrainAfterOption = 50,
-    preset: PresetOption = "default",
-    change: SetOption = None,
     home: HomeOption = None,
 ) -> None:
     """Deploy every flow to the Prefect server, for this home and these settings. Schedules start inactive."""
-    settings = settings_of(preset, change)
     place = start(home)
     from flows.deployment import deploy as deploy_flows
 
@@ -54,19 +56,18 @@ def worker(home: HomeOption = None) -> None:
     work(place)
 
 
+@with_settings
 def watch(
+    settings: "Settings",
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Where recordings arrive")],
     quiet: Annotated[float, typer.Option(help="Seconds without a change after which a file has arrived")] = 10.0,
     retrain_after: RetrainAfterOption = 50,
     poll: Annotated[
         bool, typer.Option("--poll", help="Poll every file: for network drives, which send no events")
     ] = False,
-    preset: PresetOption = "default",
-    change: SetOption = None,
     home: HomeOption = None,
 ) -> None:
     """Ingest and judge recordings as they arrive, until Ctrl-C. Anomalous ones never train before `asd label`."""
-    settings = settings_of(preset, change)
     place = start(home)
     from flows.watching import watch_folder
 

@@ -1,12 +1,40 @@
 """From ``--preset`` and ``--set`` to the settings of a run."""
 
 import difflib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import typer
 
+from flows.cli.options import PresetOption, SetOption
+
 if TYPE_CHECKING:
     from asdcore.settings import Settings
+
+P = ParamSpec("P")
+
+
+def with_settings(command: "Callable[Concatenate[Settings, P], None]") -> Callable[..., None]:
+    """Give a command the options ``--preset`` and ``--set``, and as its first argument the settings that they make.
+
+    They come before the last option, which is ``--home``.
+    """
+
+    @wraps(command)
+    def run(preset: str, change: list[str] | None, *args: P.args, **kwargs: P.kwargs) -> None:
+        command(settings_of(preset, change), *args, **kwargs)
+
+    options = [
+        Parameter("preset", Parameter.POSITIONAL_OR_KEYWORD, default="default", annotation=PresetOption),
+        Parameter("change", Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=SetOption),
+    ]
+    _, *others, home = signature(command).parameters.values()
+    # Typer reads the options of a command from its signature.
+    run.__signature__ = Signature([*others, *options, home])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*others, *options, home)}
+    return run
 
 
 def settings_of(preset: str, changes: list[str] | None) -> "Settings":

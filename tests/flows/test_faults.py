@@ -133,13 +133,13 @@ def test_a_store_that_is_gone_at_the_end_costs_nothing_but_the_registration(
 
     loses = threading.Thread(target=lose, daemon=True)
     loses.start()
-    with pytest.raises(AsdError, match=r"(?s)the detector is whole, in .*, but could not be registered.*asd register"):
+    with pytest.raises(AsdError, match=r"(?s)the detector is complete, in .*could not be registered.*asd register"):
         retrain(recordings=small_machines, settings=small_settings, home=home.root)
     loses.join()
     store.rmdir()
     away.rename(store)
     trained = {path: path.stat().st_mtime_ns for path in home.runs.glob("encoders/*.safetensors")}
-    with pytest.raises(AsdError, match="run nobody does not wait to be registered"):
+    with pytest.raises(AsdError, match="run nobody is not waiting to be registered"):
         register(run="nobody", home=home.root)
     (done,) = register(home=home.root)
     assert (done["version"], done["champion"]) == ("1", "1")

@@ -116,7 +116,14 @@ def test_a_training_with_other_recordings_or_settings_is_another_one(home: Home)
 
     settings = Settings().training
     rows = pd.DataFrame(
-        {"recording": ["a", "b"], "machine": "fan", "attributes": "{}", "split": "train", "label": "normal"}
+        {
+            "recording": ["a", "b"],
+            "machine": "fan",
+            "attributes": "{}",
+            "session": "",
+            "split": "train",
+            "label": "normal",
+        }
     )
     spectrograms = Artifact(home.features, "store")
     key = training_key(spectrograms, rows, settings)

@@ -1,11 +1,14 @@
 """What code a stage reaches."""
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from asdcore.errors import AsdError
 from tasks import code, encoder, evaluation, features, normality
 
 
@@ -84,3 +87,25 @@ def test_names_are_followed_through_registries_types_and_modules(digest: Callabl
     whole = "from toy import models\n\ndef work(out):\n    models.run(out)\n"
     before = digest(stage=whole, models="def run(out):\n    out.a()\n")
     assert digest(stage=whole, models="def run(out):\n    out.b()\n") != before
+
+
+def test_the_code_of_a_stage_of_another_package_counts(
+    digest: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def own(stage: str) -> str:
+        digest(stage=stage)
+        return code.code_of_function(importlib.import_module("toy.stage").work)
+
+    monkeypatch.setattr(code, "PACKAGES", ())
+    source = "def helper(x):\n    return x\n\ndef work(out):\n    out.write(helper(1))\n\ndef other():\n    pass\n"
+    before = own(source)
+    assert own(source.replace("helper(1)", "helper(2)")) != before
+    assert own(source.replace("return x", "return -x")) != before
+    assert own(source.replace("    pass", "    return 1")) == before
+
+
+def test_a_stage_whose_code_cannot_be_read_is_refused() -> None:
+    notebook: dict[str, Any] = {"__name__": "__main__"}
+    exec("def work(out):\n    pass\n", notebook)
+    with pytest.raises(AsdError, match=r"the code of __main__\.work cannot be read.*define work in a module"):
+        code.code_of_function(notebook["work"])
