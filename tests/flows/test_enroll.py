@@ -14,13 +14,15 @@ import soundfile
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
+from asdcore.normality.threshold import Threshold
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
 from flows.enroll import enroll, retire
 from flows.retrain import retrain
 from flows.score import score
-from tasks.registry import load_detector, registered_models
+from flows.threshold import threshold
+from tasks.registry import load_detector, registered_models, set_champion
 
 pytestmark = pytest.mark.flow
 
@@ -117,6 +119,28 @@ def test_a_retired_machine_is_unknown_and_comes_back(
     assert f"version {gone['version']}, enrolled simValve (14 normal recordings)" in str(row["data"])
 
 
+def test_a_threshold_is_changed_at_once_and_its_rule_decides_what_is_an_alarm(
+    enrolled: dict[str, Any], home: Home, small_machines: Path
+) -> None:
+    before = load_detector(home)[0]
+    faults = sorted((small_machines / "simFan" / "test").glob("*anomaly*"))
+    changed = threshold("simFan", 0.5, "2/3", home=home.root)
+    detector, version = load_detector(home)
+    assert version == changed["version"] == changed["champion"] and changed["parent"] != version
+    assert detector.threshold_of("simFan") == Threshold(0.5, 2, 3)
+    assert detector.threshold_of("simValve") == before.threshold_of("simValve")
+    assert "threshold of simFan: 50 %, alarm 2/3 (was 1 %, alarm 1/1)" in str(registered_models(home)[0]["data"])
+    one, two = (score(recordings=[fault], home=home.root) for fault in faults[:2])
+    assert (one["anomalous"], one["alarms"]) == (1, {})
+    # The second of the last three: the first was scored in another run.
+    assert list(two["alarms"]) == ["simFan"] and "2 of the last 3 recordings" in two["alarms"]["simFan"]
+    with pytest.raises(AsdError, match="'simPump' is not enrolled"):
+        threshold("simPump", 0.1, home=home.root)
+    with pytest.raises(AsdError, match="alarm rule 'two': write k/n"):
+        threshold("simFan", 0.1, "two", home=home.root)
+    set_champion(home, changed["parent"], "as it was")
+
+
 def test_another_version_can_get_the_machine_and_the_champion_stays(
     enrolled: dict[str, Any], home: Home, small_machines: Path
 ) -> None:
@@ -168,7 +192,7 @@ def test_the_commands_say_what_they_have_done(
 ) -> None:
     done = asd("enroll", "simValve", "--recordings", small_machines / "simValve", "--home", home.root)
     assert done.returncode == 0, done.stderr
-    assert "simValve enrolled on 14 normal recordings; every other machine" in done.stdout
+    assert "simValve enrolled on 14 normal recordings; everything else of version" in done.stdout
     assert re.search(r"asd-detector version \d+, the champion", done.stdout)
     gone = asd("retire", "simPump", "--home", home.root)
     assert gone.returncode == 1
