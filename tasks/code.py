@@ -57,7 +57,7 @@ def code_of_function(function: Callable[..., Any]) -> str:
         AsdError: there is no source code to read, as of a function defined in a notebook.
     """
     module, name = start = _place(function)
-    if not _reached(start, module):
+    if name not in _module(module).nodes:
         raise AsdError(
             f"the code of {module}.{function.__qualname__} cannot be read, so that a change of it would go unnoticed: "
             f"define {name} in a module"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asdcore.errors import AsdError
-from tasks import code, encoder, evaluation, features, normality
+from tasks import code, encoder, evaluation, features, normality, tracking
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,7 @@ def test_a_stage_whose_code_cannot_be_read_is_refused() -> None:
     exec("def work(out):\n    pass\n", notebook)
     with pytest.raises(AsdError, match=r"the code of __main__\.work cannot be read.*define work in a module"):
         code.code_of_function(notebook["work"])
+
+
+def test_a_stage_of_a_module_that_is_not_followed_has_a_key() -> None:
+    assert code.code_of_function(tracking.log_evaluation.function)
