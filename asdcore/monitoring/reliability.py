@@ -259,9 +259,10 @@ def _collect_more(n: int, worth: float, collect: int, groups: Sequence[str] | No
         return f"Collect {collect} more normal recordings: with {n}, {unsupported}."
     sessions = len(set(groups or ()))
     needed = sessions_needed(sessions, worth, rate)
+    enough = f" (about {needed} such sessions would do)" if needed else ""
     return (
         f"Record more sessions: {n} recordings of {sessions} {'session' if sessions == 1 else 'sessions'} are worth "
-        f"{worth:.1f} independent ones, {collect} too few{f' (about {needed} such sessions would do)' if needed else ''}: "
+        f"{worth:.1f} independent ones, {collect} too few{enough}: "
         f"{unsupported}."
     )
 
