@@ -59,8 +59,8 @@ def evaluate(
     model_paths = {name: {machine: model.path for machine, model in fitted.items()} for name, fitted in models.items()}
     scores = score_table(test, systems, store_paths, model_paths)
     scores.to_parquet(out / SCORES)
-    if encoder is not None:
-        _save(plots.training_plot(TrainedEncoder.load(encoder.path).history), out / "training.png")
+    if encoder is not None and (history := TrainedEncoder.load(encoder.path).history):
+        _save(plots.training_plot(history), out / "training.png")
     by_system = {str(name): labelled(rows) for name, rows in scores.groupby("system", sort=False)}
     by_system = {name: rows for name, rows in by_system.items() if len(rows)}
     if not by_system:

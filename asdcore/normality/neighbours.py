@@ -101,7 +101,7 @@ class StandardisedNeighbours(NearestNeighbours):
         for rows in np.array_split(np.arange(len(X)), math.ceil(len(X) / _ROWS_AT_ONCE)):
             deviation = _deviation_of_others(centred, squares, group, rows)
             # Their own group has no row among the neighbours; others without any deviation are infinitely far.
-            known = (group[rows][:, None] != group) & np.isfinite(deviation).all(axis=1)[:, None]
+            known = np.not_equal.outer(group[rows], group) & np.isfinite(deviation).all(axis=1, keepdims=True)
             weights = 1 / np.square(deviation)
             # The sum of w (x - y)^2 is that of w x^2 - 2 w x y + w y^2: matrix products.
             away = (weights * squares[rows]).sum(axis=1)[:, None] - 2 * (weights * centred[rows]) @ centred.T
