@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from asdcore.detector import Detector
+from asdcore.encoder.base import load_base
 from asdcore.encoder.embedding import embeddings
 from asdcore.encoder.launch import start_training
 from asdcore.encoder.metrics import collapse
@@ -63,7 +64,7 @@ def fit_detector(
 def _fit(recordings: str | Path | pd.DataFrame, settings: Settings, folder: Path) -> Detector:
     training = _ingested(recordings, settings, folder)
     scorers = list(build_scorers(settings.normality).values())
-    trains = any(scorer.needs_encoder for scorer in scorers)
+    trains = settings.training.trains and any(scorer.needs_encoder for scorer in scorers)
     store, failures = _features(training, settings, folder, variants=trains)
     path_of = dict(zip(training["recording"], training["path"], strict=True))
     for name, reason in failures.items():
@@ -121,13 +122,15 @@ def _features(
 
 
 def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: Path, *, trains: bool) -> TrainedEncoder:
-    """Trained, or where no scorer needs it untrained: a detector always has one."""
+    """Trained, the base encoder, or where no scorer needs it untrained: a detector always has one."""
     if trains:
         rows = training[["recording", "machine", "attributes", "session"]]
         trained = start_training(store, rows, settings.training, folder / "checkpoints")
         for sentence in collapse(trained.history):
             say(sentence)
         return trained
+    if not settings.training.trains:
+        return load_base()
     normalisation = Normalisation.fit(_originals(store, training))
     encoder = build_encoder(settings.training.encoder, settings.training.z_size)
     return TrainedEncoder(encoder.eval(), normalisation, [])

@@ -98,7 +98,11 @@ def _package(point: EntryPoint) -> str:
 ENCODERS: "Registry[Callable[[int], Encoder]]" = Registry(
     "encoder",
     "asd.encoders",
-    {"resnet18": "asdcore.encoder.network:resnet18", "resnet50": "asdcore.encoder.network:resnet50"},
+    {
+        "base": "asdcore.encoder.base:base_encoder",
+        "resnet18": "asdcore.encoder.network:resnet18",
+        "resnet50": "asdcore.encoder.network:resnet50",
+    },
 )
 """Each makes an untrained `Encoder` whose z has so many values."""
 

@@ -15,6 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS
 
 PRESETS = ("paper", "default", "demo")
+BASE = "base"
+"""the pretrained encoder in the registry"""
 
 
 class StageSettings(BaseModel):
@@ -105,7 +107,8 @@ class TrainingSettings(StageSettings):
 
     encoder: Annotated[str, AfterValidator(ENCODERS.check)] = Field(
         "resnet18",
-        description="resnet18, resnet50, or one that an installed package adds",
+        description="base: comes with the package, and nothing is trained; resnet18, resnet50: trained on the "
+        "recordings; or one that an installed package adds",
         json_schema_extra=ENCODERS.schema,
     )
     z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")
@@ -141,6 +144,11 @@ class TrainingSettings(StageSettings):
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     processes: int = Field(1, ge=1, description="that share each batch: one for each GPU")
+
+    @property
+    def trains(self) -> bool:
+        """Whether the encoder is trained, on recordings and their variants; if not, nothing else here is used."""
+        return self.encoder != BASE
 
     @model_validator(mode="after")
     def _whole_cycles(self) -> Self:
@@ -242,13 +250,31 @@ class Settings(StageSettings):
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     gate: GateSettings = GateSettings()
 
+    @model_validator(mode="after")
+    def _spectrograms_of_base_encoder(self) -> Self:
+        given, needed = (
+            (rate, mel.n_fft, mel.hop_length, mel.n_mels)
+            for rate, mel in (
+                (self.recordings.sample_rate, self.mel),
+                (RecordingSettings().sample_rate, MelSettings()),
+            )
+        )
+        if not self.training.trains and given != needed:
+            raise ValueError(
+                f"the base encoder needs recordings.sample_rate={needed[0]}, mel.n_fft={needed[1]}, "
+                f"mel.hop_length={needed[2]} and mel.n_mels={needed[3]}; training.encoder=resnet18 is trained with any"
+            )
+        return self
+
     @classmethod
     def preset(cls, name: str) -> "Settings":
         """``paper``: the closest literal reading; ``default``: for real work; ``demo``: minutes on two CPU cores."""
         if name == "paper":
             return cls(
                 augmentation=AugmentationSettings(pitch_method="waveform"),
-                training=TrainingSettings(loss="nt_xent", learning_rate=0.5, crop_frames=313, epochs=100),
+                training=TrainingSettings(
+                    encoder="resnet18", loss="nt_xent", learning_rate=0.5, crop_frames=313, epochs=100
+                ),
                 normality=NormalitySettings(estimator="ml", layer="z", scorers=("embedding",)),
                 gate=GateSettings(held_out_fraction=0.0),
             )

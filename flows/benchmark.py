@@ -13,7 +13,7 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.retrain import usable_clips
 from tasks.baselines import autoencoders
-from tasks.encoder import embeddings_of, trained_encoder
+from tasks.encoder import embeddings_of, encoder_note, trained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
 from tasks.features import complete_features, feature_store, originals_artifact, scorer_statistics
 from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
@@ -60,13 +60,13 @@ def benchmark(
     chosen_systems = systems_named(systems, settings.normality)
     vector = [system for system in chosen_systems if not isinstance(system, AutoencoderSystem)]
     network = [system for system in chosen_systems if isinstance(system, AutoencoderSystem)]
-    with_encoder = any(system.needs_encoder for system in vector)
+    with_variants = any(system.of_paper or (system.needs_encoder and settings.training.trains) for system in vector)
     baseline = settings.model_copy(update={"mel": settings.autoencoder.mel})
     with place.lock(warn):
         place.sweep()
         clips = usable_clips(place, recordings, machines, settings, held_out=0.0)
         if vector:
-            clips = complete_features(clips, settings, variants=with_encoder)
+            clips = complete_features(clips, settings, variants=with_variants)
         if network:
             clips = complete_features(clips, baseline, variants=False)
         require_training(clips, settings.recordings.minimum_training_recordings)
@@ -76,7 +76,7 @@ def benchmark(
         models: Models = {}
         encoder = None
         if vector:
-            spectrograms = feature_store(settings, variants=with_encoder)
+            spectrograms = feature_store(settings, variants=with_variants)
             encoder, stores = _embeddings(place, spectrograms, clips, settings, vector, run, key)
             statistics = scorer_statistics(clips, originals_artifact(spectrograms), settings)
             stores |= stores_of(statistics)
@@ -88,6 +88,8 @@ def benchmark(
         rate = settings.normality.false_alarm_rate
         result = evaluation(clips, chosen_systems, stores, models, rate, encoder, published)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
+        if any(system.needs_encoder and not system.of_paper for system in vector):
+            notes = [encoder_note(settings.training), *notes]
         fits = fit_metrics({system.name: models[system.name] for system in vector})
         report = report_text(result, notes, any_simulated(clips))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
@@ -110,7 +112,8 @@ def _embeddings(
     encoder, stores = None, Stores()
     of_paper = {system.of_paper for system in systems if system.needs_encoder}
     if True in of_paper:
-        paper = settings.training.model_copy(update={"loss": "nt_xent"})
+        encoder_of_paper = settings.training.encoder if settings.training.trains else "resnet18"
+        paper = settings.training.model_copy(update={"loss": "nt_xent", "encoder": encoder_of_paper})
         # Two trainings in one run would mix their metrics by epoch.
         two = False in of_paper and paper != settings.training
         run_of_paper = tracked_run(home, "encoder", key, "encoder of paper-ml") if two else run

@@ -13,8 +13,8 @@ from asdcore.recordings.catalog import Catalog, require_training, training_recor
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
-from tasks.detector import change_machine, kept_encoder
-from tasks.encoder import embeddings_of
+from tasks.detector import change_machine
+from tasks.encoder import embeddings_of, kept_encoder
 from tasks.evaluation import any_simulated, publish
 from tasks.explanation import profiles
 from tasks.features import complete_features, feature_store, scorer_statistics

@@ -18,7 +18,7 @@ from flows.features import features
 from flows.ingest import ingest
 from flows.register import Registered, keep_for_registration, registered
 from tasks.detector import assemble_detector, champion_thresholds, first_encoder
-from tasks.encoder import embeddings_of, trained_encoder, training_key
+from tasks.encoder import embeddings_of, encoder_note, trained_encoder, training_key
 from tasks.evaluation import Evaluation, any_simulated, evaluation, report_text
 from tasks.explanation import profiles
 from tasks.features import feature_store, originals_artifact, scorer_statistics, with_features
@@ -127,7 +127,7 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
                 "detector": str(detector.path),
                 "reliability": {machine: str(folder.path) for machine, folder in reliability.items()},
                 "evaluation": result,
-                "report": _report(result, models, reliability, about["simulated"]),
+                "report": _report(result, models, reliability, settings, about["simulated"]),
                 "metrics": fit_metrics(models) | reliability_metrics(reliability),
                 "tags": _tags(result, systems[0].name, about, settings, sorted(models[scorers.name])),
             },
@@ -135,8 +135,11 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
         return registered(home, run)
 
 
-def _report(result: Evaluation, models: Models, reliability: dict[str, Artifact], simulated: bool) -> str:
-    report = report_text(result, fallback_notes(models), simulated)
+def _report(
+    result: Evaluation, models: Models, reliability: dict[str, Artifact], settings: Settings, simulated: bool
+) -> str:
+    notes = [encoder_note(settings.training), *fallback_notes(models)]
+    report = report_text(result, notes, simulated)
     report += f"\n\n### Reliability\n\n{reliability_text(reliability)}"
     return report + f"\n\n### Normality models\n\n{fit_table(fit_metrics(models))}\n"
 

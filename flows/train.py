@@ -7,12 +7,12 @@ from typing import TypedDict
 from prefect import flow
 
 from asdcore.encoder.network import TrainedEncoder
+from asdcore.errors import AsdError
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.features import features
 from flows.retrain import usable_clips
-from tasks.detector import warm_start_artifact
-from tasks.encoder import trained_encoder, training_key
+from tasks.encoder import encoder_artifact, trained_encoder, training_key
 from tasks.features import feature_store, with_features
 from tasks.tracking import client, failed_if_it_fails, tracked_run
 from tasks.warn import warn
@@ -46,7 +46,12 @@ def train(
 
     Returns:
         encoder, run, and metrics: those of the last epoch.
+
+    Raises:
+        AsdError: the settings name the base encoder.
     """
+    if not settings.training.trains:
+        raise AsdError("the base encoder is not trained; `--set training.encoder=resnet18` names one that is")
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         place.sweep()
@@ -54,7 +59,7 @@ def train(
         features(settings, sorted(set(clips["machine"])), place.root)
         clips = with_features(clips, settings)
         store = feature_store(settings)
-        first = warm_start_artifact(warm_start) if warm_start else None
+        first = encoder_artifact(warm_start) if warm_start else None
         key = training_key(store, clips, settings.training, first)
         run = tracked_run(place, "training", key, f"train {datetime.now().astimezone():%Y-%m-%d %H:%M}")
         with failed_if_it_fails(place, run):

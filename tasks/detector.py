@@ -1,6 +1,5 @@
 """The detector stage: put encoder and normality models together, and take the champion out of the registry."""
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from asdcore.errors import OutdatedDetectorError
 from asdcore.normality.machine import MachineModel
 from asdcore.normality.threshold import Threshold
 from asdcore.settings import Settings
-from asdcore.storage.files import atomic_write, digest_of_file
 from asdcore.storage.home import Home
+from tasks.encoder import encoder_artifact, kept_encoder
 from tasks.registry import CHAMPION, champion_version, registered_folder
 from tasks.stage import Artifact, Facts, stage
 from tasks.warn import warn
@@ -81,29 +80,18 @@ def first_encoder(data: str, settings: Settings) -> Artifact | None:
     from, so that the training is not repeated. None: random weights.
     """
     home = Home.current()
+    if not settings.training.trains:
+        warn("no warm start: the base encoder is not trained; training.encoder=resnet18 trains one")
+        return None
     if not champion_version(home):
         return None
     with registered_folder(home, CHAMPION) as (folder, version):
         champion = Detector.load(folder)
         if (champion.about["data"], champion.settings.training.digest()) == (data, settings.training.digest()):
             first = champion.about.get("warm_start")
-            return warm_start_artifact(home.runs / "warm-starts" / f"{first}.safetensors") if first else None
+            return encoder_artifact(home.runs / "warm-starts" / f"{first}.safetensors") if first else None
         encoder, wanted = champion.encoder.encoder, settings.training
         if (encoder.architecture, encoder.z_size) != (wanted.encoder, wanted.z_size):
             warn(f"no warm start: the encoder of version {version} is {encoder.architecture}, z_size={encoder.z_size}")
             return None
         return kept_encoder(folder / "encoder.safetensors", home.runs / "warm-starts")
-
-
-def kept_encoder(source: Path, folder: Path) -> Artifact:
-    """A copy of an encoder in ``folder``, named after its content."""
-    copy = folder / f"{digest_of_file(source)[:16]}.safetensors"
-    if not copy.exists():
-        with atomic_write(copy) as temporary:
-            shutil.copyfile(source, temporary)
-    return warm_start_artifact(copy)
-
-
-def warm_start_artifact(file: Path) -> Artifact:
-    """The artifact of an encoder that is not the output of a stage."""
-    return Artifact(file, digest_of_file(file))

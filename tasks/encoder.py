@@ -1,5 +1,6 @@
 """The encoder stage: train it, then embed every recording with it."""
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from uuid import UUID
 import pandas as pd
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from asdcore.encoder.base import WEIGHTS
 from asdcore.encoder.checkpoint import checkpoint_files
 from asdcore.encoder.embedding import embeddings
 from asdcore.encoder.launch import start_training
@@ -21,6 +23,7 @@ from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
 from asdcore.registry import ENCODERS, LOSSES
 from asdcore.settings import TrainingSettings
+from asdcore.storage.files import atomic_write, digest_of_file
 from asdcore.storage.home import Home
 from tasks.code import code_of_class
 from tasks.features import originals_artifact
@@ -78,6 +81,20 @@ def train_encoder(
     update_progress_artifact(artifact, 100.0)
 
 
+def kept_encoder(source: Path, folder: Path) -> Artifact:
+    """A copy of an encoder in ``folder``, named after its content."""
+    copy = folder / f"{digest_of_file(source)[:16]}.safetensors"
+    if not copy.exists():
+        with atomic_write(copy) as temporary:
+            shutil.copyfile(source, temporary)
+    return encoder_artifact(copy)
+
+
+def encoder_artifact(file: Path) -> Artifact:
+    """The artifact of an encoder that is not the output of a stage."""
+    return Artifact(file, digest_of_file(file))
+
+
 @contextmanager
 def _shown_later(what: str) -> Iterator[None]:
     """Warn instead of failing: an MLflow store that does not answer must not end hours of training."""
@@ -94,10 +111,13 @@ def trained_encoder(
     run: str,
     warm_start: Artifact | None = None,
 ) -> Artifact:
-    """The encoder trained on the normal training recordings; ``warm_start``: the encoder whose weights it starts from.
+    """The encoder trained on the normal training recordings; the base encoder comes as it is.
 
-    Problems of the training, such as a collapse, are logged as warnings.
+    ``warm_start``: the encoder whose weights it starts from. Problems, such as a collapse, are logged as
+    warnings.
     """
+    if not settings.trains:
+        return kept_encoder(WEIGHTS, Home.current().runs / "encoders")
     encoder = train_encoder(
         spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), run, warm_start
     )
@@ -109,12 +129,21 @@ def trained_encoder(
 def training_key(
     spectrograms: Artifact, recordings: pd.DataFrame, settings: TrainingSettings, warm_start: Artifact | None = None
 ) -> str:
-    """The key of a training, known before it runs."""
+    """The key of a training, known before it runs; of the base encoder its digest."""
+    if not settings.trains:
+        return digest_of_file(WEIGHTS)
     return train_encoder.key(
         train_encoder.bound(
             spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), "", warm_start
         )
     )
+
+
+def encoder_note(settings: TrainingSettings) -> str:
+    """Whether the encoder of a report was trained, as a sentence."""
+    if settings.trains:
+        return f"The encoder, {settings.encoder}, was trained on the normal training recordings of these machines."
+    return "The encoder is the base encoder of the package: it was not trained on these recordings."
 
 
 def _added_by_packages(settings: TrainingSettings) -> dict[str, str]:

@@ -71,8 +71,8 @@ def evaluate(
     counted = outcomes(judged[judged["system"] == judged["system"].iloc[0]] if len(judged) else judged)
     counted.to_parquet(out / OUTCOMES)
     lines = outcome_lines(counted, false_alarm_rate)
-    if encoder is not None:
-        _save(plots.training_plot(TrainedEncoder.load(encoder.path).history), out / "training.png")
+    if encoder is not None and (history := TrainedEncoder.load(encoder.path).history):
+        _save(plots.training_plot(history), out / "training.png")
     by_system = {str(name): labelled(rows) for name, rows in scores.groupby("system", sort=False)}
     by_system = {name: rows for name, rows in by_system.items() if len(rows)}
     if not by_system:

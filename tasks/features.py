@@ -34,8 +34,9 @@ AT_ONCE = 1024
 """Clips of a task on one machine: several shards per core. On a cluster a task is one shard."""
 
 
-def feature_store(settings: Settings, *, variants: bool = True) -> Artifact:
-    """The store of the spectrograms that these settings and this code make."""
+def feature_store(settings: Settings, *, variants: bool | None = None) -> Artifact:
+    """The store of the spectrograms that these settings and this code make; by default with variants if it trains."""
+    variants = settings.training.trains if variants is None else variants
     shared = (decode, NewShard)
     code = " ".join(code_of_function(function) for function in (*shared, spectrogram))
     originals = Home.current().features / features_digest(settings, code, variants=False)
@@ -71,7 +72,11 @@ def features_shards(
 
     A failure is not remembered: what could not be read then may be readable now (a drive is back, say).
     """
-    if not {originals, variants} <= {None, feature_store(settings, variants=False), feature_store(settings)}:
+    if not {originals, variants} <= {
+        None,
+        feature_store(settings, variants=False),
+        feature_store(settings, variants=True),
+    }:
         raise AsdError(
             f"{platform.node()} runs another version of asd than the machine that asks it: install the same version"
         )
@@ -107,15 +112,18 @@ def scorer_statistics(recordings: pd.DataFrame, originals: Artifact, settings: S
     return spectrum_statistics(recordings["recording"].tolist(), originals, added, settings.normality)
 
 
-def complete_features(clips: pd.DataFrame, settings: Settings, *, variants: bool = True) -> pd.DataFrame:
+def complete_features(clips: pd.DataFrame, settings: Settings, *, variants: bool | None = None) -> pd.DataFrame:
     """Compute what the store lacks of ``clips``, and return the rows of those that it has then.
+
+    ``variants``: of them, too; by default if the encoder is trained.
 
     A recording that cannot be read any more is quarantined. A clip of a long recording that must not be used (it is
     silent, say) is left out alone.
     """
     home = Home.current()
+    variants = settings.training.trains if variants is None else variants
     originals = feature_store(settings, variants=False)
-    extended = feature_store(settings) if variants else None
+    extended = feature_store(settings, variants=True) if variants else None
     for store in filter(None, (originals, extended)):
         home.fetch_folder(store.path)
         for path in drop_damaged(store.path):

@@ -24,7 +24,8 @@ BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 WIDTHS = (64, 128, 256, 512)
 
 
-def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+    """Convolution and batch normalisation, initialised as He et al. do."""
     convolution = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
@@ -37,18 +38,18 @@ class Block(nn.Module):
         super().__init__()
         outputs = width * expansion
         if expansion == 1:
-            layers = [_conv(inputs, width, 3, stride), nn.ReLU(), _conv(width, outputs, 3)]
+            layers = [conv(inputs, width, 3, stride), nn.ReLU(), conv(width, outputs, 3)]
         else:
             layers = [
-                _conv(inputs, width, 1),
+                conv(inputs, width, 1),
                 nn.ReLU(),
-                _conv(width, width, 3, stride),
+                conv(width, width, 3, stride),
                 nn.ReLU(),
-                _conv(width, outputs, 1),
+                conv(width, outputs, 1),
             ]
         self.residual = nn.Sequential(*layers)
         same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else _conv(inputs, outputs, 1, stride)
+        self.shortcut = nn.Identity() if same else conv(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.residual(x) + self.shortcut(x))
@@ -95,7 +96,7 @@ class ResNet(Encoder):
     def __init__(self, architecture: str = "resnet18", z_size: int = 128) -> None:
         expansion = 1 if architecture == "resnet18" else 4
         super().__init__(WIDTHS[-1] * expansion, z_size)
-        layers: list[nn.Module] = [_conv(1, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+        layers: list[nn.Module] = [conv(1, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
         inputs = 64
         for stage, (blocks, width) in enumerate(zip(BLOCKS[architecture], WIDTHS, strict=True)):
             for block in range(blocks):

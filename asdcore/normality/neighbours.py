@@ -1,5 +1,6 @@
 """The nearest normal recordings as normality models: no covariance, few recordings are enough."""
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from asdcore.normality.base import BadEmbeddings, NormalityModel
 DEVIATION_FLOOR = 0.1
 """Fraction of the median standard deviation that a value's own is raised to: one that hardly varied in training would
 otherwise outweigh all others."""
+_ROWS_AT_ONCE = 256
 
 
 class NearestNeighbours(NormalityModel):
@@ -94,30 +96,58 @@ class StandardisedNeighbours(NearestNeighbours):
 
     def _left_out(self, X: Floats, domain: Indices, group: Indices) -> Floats | None:
         distances = np.full(len(X), np.inf)
-        for index in range(int(group.max()) + 1):
-            out = group == index
-            others = X[~out]
-            if not np.ptp(others, axis=0).any():
-                continue  # They have no deviation to measure a distance by: infinitely far.
-            mean, deviation = _standardisation(others)
-            rows, normal = (X[out] - mean) / deviation, (others - mean) / deviation
-            # By hand: a search tree for each single row would take longer.
-            away = np.square(rows).sum(axis=1)[:, None] - 2 * rows @ normal.T + np.square(normal).sum(axis=1)
-            nearest = np.partition(away, min(self.neighbours, len(normal)) - 1, axis=1)[:, : self.neighbours]
-            distances[out] = np.maximum(nearest, 0).mean(axis=1)
+        centred = X - X.mean(axis=0)
+        squares = np.square(centred)
+        for rows in np.array_split(np.arange(len(X)), math.ceil(len(X) / _ROWS_AT_ONCE)):
+            deviation = _deviation_of_others(centred, squares, group, rows)
+            # Their own group has no row among the neighbours; others without any deviation are infinitely far.
+            known = np.not_equal.outer(group[rows], group) & np.isfinite(deviation).all(axis=1, keepdims=True)
+            weights = 1 / np.square(deviation)
+            # The sum of w (x - y)^2 is that of w x^2 - 2 w x y + w y^2: matrix products.
+            away = (weights * squares[rows]).sum(axis=1)[:, None] - 2 * (weights * centred[rows]) @ centred.T
+            away += weights @ squares.T
+            nearest = np.sort(np.where(known, np.maximum(away, 0), np.inf), axis=1)[:, : self.neighbours]
+            several = np.isfinite(nearest).sum(axis=1)
+            found = several > 0
+            finite = np.where(np.isfinite(nearest), nearest, 0).sum(axis=1)
+            distances[rows[found]] = finite[found] / several[found]
         return distances
+
+
+def _deviation_of_others(centred: Floats, squares: Floats, group: Indices, rows: Indices) -> Floats:
+    """(len(rows), p): of each of the rows the floored deviation in the other groups, infinite if they have none.
+
+    From sums over groups: to select the others anew for each group would take n times as long.
+    """
+    deviation = np.full((len(rows), centred.shape[1]), np.inf)
+    total, total_squares = centred.sum(axis=0), squares.sum(axis=0)
+    rounding = 1e-12 * total_squares / len(centred)
+    for index in np.unique(group[rows]):
+        out = group == index
+        n = len(centred) - np.count_nonzero(out)
+        mean = (total - centred[out].sum(axis=0)) / n
+        variance = (total_squares - squares[out].sum(axis=0)) / n - np.square(mean)
+        own = np.sqrt(np.where(variance > rounding, variance, 0))
+        if own.any():
+            deviation[group[rows] == index] = _floored(own)
+    return deviation
 
 
 def _mean_squared(X: Floats, normal: Floats, neighbours: int) -> Floats:
     """(m,): the mean squared distance of each row to its nearest ``normal`` ones, or to all if there are fewer."""
-    search = NearestNeighbors(n_neighbors=min(neighbours, len(normal)), algorithm="kd_tree").fit(normal)
-    squared: Floats = np.square(search.kneighbors(X)[0]).mean(axis=1)
-    return squared
+    count = min(neighbours, len(normal))
+    # Row by row: the last digits of a distance must not depend on the rows that come with it.
+    away = (np.square(normal - row).sum(axis=1) for row in X)
+    return np.array([np.partition(squared, count - 1)[:count].mean() for squared in away])
 
 
 def _standardisation(X: Floats) -> tuple[Floats, Floats]:
     """Mean and floored standard deviation of each value: (p,), (p,)."""
-    deviation = X.std(axis=0)
+    return X.mean(axis=0), _floored(X.std(axis=0))
+
+
+def _floored(deviation: Floats) -> Floats:
+    """Each value at least `DEVIATION_FLOOR` times the median of those that vary; 1 if none does."""
     varied = deviation[deviation > 0]
-    floor = DEVIATION_FLOOR * float(np.median(varied)) if len(varied) else 1.0
-    return X.mean(axis=0), np.maximum(deviation, floor)
+    floor: float = DEVIATION_FLOOR * float(np.median(varied)) if len(varied) else 1.0
+    return np.maximum(deviation, floor)

@@ -11,7 +11,7 @@ from flows.cli.console import err
 from flows.cli.detectors import enroll, models, promote, register, retire, retrain, rollback, score, threshold
 from flows.cli.housekeeping import clean, settings
 from flows.cli.recordings import ingest, label
-from flows.cli.research import benchmark, demo, download, evaluate, features, simulate, submit, train
+from flows.cli.research import benchmark, demo, download, evaluate, features, pretrain, simulate, submit, train
 from flows.cli.service import deploy, ui, watch, worker
 
 STOPPED = "stopped; the same command resumes where it stopped"
@@ -21,7 +21,7 @@ CTRL_C = 130
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (ingest, label),
     "Detectors": (retrain, score, enroll, retire, threshold, models, promote, rollback, register),
-    "Research": (demo, simulate, download, features, train, benchmark, evaluate, submit),
+    "Research": (demo, simulate, download, features, pretrain, train, benchmark, evaluate, submit),
     "Service": (ui, deploy, worker, watch),
     "Housekeeping": (settings, clean),
 }

@@ -102,6 +102,21 @@ def train(
     out.print(f"Encoder: {done['encoder']}")
 
 
+def pretrain(
+    file: Annotated[Path, typer.Option("--out", dir_okay=False, help="Where the encoder is written")],
+    steps: Annotated[int, typer.Option(min=1, help="Training steps")] = 1500,
+    machines: Annotated[int, typer.Option(min=1, help="Random machines to learn from")] = 400,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same encoder on the same processor")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
+) -> None:
+    """Make the base encoder that comes with the package, from random machines alone. It takes half an hour."""
+    from asdcore.encoder.network import choose_device
+    from asdcore.encoder.pretrain import pretrain as make
+
+    make(steps, seed, machines, choose_device(device)).save(file)
+    out.print(f"Encoder: {file}")
+
+
 @with_settings
 def benchmark(
     settings: "Settings",
