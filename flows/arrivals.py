@@ -11,15 +11,21 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from asdcore.detector import Detector
+from asdcore.errors import AsdError
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.normality.machine import NORMAL
 from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
-from asdcore.recordings.clips import cut
+from asdcore.recordings.clips import cut, recording_of
+from asdcore.recordings.sessions import groups_of
 from asdcore.storage.home import Home
+from flows.enroll import enroll
 from tasks.events import RETRAINING_DUE, tell
 from tasks.registry import CHAMPION, load_detector
 from tasks.scoring import score_recordings
 from tasks.warn import warn
+
+SESSIONS_A_NEW_ONE = 5
+"""known sessions for which one new session is enough to fit a machine again"""
 
 
 class Arrivals(TypedDict):
@@ -31,6 +37,8 @@ class Arrivals(TypedDict):
     """paths of those that wait for a label"""
     retraining_due: str
     """why; empty if none is"""
+    fitted_again: list[str]
+    """machines whose normality models have learned the new sessions"""
     version: str
     """of the detector"""
 
@@ -38,6 +46,8 @@ class Arrivals(TypedDict):
 @flow(name="arrivals")
 def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> Arrivals:
     """Score unreviewed recordings: normal ones are used for training from now on, the others wait for `asd label`.
+
+    A machine with enough new sessions is fitted again, with the encoder as it is; see `worth_fitting`.
 
     Args:
         retrain_after: new normal recordings that make a retraining due; so does a sound that drifts.
@@ -62,10 +72,45 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
             waiting += strange
             moved += [machine] if drifted else []
         due = _due(place, detector, retrain_after, moved)
-    create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, due, version))
+        fitted_again = [machine for machine in worth_fitting(place, detector) if _fitted_again(place, machine, model)]
+    create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, fitted_again, due, version))
     if due:
         tell(RETRAINING_DUE, place, {"why": due})
-    return {"machines": counts, "waiting": waiting, "retraining_due": due, "version": version}
+    return {
+        "machines": counts,
+        "waiting": waiting,
+        "retraining_due": due,
+        "fitted_again": fitted_again,
+        "version": version,
+    }
+
+
+def worth_fitting(home: Home, detector: Detector) -> list[str]:
+    """The machines with at least one new session for every `SESSIONS_A_NEW_ONE` that their models know.
+
+    So a machine that knows few sessions learns each new one at once, and one that knows many is not fitted every hour.
+    """
+    rows = training_recordings(hold_out(Catalog(home.recordings).recordings, detector.settings.gate.held_out_fraction))
+    machines = []
+    for machine, model in detector.machines.items():
+        of_machine = rows[rows["machine"] == machine]
+        sessions = pd.Series(groups_of(of_machine), index=of_machine["recording"].to_numpy(), dtype=object)
+        heard = {recording_of(clip) for clip in model.clips}
+        known = set(sessions[sessions.index.isin(list(heard))])
+        new = set(sessions) - known
+        if model.clips and new and SESSIONS_A_NEW_ONE * len(new) >= len(known):
+            machines.append(machine)
+    return machines
+
+
+def _fitted_again(home: Home, machine: str, model: str) -> bool:
+    """Whether a machine could be fitted again on all its normal recordings."""
+    try:
+        enroll(machine, model=model, home=home.root)
+    except AsdError as error:
+        warn(f"{machine} was not fitted again: {error}")
+        return False
+    return True
 
 
 def _judged(
@@ -94,6 +139,9 @@ def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -
     now = cut(rows[rows["machine"].isin(list(lengths))], lengths).groupby("machine").size()
     reports = {machine: reliability_of(detector, machine) for machine in detector.machines}
     trained = {machine: report.n for machine, report in reports.items() if report}
+    # What a machine has learned since without a training of the encoder does not make one less due.
+    refitted = detector.about.get("enrolled", {})
+    trained = {machine: refitted.get(machine, {}).get("at_last_training") or n for machine, n in trained.items()}
     new = {machine: int(now.get(machine, 0)) - n for machine, n in trained.items() if now.get(machine, 0) > n}
     if sum(new.values()) >= retrain_after:
         return "new normal recordings: " + ", ".join(f"{n} of {machine}" for machine, n in new.items())
@@ -102,9 +150,12 @@ def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -
     return ""
 
 
-def _text(counts: dict[str, dict[str, int]], waiting: list[str], due: str, version: str) -> str:
+def _text(
+    counts: dict[str, dict[str, int]], waiting: list[str], fitted_again: list[str], due: str, version: str
+) -> str:
     lines = [f"## Recordings that arrived, judged by detector version {version}", ""]
     lines += ["| machine | normal | waiting for a label | not scored |", "|---|--:|--:|--:|"]
     lines += [f"| {name} | {n['normal']} | {n['waiting']} | {n['not scored']} |" for name, n in counts.items()]
     lines += ["", *(f"- `asd label {path} --as normal` or `--as anomaly`" for path in waiting[:50])]
+    lines += ["", f"Fitted again on their new sessions: {', '.join(fitted_again)}."] if fitted_again else []
     return "\n".join([*lines, "", f"A retraining is due: {due}." if due else "No retraining is due."])

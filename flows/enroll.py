@@ -9,7 +9,7 @@ from prefect import flow
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system
-from asdcore.recordings.catalog import Catalog, require_training, training_recordings
+from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
@@ -63,13 +63,14 @@ class Enrolled(Retired):
 
 @flow(name="enroll")
 def enroll(
-    machine: str, recordings: Path, model: str = CHAMPION, force: bool = False, home: Path | None = None
+    machine: str, recordings: Path | None = None, model: str = CHAMPION, force: bool = False, home: Path | None = None
 ) -> Enrolled:
     """Fit, calibrate and register one machine more, with the encoder as it is.
 
     Args:
         machine: its name. An enrolled one is fitted again, on all its normal training recordings.
-        recordings: a folder or manifest of its normal recordings; test recordings there are ingested, too.
+        recordings: a folder or manifest of its normal recordings; test recordings there are ingested, too. Default:
+            those that are known already.
         model: alias or version of the detector that gets the machine.
         force: enroll it even if the enrolment checks fail.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
@@ -82,12 +83,14 @@ def enroll(
         place.sweep()
         detector = Detector.load(base)
         settings = detector.settings
-        found = ingest_recordings(Path(recordings), place, settings.recordings, machine)
-        for file, reason in list(found["quarantined"].items())[:10]:
-            warn(f"quarantined: {file}: {reason}")
-        if machine not in found["machines"]:
-            raise AsdError(f"{recordings}: no usable recording of {machine} there")
-        training = training_recordings(Catalog(place.recordings).of_machines([machine]))
+        if recordings is not None:
+            found = ingest_recordings(Path(recordings), place, settings.recordings, machine)
+            for file, reason in list(found["quarantined"].items())[:10]:
+                warn(f"quarantined: {file}: {reason}")
+            if machine not in found["machines"]:
+                raise AsdError(f"{recordings}: no usable recording of {machine} there")
+        known = Catalog(place.recordings).of_machines([machine])
+        training = training_recordings(hold_out(known, settings.gate.held_out_fraction))
         clips = cut(training, clip_lengths(training, settings.recordings))
         require_training(clips, settings.recordings.minimum_training_recordings)
         chosen = complete_features(clips, settings, variants=False)
@@ -112,6 +115,7 @@ def enroll(
             "training_recordings": recording_count(chosen),
             "simulated": any_simulated(chosen),
             "encoder_of_version": parent,
+            "at_last_training": _at_last_training(detector, machine),
             "failed_checks": failed_checks,
             "reliability": read_reliability(reliability[machine]).to_json(),
         }
@@ -127,6 +131,14 @@ def enroll(
             "failed_checks": failed_checks,
             "reliability": read_reliability(reliability[machine]).sentences,
         }
+
+
+def _at_last_training(detector: Detector, machine: str) -> int:
+    """The number of clips that a machine had when the encoder was trained; 0 for one that was not there."""
+    before = detector.about.get("enrolled", {}).get(machine)
+    if before:
+        return int(before.get("at_last_training", 0))
+    return len(detector.machines[machine].clips) if machine in detector.machines else 0
 
 
 @flow(name="retire")

@@ -40,8 +40,13 @@ def retrain(
 def enroll(
     machine: Annotated[str, typer.Argument(help="Name of the machine")],
     recordings: Annotated[
-        Path, typer.Option(callback=existing, help="A folder of its normal recordings, or a manifest CSV")
-    ],
+        Path | None,
+        typer.Option(
+            callback=existing,
+            help="A folder of its normal recordings, or a manifest CSV; default: those that are known",
+            show_default=False,
+        ),
+    ] = None,
     model: ModelOption = "champion",
     force: Annotated[bool, typer.Option("--force", help="Enroll it even if an enrolment check fails")] = False,
     home: HomeOption = None,
