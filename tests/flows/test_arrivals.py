@@ -1,0 +1,66 @@
+"""Recordings that arrive by themselves: judged, and learned where they bring a new session."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asdcore.recordings.catalog import Catalog, pending_review
+from asdcore.settings import Settings
+from asdcore.storage.home import Home
+from flows.arrivals import arrivals, worth_fitting
+from flows.ingest import ingest
+from flows.retrain import retrain
+from tasks.registry import load_detector
+
+pytestmark = pytest.mark.flow
+
+RATE = 16_000
+
+
+def record_day(folder: Path, day: int, hertz: float = 200.0) -> list[Path]:
+    """Six recordings of a hum in noise; each day has a level of its own."""
+    rng = np.random.default_rng(day)
+    level, paths = 0.1 * 10 ** (rng.normal() / 20), []
+    for number in range(6):
+        path = folder / "pump7" / f"2026-05-{day:02d}" / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        t = np.arange(RATE) / RATE
+        hum = np.sin(2 * np.pi * hertz * (1 + 0.01 * rng.normal()) * t) + 0.3 * rng.normal(size=RATE)
+        soundfile.write(path, level * hum, RATE, subtype="FLOAT")
+        paths.append(path)
+    return paths
+
+
+def test_a_new_normal_session_is_learned_at_once_and_a_strange_one_waits(
+    prefect_api: str, home: Home, tmp_path: Path, small_settings: Settings
+) -> None:
+    place = tmp_path / "plant"
+    for day in range(1, 5):
+        record_day(place, day)
+    normality = small_settings.normality.model_copy(update={"scorers": ("spectrum", "change")})
+    base = small_settings.training.model_copy(update={"encoder": "base"})
+    settings = small_settings.model_copy(update={"normality": normality, "training": base})
+    first = retrain(recordings=place, settings=settings, home=home.root)
+    assert worth_fitting(home, load_detector(home)[0]) == []
+
+    strange = record_day(place, 5, hertz=900.0)
+    ingest(place, settings.recordings, arrived=strange, home=home.root)
+    judged = arrivals(retrain_after=10, home=home.root)
+    assert judged["waiting"] == sorted(str(path) for path in strange) and judged["fitted_again"] == []
+    assert load_detector(home)[1] == first["version"]
+
+    normal = record_day(place, 6)
+    ingest(place, settings.recordings, arrived=normal, home=home.root)
+    judged = arrivals(retrain_after=6, home=home.root)
+    assert judged["machines"]["pump7"]["normal"] >= 1
+    assert judged["fitted_again"] == ["pump7"]
+    detector, version = load_detector(home)
+    assert int(version) == int(first["version"]) + 1
+    assert len(detector.machines["pump7"].clips) == 24 + judged["machines"]["pump7"]["normal"]
+    assert detector.machines["pump7"].calibration.n_effective_ > 1
+    # No strange one has been learned, and what was learned without training the encoder still counts towards one.
+    assert len(pending_review(Catalog(home.recordings).recordings)) >= len(strange)
+    assert detector.about["enrolled"]["pump7"]["at_last_training"] == 24
+    assert worth_fitting(home, detector) == []
