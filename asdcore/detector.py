@@ -17,6 +17,7 @@ from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.errors import AsdError, OutdatedDetectorError
 from asdcore.explanation.explanation import Explanation, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
+from asdcore.heard import Heard, score_table
 from asdcore.normality.machine import VERDICT, Judged, MachineModel, Vectors
 from asdcore.normality.scorers import Embedding, build_scorers, features_of
 from asdcore.normality.threshold import Threshold
@@ -39,79 +40,9 @@ from asdcore.settings import Settings
 from asdcore.storage.files import atomic_folder, digest_of_file
 
 FORMAT = 5
-COLUMNS = ["path", "recording", "machine", *VERDICT, "in_training", "clips", "strangest_at", "reason"]
-CLIP_COLUMNS = ["path", "recording", "machine", "clip", "start", "seconds", *VERDICT]
 LONG = 60
 """clips from which on scoring one recording is long work, and shows its progress"""
 _DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One recording, as a detector has heard it; with a reason, and nothing else, where it could not be scored."""
-
-    path: Path
-    machine: str
-    reason: str
-    measured: Measured | None = None
-    vectors: Vectors | None = None
-    """scorer: (m, p), one row per clip"""
-    verdict: Mapping[str, Any] = field(default_factory=dict)
-    recording: str = ""
-    """SHA-256 of the content"""
-    clips: Sequence[Clip] = ()
-    """its clips but for those that must not be used"""
-    of_clips: pd.DataFrame | None = None
-    """(m rows) the verdict on each clip"""
-    strangest: int = 0
-    """the clip with the highest score, counted from 0"""
-
-    @property
-    def seconds(self) -> float:
-        """The length of the recording."""
-        return self.measured.seconds if self.measured else 0.0
-
-    def starts(self) -> list[float]:
-        """Seconds from the beginning of the recording to that of each clip."""
-        return [self.seconds * (clip.number - 1) / clip.count for clip in self.clips]
-
-
-def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
-    """One row per recording, as `Detector.score` gives it."""
-    rows = []
-    for one in heard:
-        row: dict[str, Any] = {
-            "path": str(one.path),
-            "recording": one.recording,
-            "machine": one.machine,
-            "reason": one.reason,
-        }
-        if one.clips:
-            row |= {"clips": len(one.clips), "strangest_at": one.starts()[one.strangest], **one.verdict}
-        rows.append(row)
-    table = pd.DataFrame(rows, columns=COLUMNS).astype(
-        {"score": float, "p_value": float, "strangest_at": float, "verdict": object, "triggered_by": object}
-    )
-    table["triggered_by"] = table["triggered_by"].fillna("")
-    table["verdict"] = table["verdict"].fillna("")
-    return table.astype({"decision": "Int64", "clips": "Int64", "in_training": "boolean"})
-
-
-def clip_table(heard: Iterable[Heard]) -> pd.DataFrame:
-    """One row per clip of the recordings that were cut: `CLIP_COLUMNS`; ``start`` and ``seconds`` say where it is."""
-    tables = [
-        one.of_clips.assign(
-            path=str(one.path),
-            recording=one.recording,
-            machine=one.machine,
-            clip=[clip.number for clip in one.clips],
-            start=one.starts(),
-            seconds=one.seconds / one.clips[0].count,
-        )
-        for one in heard
-        if one.of_clips is not None and one.clips[0].count > 1
-    ]
-    return pd.concat(tables, ignore_index=True)[CLIP_COLUMNS] if tables else pd.DataFrame(columns=CLIP_COLUMNS)
 
 
 @dataclass

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from prefect.artifacts import create_table_artifact
 
-from asdcore.detector import Detector, Heard
+from asdcore.detector import Detector
 from asdcore.features.store import Store
+from asdcore.heard import Heard
 from asdcore.monitoring.drift import DriftReport, drift_report
 from asdcore.monitoring.enrolment_checks import enrolment_checks
 from asdcore.plots.drift import drift_plot

@@ -10,8 +10,9 @@ import pandas as pd
 from prefect import task
 from prefect.artifacts import create_table_artifact
 
-from asdcore.detector import COLUMNS, Detector, Heard, clip_table, score_table
+from asdcore.detector import Detector
 from asdcore.errors import AsdError
+from asdcore.heard import COLUMNS, Heard, clip_table, score_table
 from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.explanation import explanation_plot

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import kstest, kstwobign
 
-from asdcore.detector import Heard
+from asdcore.heard import Heard
 from asdcore.monitoring.intervals import rate_interval
 from asdcore.normality.machine import NORMAL, MachineModel
 

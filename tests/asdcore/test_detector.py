@@ -12,7 +12,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from asdcore.detector import COLUMNS, FORMAT, Detector, clip_table, score_table
+from asdcore.detector import FORMAT, Detector
 from asdcore.encoder.network import TrainedEncoder, build_encoder
 from asdcore.errors import AsdError
 from asdcore.explanation.profile import Profile
@@ -20,6 +20,7 @@ from asdcore.features.compute import compute_features
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.spectrogram import as_stored, spectrogram
 from asdcore.features.store import Store
+from asdcore.heard import COLUMNS, clip_table, score_table
 from asdcore.normality.machine import VERDICT, MachineModel
 from asdcore.normality.scorers import Embedding, build_scorers, features_of
 from asdcore.recordings.audio import decode

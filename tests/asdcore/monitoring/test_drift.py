@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from asdcore.detector import Heard
+from asdcore.heard import Heard
 from asdcore.monitoring.drift import DriftReport, drift_report
 from asdcore.normality.gaussian import MaximumLikelihood
 from asdcore.normality.machine import MachineModel
