@@ -48,7 +48,14 @@ def test_other_code_of_an_encoder_from_outside_is_another_training(
 
     settings = Settings.model_validate(SETTINGS).training
     rows = pd.DataFrame(
-        {"recording": ["a", "b"], "machine": "fan", "attributes": "{}", "split": "train", "label": "normal"}
+        {
+            "recording": ["a", "b"],
+            "machine": "fan",
+            "attributes": "{}",
+            "session": "",
+            "split": "train",
+            "label": "normal",
+        }
     )
 
     def key() -> str:
