@@ -27,10 +27,10 @@ until_judged() { # wait until the gate has judged a challenger, and nothing wait
     done
     echo "no challenger was judged"; tail -20 "$day/worker.log"; exit 1
 }
-# The last one first. Twice: Prefect's worker ends itself by SIGINT, which the background jobs of a script ignore.
+# The last one first.
 end() {
     for job in $(jobs -p | tac); do
-        kill "$job" 2> /dev/null || true; sleep 2; kill "$job" 2> /dev/null || true; wait "$job" 2> /dev/null || true
+        kill "$job" 2> /dev/null || true; wait "$job" 2> /dev/null || true
     done
 }
 trap end EXIT

@@ -1,6 +1,7 @@
 """Put the flows on a Prefect server: work pool, a deployment per flow, an automation that ends runs of dead workers."""
 
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -92,6 +93,8 @@ def work(home: Home) -> NoReturn:
         "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "8"),
     }
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    # Prefect's worker ends itself with SIGINT after SIGTERM; a script that starts it with & has it ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Not a child process: the worker would survive the end of this one.
     os.execve(sys.executable, command, environment)
 

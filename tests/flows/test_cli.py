@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from asdcore.errors import AsdError
 from asdcore.settings import COMMON, setting_rows
+from asdcore.storage.home import Home
 from flows.cli.app import GROUPS, app
 from flows.deployment import PREFECT_FILE
 
@@ -94,6 +96,22 @@ def test_the_service_needs_a_server_that_is_named_and_answers(monkeypatch: pytes
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     with pytest.raises(AsdError, match=r"no Prefect server answers at http://127.0.0.1:1/api.*`asd ui` starts one"):
         require_server()
+
+
+def test_a_worker_started_in_the_background_of_a_script_heeds_the_signal_that_ends_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from flows import deployment
+
+    heeded = []
+    monkeypatch.setattr(deployment, "require_server", lambda: None)
+    monkeypatch.setattr("os.execve", lambda *_: heeded.append(signal.getsignal(signal.SIGINT) == signal.SIG_DFL))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        deployment.work(Home.at(tmp_path))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heeded == [True]
 
 
 def test_simulate_writes_recordings(tmp_path: Path) -> None:
