@@ -55,7 +55,6 @@ def evaluate(
     stores: Stores,
     models: Models,
     encoder: Artifact | None,
-    simulated: bool,
     published: bool,
     groups: Mapping[str, Sequence[str]],
     false_alarm_rate: float,
@@ -77,7 +76,7 @@ def evaluate(
     by_system = {name: rows for name, rows in by_system.items() if len(rows)}
     if not by_system:
         return {"official_scores": {}, "outcomes": lines}
-    note = " (simulated machines)" if simulated else ""
+    note = " (simulated machines)" if any_simulated(test) else ""
     table = results_table(by_system)
     table = with_published(table) if published else table
     compared = differences(by_system)
@@ -115,8 +114,7 @@ def evaluation(
     test = described[described["split"] == "test"].drop(columns=["ingested_at", "labelled_at"])
     groups = {machine: [group for _, _, group in rows] for machine, rows in training_rows(recordings).items()}
     needed = {system.name: models[system.name] for system in systems}
-    simulated = any_simulated(recordings)
-    done = evaluate(test, systems, stores, needed, encoder, simulated, published, groups, false_alarm_rate)
+    done = evaluate(test, systems, stores, needed, encoder, published, groups, false_alarm_rate)
     scores = home.scores / f"evaluation-{done.path.name}.parquet"
     if not scores.exists():
         with atomic_write(scores) as temporary:
