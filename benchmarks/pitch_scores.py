@@ -2,7 +2,7 @@
 
     python benchmarks/pitch_scores.py [--quick] [--json] [--real FOLDER] [--folder FOLDER]
 
-Everything is that of benchmarks/representation.py - recordings, folds, small trainings, AUC and its intervals - but for
+Everything is that of benchmarks/losses.py - recordings, folds, small trainings, AUC and its intervals - but for
 the method that makes the pitch variants. Only what trains with variants can differ: an encoder, and what judges by it.
 ``difference``: spectral minus waveform, paired: the same seeds, batches and test recordings, 95 % interval.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from ladder import make_ladder, training_store
 from pitch import METHODS
-from representation import DEFAULT, PAPER, SETTINGS, Judge, Scores, encoder_scores, spectrum_scores
+from losses import DEFAULT, PAPER, SETTINGS, Judge, Scores, encoder_scores, spectrum_scores
 
 from asdcore.progress import say
 from asdcore.settings import AugmentationSettings, Settings

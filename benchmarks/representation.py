@@ -1,16 +1,20 @@
-"""Which representation finds faults: loss_name x layer x normality model, alone and fused with the spectrum.
+"""Which scorers and which encoder find faults: on real machines, then on simulated ones.
 
-    python benchmarks/representation.py [--quick] [--trials] [--json] [--real FOLDER] [--folder FOLDER] [--figure FILE]
+    python benchmarks/representation.py --data FOLDER [--quick] [--json] [--trained] [--encoder FILE ...]
 
-Machines stand in two folds, and an encoder is trained on those of one: its figures there are ``seen``, those on
-machines of the other fold, enrolled from their normal recordings alone, are ``first-shot``. Small trainings: crops of
-48 frames, batches of 24, 200 steps; three seeds. Faults: the ladder of simulated machines (benchmarks/ladder.py), and
-real machines in the DCASE layout (``--real``, or the folder real-mini of ASD_SAMPLE_DATA).
+``--data``: the folder of real machines (benchmarks/real_machines.py), or ASD_SAMPLE_DATA. Each system is fitted on the
+normal training recordings of a machine and scores its test recordings, as a detector does. A machine's value is the
+mean of AUC and pAUC (false-alarm rate up to 0.1), over its sets. Differences are paired by machine; their intervals,
+95 %, are a bootstrap over machines.
 
-A figure is the AUC of one kind of fault against the normal recordings of both domains, of one machine; means are over
-machines, then kinds, then seeds. Intervals, 95 %: bootstrap over test recordings and seeds, paired for differences.
-With this few recordings (n below p) ``ml`` is ``ledoit_wolf``, and it is called so. ``--trials``: instead of the other
-loss_names, augmentations of the discriminative one (benchmarks/trials.py).
+The rule, stated before the table: an encoder is the default if on the real machines ``spectrum + change + encoder`` is
+ahead of ``spectrum``, of ``spectrum + change`` and of the same with an untrained encoder by intervals that exclude 0.
+Beside the rule, every machine on which the AUC falls by more than .01 below ``spectrum + change`` is named.
+
+``untrained``: the network of the base encoder with random weights, its batch normalisation fitted to random machines,
+mean of three seeds. ``--trained``: what version 0.1 did by default, a ResNet-18 trained on the recordings (loss
+`discriminative`, 40 epochs, crops of 64 frames, since clips have 63, one seed), with two normality models.
+``--encoder``: base encoders of other seeds, files of `asd pretrain`.
 """
 
 import argparse
@@ -18,389 +22,220 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
-from itertools import product
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from fusion import fuse
-from ladder import REAL, SIMULATED, Ladder, make_ladder, spectrograms_of
 from numpy.typing import NDArray
-from trials import TRIALS, augmented
+from real_machines import REAL, SIMULATED, Recordings, real_sets, simulated_sets
+from sklearn.metrics import roc_auc_score
 
-from asdcore.baselines.autoencoder import SCORES, fit_autoencoder
+from asdcore.encoder.base import BaseEncoder, load_base
 from asdcore.encoder.embedding import embeddings
-from asdcore.encoder.network import Encoder, TrainedEncoder
+from asdcore.encoder.network import TrainedEncoder
+from asdcore.encoder.pretrain import NORMALS, random_spectrograms
 from asdcore.encoder.training import train
-from asdcore.features.normalisation import Normalisation
-from asdcore.features.statistics import time_statistics
+from asdcore.features.augmentation import spectrograms
+from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
+from asdcore.features.store import Store, write_shard
 from asdcore.normality.base import model_class
-from asdcore.normality.calibration import Calibration
+from asdcore.normality.fusion import Fusion
+from asdcore.normality.scorers import ChangeScorer, Scorer, SpectrumScorer
 from asdcore.progress import progress, say
-from asdcore.settings import AutoencoderSettings, Settings
-from asdcore.storage.files import atomic_write, digest_of
+from asdcore.settings import Settings, TrainingSettings
+from asdcore.storage.files import digest_of
 
 Floats = NDArray[np.float64]
 CPU = torch.device("cpu")
-
-UNTRAINED = "untrained"
-EMBEDDING_WEIGHT = 0.25
-"""of the fused p-values of embedding and spectrum"""
-LOSSES = ("nt_xent", "supervised_contrastive", "discriminative", "combined", UNTRAINED)
-LAYERS = ("h", "z", "both")
-STATISTICS = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
-"""time-averaged spectrum; the same with the deviation over time beside it"""
-MODELS: tuple[str, ...] = ("ledoit_wolf", "tied", "knn")
-SETTINGS = ("seen", "first-shot")
-RATE = 0.1
-"""of false alarms, for the alarms in each domain"""
-RESAMPLES = 1000
+RATE = 16_000
+SEEDS = 3
+RESAMPLES = 10_000
+PLAIN: tuple[type[Scorer], ...] = (SpectrumScorer, ChangeScorer)
+NONE, DEFAULT = "spectrum + change", "default"
+"""no encoder; spectrum, change and base encoder"""
+COMPARED = ("spectrum", "change", NONE, "base alone", DEFAULT)
 
 
-class System(NamedTuple):
-    loss_name: str
-    """or spectrum, autoencoder"""
-    layer: str
-    model: str
-    fused: str
-    """with which spectrum statistic; empty: with none"""
+class Fitted:
+    """Distances of one scorer: of the training recordings, left out, and of the test recordings."""
 
-    def __str__(self) -> str:
-        name = " / ".join(part for part in self[:3] if part)
-        return f"{name} + {self.fused}" if self.fused else name
+    def __init__(self, model: str | Scorer, training: Floats, test: Floats, of: Recordings) -> None:
+        unfitted = model.model() if isinstance(model, Scorer) else model_class(model)()
+        fitted = unfitted.fit(training, domains=of.domains, groups=of.sessions)
+        assert fitted.left_out_ is not None
+        self.left_out, self.test = fitted.left_out_, fitted.distance(test)
 
 
-PAPER = System("nt_xent", "z", "ledoit_wolf", "")
-SPECTRUM = System("spectrum", "", "ledoit_wolf", "")
-EYE = System("spectrum-deviation", "", "tied", "")
-"""the default's second scorer alone"""
-AUTOENCODER = System("autoencoder", "", "mse", "")
-DEFAULT = System("discriminative", "h", "tied", "spectrum-deviation")
-"""what the preset ``default`` is"""
-OTHERS = (PAPER, SPECTRUM, EYE, AUTOENCODER)
-
-Scores = dict[tuple[System, str, int], tuple[Floats, Floats]]
-"""(system, seen or first-shot, seed): score and p-value of each test recording"""
+def fused(scorers: Sequence[Fitted], of: Recordings) -> Floats:
+    """The anomaly scores of the test recordings, as a detector computes them."""
+    fusion = Fusion().fit(np.column_stack([one.left_out for one in scorers]), groups=of.sessions)
+    return fusion.score(np.column_stack([one.test for one in scorers]))
 
 
-def encoders(
-    ladder: Ladder, folder: Path, loss_names: tuple[str, ...], seeds: int, steps: int
-) -> Iterator[tuple[str, int, int, TrainedEncoder]]:
-    """Loss, fold, seed, and the encoder trained on the machines of the fold; what was trained before is kept."""
-    folds = ladder.training["machine"].map(ladder.folds)
-    plan = list(product(loss_names, (0, 1), range(seeds)))
-    for loss_name, fold, seed in progress(plan, "encoders"):
-        own = ladder.training[folds == fold]
-        file = folder / f"{loss_name}-{fold}-{seed}-{steps}.safetensors"
-        if not file.exists():
-            _trained(ladder, own, loss_name, seed, steps, file.with_suffix("")).save(file)
-        yield loss_name, fold, seed, TrainedEncoder.load(file)
-
-
-def _trained(
-    ladder: Ladder, own: pd.DataFrame, loss_name: str, seed: int, steps: int, checkpoints: Path
-) -> TrainedEncoder:
-    settings = Settings.preset("demo").training
-    if loss_name == UNTRAINED:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            originals = (ladder.store.read(recording, "original") for recording in own["recording"])
-            return TrainedEncoder(Encoder(settings.encoder, settings.z_size), Normalisation.fit(originals), [])
-    batch = 24
-    epochs_a_cycle = max(1, round(steps / (len(own) // batch) / settings.cycles))
-    changed: dict[str, Any] = {"crop_frames": 48, "batch_size": batch, "seed": seed}
-    changed |= {"loss": loss_name if loss_name in LOSSES else "discriminative"}
-    settings = settings.model_copy(update=changed | {"epochs": epochs_a_cycle * settings.cycles})
-    rows = own[["recording", "machine", "attributes"]]
-    with augmented(loss_name, seed) if loss_name in TRIALS else nullcontext():
-        return train(ladder.store, rows, settings, checkpoints)
-
-
-def vectors(ladder: Ladder, encoder: TrainedEncoder, file: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """h, z and both of the training recordings, and of the test recordings: (n, p) each; kept in ``file``."""
-    n = len(ladder.training)
-    if not file.exists():
-        originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
-        pairs = list(embeddings(encoder, [*originals, *ladder.spectrograms], CPU))
-        h, z = (np.stack(values) for values in zip(*pairs, strict=True))
-        with atomic_write(file) as temporary, temporary.open("wb") as written:
-            np.savez(written, h=h, z=z)
-    with np.load(file) as arrays:
-        h, z = (arrays[layer].astype(np.float64) for layer in ("h", "z"))
-    made = {"h": h, "z": z, "both": np.hstack([h, z])}
-    return {layer: own[:n] for layer, own in made.items()}, {layer: own[n:] for layer, own in made.items()}
-
-
-def judged(ladder: Ladder, training: Floats, test: Floats, model: str) -> tuple[Floats, Floats]:
-    """Distance and p-value of every test recording by the model of its machine."""
-    distance, p = np.empty(len(test)), np.empty(len(test))
-    for machine, own in ladder.training.groupby("machine"):
-        fitted = model_class(model)().fit(training[own.index], domains=own["domain"])
-        mine = (ladder.test["machine"] == machine).to_numpy()
-        distance[mine] = fitted.distance(test[mine])
-        p[mine] = Calibration().fit(fitted.left_out_).p_value(distance[mine])
-    return distance, p
-
-
-def score(ladder: Ladder, folder: Path, loss_names: tuple[str, ...], seeds: int, steps: int, epochs: int) -> Scores:
-    """What every system says of every test recording."""
-    scores: Scores = {}
-    statistics = spectrum_scores(ladder)
-    for (name, model), how, seed in product(statistics, SETTINGS, range(seeds)):
-        scores[SPECTRUM._replace(loss=name, model=model), how, seed] = statistics[name, model]
-    for name, values in _autoencoder(ladder, epochs).items():
-        for how, seed in product(SETTINGS, range(seeds)):
-            scores[AUTOENCODER._replace(model=name), how, seed] = values
-    return scores | encoder_scores(ladder, folder, loss_names, seeds, steps, statistics)
-
-
-def spectrum_scores(ladder: Ladder) -> dict[tuple[str, str], tuple[Floats, Floats]]:
-    """(statistic, model): distance and p-value of each test recording."""
-    originals = [ladder.store.read(recording, "original") for recording in ladder.training["recording"]]
-    averaged = [[time_statistics(values) for values in part] for part in (originals, ladder.spectrograms)]
-    judgements = {}
-    for name, model in product(STATISTICS, MODELS):
-        own = [np.stack([one[STATISTICS[name]] for one in part]).astype(np.float64) for part in averaged]
-        judgements[name, model] = judged(ladder, own[0], own[1], model)
-    return judgements
-
-
-def encoder_scores(
-    ladder: Ladder,
-    folder: Path,
-    loss_names: tuple[str, ...],
-    seeds: int,
-    steps: int,
-    statistics: dict[tuple[str, str], tuple[Floats, Floats]],
-) -> Scores:
-    """What every encoder says, by each layer and normality model, alone and fused with `spectrum_scores`."""
-    scores: Scores = {}
-    tested = digest_of(ladder.test.to_csv())
-    fold_of = ladder.test["machine"].map(ladder.folds).to_numpy()
-    for loss_name, fold, seed, encoder in encoders(ladder, folder, loss_names, seeds, steps):
-        training, test = vectors(ladder, encoder, folder / f"{loss_name}-{fold}-{seed}-{steps}-{tested}.npz")
-        for layer, model in product(LAYERS, MODELS):
-            distance, p = judged(ladder, training[layer], test[layer], model)
-            verdicts = {"": (distance, p)}
-            for name in STATISTICS:
-                # The spectrum beside a network is judged as the detector does it: by the same normality model.
-                both = fuse(np.column_stack([p, statistics[name, model][1]]), weight=EMBEDDING_WEIGHT)
-                verdicts[name] = (-np.log10(both), both)
-            for (fused, values), how in product(verdicts.items(), SETTINGS):
-                mine = (fold_of == fold) == (how == "seen")
-                key = (System(loss_name, layer, model, fused), how, seed)
-                kept = scores.setdefault(key, (np.empty(len(mine)), np.empty(len(mine))))
-                for whole, part in zip(kept, values, strict=True):
-                    whole[mine] = part[mine]
+def scores_of(
+    of: Recordings, encoders: dict[str, list[TrainedEncoder]], trained: TrainedEncoder | None
+) -> dict[str, list[Floats]]:
+    """system: scores of the test recordings, by each of its seeds."""
+    settings = Settings()
+    training, test = (
+        [as_stored(spectrogram(samples, RATE, settings.mel)) for samples in part] for part in (of.training, of.test)
+    )
+    plain = {}
+    for kind in PLAIN:
+        scorer = kind(settings.normality)
+        vectors = [np.stack([scorer.feature(one, None) for one in part]) for part in (training, test)]
+        plain[scorer.name] = Fitted(scorer, vectors[0].astype(np.float64), vectors[1].astype(np.float64), of)
+    both = list(plain.values())
+    scores = {name: [one.test] for name, one in plain.items()} | {NONE: [fused(both, of)]}
+    for name, made in encoders.items():
+        own = [Fitted("standardised_knn", *_embedded(encoder, training, test), of) for encoder in made]
+        scores[f"{name} alone"] = [one.test for one in own]
+        scores[DEFAULT if name == "base" else f"with {name}"] = [fused([*both, one], of) for one in own]
+    if trained is not None:
+        vectors = _embedded(trained, training, test)
+        for model in ("tied", "standardised_knn"):
+            one = Fitted(model, *vectors, of)
+            scores[f"resnet18 {model} alone"] = [one.test]
+            scores[f"with resnet18 {model}"] = [fused([*both, one], of)]
     return scores
 
 
-def _autoencoder(ladder: Ladder, epochs: int) -> dict[str, tuple[Floats, Floats]]:
-    """The official baseline, a network a machine, one seed. It gives scores but no p-values."""
-    settings = Settings.preset("demo")
-    official = AutoencoderSettings(epochs=epochs)
-    made = {name: (np.empty(len(ladder.test)), np.full(len(ladder.test), np.nan)) for name in SCORES}
-    for machine, own in progress(list(ladder.training.groupby("machine")), "official baseline"):
-        read = spectrograms_of(own["path"].tolist(), settings, official.mel)
-        model = fit_autoencoder(zip(read, own["domain"], strict=True), official, CPU)
-        for index in np.flatnonzero(ladder.test["machine"] == machine):
-            for name in SCORES:
-                made[name][0][index] = model.score(ladder.short_window[index], name)
-    return {str(name): values for name, values in made.items()}
-
-
-class Judge:
-    """AUCs of systems and of their differences, on the same resamples of recordings and seeds."""
-
-    def __init__(self, ladder: Ladder, seeds: int) -> None:
-        self.test, self.seeds = ladder.test, seeds
-        rng = np.random.default_rng(0)
-        self.seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-        self.cells: list[tuple[str, str, str, NDArray[np.intp], NDArray[np.intp], Floats, Floats]] = []
-        """group, machine, kind; normal and faulty rows, and how often each resample has them"""
-        for (group, machine), own in self.test.groupby(["group", "machine"]):
-            normal = own[own["kind"] == "normal"]
-            of_normal = self._drawn(rng, normal, "domain")
-            for kind, faulty in own[own["kind"] != "normal"].groupby("kind"):
-                of_faulty = self._drawn(rng, faulty, "strength")
-                rows = (normal.index.to_numpy(), faulty.index.to_numpy())
-                self.cells.append((str(group), str(machine), str(kind), *rows, of_normal, of_faulty))
-
-    @staticmethod
-    def _drawn(rng: np.random.Generator, rows: pd.DataFrame, stratum: str) -> Floats:
-        """(RESAMPLES + 1, n): each stratum with replacement; the first row has each recording once."""
-        weights = np.ones((RESAMPLES + 1, len(rows)))
-        for value in rows[stratum].unique():
-            members = np.flatnonzero(rows[stratum] == value)
-            weights[1:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
-        return weights
-
-    def kinds(self, scores: Scores, system: System, how: str) -> dict[tuple[str, str], Floats]:
-        """(group, kind): mean AUC over machines, (seeds, RESAMPLES + 1)."""
-        of: dict[tuple[str, str], list[Floats]] = {}
-        for group, _, kind, normal, faulty, of_normal, of_faulty in self.cells:
-            aucs = []
-            for seed in range(self.seeds):
-                values = scores[system, how, seed][0]
-                above = values[faulty][:, None] - values[normal][None]
-                wins = (above > 0) + 0.5 * (above == 0)
-                won = np.einsum("rf,fn,rn->r", of_faulty, wins, of_normal, optimize=True)
-                aucs.append(won / of_faulty.sum(axis=1) / of_normal.sum(axis=1))
-            of.setdefault((group, kind), []).append(np.stack(aucs))
-        return {key: np.mean(aucs, axis=0) for key, aucs in of.items()}
-
-    def groups(self, kinds: dict[tuple[str, str], Floats]) -> dict[str, Floats]:
-        """group: mean over its kinds."""
-        names = dict.fromkeys(group for group, _ in kinds)
-        return {name: np.mean([aucs for (group, _), aucs in kinds.items() if group == name], axis=0) for name in names}
-
-    def spread(self, aucs: Floats) -> tuple[float, float, float]:
-        """Estimate and the ends of its interval, of (seeds, RESAMPLES + 1)."""
-        resampled = (aucs[:, 1:] * self.seed_weights.T).sum(axis=0)
-        low, high = np.quantile(resampled, [0.025, 0.975])
-        return float(aucs[:, 0].mean()), float(low), float(high)
-
-
-def figures(ladder: Ladder, scores: Scores, seeds: int) -> dict[str, Any]:
-    """Everything that is printed."""
-    judge = Judge(ladder, seeds)
-    systems = list(dict.fromkeys(system for system, _, _ in scores))
-    rows, kept = [], {}
-    for system, how in progress(list(product(systems, SETTINGS)), "bootstrap"):
-        kinds = judge.kinds(scores, system, how)
-        if system in (DEFAULT, *OTHERS):
-            kept[system, how] = kinds
-        row: dict[str, Any] = {**system._asdict(), "setting": how}
-        for group, aucs in judge.groups(kinds).items():
-            names = ("auc", "low", "high")
-            row |= {f"{group} {name}": round(x, 4) for name, x in zip(names, judge.spread(aucs), strict=True)}
-        for domain in ("source", "target"):
-            mine = ((ladder.test["kind"] == "normal") & (ladder.test["domain"] == domain)).to_numpy()
-            p = np.concatenate([scores[system, how, seed][1][mine] for seed in range(seeds)])
-            row[f"alarms {domain}"] = None if np.isnan(p).any() else round(float((p <= RATE).mean()), 4)
-        rows.append(row)
-    margins = []
-    for how, other in product(SETTINGS, OTHERS):
-        ours, theirs = kept[DEFAULT, how], kept[other, how]
-        difference = {key: ours[key] - theirs[key] for key in ours}
-        named = {(group, "all"): aucs for group, aucs in judge.groups(difference).items()} | difference
-        for (group, kind), aucs in named.items():
-            estimate, low, high = judge.spread(aucs)
-            own = {"margin": round(estimate, 4), "low": round(low, 4), "high": round(high, 4)}
-            margins.append({"setting": how, "over": str(other), "group": group, "kind": kind, **own})
-    strengths = []
-    for system, how, (group, strength) in product((DEFAULT, *OTHERS), SETTINGS, _rungs(ladder.test)):
-        aucs = [
-            _auc(scores[system, how, seed][0], own)
-            for seed in range(seeds)
-            for _, own in _of_strength(ladder.test, group, strength)
-        ]
-        own = {"group": group, "strength": strength, "auc": round(float(np.mean(aucs)), 4)}
-        strengths.append({"system": str(system), "setting": how, **own})
-    return {"default": str(DEFAULT), "systems": rows, "margins": margins, "strengths": strengths}
-
-
-def _rungs(test: pd.DataFrame) -> list[tuple[str, float]]:
-    faulty = test[(test["kind"] != "normal") & (test["strength"] > 0)]
-    return sorted(set(zip(faulty["group"], faulty["strength"], strict=True)), reverse=True)
-
-
-def _of_strength(test: pd.DataFrame, group: str, strength: float) -> Iterator[tuple[str, pd.DataFrame]]:
-    for machine, own in test[test["group"] == group].groupby("machine"):
-        for _, faulty in own[own["strength"] == strength].groupby("kind"):
-            yield str(machine), pd.concat([own[own["kind"] == "normal"], faulty])
-
-
-def _auc(values: Floats, own: pd.DataFrame) -> float:
-    normal, faulty = (values[own.index[(own["kind"] == "normal") == is_normal]] for is_normal in (True, False))
-    above = faulty[:, None] - normal[None]
-    return float(((above > 0) + 0.5 * (above == 0)).mean())
-
-
-def tables(made: dict[str, Any]) -> str:
-    """The results in Markdown."""
-    systems = pd.DataFrame(made["systems"])
-    groups = [group for group in (SIMULATED, REAL) if f"{group} auc" in systems]
-    columns = [(how, group) for how in SETTINGS for group in groups]
-    lines = ["| loss_name | layer | model | fused | " + " | ".join(f"{how}, {group}" for how, group in columns)]
-    lines[0] += " | alarms, source | target |"
-    lines.append("| --- | --- | --- | --- |" + " ---: |" * (len(columns) + 2))
-    for key, own in systems.groupby(["loss", "layer", "model", "fused"], sort=False):
-        of = {row["setting"]: row for row in own.to_dict("records")}
-        name = " | ".join(key)
-        cells = [
-            f"{of[how][f'{group} auc']:.3f} ({of[how][f'{group} low']:.2f}-{of[how][f'{group} high']:.2f})"
-            for how, group in columns
-        ]
-        alarms = [of["first-shot"][f"alarms {domain}"] for domain in ("source", "target")]
-        cells += ["" if pd.isna(rate) else f"{rate:.0%}" for rate in alarms]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    margins = pd.DataFrame(made["margins"])
-    lines += ["", f"Margin of {made['default']} in AUC, paired, 95 % interval; * where it is significantly behind:", ""]
-    others = [(how, over) for how in SETTINGS for over in dict.fromkeys(margins["over"])]
-    lines.append("| machines | kind of fault | " + " | ".join(f"{how}, over {over}" for how, over in others) + " |")
-    lines.append("| --- | --- |" + " ---: |" * len(others))
-    for (group, kind), own in margins.groupby(["group", "kind"], sort=False):
-        of_other = own.set_index(["setting", "over"])
-        cells = []
-        for key in others:
-            margin, low, high = of_other.loc[key, ["margin", "low", "high"]]
-            cells.append(f"{margin:+.3f} ({low:+.2f} to {high:+.2f}){'*' if high < 0 else ''}")
-        lines.append(f"| {group} | {kind} | " + " | ".join(cells) + " |")
-    strengths = pd.DataFrame(made["strengths"])
-    lines += ["", "AUC by strength of the fault, first-shot:", ""]
-    wide = strengths[strengths["setting"] == "first-shot"].pivot_table(
-        index="system", columns=["group", "strength"], values="auc", sort=False
+def _embedded(encoder: TrainedEncoder, training: list[Spectrogram], test: list[Spectrogram]) -> tuple[Floats, Floats]:
+    training_h, test_h = (
+        np.stack([h for h, _ in embeddings(encoder, part, CPU)]).astype(np.float64) for part in (training, test)
     )
-    lines.append("| system | " + " | ".join(f"{group} {strength:g}" for group, strength in wide.columns) + " |")
-    lines.append("| --- |" + " ---: |" * len(wide.columns))
-    lines += [f"| {name} | " + " | ".join(f"{x:.3f}" for x in values) + " |" for name, values in wide.iterrows()]
+    return training_h, test_h
+
+
+def untrained(seed: int) -> TrainedEncoder:
+    """Random weights, and the batch statistics of normal recordings of random machines."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = BaseEncoder()
+    normalisation = load_base().normalisation
+    clips = random_spectrograms(16, 1000 + seed)[:, :NORMALS]
+    for layer in encoder.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None  # The mean over all batches.
+    with torch.no_grad():
+        for index in range(NORMALS):
+            encoder(torch.from_numpy(normalisation(clips[:, index].astype(np.float32)))[:, None])
+    return TrainedEncoder(encoder.eval(), normalisation, [])
+
+
+def trained_on(sets: list[Recordings], folder: Path) -> TrainedEncoder:
+    """A ResNet-18 trained on the training recordings of these sets, as version 0.1 did by default."""
+    settings = Settings(training=TrainingSettings(encoder="resnet18", crop_frames=64, device="cpu"))
+    rows, shard = [], []
+    for of in sets:
+        for index, (samples, session, domain) in enumerate(zip(of.training, of.sessions, of.domains, strict=True)):
+            name = digest_of(of.name, str(index))
+            columns = spectrograms(samples, name, RATE, settings.mel, settings.augmentation)
+            shard.append((name, {key: values.astype(np.float16) for key, values in columns.items()}))
+            about = json.dumps({"domain": domain})
+            rows.append({"recording": name, "machine": of.name, "attributes": about, "session": session})
+    write_shard(folder / "features", shard)
+    return train(Store(folder / "features"), pd.DataFrame(rows), settings.training, folder / "checkpoints")
+
+
+def measured(
+    sets: list[Recordings], encoders: dict[str, list[TrainedEncoder]], trained: dict[str, TrainedEncoder]
+) -> pd.DataFrame:
+    """One row per set and system: auc, pauc and value, means over seeds."""
+    rows = []
+    for of in progress(sets, "machines"):
+        for system, by_seed in scores_of(of, encoders, trained.get(of.name)).items():
+            auc = float(np.mean([roc_auc_score(of.anomalous, one) for one in by_seed]))
+            pauc = float(np.mean([roc_auc_score(of.anomalous, one, max_fpr=0.1) for one in by_seed]))
+            about = {"group": of.group, "machine": of.machine, "set": of.name, "n": len(of.training)}
+            rows.append({**about, "system": system, "auc": auc, "pauc": pauc, "value": (auc + pauc) / 2})
+    return pd.DataFrame(rows)
+
+
+def by_machine(rows: pd.DataFrame, group: str, what: str) -> pd.DataFrame:
+    """Machines by systems: a machine's mean over its sets."""
+    own = rows[rows["group"] == group].pivot_table(index="machine", columns="system", values=what, sort=False)
+    return own[list(dict.fromkeys(rows["system"]))]
+
+
+def differences(rows: pd.DataFrame, group: str) -> list[dict[str, Any]]:
+    """The default less every other system, paired by machine."""
+    values = by_machine(rows, group, "value")
+    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    made = []
+    for other in values.columns.drop(DEFAULT):
+        margin = (values[DEFAULT] - values[other]).to_numpy()
+        low, high = np.quantile(margin[drawn].mean(axis=1), [0.025, 0.975])
+        counts = {"ahead": int((margin > 0).sum()), "behind": int((margin < 0).sum())}
+        made.append({"over": other, "difference": float(margin.mean()), "low": low, "high": high, **counts})
+    return made
+
+
+def tables(rows: pd.DataFrame) -> str:
+    """Everything in Markdown."""
+    lines: list[str] = []
+    for group in dict.fromkeys(rows["group"]):
+        auc, pauc, value = (by_machine(rows, group, what) for what in ("auc", "pauc", "value"))
+        shown = [name for name in auc.columns if name in COMPARED or name.startswith("with")]
+        lines += [f"AUC / pAUC, {group} machines:", "", "| machine | " + " | ".join(shown) + " |"]
+        lines.append("| --- |" + " ---: |" * len(shown))
+        for machine in auc.index:
+            cells = [f"{auc.loc[machine, name]:.3f} / {pauc.loc[machine, name]:.3f}" for name in shown]
+            lines.append(f"| {machine} | " + " | ".join(cells) + " |")
+        cells = [f"{auc[name].mean():.3f} / {pauc[name].mean():.3f}" for name in shown]
+        lines.append("| mean | " + " | ".join(cells) + " |")
+        lines += ["", f"Mean of AUC and pAUC, {group} machines, and by how much the default is ahead:", ""]
+        lines += ["| system | value | default less it | machines ahead, behind |", "| --- | ---: | ---: | ---: |"]
+        lines.append(f"| {DEFAULT} | {value[DEFAULT].mean():.3f} | | |")
+        for row in differences(rows, group):
+            margin = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+            mean = value[row["over"]].mean()
+            lines.append(f"| {row['over']} | {mean:.3f} | {margin} | {row['ahead']}, {row['behind']} |")
+        fall = auc[DEFAULT] - auc[NONE]
+        fallen = ", ".join(f"{machine} {change:+.3f}" for machine, change in fall[fall < -0.01].items())
+        lines += ["", f"AUC more than .01 below {NONE}: {fallen or 'no machine'}", ""]
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, 40 steps, fewer recordings: under ten minutes")
-    parser.add_argument("--trials", action="store_true", help="augmentations of the discriminative loss_name, one seed")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="real machines; default ASD_SAMPLE_DATA")
+    parser.add_argument("--quick", action="store_true", help="one untrained seed: under a minute")
     parser.add_argument("--json", action="store_true", help="the results as one JSON object")
-    parser.add_argument("--real", type=Path, metavar="FOLDER", help="real machines in the DCASE layout")
-    parser.add_argument("--folder", type=Path, help="keep intermediate results here, and resume from them")
-    parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="draw the figure of docs/evidence/representation.md"
-    )
+    parser.add_argument("--trained", action="store_true", help="also a ResNet-18 trained on the recordings")
+    parser.add_argument("--encoder", type=Path, action="append", default=[], help="base encoders of other seeds")
     arguments = parser.parse_args()
-    sample = os.environ.get("ASD_SAMPLE_DATA")
-    real = arguments.real or (Path(sample) / "real-mini" if sample else None)
-    seeds, steps, epochs, normals, faults = (1, 40, 20, 10, 4) if arguments.quick else (3, 200, 50, 20, 8)
-    seeds = 1 if arguments.trials else seeds
+    data = arguments.data or (Path(given) if (given := os.environ.get("ASD_SAMPLE_DATA")) else None)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (arguments.folder or Path(temporary)) / ("quick" if arguments.quick else "whole")
-        ladder = make_ladder(folder, real, Settings.preset("demo"), normals, faults)
-        loss_names = ("nt_xent", "discriminative", *TRIALS) if arguments.trials else LOSSES
-        scores = score(ladder, folder, loss_names, seeds, steps, epochs)
-        made = figures(ladder, scores, seeds)
-    made = {
-        "benchmark": "representation",
-        "data": f"{SIMULATED} machines" + (f", and real ones of {real.name}" if real else ""),
-        "seeds": seeds,
-        "steps": steps,
-        "minutes": round((time.monotonic() - started) / 60, 1),
-        **made,
+    sets = [*(real_sets(data) if data else []), *simulated_sets()]
+    encoders = {
+        "base": [load_base()],
+        "untrained": [untrained(seed) for seed in range(1 if arguments.quick else SEEDS)],
     }
-    if arguments.figure:
-        from representation_figure import draw
-
-        draw(made, arguments.figure)
+    if arguments.encoder:
+        encoders["other seeds"] = [TrainedEncoder.load(file) for file in arguments.encoder]
+    trained: dict[str, TrainedEncoder] = {}
+    if arguments.trained:
+        with tempfile.TemporaryDirectory() as folder:
+            # Sessions and mini share sounds, so that one's training may be the other's test.
+            groups = [[of for of in sets if of.name.startswith("sessions")]]
+            groups += [[of for of in sets if of not in groups[0] and of.group == group] for group in (REAL, SIMULATED)]
+            for index, group in enumerate(filter(None, groups)):
+                encoder = trained_on(group, Path(folder) / str(index))
+                trained |= dict.fromkeys([of.name for of in group], encoder)
+    rows = measured(sets, encoders, trained)
     if arguments.json:
-        print(json.dumps(made))
+        kept = {"benchmark": "representation", "minutes": round((time.monotonic() - started) / 60, 1)}
+        groups_differ = {group: differences(rows, group) for group in dict.fromkeys(rows["group"])}
+        print(json.dumps({**kept, "rows": rows.to_dict("records"), "differences": groups_differ}))
     else:
-        print(tables(made))
-        say(f"{made['data']}; {seeds} seeds, {steps} steps, {made['minutes']} minutes")
+        print(tables(rows))
+        recordings = len(list(chain.from_iterable(of.test for of in sets)))
+        say(f"{len(sets)} sets, {recordings} test recordings, {(time.monotonic() - started) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

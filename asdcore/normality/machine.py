@@ -100,7 +100,7 @@ class MachineModel:
             fitted = ", ".join(f"{scorer} on {n}" for scorer, n in counts.items())
             raise AsdError(f"the normality models were fitted on different recordings: {fitted}")
         distances = np.column_stack(left_out)
-        self.fusion = Fusion().fit(distances) if len(self.models) > 1 else None
+        self.fusion = Fusion().fit(distances, groups=groups) if len(self.models) > 1 else None
         self.calibration = Calibration().fit(self._scores(distances), groups=groups)
         self._left_out = distances
         self._row_of = {name: row for row, name in enumerate(self.clips)}

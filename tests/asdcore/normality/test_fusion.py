@@ -22,13 +22,15 @@ def test_a_copy_of_a_scorer_does_not_shift_the_score() -> None:
     np.testing.assert_allclose(doubled.score(np.hstack([new] * 2)), single.score(new))
 
 
-def test_the_score_follows_the_scorer_that_finds_a_recording_strangest() -> None:
-    fusion = Fusion().fit(left_out())
-    new = np.tile(np.exp(fusion.centre_), (2, 1))
-    new[1, 1] *= np.exp(10 * fusion.scale_[1])
-    usual, strange = fusion.score(new)
-    assert usual == pytest.approx(0) and strange == pytest.approx(10 - np.log(3), abs=0.01)
-    assert fusion.standardised(new)[1].argmax() == 1
+def test_with_many_recordings_the_score_follows_the_strangest_scorer_and_with_few_sessions_it_is_the_mean() -> None:
+    many = left_out(10_000)
+    for groups, expected in ((None, 9.0), (np.arange(10_000) % 2, 10 / 3)):
+        fusion = Fusion().fit(many, groups=groups)
+        new = np.tile(np.exp(fusion.centre_), (2, 1))
+        new[1, 1] *= np.exp(10 * fusion.scale_[1])
+        usual, strange = fusion.score(new)
+        assert usual == pytest.approx(0, abs=1e-9) and strange == pytest.approx(expected, rel=0.1)
+        assert fusion.standardised(new)[1].argmax() == 1
 
 
 def test_infinite_and_zero_distances_have_a_place_in_the_order() -> None:

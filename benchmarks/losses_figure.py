@@ -1,4 +1,4 @@
-"""The figure of docs/evidence/representation.md."""
+"""The figure of docs/evidence/losses.md."""
 
 from pathlib import Path
 from typing import Any
