@@ -369,9 +369,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the results as one JSON object")
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="real machines in the DCASE layout")
     parser.add_argument("--folder", type=Path, help="keep intermediate results here, and resume from them")
-    parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="draw the figure of docs/evidence/losses.md"
-    )
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the figure of docs/evidence/losses.md")
     arguments = parser.parse_args()
     sample = os.environ.get("ASD_SAMPLE_DATA")
     real = arguments.real or (Path(sample) / "real-mini" if sample else None)

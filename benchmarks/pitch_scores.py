@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ladder import make_ladder, training_store
-from pitch import METHODS
 from losses import DEFAULT, PAPER, SETTINGS, Judge, Scores, encoder_scores, spectrum_scores
+from pitch import METHODS
 
 from asdcore.progress import say
 from asdcore.settings import AugmentationSettings, Settings

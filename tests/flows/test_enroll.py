@@ -124,12 +124,12 @@ def test_a_threshold_is_changed_at_once_and_its_rule_decides_what_is_an_alarm(
 ) -> None:
     before = load_detector(home)[0]
     faults = sorted((small_machines / "simFan" / "test").glob("*anomaly*"))
-    changed = threshold("simFan", 0.5, "2/3", home=home.root)
+    changed = threshold("simFan", 0.99, "2/3", home=home.root)
     detector, version = load_detector(home)
     assert version == changed["version"] == changed["champion"] and changed["parent"] != version
-    assert detector.threshold_of("simFan") == Threshold(0.5, 2, 3)
+    assert detector.threshold_of("simFan") == Threshold(0.99, 2, 3)
     assert detector.threshold_of("simValve") == before.threshold_of("simValve")
-    assert "threshold of simFan: 50 %, alarm 2/3 (was 1 %, alarm 1/1)" in str(registered_models(home)[0]["data"])
+    assert "threshold of simFan: 99 %, alarm 2/3 (was 1 %, alarm 1/1)" in str(registered_models(home)[0]["data"])
     one, two = (score(recordings=[fault], home=home.root) for fault in faults[:2])
     assert (one["anomalous"], one["alarms"]) == (1, {})
     # The second of the last three: the first was scored in another run.
