@@ -16,8 +16,6 @@ SMALLEST_SCALE = 0.05
 one the strangest"""
 TRUST = 100
 """independent groups from which the sharpness of the fusion is a half"""
-LOWEST = -3.0
-"""of a standardised logarithm: a scorer that finds a recording equal to one of training must not outvote the others"""
 _SMALLEST_DISTANCE = float(np.finfo(np.float64).tiny)
 
 
@@ -25,7 +23,7 @@ class Fusion(BaseEstimator):  # type: ignore[misc]
     """One score from standardised logarithms of distances: their mean with few sessions, the largest with many.
 
     x = (log d - median) / deviation for each scorer, median and standard deviation those of the logarithms of its
-    left-out distances, at least `LOWEST`. The fused score is log(mean(exp(k x))) / k. With k near 1 it follows the
+    left-out distances. The fused score is log(mean(exp(k x))) / k. With k near 1 it follows the
     scorer that finds a recording strangest, and the others hardly shift it: a scorer that is useless costs next to
     nothing. With k near 0 it is the mean. k grows with the number of independent groups (sessions, or recordings where
     these are unknown), see `TRUST`: from few of them the deviations are estimated badly, and the scorer with the
@@ -76,7 +74,7 @@ class Fusion(BaseEstimator):  # type: ignore[misc]
     def standardised(self, distances: ArrayLike) -> Floats:
         """(m, k) distances to (m, k) x: how strange each scorer finds a recording, in its usual deviations."""
         check_is_fitted(self)
-        x: Floats = np.maximum((_logarithms(distances) - self.centre_) / self.scale_, LOWEST)
+        x: Floats = (_logarithms(distances) - self.centre_) / self.scale_
         return x
 
     def score(self, distances: ArrayLike) -> Floats:
