@@ -34,7 +34,7 @@ from trials import TRIALS, augmented
 
 from asdcore.baselines.autoencoder import SCORES, fit_autoencoder
 from asdcore.encoder.embedding import embeddings
-from asdcore.encoder.network import Encoder, TrainedEncoder
+from asdcore.encoder.network import TrainedEncoder, build_encoder
 from asdcore.encoder.training import train
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.statistics import time_statistics
@@ -104,18 +104,20 @@ def encoders(
 def _trained(
     ladder: Ladder, own: pd.DataFrame, loss_name: str, seed: int, steps: int, checkpoints: Path
 ) -> TrainedEncoder:
-    settings = Settings.preset("demo").training
+    settings = Settings.preset("demo").training.model_copy(update={"encoder": "resnet18"})
     if loss_name == UNTRAINED:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             originals = (ladder.store.read(recording, "original") for recording in own["recording"])
-            return TrainedEncoder(Encoder(settings.encoder, settings.z_size), Normalisation.fit(originals), [])
+            return TrainedEncoder(
+                build_encoder(settings.encoder, settings.z_size).eval(), Normalisation.fit(originals), []
+            )
     batch = 24
     epochs_a_cycle = max(1, round(steps / (len(own) // batch) / settings.cycles))
     changed: dict[str, Any] = {"crop_frames": 48, "batch_size": batch, "seed": seed}
     changed |= {"loss": loss_name if loss_name in LOSSES else "discriminative"}
     settings = settings.model_copy(update=changed | {"epochs": epochs_a_cycle * settings.cycles})
-    rows = own[["recording", "machine", "attributes"]]
+    rows = own[["recording", "machine", "attributes"]].assign(session="")
     with augmented(loss_name, seed) if loss_name in TRIALS else nullcontext():
         return train(ladder.store, rows, settings, checkpoints)
 

@@ -1,6 +1,6 @@
 """Which scorers and which encoder find faults: on real machines, then on simulated ones.
 
-    python benchmarks/representation.py --data FOLDER [--quick] [--json] [--trained] [--encoder FILE ...]
+    python benchmarks/representation.py --data FOLDER [--quick] [--json] [--encoder FILE ...] [--trained]
 
 ``--data``: the folder of real machines (benchmarks/real_machines.py), or ASD_SAMPLE_DATA. Each system is fitted on the
 normal training recordings of a machine and scores its test recordings, as a detector does. A machine's value is the
@@ -13,7 +13,8 @@ Beside the rule, every machine on which the AUC falls by more than .01 below ``s
 
 ``untrained``: the network of the base encoder with random weights, its batch normalisation fitted to random machines,
 mean of three seeds. ``--trained``: what version 0.1 did by default, a ResNet-18 trained on the recordings (loss
-`discriminative`, 40 epochs, crops of 64 frames, since clips have 63, one seed), with two normality models.
+`discriminative`, 40 epochs, crops of 64 frames, since clips have 63, one seed), with two normality models. With
+``--folder`` it resumes.
 ``--encoder``: base encoders of other seeds, files of `asd pretrain`.
 """
 
@@ -57,6 +58,8 @@ RESAMPLES = 10_000
 PLAIN: tuple[type[Scorer], ...] = (SpectrumScorer, ChangeScorer)
 NONE, DEFAULT = "spectrum + change", "default"
 """no encoder; spectrum, change and base encoder"""
+RULES = {"log-sum-exp": 1.0, "mean": 1e-6}
+"""the default's scorers by other rules of fusion: their sharpness"""
 COMPARED = ("spectrum", "change", NONE, "base alone", DEFAULT)
 
 
@@ -70,9 +73,10 @@ class Fitted:
         self.left_out, self.test = fitted.left_out_, fitted.distance(test)
 
 
-def fused(scorers: Sequence[Fitted], of: Recordings) -> Floats:
-    """The anomaly scores of the test recordings, as a detector computes them."""
+def fused(scorers: Sequence[Fitted], of: Recordings, sharpness: float | None = None) -> Floats:
+    """The anomaly scores of the test recordings, as a detector computes them, or with another sharpness."""
     fusion = Fusion().fit(np.column_stack([one.left_out for one in scorers]), groups=of.sessions)
+    fusion.sharpness_ = sharpness or fusion.sharpness_
     return fusion.score(np.column_stack([one.test for one in scorers]))
 
 
@@ -95,6 +99,8 @@ def scores_of(
         own = [Fitted("standardised_knn", *_embedded(encoder, training, test), of) for encoder in made]
         scores[f"{name} alone"] = [one.test for one in own]
         scores[DEFAULT if name == "base" else f"with {name}"] = [fused([*both, one], of) for one in own]
+        if name == "base":
+            scores |= {rule: [fused([*both, *own], of, sharpness)] for rule, sharpness in RULES.items()}
     if trained is not None:
         vectors = _embedded(trained, training, test)
         for model in ("tied", "standardised_knn"):
@@ -138,7 +144,8 @@ def trained_on(sets: list[Recordings], folder: Path) -> TrainedEncoder:
             shard.append((name, {key: values.astype(np.float16) for key, values in columns.items()}))
             about = json.dumps({"domain": domain})
             rows.append({"recording": name, "machine": of.name, "attributes": about, "session": session})
-    write_shard(folder / "features", shard)
+    if not (folder / "features").exists():
+        write_shard(folder / "features", shard)
     return train(Store(folder / "features"), pd.DataFrame(rows), settings.training, folder / "checkpoints")
 
 
@@ -207,6 +214,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one untrained seed: under a minute")
     parser.add_argument("--json", action="store_true", help="the results as one JSON object")
     parser.add_argument("--trained", action="store_true", help="also a ResNet-18 trained on the recordings")
+    parser.add_argument("--folder", type=Path, help="where --trained keeps its checkpoints, and resumes from them")
     parser.add_argument("--encoder", type=Path, action="append", default=[], help="base encoders of other seeds")
     arguments = parser.parse_args()
     data = arguments.data or (Path(given) if (given := os.environ.get("ASD_SAMPLE_DATA")) else None)
@@ -220,12 +228,13 @@ def main() -> None:
         encoders["other seeds"] = [TrainedEncoder.load(file) for file in arguments.encoder]
     trained: dict[str, TrainedEncoder] = {}
     if arguments.trained:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = arguments.folder or Path(temporary)
             # Sessions and mini share sounds, so that one's training may be the other's test.
             groups = [[of for of in sets if of.name.startswith("sessions")]]
             groups += [[of for of in sets if of not in groups[0] and of.group == group] for group in (REAL, SIMULATED)]
             for index, group in enumerate(filter(None, groups)):
-                encoder = trained_on(group, Path(folder) / str(index))
+                encoder = trained_on(group, folder / str(index))
                 trained |= dict.fromkeys([of.name for of in group], encoder)
     rows = measured(sets, encoders, trained)
     if arguments.json:
