@@ -1,7 +1,7 @@
 """The detector: everything between a recording and its anomaly score, in one object and one folder."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from asdcore.normality.scorers import Embedding, build_scorers, features_of
 from asdcore.normality.threshold import Threshold
 from asdcore.progress import progress
 from asdcore.recordings.audio import (
-    AudioFile,
     BadRecording,
     Measured,
     Waveform,
@@ -116,29 +115,36 @@ class Detector:
         measured: list[Measured] = []
         vectors: list[Vectors] = []
         with open_audio(file) as audio:
-            for clip, waveform in self._usable_clips(audio, digest, machine):
+            for clip, waveform in self._usable_clips(audio.read, audio.frames, audio.sample_rate, digest, machine):
                 clips.append(clip)
                 measured.append(measure(waveform))
                 vectors.append(self._vectors(waveform.samples))
-            whole = replace(combined(measured), seconds=audio.seconds)
+            whole = combined(measured, audio.seconds)
         joined = _stacked(vectors)
         judged = self._judged(joined, machine, [clip.name for clip in clips])
         return Heard(file, machine, "", whole, joined, judged.verdict, digest, clips, judged.clips, judged.strangest)
 
-    def _usable_clips(self, audio: AudioFile, digest: str, machine: str) -> Iterator[tuple[Clip, Waveform]]:
-        """The clips of a recording that can be scored.
+    def _usable_clips(
+        self,
+        read: Callable[[int, int], NDArray[np.float32]],
+        frames: int,
+        sample_rate: int,
+        digest: str,
+        machine: str,
+    ) -> Iterator[tuple[Clip, Waveform]]:
+        """The clips of a recording that can be scored. ``read``: see `AudioFile.read`.
 
         Raises:
             BadRecording: none can, or the file is cut off.
         """
-        count = clip_count(audio.seconds, self.machines[machine].clip_seconds)
+        count = clip_count(frames / sample_rate, self.machines[machine].clip_seconds)
         first: BadRecording | None = None
         usable = 0
         for number in progress(range(1, count + 1), "clips") if count > LONG else range(1, count + 1):
             clip = Clip(digest, number, count)
-            samples = audio.read(*clip.span(audio.frames))
+            samples = read(*clip.span(frames))
             try:
-                waveform = waveform_of(samples, audio.sample_rate, self.settings.recordings)
+                waveform = waveform_of(samples, sample_rate, self.settings.recordings)
             except BadRecording as bad:
                 first = first or bad
                 continue
@@ -159,12 +165,10 @@ class Detector:
             AsdError: a machine that is not enrolled, or a waveform that no recording would be taken with.
         """
         known = self.enrolled(machine)
-        settings = self.settings.recordings
         try:
-            waveform = prepare(samples, sample_rate, settings)
-            count = clip_count(len(waveform) / settings.sample_rate, self.machines[known].clip_seconds)
-            spans = [Clip("", number + 1, count).span(len(waveform)) for number in range(count)]
-            vectors = [self._vectors(waveform[start:stop]) for start, stop in spans]
+            prepared = prepare(samples)
+            clips = self._usable_clips(lambda *span: prepared[slice(*span)], len(prepared), sample_rate, "", known)
+            vectors = [self._vectors(waveform.samples) for _, waveform in clips]
         except BadRecording as bad:
             raise AsdError(f"this waveform cannot be scored: {bad}") from bad
         verdict = self._judged(_stacked(vectors), known).verdict
@@ -199,10 +203,10 @@ class Detector:
 
         ``about``: what the machine was made from; its reliability report goes to those of the others.
         """
-        own = dict(about)
-        trust = {**self.about.get("reliability", {}), name: own.pop("reliability", None)}
-        enrolled = {**self.about.get("enrolled", {}), name: own}
-        about = {**self.about, "reliability": trust, "enrolled": enrolled}
+        of_machine = dict(about)
+        reliability = {**self.about.get("reliability", {}), name: of_machine.pop("reliability", None)}
+        enrolled = {**self.about.get("enrolled", {}), name: of_machine}
+        about = {**self.about, "reliability": reliability, "enrolled": enrolled}
         return replace(self, machines={**self.machines, name: machine}, about=about)
 
     def without_machine(self, name: str) -> "Detector":
@@ -320,7 +324,7 @@ class Detector:
                 )
             settings = Settings.model_validate(description["settings"])
             names, about, digests = (description[name] for name in ("machines", "about", "sha256"))
-            thresholds = {machine: Threshold(**values) for machine, values in description.get("thresholds", {}).items()}
+            thresholds = {machine: Threshold(**values) for machine, values in description["thresholds"].items()}
             for name in (_ENCODER, _NORMALITY):
                 if not (folder / name).is_file() or digest_of_file(folder / name) != digests[name]:
                     raise AsdError(f"{folder / name}: missing or damaged; register or retrain this detector again")

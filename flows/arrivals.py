@@ -72,7 +72,9 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
             waiting += strange
             moved += [machine] if drifted else []
         due = _due(place, detector, retrain_after, moved)
-        fitted_again = [machine for machine in worth_fitting(place, detector) if _fitted_again(place, machine, model)]
+        # Another version than the champion would become one version more for each machine, and none with all.
+        worth = worth_fitting(place, detector) if model == CHAMPION else []
+        fitted_again = [machine for machine in worth if _fitted_again(place, machine)]
     create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, fitted_again, due, version))
     if due:
         tell(RETRAINING_DUE, place, {"why": due})
@@ -103,10 +105,10 @@ def worth_fitting(home: Home, detector: Detector) -> list[str]:
     return machines
 
 
-def _fitted_again(home: Home, machine: str, model: str) -> bool:
+def _fitted_again(home: Home, machine: str) -> bool:
     """Whether a machine could be fitted again on all its normal recordings."""
     try:
-        enroll(machine, model=model, home=home.root)
+        enroll(machine, home=home.root)
     except AsdError as error:
         warn(f"{machine} was not fitted again: {error}")
         return False

@@ -12,7 +12,7 @@ MOST_TABLES = 50
 
 
 def raised_alarms(home: Home, detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
-    """The machines with an alarm in a scoring run, each with a sentence; also emitted as events.
+    """The machines that were in alarm in a scoring run, each with a sentence; where it began, also an event.
 
     Args:
         home: with the score tables of earlier runs.
@@ -22,35 +22,37 @@ def raised_alarms(home: Home, detector: Detector, scores: pd.DataFrame) -> dict[
     alarms = {}
     for machine, rows in scores[scores["decision"].notna()].groupby("machine"):
         threshold = detector.threshold_of(str(machine))
-        sentence = _sentence(rows, _before(home, str(machine), rows, threshold), threshold)
-        if sentence:
-            alarms[str(machine)] = sentence
-            tell(ALARM, home, {"machine": str(machine), "sentence": sentence})
+        before = _before(home, str(machine), rows, threshold)
+        decisions = [*before, *rows["decision"].astype(int)]
+        if not any(threshold.in_alarm(decisions)[len(before) :]):
+            continue
+        begun = [index - len(before) for index in threshold.alarms(decisions) if index >= len(before)]
+        alarms[str(machine)] = _sentence(rows, begun, threshold)
+        if begun:
+            tell(ALARM, home, {"machine": str(machine), "sentence": alarms[str(machine)]})
     return alarms
 
 
-def _sentence(rows: pd.DataFrame, before: list[int], threshold: Threshold) -> str:
-    """What the alarm is; empty if there is none. ``before``: decisions on the recordings before ``rows``."""
-    anomalous = int((rows["decision"] == 1).sum())
+def _sentence(rows: pd.DataFrame, begun: list[int], threshold: Threshold) -> str:
+    """What the alarm is. ``begun``: the rows that one begins with; none: it lasts since an earlier run."""
     if threshold.last == 1:
-        return f"{anomalous} of {len(rows)} recordings anomalous" if anomalous else ""
-    begun = [index for index in threshold.alarms([*before, *rows["decision"].astype(int)]) if index >= len(before)]
-    if not begun:
-        return ""
-    first = rows["path"].iloc[begun[0] - len(before)]
-    return f"{threshold.needed} of the last {threshold.last} recordings anomalous, first at {first}"
+        return f"{int((rows['decision'] == 1).sum())} of {len(rows)} recordings anomalous"
+    since = f"first at {rows['path'].iloc[begun[0]]}" if begun else "since an earlier run"
+    return f"{threshold.needed} of the last {threshold.last} recordings anomalous, {since}"
 
 
 def _before(home: Home, machine: str, rows: pd.DataFrame, threshold: Threshold) -> list[int]:
-    """Decisions on the last recordings of a machine in earlier runs, as many as the rule looks back."""
+    """Decisions on the last recordings of a machine in earlier runs: as many as say whether it was in alarm."""
     decisions: list[int] = []
+    if threshold.last == 1:
+        return decisions  # Each anomalous recording is worth a call.
     seen = set(rows["recording"])
     for table in sorted(home.scores.glob("score-*.parquet"), reverse=True)[:MOST_TABLES]:
-        if len(decisions) >= threshold.last - 1:
+        if len(decisions) >= threshold.last:
             break
         earlier = pd.read_parquet(table, columns=["machine", "recording", "decision"])
         earlier = earlier[(earlier["machine"] == machine) & earlier["decision"].notna()]
         earlier = earlier[~earlier["recording"].isin(seen)]
         seen |= set(earlier["recording"])
         decisions = [*earlier["decision"].astype(int), *decisions]
-    return decisions[-(threshold.last - 1) :] if threshold.last > 1 else []
+    return decisions[-threshold.last :]

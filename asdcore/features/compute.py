@@ -87,11 +87,14 @@ def compute_shard(
 ) -> tuple[list[Path], dict[str, str]]:
     """As `compute_features`, for one shard in this process; one clip in memory at a time."""
     failures: dict[str, str] = {}
-    unusable = {path: _why_not(recording_of(name), Path(path)) for name, path in clips}
+    checked, why_not = "", ""
     with ExitStack() as stack:
         shards = [(folder, stack.enter_context(new_shard(folder))) for folder in (originals, variants) if folder]
         for name, path in clips:
-            columns = unusable[path] or _spectrograms_of(clip_named(name), Path(path), settings, variants is not None)
+            if path != checked:
+                # Just before it is decoded, and once for all clips of a recording.
+                checked, why_not = path, _why_not(recording_of(name), Path(path))
+            columns = why_not or _spectrograms_of(clip_named(name), Path(path), settings, variants is not None)
             if isinstance(columns, str):
                 failures[name] = columns
                 continue

@@ -4,10 +4,8 @@ AUC says how well scores rank. A person on call meets verdicts: this is what the
 rate that was asked for, suspect and anomalous counted together and apart.
 """
 
-from collections.abc import Sequence
-
 import pandas as pd
-from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from asdcore.monitoring.intervals import rate_interval
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
@@ -57,7 +55,8 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
             HEARD: normal[normal["session_heard"].eq(True).fillna(False)],
             UNKNOWN: normal[normal["session_heard"].isna()],
         }
-        auc = _auc(normal["score"].tolist(), parts[FAULTY]["score"].tolist())
+        both = own["label"].nunique() == 2
+        auc = float(roc_auc_score(own["label"] == "anomaly", own["score"])) if both else float("nan")
         for of, part in parts.items():
             if not len(part):
                 continue
@@ -108,11 +107,3 @@ def _count(row: dict[str, float], what: str) -> str:
 def _interval(row: dict[str, float], name: str = "") -> str:
     suspect = f"; {int(row['suspect'])} of them only suspect" if row["suspect"] else ""
     return f"{name}{100 * row['low']:.0f} to {100 * row['high']:.0f} %{suspect}"
-
-
-def _auc(normal: Sequence[float], faulty: Sequence[float]) -> float:
-    ranks = rankdata([*normal, *faulty])
-    m, k = len(normal), len(faulty)
-    if not m or not k:
-        return float("nan")
-    return float((ranks[m:].sum() - k * (k + 1) / 2) / (m * k))

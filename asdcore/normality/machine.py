@@ -152,10 +152,10 @@ class MachineModel:
         distances, calibration = self._distances(vectors), self.calibration
         if not len(distances):
             raise AsdError("a recording without a clip has no verdict")
-        known = [row for row in map(self._row_of.get, clips or ()) if row is not None]
+        known = {index: self._row_of[name] for index, name in enumerate(clips or ()) if name in self._row_of}
         if known:
-            distances = self._left_out[known]
-            others = self.calibration.groups_ != self.calibration.groups_[known[0]]
+            distances[list(known)] = self._left_out[list(known.values())]
+            others = self.calibration.groups_ != self.calibration.groups_[next(iter(known.values()))]
             if np.isfinite(self.calibration.distances_[others]).any():
                 names = self.calibration.groups_[others]
                 calibration = Calibration().fit(self.calibration.distances_[others], groups=names)

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from asdcore.errors import AsdError
 
@@ -42,18 +43,19 @@ class Threshold:
         """As `rule_of` reads it."""
         return f"{self.needed}/{self.last}"
 
-    def alarms(self, decisions: Sequence[int]) -> list[int]:
-        """The recordings that an alarm begins with, counted from 0.
+    def in_alarm(self, decisions: Sequence[int]) -> list[bool]:
+        """Whether the machine is in alarm after each recording.
 
         Args:
             decisions: 1 for anomalous, else 0, in the order of the recordings.
         """
-        met = [
-            sum(decisions[max(0, end - self.last) : end]) >= self.needed and decisions[end - 1] == 1
-            for end in range(1, len(decisions) + 1)
-        ]
-        in_alarm = [sum(decisions[max(0, end - self.last) : end]) >= self.needed for end in range(len(decisions) + 1)]
-        return [index for index, begins in enumerate(met) if begins and not in_alarm[index]]
+        ends = range(1, len(decisions) + 1)
+        return [sum(decisions[max(0, end - self.last) : end]) >= self.needed for end in ends]
+
+    def alarms(self, decisions: Sequence[int]) -> list[int]:
+        """The recordings that an alarm begins with, counted from 0; ``decisions``: as `in_alarm` takes them."""
+        states = [False, *self.in_alarm(decisions)]
+        return [index for index, (before, after) in enumerate(pairwise(states)) if after and not before]
 
     def per_recording(self) -> float:
         """How many false alarms begin with a normal recording on average, if recordings are independent.

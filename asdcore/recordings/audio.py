@@ -64,11 +64,11 @@ def measure(waveform: Waveform) -> Measured:
     return Measured(20 * math.log10(max(rms, 1e-10)), clipped, waveform.seconds, waveform.sample_rate)
 
 
-def combined(parts: Sequence[Measured]) -> Measured:
-    """What is kept of a recording, from its clips, which are equally long."""
+def combined(parts: Sequence[Measured], seconds: float) -> Measured:
+    """What is kept of a recording of ``seconds``, from its clips, which are equally long."""
     power = float(np.mean([10 ** (part.level_dbfs / 10) for part in parts]))
     clipped = float(np.mean([part.clipped for part in parts]))
-    return Measured(10 * math.log10(power), clipped, sum(part.seconds for part in parts), parts[0].sample_rate)
+    return Measured(10 * math.log10(power), clipped, seconds, parts[0].sample_rate)
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,16 @@ class AudioFile:
     """An open audio file with a header that was checked; its samples are read in spans. Made by `open_audio`."""
 
     file: soundfile.SoundFile
-    sample_rate: int
-    """Hz"""
-    channels: int
-    frames: int
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz"""
+        return int(self.file.samplerate)
+
+    @property
+    def frames(self) -> int:
+        """Samples of each channel."""
+        return int(self.file.frames)
 
     @property
     def seconds(self) -> float:
@@ -132,7 +138,7 @@ def open_audio(source: Path | bytes) -> Iterator[AudioFile]:
                     raise BadRecording("unreadable: the header does not say how long it is; write the file again")
                 if file.frames == 0:
                     raise BadRecording("empty: the file has a header and no samples")
-                yield AudioFile(file, file.samplerate, file.channels, file.frames)
+                yield AudioFile(file)
         except soundfile.LibsndfileError as error:
             raise BadRecording(f"unreadable: {error.error_string.rstrip('.')}") from error
 
@@ -205,7 +211,7 @@ def examine(source: Path | bytes, settings: RecordingSettings) -> Examined:
             health.add(waveform)
         health.check(settings)
         treatment = _treatment(chosen, file.sample_rate, settings)
-        return Examined(file.seconds, file.sample_rate, file.channels, treatment)
+        return Examined(file.seconds, file.sample_rate, file.file.channels, treatment)
 
 
 def _treatment(chosen: str, sample_rate: int, settings: RecordingSettings) -> str:
@@ -213,12 +219,16 @@ def _treatment(chosen: str, sample_rate: int, settings: RecordingSettings) -> st
     return "; ".join(filter(None, [chosen, resampled if sample_rate != settings.sample_rate else ""]))
 
 
-def prepare(samples: NDArray[np.floating], sample_rate: int, settings: RecordingSettings) -> NDArray[np.float32]:
-    """As `decode`, for samples in memory: (n_samples,) or (n_samples, n_channels), full scale at 1."""
+def prepare(samples: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(n_samples, n_channels), as `AudioFile.read` gives it, of samples in memory: one or two dimensions.
+
+    Raises:
+        BadRecording: integers, whose full scale is unknown.
+    """
     samples = np.asarray(samples)
     if not np.issubdtype(samples.dtype, np.floating):
         raise BadRecording(f"not a waveform: {samples.dtype} samples; give floating point ones, full scale at 1")
-    return waveform_of(np.atleast_2d(np.asarray(samples, np.float32).T).T, sample_rate, settings).samples
+    return np.atleast_2d(np.asarray(samples, np.float32).T).T
 
 
 def choose_channel(samples: NDArray[np.float32], channel: str | int) -> tuple[NDArray[np.float32], str]:

@@ -59,7 +59,9 @@ def options(
 
 
 def main() -> None:
-    """Run a command. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` raised an alarm."""
+    """Run a command. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` raised an alarm,
+    4 it found something suspect.
+    """
     from asdcore.errors import AsdError
 
     debug = bool(os.environ.get("ASD_DEBUG")) or "--debug" in sys.argv

@@ -216,6 +216,7 @@ def test_a_clip_that_must_not_be_used_is_left_out_and_the_others_judge(detector:
     (heard,) = cutting.listen([file])
     assert [clip.number for clip in heard.clips] == [1, 3]
     assert clip_table([heard])["start"].tolist() == [0.0, 2.0]
+    assert cutting.score_waveform(np.concatenate(parts), RATE)["score"] == heard.verdict["score"]
     silent = write(tmp_path / "fan" / "off.wav", np.zeros(3 * RATE, np.float32))
     assert "no usable clip among 3" in cutting.score([silent])["reason"][0]
 
@@ -240,6 +241,9 @@ def test_a_training_recording_is_judged_by_a_model_without_it_and_marked(detecto
     # It was learned as normal; left out, it is the strangest.
     assert table["verdict"][12] == "suspect"
     assert table["p_value"][12] == table["p_value"].min() == pytest.approx(1 / 13)
+    two = {name: np.concatenate([rows[0][name], rows[1][name]]) for name in rows[0]}
+    judged = learned.judge(two, 0.1, [learned.clips[0], "a clip that was not learned"])
+    assert len(judged.clips) == 2 and judged.verdict["in_training"]
 
 
 def test_other_rates_and_channels_are_brought_to_those_of_the_settings(detector: Detector, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -47,6 +48,13 @@ def small_settings() -> Settings:
             "normality": demo.normality.model_copy(update={"elliptic_components": 3}),
         }
     )
+
+
+@pytest.fixture
+def two_recordings() -> pd.DataFrame:
+    """Rows of the table of recordings that an encoder can be trained on."""
+    described = {"machine": "fan", "attributes": "{}", "session": "", "split": "train", "label": "normal"}
+    return pd.DataFrame({"recording": ["a", "b"], **described})
 
 
 @pytest.fixture(scope="module")

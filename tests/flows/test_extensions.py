@@ -40,23 +40,14 @@ def test_an_encoder_a_loss_a_model_and_a_scorer_from_outside_are_trained_registe
 
 
 def test_other_code_of_an_encoder_from_outside_is_another_training(
-    outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_recordings: pd.DataFrame
 ) -> None:
     import sys
 
     from tasks import code
 
     settings = Settings.model_validate(SETTINGS).training
-    rows = pd.DataFrame(
-        {
-            "recording": ["a", "b"],
-            "machine": "fan",
-            "attributes": "{}",
-            "session": "",
-            "split": "train",
-            "label": "normal",
-        }
-    )
+    rows = two_recordings
 
     def key() -> str:
         sys.modules.pop("outside_asd", None)

@@ -111,20 +111,11 @@ def test_the_averages_of_a_retraining_and_an_enrolment_are_the_same_stage(home: 
     assert of_retraining == feature_store(Settings(), variants=False)
 
 
-def test_a_training_with_other_recordings_or_settings_is_another_one(home: Home) -> None:
+def test_a_training_with_other_recordings_or_settings_is_another_one(home: Home, two_recordings: pd.DataFrame) -> None:
     from asdcore.settings import Settings
 
     settings = Settings().training
-    rows = pd.DataFrame(
-        {
-            "recording": ["a", "b"],
-            "machine": "fan",
-            "attributes": "{}",
-            "session": "",
-            "split": "train",
-            "label": "normal",
-        }
-    )
+    rows = two_recordings
     spectrograms = Artifact(home.features, "store")
     key = training_key(spectrograms, rows, settings)
     assert training_key(spectrograms, rows.iloc[::-1], settings) == key

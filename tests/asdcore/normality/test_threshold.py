@@ -20,6 +20,10 @@ def test_an_alarm_that_lasts_is_one_alarm() -> None:
     assert Threshold(0.05).alarms([1, 1, 0, 1]) == [0, 3]
 
 
+def test_a_machine_stays_in_alarm_until_fewer_are_anomalous() -> None:
+    assert Threshold(0.05, 2, 3).in_alarm([1, 1, 0, 1, 0, 0]) == [False, True, True, True, False, False]
+
+
 @pytest.mark.parametrize("values", [(0.0, 1, 1), (1.0, 1, 1), (0.1, 0, 1), (0.1, 4, 3)])
 def test_a_threshold_that_makes_no_sense_is_refused(values: tuple[float, int, int]) -> None:
     with pytest.raises(AsdError):

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from asdcore.recordings.audio import BadRecording, Waveform, choose_channel, decode, prepare
+from asdcore.recordings.audio import BadRecording, Waveform, choose_channel, decode, prepare, waveform_of
 from asdcore.settings import RecordingSettings
 
 Sound = Callable[..., NDArray[np.float32]]
@@ -244,7 +244,7 @@ def test_samples_in_memory_become_what_their_file_becomes(sound: Sound) -> None:
     stereo = np.stack([sound(0, 1.0, 44_100), sound(1, 1.0, 44_100)], axis=1)
     for samples in (stereo, stereo[:, 0], stereo.astype(np.float64)):
         decoded = decode(encode(samples, 44_100, subtype="FLOAT"), SETTINGS).samples
-        np.testing.assert_array_equal(prepare(samples, 44_100, SETTINGS), decoded)
+        np.testing.assert_array_equal(waveform_of(prepare(samples), 44_100, SETTINGS).samples, decoded)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_samples_in_memory_become_what_their_file_becomes(sound: Sound) -> None:
 )
 def test_samples_in_memory_are_checked_as_a_file_is(samples: NDArray[Any], words: str) -> None:
     with pytest.raises(BadRecording, match=words):
-        prepare(samples, RATE, SETTINGS)
+        waveform_of(prepare(samples), RATE, SETTINGS)
 
 
 def test_choosing_a_channel_copies_nothing_into_the_original() -> None:
