@@ -117,7 +117,7 @@ class StandardisedNeighbours(NearestNeighbours):
 def _deviation_of_others(centred: Floats, squares: Floats, group: Indices, rows: Indices) -> Floats:
     """(len(rows), p): of each of the rows the floored deviation in the other groups, infinite if they have none.
 
-    From sums over groups: to select the others anew for each group would take n times as long.
+    From sums over groups: selecting the others for each group would take n times as long.
     """
     deviation = np.full((len(rows), centred.shape[1]), np.inf)
     total, total_squares = centred.sum(axis=0), squares.sum(axis=0)
