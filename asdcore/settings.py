@@ -106,7 +106,7 @@ class TrainingSettings(StageSettings):
     }
 
     encoder: Annotated[str, AfterValidator(ENCODERS.check)] = Field(
-        "resnet18",
+        BASE,
         description="base: comes with the package, and nothing is trained; resnet18, resnet50: trained on the "
         "recordings; or one that an installed package adds",
         json_schema_extra=ENCODERS.schema,
@@ -165,7 +165,7 @@ class NormalitySettings(StageSettings):
     renamed: ClassVar[dict[str, str]] = {"eyes": "scorers", "insist": "force_estimator"}
 
     estimator: Annotated[str, AfterValidator(NORMALITY_MODELS.check)] = Field(
-        "tied",
+        "standardised_knn",
         description="normality model of the embedding: ml, elliptic, ledoit_wolf, tied (a mean for each domain), knn "
         "(nearest normal recordings), standardised_knn, or one that an installed package adds",
         json_schema_extra=NORMALITY_MODELS.schema,

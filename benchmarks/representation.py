@@ -169,13 +169,13 @@ def by_machine(rows: pd.DataFrame, group: str, what: str) -> pd.DataFrame:
     return own[list(dict.fromkeys(rows["system"]))]
 
 
-def differences(rows: pd.DataFrame, group: str) -> list[dict[str, Any]]:
-    """The default less every other system, paired by machine."""
+def differences(rows: pd.DataFrame, group: str, system: str = DEFAULT) -> list[dict[str, Any]]:
+    """A system less every other one, paired by machine."""
     values = by_machine(rows, group, "value")
     drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
     made = []
-    for other in values.columns.drop(DEFAULT):
-        margin = (values[DEFAULT] - values[other]).to_numpy()
+    for other in values.columns.drop(system):
+        margin = (values[system] - values[other]).to_numpy()
         low, high = np.quantile(margin[drawn].mean(axis=1), [0.025, 0.975])
         counts = {"ahead": int((margin > 0).sum()), "behind": int((margin < 0).sum())}
         made.append({"over": other, "difference": float(margin.mean()), "low": low, "high": high, **counts})
@@ -202,6 +202,10 @@ def tables(rows: pd.DataFrame) -> str:
             margin = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
             mean = value[row["over"]].mean()
             lines.append(f"| {row['over']} | {mean:.3f} | {margin} | {row['ahead']}, {row['behind']} |")
+        for row in differences(rows, group, "base alone"):
+            if row["over"] in ("spectrum", "untrained alone"):
+                margin = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+                lines += ["", f"The base encoder alone less {row['over']}: {margin}"]
         fall = auc[DEFAULT] - auc[NONE]
         fallen = ", ".join(f"{machine} {change:+.3f}" for machine, change in fall[fall < -0.01].items())
         lines += ["", f"AUC more than .01 below {NONE}: {fallen or 'no machine'}", ""]

@@ -30,7 +30,7 @@ from asdcore.storage.files import digest_of_file
 RATE = 16_000
 SETTINGS = Settings(
     augmentation=AugmentationSettings(pitch_method="spectral"),
-    training=TrainingSettings(z_size=8, device="cpu"),
+    training=TrainingSettings(encoder="resnet18", z_size=8, device="cpu"),
     normality=NormalitySettings(estimator="ledoit_wolf"),
 )
 

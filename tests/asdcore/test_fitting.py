@@ -6,16 +6,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 import asdcore
 from asdcore import AsdError, Detector, Settings
 from asdcore.datasets.simulate import simulate
+from asdcore.encoder.base import load_base
+from asdcore.features.store import EXTENDS
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.recordings.names import find_recordings
 from asdcore.settings import NormalitySettings, TrainingSettings
 
 SETTINGS = Settings(
-    training=TrainingSettings(crop_frames=16, batch_size=8, epochs=1, cycles=1, z_size=8, device="cpu"),
+    training=TrainingSettings(
+        encoder="resnet18", crop_frames=16, batch_size=8, epochs=1, cycles=1, z_size=8, device="cpu"
+    ),
     normality=NormalitySettings(false_alarm_rate=0.1),
 )
 
@@ -64,6 +69,17 @@ def test_without_the_embedding_nothing_trains_and_sessions_of_a_table_are_left_o
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "features").rglob("*.parquet")}
     Detector.fit(table, settings, tmp_path / "work")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "features").rglob("*.parquet")} == first
+
+
+def test_the_base_encoder_is_used_as_it_is_and_no_variants_are_computed(simulated: Path, tmp_path: Path) -> None:
+    detector = Detector.fit(simulated, SETTINGS.model_copy(update={"training": TrainingSettings()}), tmp_path)
+    given, used = load_base().encoder.state_dict(), detector.encoder.encoder.state_dict()
+    assert all(torch.equal(given[name], used[name]) for name in given) and detector.encoder.history == []
+    assert not list((tmp_path / "features").rglob(f"{EXTENDS}*"))
+    test = [one for one in find_recordings(simulated) if one.split == "test"]
+    scores = detector.score([one.path for one in test])
+    anomalous = pd.Series([one.label == "anomaly" for one in test])
+    assert scores.loc[anomalous, "score"].mean() > scores.loc[~anomalous, "score"].mean()
 
 
 def test_what_cannot_be_fitted_is_said(simulated: Path, tmp_path: Path) -> None:

@@ -97,8 +97,10 @@ def test_the_digest_changes_with_every_field_that_changes_the_result(
     stage: type[StageSettings], name: str, value: Any
 ) -> None:
     assert stage(**{name: value}).digest() != stage().digest()
-    whole = Settings(**{stage_name(stage): stage(**{name: value})})
-    assert whole.digest() != Settings().digest()
+    # The base encoder takes no other spectrograms.
+    others = {} if stage is TrainingSettings else {"training": TrainingSettings(encoder="resnet18")}
+    whole = Settings(**others, **{stage_name(stage): stage(**{name: value})})
+    assert whole.digest() != Settings(**others).digest()
 
 
 def test_settings_that_were_saved_with_a_field_that_is_gone_are_read() -> None:
@@ -235,3 +237,9 @@ def test_the_schema_and_the_errors_list_the_names_that_there_are() -> None:
     assert "resnet50" in TrainingSettings.model_json_schema()["properties"]["encoder"]["enum"]
     with pytest.raises(ValidationError, match="'mle' is none of ml, elliptic, ledoit_wolf, tied, knn"):
         NormalitySettings(estimator="mle")
+
+
+def test_the_base_encoder_is_refused_with_other_spectrograms_than_it_was_made_for() -> None:
+    with pytest.raises(ValidationError, match=r"mel\.n_mels=128; training\.encoder=resnet18"):
+        Settings(mel=MelSettings(n_mels=64))
+    assert Settings(mel=MelSettings(n_mels=64), training=TrainingSettings(encoder="resnet18")).training.trains

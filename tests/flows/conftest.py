@@ -40,12 +40,14 @@ def small_machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_settings() -> Settings:
-    """The demo preset, shorter: four epochs on crops of half a second, 3 components."""
+    """The demo preset with a ResNet-18: four epochs on crops of half a second, `tied`, 3 components."""
     demo = Settings.preset("demo")
     return demo.model_copy(
         update={
-            "training": demo.training.model_copy(update={"epochs": 4, "crop_frames": 16, "batch_size": 8}),
-            "normality": demo.normality.model_copy(update={"elliptic_components": 3}),
+            "training": demo.training.model_copy(
+                update={"encoder": "resnet18", "epochs": 4, "crop_frames": 16, "batch_size": 8}
+            ),
+            "normality": demo.normality.model_copy(update={"estimator": "tied", "elliptic_components": 3}),
         }
     )
 

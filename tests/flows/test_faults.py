@@ -24,7 +24,8 @@ from tasks.tracking import log_evaluation
 
 pytestmark = pytest.mark.flow
 
-LONG = ("--preset", "demo", "--set", "training.epochs=8", "--set", "training.crop_frames=16")
+LONG_TRAINING = ("training.encoder=resnet18", "training.epochs=8", "training.crop_frames=16")
+LONG = ("--preset", "demo", *(word for value in LONG_TRAINING for word in ("--set", value)))
 
 
 def start(api: str, *arguments: str | Path) -> "subprocess.Popen[str]":

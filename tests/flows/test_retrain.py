@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from asdcore.detector import Detector
+from asdcore.encoder.base import WEIGHTS
 from asdcore.encoder.network import TrainedEncoder
 from asdcore.errors import AsdError
 from asdcore.monitoring.reliability import reliability_of
@@ -21,6 +22,7 @@ from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
 from flows.retrain import retrain
 from flows.score import score
+from flows.train import train
 from tasks.registry import load_detector, registered_models, rolled_back, set_champion, version_facts
 from tasks.tracking import client
 
@@ -353,3 +355,18 @@ def test_a_champion_of_an_older_format_is_refused_and_replaced_by_the_next_retra
             file.write_text(description)
     assert again["champion"] == again["version"] and again["judgement"] is None
     assert score(recordings=[small_machines / "simValve"], machine="simValve", home=copy.root)
+
+
+def test_with_the_base_encoder_nothing_is_trained_and_no_variants_are_computed(
+    prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    settings = small_settings.model_copy(update={"training": Settings().training})
+    home = Home.at(tmp_path / "home")
+    done = retrain(recordings=small_machines, settings=settings, home=home.root)
+    assert "the base encoder of the package: it was not trained on these recordings" in done["report"]
+    assert digest_of_file(Path(done["detector"]) / "encoder.safetensors") == digest_of_file(WEIGHTS)
+    assert (
+        not list(home.features.rglob("variants*")) and not (Path(home.root) / done["plots"] / "training.png").exists()
+    )
+    with pytest.raises(AsdError, match="the base encoder is not trained"):
+        train(settings=settings, home=home.root)

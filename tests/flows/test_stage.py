@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from asdcore.features.store import Row, Store
-from asdcore.settings import MelSettings
+from asdcore.settings import MelSettings, TrainingSettings
 from asdcore.storage.home import Home
 from tasks.encoder import training_key
 from tasks.features import feature_store, originals_artifact
@@ -107,14 +107,13 @@ def test_several_inputs_at_once_come_back_in_their_order(home: Home) -> None:
 def test_the_averages_of_a_retraining_and_an_enrolment_are_the_same_stage(home: Home) -> None:
     from asdcore.settings import Settings
 
-    of_retraining = originals_artifact(feature_store(Settings()))
+    training = Settings(training=TrainingSettings(encoder="resnet18"))
+    of_retraining = originals_artifact(feature_store(training))
     assert of_retraining == feature_store(Settings(), variants=False)
 
 
 def test_a_training_with_other_recordings_or_settings_is_another_one(home: Home, two_recordings: pd.DataFrame) -> None:
-    from asdcore.settings import Settings
-
-    settings = Settings().training
+    settings = TrainingSettings(encoder="resnet18")
     rows = two_recordings
     spectrograms = Artifact(home.features, "store")
     key = training_key(spectrograms, rows, settings)

@@ -17,7 +17,9 @@ from asdcore.settings import TrainingSettings
 
 BANDS, FRAMES = 16, 24
 NARROW = (64, 64, 128, 128)
-TINY = TrainingSettings(loss="nt_xent", crop_frames=16, batch_size=4, epochs=4, cycles=2, z_size=8, device="cpu")
+TINY = TrainingSettings(
+    encoder="resnet18", loss="nt_xent", crop_frames=16, batch_size=4, epochs=4, cycles=2, z_size=8, device="cpu"
+)
 RECORDINGS = pd.DataFrame(
     {"recording": [f"recording-{i}" for i in range(8)], "machine": ["fan"] * 4 + ["valve"] * 4, "attributes": "{}"}
 )
