@@ -103,7 +103,8 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
         embeddings = embeddings_of(store, encoder, clips, settings.training.device)
         statistics = scorer_statistics(clips, originals_artifact(store), settings)
         stores = stores_of(statistics, embeddings)
-        systems, scorers = reported_systems(settings.normality), detector_system(settings.normality)
+        systems = reported_systems(settings.normality, settings.training.trains)
+        scorers = detector_system(settings.normality)
         models = normality_models(stores, clips, [*systems, scorers])
         history = TrainedEncoder.load(encoder.path).history
         reliability = reliability_reports(stores, clips, scorers, models[scorers.name], settings.normality, history)

@@ -120,13 +120,17 @@ def systems_named(names: list[str], settings: NormalitySettings) -> list[System]
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def reported_systems(settings: NormalitySettings) -> list[NormalitySystem]:
-    """The systems that a retraining reports: the detector, its scorers, the paper's estimators, and the simplest
-    spectrum statistic.
+def reported_systems(settings: NormalitySettings, trained: bool = True) -> list[NormalitySystem]:
+    """The systems that a retraining reports: the detector, its scorers, the embedding alone, the paper's estimators of
+    it, and the simplest spectrum statistic.
+
+    The paper's estimators are left out where the encoder was not ``trained`` on the recordings: they say something of
+    the paper's network, and a covariance of the many values of the base encoder is expensive.
     """
     known = every_system(settings)
     scorers = [system.name for _, system in detector_system(settings).scorers]
     first = [DETECTOR] if len(scorers) > 1 else []
     embedding = f"{settings.estimator}-{settings.layer}"
-    names = [*first, *scorers, embedding, f"ml-{settings.layer}", f"elliptic-{settings.layer}", "spectrum"]
+    of_paper = [f"{estimator}-{settings.layer}" for estimator in ("ml", "elliptic")] if trained else []
+    names = [*first, *scorers, embedding, *of_paper, "spectrum"]
     return [system for name in dict.fromkeys(names) if not isinstance(system := known[name], AutoencoderSystem)]

@@ -360,10 +360,11 @@ def test_a_champion_of_an_older_format_is_refused_and_replaced_by_the_next_retra
 def test_with_the_base_encoder_nothing_is_trained_and_no_variants_are_computed(
     prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path: Path
 ) -> None:
-    settings = small_settings.model_copy(update={"training": Settings().training})
+    settings = small_settings.model_copy(update={"training": Settings().training, "normality": Settings().normality})
     home = Home.at(tmp_path / "home")
     done = retrain(recordings=small_machines, settings=settings, home=home.root)
     assert "the base encoder of the package: it was not trained on these recordings" in done["report"]
+    assert "elliptic-h" not in done["report"]
     assert digest_of_file(Path(done["detector"]) / "encoder.safetensors") == digest_of_file(WEIGHTS)
     assert (
         not list(home.features.rglob("variants*")) and not (Path(home.root) / done["plots"] / "training.png").exists()

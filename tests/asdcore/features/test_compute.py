@@ -11,7 +11,14 @@ from asdcore.features.augmentation import VARIANTS, spectrograms
 from asdcore.features.compute import compute_features, features_digest, missing_parts
 from asdcore.features.store import EXTENDS, Store, drop_damaged
 from asdcore.recordings.audio import decode
-from asdcore.settings import AugmentationSettings, MelSettings, NormalitySettings, RecordingSettings, Settings
+from asdcore.settings import (
+    AugmentationSettings,
+    MelSettings,
+    NormalitySettings,
+    RecordingSettings,
+    Settings,
+    TrainingSettings,
+)
 from asdcore.storage.files import digest_of_file
 
 Recorder = Callable[..., Path]
@@ -120,20 +127,29 @@ def test_new_shards_count_as_verified(
 
 
 def test_the_digest_changes_with_what_changes_a_spectrogram_and_with_nothing_else() -> None:
-    base = features_digest(Settings(), "code")
-    originals = features_digest(Settings(), "code", variants=False)
-    seeded = Settings(augmentation=AugmentationSettings(seed=1))
+    trained = Settings(training=TrainingSettings(encoder="resnet18"))
+    base = features_digest(trained, "code")
+    originals = features_digest(trained, "code", variants=False)
+    seeded = Settings(training=trained.training, augmentation=AugmentationSettings(seed=1))
     assert features_digest(seeded, "code") != base
     assert features_digest(seeded, "code", variants=False) == originals
     for variants, unchanged in ((True, base), (False, originals)):
         changed = [
             features_digest(Settings(), "other code", variants=variants),
-            features_digest(Settings(mel=MelSettings(n_mels=64)), "code", variants=variants),
-            features_digest(Settings(recordings=RecordingSettings(channel="mean")), "code", variants=variants),
-            features_digest(Settings(recordings=RecordingSettings(sample_rate=8_000)), "code", variants=variants),
+            features_digest(Settings(training=trained.training, mel=MelSettings(n_mels=64)), "code", variants=variants),
+            features_digest(
+                Settings(training=trained.training, recordings=RecordingSettings(channel="mean")),
+                "code",
+                variants=variants,
+            ),
+            features_digest(
+                Settings(training=trained.training, recordings=RecordingSettings(sample_rate=8_000)),
+                "code",
+                variants=variants,
+            ),
         ]
         assert len({base, originals, *changed}) == 6
-        normality = Settings(normality=NormalitySettings(layer="z"))
+        normality = Settings(training=trained.training, normality=NormalitySettings(layer="z"))
         assert features_digest(normality, "code", variants=variants) == unchanged
-        fewer = Settings(recordings=RecordingSettings(minimum_training_recordings=20))
+        fewer = Settings(training=trained.training, recordings=RecordingSettings(minimum_training_recordings=20))
         assert features_digest(fewer, "code", variants=variants) == unchanged
