@@ -72,20 +72,26 @@ def real_sets(folder: Path) -> list[Recordings]:
     return sorted(sets, key=lambda one: one.machine)
 
 
-def simulated_sets() -> list[Recordings]:
-    """A ladder of faults on each of the simulated machines of `asdcore.datasets.simulate`."""
+def simulated_sets(training: int = 30, normals: int = 24, faults: int = 4) -> list[Recordings]:
+    """A ladder of faults on each of the simulated machines of `asdcore.datasets.simulate`.
+
+    Args:
+        training: normal recordings, a tenth of them of the target domain.
+        normals: normal test recordings.
+        faults: test recordings of each kind and strength.
+    """
     sets = []
     for machine in MACHINES:
         own = Recordings(machine, machine, SIMULATED)
         make = _maker(machine)
-        for domain, count in zip(DOMAINS, (27, 3), strict=True):
+        for domain, count in zip(DOMAINS, (training - training // 10, training // 10), strict=True):
             for index in range(count):
                 own.train([make("train", domain, index, None, 0.0)], f"{domain} {index}", domain)
-        for index in range(24):
+        for index in range(normals):
             own.add([make("test", DOMAINS[index % 2], index, None, 0.0)])
         for kind in FAULTS:
             for strength in SIMULATED_STRENGTHS:
-                own.add([make("test", DOMAINS[index % 2], index, kind, strength) for index in range(4)], kind)
+                own.add([make("test", DOMAINS[index % 2], index, kind, strength) for index in range(faults)], kind)
         sets.append(own)
     return sets
 

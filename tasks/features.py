@@ -167,7 +167,7 @@ def _leave_out(failures: Mapping[str, str], path_of: Mapping[str, str]) -> None:
     clips = [name for name in failures if recording_of(name) not in unusable]
     for path, number in Counter(path_of[name] for name in clips).items():
         reason = next(failures[name] for name in clips if path_of[name] == path)
-        warn(f"{path}: {number} clips of it are left out: {reason}")
+        warn(f"{path}: {number} of its clips left out: {reason}")
 
 
 def _on_cluster(address: str, batches: list[dict[str, Any]]) -> list[Artifact]:

@@ -27,7 +27,8 @@ class Fusion(BaseEstimator):  # type: ignore[misc]
     scorer that finds a recording strangest, and the others hardly shift it: a scorer that is useless costs next to
     nothing. With k near 0 it is the mean. k grows with the number of independent groups (sessions, or recordings where
     these are unknown), see `TRUST`: from few of them the deviations are estimated badly, and the scorer with the
-    largest x would often be the one whose deviation is too small (docs/evidence/representation.md).
+    largest x would often be the one whose deviation is too small. The price is that a useless scorer then counts as
+    much as the others (both measured in docs/evidence/representation.md).
 
     It is a score, not a p-value: what it means is for a `Calibration` of the fused scores of left-out recordings to
     say, so that no scorer's extrapolated tail decides.

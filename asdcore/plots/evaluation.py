@@ -52,8 +52,13 @@ def score_plot(scores: pd.DataFrame, title: str) -> Figure:
     figure, panels = _grid(sorted(set(scores["machine"])), title)
     for machine, axes in panels.items():
         rows = scores[(scores["machine"] == machine) & np.isfinite(scores["score"])]
-        positive = rows.loc[rows["score"] > 0, "score"]
-        bins = np.geomspace(positive.min(), positive.max() * 1.001, 30).tolist() if len(positive) else 30
+        # Distances span decades; a fused score is a logarithm already, and is negative for what is very usual.
+        decades = len(rows) > 0 and rows["score"].min() > 0
+        bins = 30
+        if decades:
+            bins = np.geomspace(rows["score"].min(), rows["score"].max() * 1.001, 30).tolist()
+        elif len(rows):
+            bins = np.linspace(rows["score"].min(), rows["score"].max() + 1e-9, 30).tolist()
         for label, domain, colour in (
             ("normal", "source", SOURCE),
             ("normal", "target", TARGET),
@@ -63,9 +68,10 @@ def score_plot(scores: pd.DataFrame, title: str) -> Figure:
             if len(chosen):
                 name = f"{label} {domain or 'both domains'} ({len(chosen)})"
                 axes.hist(chosen["score"], bins=bins, alpha=0.55, color=colour, label=name)
-        axes.set_xscale("log")
         axes.margins(y=0.4)  # Room for the legend.
-        _label_decades(axes.xaxis, positive)
+        if decades:
+            axes.set_xscale("log")
+            _label_decades(axes.xaxis, rows["score"])
         axes.set_title(drawable(machine), parse_math=False)
         axes.set_xlabel("anomaly score")
         _legend(axes)

@@ -148,6 +148,15 @@ def test_what_the_test_recordings_lack_is_left_out_of_the_figures(kept: str, tmp
     drawn(roc_plot({"ml-z": some}, "ROC"), tmp_path / "roc.png")
 
 
+def test_negative_scores_are_in_the_histogram() -> None:
+    table = scores(1)
+    table["score"] = np.log(table["score"]) - np.log(table["score"]).median()
+    axes = score_plot(table, "Scores").axes[0]
+    assert axes.get_xscale() == "linear"
+    assert sum(patch.get_height() for patch in axes.patches) == len(table)
+    assert axes.get_xlim()[0] < table["score"].min()
+
+
 @pytest.mark.parametrize("values", [[0.0, 0.0], [5.0, 5.0], [np.nan, 3.0], [-1.0, 4.0], [1e-30, 1e30]])
 def test_odd_scores_can_be_drawn(values: list[float], tmp_path: Path) -> None:
     table = pd.DataFrame({"machine": "fan", "domain": "source", "label": ["normal", "anomaly"], "score": values})
