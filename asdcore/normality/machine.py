@@ -130,7 +130,7 @@ class MachineModel:
             AsdError: no vectors for a scorer, or vectors that are not finite, or of another size than those of the fit.
         """
         distances = self._distances(vectors)
-        return self._verdict(self._scores(distances), distances, self.calibration, false_alarm_rate)
+        return pd.DataFrame(self._verdict(self._scores(distances), distances, self.calibration, false_alarm_rate))
 
     def judge(self, vectors: Vectors, false_alarm_rate: float, clips: Sequence[str] | None = None) -> Judged:
         """What to think of one recording, from all its clips.
@@ -160,11 +160,12 @@ class MachineModel:
                 names = self.calibration.groups_[others]
                 calibration = Calibration().fit(self.calibration.distances_[others], groups=names)
         scores = self._scores(distances)
-        whole = np.array([[upper_quartile(column) for column in distances.T]])
-        score = np.array([upper_quartile(scores)])
-        verdict = self._verdict(score, whole, calibration, false_alarm_rate).to_dict("records")[0]
-        of_clips = self._verdict(scores, distances, calibration, false_alarm_rate)
-        return Judged({str(name): value for name, value in verdict.items()} | {"in_training": bool(known)}, of_clips)
+        whole = of_clips = self._verdict(scores, distances, calibration, false_alarm_rate)
+        if len(scores) > 1:
+            quartiles = np.array([[upper_quartile(column) for column in distances.T]])
+            whole = self._verdict(np.array([upper_quartile(scores)]), quartiles, calibration, false_alarm_rate)
+        verdict = {name: column.tolist()[0] for name, column in whole.items()}
+        return Judged(verdict | {"in_training": bool(known)}, pd.DataFrame(of_clips))
 
     def _distances(self, vectors: Vectors) -> Floats:
         """(m, k)"""
@@ -175,7 +176,8 @@ class MachineModel:
 
     def _verdict(
         self, score: Floats, distances: Floats, calibration: Calibration, false_alarm_rate: float
-    ) -> pd.DataFrame:
+    ) -> dict[str, NDArray[Any]]:
+        """The columns `VERDICT`, (m,) each."""
         p_value = calibration.p_value(score)
         anomalous = p_value <= false_alarm_rate
         strange = anomalous | calibration.suspect(score, false_alarm_rate)
@@ -186,7 +188,7 @@ class MachineModel:
             anomalous.astype(np.int64),
             np.where(strange, self._triggered_by(distances, false_alarm_rate), ""),
         )
-        return pd.DataFrame(dict(zip(VERDICT, columns, strict=True)))
+        return dict(zip(VERDICT, columns, strict=True))
 
     def _scores(self, distances: Floats) -> Floats:
         """(m, k) distances to (m,) scores."""
