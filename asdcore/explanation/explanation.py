@@ -67,18 +67,17 @@ class Explanation:
         """What triggered and how the findings are related to it, as a sentence; empty if it is not known."""
         if not self.triggered_by:
             return ""
-        *others, last = self.triggered_by
-        who = f"Triggered by {', '.join(others)}{' and ' if others else ''}{last}"
-        places = {trait for shown in self.triggered_by.values() for trait in shown}
-        related = [finding.trait in places for finding in self.findings]
-        if all(related):
+        who, several = f"Triggered by {_listed([*self.triggered_by])}", len(self.triggered_by) > 1
+        found = {finding.trait for finding in self.findings}
+        shown = [scorer for scorer, places in self.triggered_by.items() if found & {*places}]
+        if found <= {trait for places in self.triggered_by.values() for trait in places}:
             return f"{who}."
-        if any(related):
-            return f"{who}: {'their' if others else 'its'} findings come first."
-        it, nearest = "them" if others else "it", WORDS[self.findings[0].trait]
-        if places:
+        if shown:
+            return f"{who}: findings of {_listed(shown)} come first."
+        it, nearest = "them" if several else "it", WORDS[self.findings[0].trait]
+        if any(self.triggered_by.values()):
             return f"{who}, but no finding is typical of {it}; the nearest: {nearest}."
-        return f"{who}, which {'have' if others else 'has'} no place in the spectrum; nearest to {it}: {nearest}."
+        return f"{who}, which {'have' if several else 'has'} no place in the spectrum; nearest to {it}: {nearest}."
 
     @property
     def sentences(self) -> list[str]:
@@ -125,6 +124,14 @@ def explain(spectrogram: Spectrogram, profile: Profile, triggered_by: Triggers |
     triggers = dict(triggered_by or {})
     ordered = sorted(findings, key=lambda finding: (_order(finding, triggers), -finding.deviations))
     return Explanation(spectrogram, profile.edges, profile.frame_seconds, level, change, tuple(ordered), triggers)
+
+
+def _listed(names: list[str]) -> str:
+    """
+    >>> _listed(["spectrum"]), _listed(["spectrum", "change", "embedding"])
+    ('spectrum', 'spectrum, change and embedding')
+    """
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
 
 
 def _order(finding: Finding, triggered_by: Triggers) -> int:

@@ -160,8 +160,8 @@ def test_bands_that_hardly_change_are_constant(profile: Profile, recording: Spec
 @pytest.mark.parametrize(
     ("triggered_by", "modulation", "louder", "first", "why"),
     [
-        (CHANGE, 5, 20, "changing", "Triggered by change: its findings come first."),
-        (SPECTRUM, 12, 5, "louder", "Triggered by spectrum: its findings come first."),
+        (CHANGE, 5, 20, "changing", "Triggered by change: findings of change come first."),
+        (SPECTRUM, 12, 5, "louder", "Triggered by spectrum: findings of spectrum come first."),
     ],
 )
 def test_what_the_scorer_that_triggered_finds_comes_first_though_something_else_is_more_unusual(
@@ -233,6 +233,9 @@ def test_all_scorers_that_triggered_are_named(profile: Profile, recording: Spect
     recording[80:110] += 8
     explanation = explain(recording, profile, {**SPECTRUM, **CHANGE, **EMBEDDING})
     assert explanation.sentences[0] == "Triggered by spectrum, change and embedding."
+    fault = modulated(recording, slice(10, 30), 8)
+    said = explain(fault, profile, {**SPECTRUM, **EMBEDDING}).sentences[0]
+    assert said == "Triggered by spectrum and embedding: findings of spectrum come first."
 
 
 def test_what_is_louder_for_a_part_of_the_time_says_when(profile: Profile, recording: Spectrogram) -> None:

@@ -60,7 +60,7 @@ def test_the_bands_of_a_change_are_marked_beside_what_is_usual() -> None:
     (band,) = [patch for patch in panel.patches if isinstance(patch, Rectangle)]
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((48, 64))
     (below,) = [text for text in said if "1  " in text]
-    assert below.splitlines()[0] == "Triggered by change: its findings come first."
+    assert below.splitlines()[0] == "Triggered by change: findings of change come first."
     assert below.splitlines()[1].startswith("1  3.0-4.0 kHz changes from frame to frame more than usual: by 2.1 dB")
 
 
