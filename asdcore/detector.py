@@ -15,10 +15,10 @@ from asdcore import __version__
 from asdcore.encoder.embedding import embeddings
 from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.errors import AsdError, OutdatedDetectorError
-from asdcore.explanation.explanation import Explanation, explain
+from asdcore.explanation.explanation import Explanation, Triggers, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.heard import Heard, score_table
-from asdcore.normality.machine import VERDICT, Judged, MachineModel, Vectors
+from asdcore.normality.machine import JOINED_BY, VERDICT, Judged, MachineModel, Vectors
 from asdcore.normality.scorers import Embedding, build_scorers, features_of
 from asdcore.normality.threshold import Threshold
 from asdcore.progress import progress
@@ -38,7 +38,7 @@ from asdcore.recordings.names import parse_place
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_folder, digest_of_file
 
-FORMAT = 5
+FORMAT = 6
 LONG = 60
 """clips from which on scoring one recording is long work, and shows its progress"""
 _DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
@@ -174,16 +174,25 @@ class Detector:
         verdict = self._judged(_stacked(vectors), known).verdict
         return {"machine": known} | {name: verdict[name] for name in VERDICT}
 
-    def explain(self, path: str | Path, machine: str | None = None, clip: Clip | None = None) -> Explanation:
+    def explain(
+        self,
+        path: str | Path,
+        machine: str | None = None,
+        clip: Clip | None = None,
+        triggered_by: str | None = None,
+    ) -> Explanation:
         """Where a recording differs from what is usual for its machine: frequencies, times, sentences.
 
         Args:
             path: wav or flac file.
             machine: as in `score`.
             clip: the part of it to explain; None: the strangest clip.
+            triggered_by: as `score` says it; what these scorers find comes first. None: what triggers on the clip, or
+                on the recording if ``clip`` is None, too.
 
         Raises:
-            AsdError: a machine that is not enrolled or has no profile, or a recording that cannot be scored.
+            AsdError: a machine that is not enrolled or has no profile, a recording that cannot be scored, or a scorer
+                that this detector does not have.
         """
         known = self._machine_of(Path(path), machine)
         profile = self.machines[known].profile
@@ -191,12 +200,24 @@ class Detector:
             raise AsdError(f"machine {known!r} has no profile to explain recordings with; retrain or enroll it again")
         try:
             if clip is None:
-                heard = self._heard(Path(path), "", known)
+                heard = self._heard(Path(path), digest_of_file(Path(path)), known)
                 clip = heard.clips[heard.strangest]
+                triggered_by = heard.verdict["triggered_by"] if triggered_by is None else triggered_by
             waveform = decode(Path(path), self.settings.recordings, clip).samples
         except (OSError, BadRecording) as error:
             raise AsdError(f"{path} cannot be explained: {error}") from error
-        return explain(self._spectrogram(waveform), profile)
+        if triggered_by is None:
+            triggered_by = self._judged(self._vectors(waveform), known, [clip.name]).verdict["triggered_by"]
+        return explain(self._spectrogram(waveform), profile, self._triggers(triggered_by))
+
+    def _triggers(self, triggered_by: str) -> Triggers:
+        scorers = build_scorers(self.settings.normality)
+        names = [name for name in triggered_by.split(JOINED_BY) if name]
+        if unknown := [name for name in names if name not in scorers]:
+            raise AsdError(
+                f"triggered_by={triggered_by!r}: no scorer {', '.join(unknown)}; this detector has {', '.join(scorers)}"
+            )
+        return {name: scorers[name].traits for name in names}
 
     def with_machine(self, name: str, machine: MachineModel, about: Mapping[str, Any]) -> "Detector":
         """This detector with one more machine, or another model of a known one; all else is the same.

@@ -130,7 +130,8 @@ def _explain(detector: Detector, scores: pd.DataFrame, heard: list[Heard], folde
     for number, row in enumerate(scored.index[: max(1, min(strange, MOST_EXPLAINED))], start=1):
         verdict = {str(name): value for name, value in scores.loc[row].items()}
         recording = heard[row]
-        explanation = detector.explain(recording.path, recording.machine, recording.clips[recording.strangest])
+        clip = recording.clips[recording.strangest]
+        explanation = detector.explain(recording.path, recording.machine, clip, verdict["triggered_by"])
         plot = folder / f"{number:02d}-{recording.path.stem[:50]}.png"
         with atomic_write(plot) as temporary:
             explanation_plot(explanation, verdict).savefig(temporary, format="png", dpi=120)

@@ -1,13 +1,13 @@
 """Profile of a machine's normal recordings in terms that a person can check: dB, Hz and seconds.
 
-A normality model says that a recording is strange, not where. A profile compares four traits of its spectrogram with
+A normality model says that a recording is strange, not where. A profile compares five traits of its spectrogram with
 those of the training recordings, each left out in turn: a trait is unusual where it deviates more than those of
 all but one in thirty of them, or than all if there are fewer.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import librosa
 import numpy as np
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from asdcore.arrays import Arrays, Floats
 from asdcore.errors import AsdError
 from asdcore.features.spectrogram import Spectrogram
+from asdcore.features.statistics import mean_change, mean_spectrum
 from asdcore.settings import MelSettings
 
-TRAITS = ("level", "swing", "peak", "dip")
+Trait = Literal["level", "change", "swing", "peak", "dip"]
+TRAITS: tuple[Trait, ...] = get_args(Trait)
 RANGES = 16
 """number of ranges of neighbouring mel bands; averaging makes an impulse exceed the noise of single bands"""
 RATE = 1 / 30
@@ -34,21 +36,22 @@ _LEAST_DEVIATION, _LEAST_LIMIT = 0.1, 3.0
 """dB, and deviations, where all training recordings are alike"""
 
 
-def traits(spectrogram: Spectrogram) -> dict[str, Floats]:
+def traits(spectrogram: Spectrogram) -> dict[Trait, Floats]:
     """The traits that a profile compares.
 
     Args:
         spectrogram: (n_mels, n_frames), dB.
 
     Returns:
-        level: (n_mels,) mean over time of each band; of each range, (RANGES,): swing, its standard deviation over time,
-        peak and dip, how far its loudest and its quietest frame are from its median. All in dB.
+        Of each band, (n_mels,): level, its mean over time, and change, its mean absolute change from frame to frame; of
+        each range, (RANGES,): swing, its standard deviation over time, peak and dip, how far its loudest and its
+        quietest frame are from its median. All in dB.
     """
     traces = range_traces(spectrogram)
     middle = np.median(traces, axis=1)
-    level = np.pad(spectrogram.mean(axis=1, dtype=np.float64), _SMOOTH // 2, mode="edge")
     return {
-        "level": np.convolve(level, np.ones(_SMOOTH) / _SMOOTH, "valid"),
+        "level": _smoothed(mean_spectrum(spectrogram)),
+        "change": _smoothed(mean_change(spectrogram)),
         "swing": traces.std(axis=1),
         "peak": traces.max(axis=1) - middle,
         "dip": middle - traces.min(axis=1),
@@ -59,6 +62,11 @@ def range_traces(spectrogram: Spectrogram) -> Floats:
     """(RANGES, n_frames): the mean level of each range over time, dB."""
     parts = np.array_split(spectrogram.astype(np.float64), RANGES)
     return np.stack([part.mean(axis=0) for part in parts])
+
+
+def _smoothed(bands: NDArray[np.float32]) -> Floats:
+    padded = np.pad(bands.astype(np.float64), _SMOOTH // 2, mode="edge")
+    return np.convolve(padded, np.ones(_SMOOTH) / _SMOOTH, "valid")
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ class Profile:
     frame_seconds: float
     edge_frames: int
     """frames at either end whose windows extend beyond the recording"""
-    usual: Mapping[str, Usual]
+    usual: Mapping[Trait, Usual]
     """trait: its usual values"""
 
     @classmethod
@@ -187,7 +195,7 @@ class Profile:
         return _inner(spectrogram, self.edge_frames)
 
     def to_arrays(self) -> Arrays:
-        """All fitted values as arrays without objects, for an npz file: about 10 kB."""
+        """All fitted values as arrays without objects, for an npz file: about 13 kB."""
         arrays: Arrays = {"edges": self.edges, "frame_seconds": np.array(self.frame_seconds)}
         arrays["edge_frames"] = np.array(self.edge_frames)
         for trait, usual in self.usual.items():

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asdcore.errors import AsdError
+from asdcore.explanation.profile import Trait
 from asdcore.features.spectrogram import Spectrogram
 from asdcore.features.statistics import mean_and_deviation, mean_change, mean_spectrum
 from asdcore.normality.base import NormalityModel, build_model
@@ -54,6 +55,9 @@ class Scorer:
     """in the registry"""
     needs_encoder: ClassVar[bool] = False
     """whether `feature` is given an embedding"""
+    traits: ClassVar[tuple[Trait, ...]] = ()
+    """what of an explanation shows what it finds, the trait that it measures first; none: it has no place in the
+    spectrum"""
 
     def __init__(self, settings: NormalitySettings) -> None:
         self.settings = settings
@@ -95,6 +99,7 @@ class SpectrumScorer(Scorer):
     """The mean spectrum: how loud each band is."""
 
     name: ClassVar[str] = "spectrum"
+    traits: ClassVar[tuple[Trait, ...]] = ("level",)
 
     @property
     def column(self) -> str:
@@ -111,6 +116,7 @@ class ChangeScorer(Scorer):
     """The mean change from frame to frame: how steady each band is."""
 
     name: ClassVar[str] = "change"
+    traits: ClassVar[tuple[Trait, ...]] = ("change", "swing", "peak", "dip")
 
     def feature(self, spectrogram: Spectrogram, embedding: Embedding | None) -> Vector:
         return mean_change(spectrogram)
@@ -123,6 +129,7 @@ class SpectrumDeviationScorer(Scorer):
     """Mean and standard deviation over time of each band in one vector."""
 
     name: ClassVar[str] = "spectrum_deviation"
+    traits: ClassVar[tuple[Trait, ...]] = ("level", "swing", "peak", "dip")
 
     @property
     def column(self) -> str:

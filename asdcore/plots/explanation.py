@@ -12,13 +12,20 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Transform
 
 from asdcore.arrays import Floats
-from asdcore.explanation.explanation import MOST_SENTENCES, Explanation
+from asdcore.explanation.explanation import MOST_SENTENCES, Comparison, Explanation
+from asdcore.explanation.profile import Trait
 from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
 from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
 
 _TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)
 WORDS = {ANOMALOUS: ("ANOMALOUS", ANOMALY), SUSPECT: ("suspect", "tab:orange"), NORMAL: ("normal", "black")}
-_LEVELS = ("louder", "quieter", "component", "missing")
+_PANELS: Mapping[Trait, tuple[str, str]] = {
+    "level": ("its average, beside what is usual", "level (dB)"),
+    "change": ("from frame to frame", "mean change (dB)"),
+}
+"""title and unit"""
+_WIDTHS = [3.0, 2.0, 1.2]
+"""of the spectrogram and of the panels beside it"""
 _BADGE = 6.0
 """height of a number, in bands"""
 _QUIETEST = 60.0
@@ -28,31 +35,30 @@ _QUIETEST = 60.0
 def explanation_plot(explanation: Explanation, verdict: Mapping[str, Any]) -> Figure:
     """Spectrogram and average spectrum on one frequency axis, with the findings numbered in both and listed below.
 
+    If a band changes more or less from frame to frame than usual, that is drawn beside them.
+
     Args:
         explanation: by `asdcore.explanation.explanation.explain`.
         verdict: on this recording, a row of `Detector.score`: path, machine, p_value, verdict.
     """
-    sentences = explanation.sentences
-    numbered = [
-        textwrap.fill(
-            f"{i}  {text}" if i <= len(explanation.findings[:MOST_SENTENCES]) else text, 140, subsequent_indent="    "
-        )
-        for i, text in enumerate(sentences, start=1)
-    ]
-    lines = sum(text.count("\n") + 1 for text in numbered)
-    text_height = 0.3 + 0.17 * lines
+    text = _text(explanation)
+    text_height = 0.3 + 0.17 * (text.count("\n") + 1)
     figure = Figure(figsize=(11, 6.0 + text_height), layout="constrained")
     word, colour = WORDS[verdict["verdict"]]
     title = drawable(f"{verdict['machine']}: {word}")
     figure.suptitle(title, fontsize=15, fontweight="bold", color=colour, parse_math=False)
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5.6, text_height])[:, 0]
-    left, right = upper.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    compared = _compared(explanation)
+    left, *others = upper.subplots(1, 1 + len(compared), sharey=True, width_ratios=_WIDTHS[: 1 + len(compared)])
+    panels = dict(zip(compared, others, strict=True))
     about = f"{Path(verdict['path']).name}\n{odds(verdict['p_value'], verdict['verdict'])}"
     upper.suptitle(drawable(about), fontsize=9, color="dimgrey", parse_math=False)
     _draw_spectrogram(left, explanation)
-    _draw_spectrum(right, explanation)
-    _mark(left, right, explanation)
-    lower.text(0.02, 1.0, "\n".join(numbered), va="top", fontsize=9.5, parse_math=False)
+    for trait, axes in panels.items():
+        _draw_comparison(axes, compared[trait], *_PANELS[trait])
+    panels["level"].legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), fontsize=8, frameon=False)
+    _mark(left, panels, explanation)
+    lower.text(0.02, 1.0, text, va="top", fontsize=9.5, parse_math=False)
     return figure
 
 
@@ -74,6 +80,22 @@ def odds(p_value: float, verdict: str) -> str:
         return f"more than half of the normal recordings of this machine look as strange (p = {p_value:.2g})"
     count = float(f"{1 / p_value:.2g}")
     return f"about 1 in {count:,.0f} normal recordings of this machine looks as strange (p = {p_value:.2g})"
+
+
+def _text(explanation: Explanation) -> str:
+    """What triggered, and the findings with the numbers that they have in the plot."""
+    findings = len(explanation.findings[:MOST_SENTENCES])
+    numbered = [f"{i}  {text}" if i <= findings else text for i, text in enumerate(explanation.listed, start=1)]
+    paragraphs = [explanation.trigger, *numbered] if explanation.trigger else numbered
+    return "\n".join(textwrap.fill(paragraph, 140, subsequent_indent="    ") for paragraph in paragraphs)
+
+
+def _compared(explanation: Explanation) -> dict[Trait, Comparison]:
+    """What is drawn beside what is usual: the level, and the change from frame to frame if there is a finding of it."""
+    compared: dict[Trait, Comparison] = {"level": explanation.level}
+    if any(finding.trait == "change" for finding in explanation.findings[:MOST_SENTENCES]):
+        compared["change"] = explanation.change
+    return compared
 
 
 def _band(edges: Floats, hz: float) -> float:
@@ -102,20 +124,19 @@ def _draw_spectrogram(axes: Axes, explanation: Explanation) -> None:
     axes.set_yticks([_band(explanation.edges, hz) for hz in ticks], names)
 
 
-def _draw_spectrum(axes: Axes, explanation: Explanation) -> None:
-    bands = np.arange(len(explanation.level)) + 0.5
-    low, high = explanation.expected - explanation.usual, explanation.expected + explanation.usual
+def _draw_comparison(axes: Axes, compared: Comparison, title: str, unit: str) -> None:
+    bands = np.arange(len(compared.values)) + 0.5
+    low, high = compared.expected - compared.usual, compared.expected + compared.usual
     axes.fill_betweenx(bands, low, high, color=SOURCE, alpha=0.2, linewidth=0, label="usual range of normal recordings")
-    axes.plot(explanation.expected, bands, color=SOURCE, linewidth=1, label="expected of a normal recording")
-    axes.plot(explanation.level, bands, color="black", linewidth=1.4, label="this recording")
-    axes.set_title("its average, beside what is usual", fontsize=10)
-    axes.set_xlabel("level (dB)")
+    axes.plot(compared.expected, bands, color=SOURCE, linewidth=1, label="expected of a normal recording")
+    axes.plot(compared.values, bands, color="black", linewidth=1.4, label="this recording")
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(unit)
     axes.grid(axis="x", color="lightgrey", linewidth=0.5)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), fontsize=8, frameon=False)
 
 
-def _mark(left: Axes, right: Axes, explanation: Explanation) -> None:
-    """Number the findings in place; the average shows levels only, so other findings are marked on the left."""
+def _mark(left: Axes, panels: Mapping[Trait, Axes], explanation: Explanation) -> None:
+    """Number the findings in place: all of them in the spectrogram, and those that a panel shows in it, too."""
     seconds = (explanation.spectrogram.shape[1] - 1) * explanation.frame_seconds
     placed: list[float] = []
     for number, finding in enumerate(explanation.findings[:MOST_SENTENCES], start=1):
@@ -130,9 +151,9 @@ def _mark(left: Axes, right: Axes, explanation: Explanation) -> None:
         placed.append(middle)
         x = finding.times[0][0] if finding.times else (0.02 + 0.04 * near) * seconds
         _number(left, x, middle, number, colour, left.transData)
-        if finding.kind in _LEVELS:
-            right.axhspan(start, end, facecolor=colour, alpha=0.15)
-            _number(right, 0.04 + 0.06 * near, middle, number, colour, right.get_yaxis_transform())
+        if panel := panels.get(finding.trait):
+            panel.axhspan(start, end, facecolor=colour, alpha=0.15)
+            _number(panel, 0.04 + 0.06 * near, middle, number, colour, panel.get_yaxis_transform())
 
 
 def _number(axes: Axes, x: float, y: float, number: int, colour: str, transform: Transform) -> None:

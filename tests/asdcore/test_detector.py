@@ -24,6 +24,7 @@ from asdcore.heard import COLUMNS, clip_table, score_table
 from asdcore.normality.machine import VERDICT, MachineModel
 from asdcore.normality.scorers import Embedding, build_scorers, features_of
 from asdcore.recordings.audio import decode
+from asdcore.recordings.clips import Clip
 from asdcore.settings import AugmentationSettings, NormalitySettings, Settings, TrainingSettings
 from asdcore.storage.files import digest_of_file
 
@@ -87,6 +88,27 @@ def test_an_explanation_names_the_frequency_of_a_new_tone_also_after_a_save(
     assert explanation.findings[0].kind in ("component", "louder")
     assert any(f.hz[0] < 3000 < f.hz[1] and f.decibels > 0 for f in explanation.findings)
     assert Detector.load(saved).explain(file).sentences == explanation.sentences
+
+
+def test_an_explanation_names_what_triggered_and_begins_with_what_it_finds(detector: Detector, tmp_path: Path) -> None:
+    throb = 1 + np.sin(2 * np.pi * 8 * np.arange(RATE) / RATE, dtype=np.float32)
+    file = write(tmp_path / "fan" / "warble.wav", hum(1, 121, seed=50) + 0.5 * throb * hum(1, 3000, seed=51))
+    (triggered_by,) = detector.score([file])["triggered_by"]
+    said = " and ".join(triggered_by.rsplit("+", 1)).replace("+", ", ")
+    assert triggered_by and detector.explain(file).trigger.startswith(f"Triggered by {said}")
+    of_clip = detector.explain(file, clip=Clip(digest_of_file(file)))
+    assert of_clip.sentences == detector.explain(file).sentences
+    assert detector.explain(file, triggered_by="spectrum").findings[0].trait == "level"
+    assert detector.explain(file, triggered_by="change").findings[0].trait == "change"
+    assert detector.explain(file, triggered_by="embedding").trigger.startswith("Triggered by embedding, which has no")
+    with pytest.raises(AsdError, match=r"no scorer hum; this detector has spectrum, change, embedding"):
+        detector.explain(file, triggered_by="spectrum+hum")
+
+
+def test_what_triggered_nothing_has_no_such_sentence(detector: Detector, tmp_path: Path) -> None:
+    file = write(tmp_path / "fan" / "usual.wav", hum(1, 125, seed=5))
+    assert (detector.score([file])["triggered_by"] == "").all()
+    assert detector.explain(file).trigger == ""
 
 
 def test_what_can_not_be_explained_is_an_error_that_says_why(detector: Detector, tmp_path: Path) -> None:

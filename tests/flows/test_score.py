@@ -48,6 +48,7 @@ def test_an_anomalous_recording_ends_with_3_and_is_explained_beside_one_that_can
     done = asd("score", broken, anomalous, "--explain", "--home", home)
     assert done.returncode == 3, done.stderr
     assert "ANOMALOUS" in done.stdout and "usual deviations" in done.stdout
+    assert "  Triggered by " in done.stdout
     (said,) = [line.split("plot: ")[1] for line in done.stdout.splitlines() if "plot: " in line]
     assert Path(said).read_bytes().startswith(b"\x89PNG")
     assert Path(said).parent.parent == home / "scores"
@@ -58,7 +59,7 @@ def test_where_nothing_is_anomalous_it_ends_with_0_and_the_nearest_to_it_is_expl
 ) -> None:
     done = asd("score", normal, "--explain", "--home", home)
     assert done.returncode == 0, done.stderr
-    assert "Nothing is anomalous" in done.stdout
+    assert "Nothing is anomalous" in done.stdout and "Triggered by" not in done.stdout
     assert done.stdout.count("plot: ") == 1
 
 

@@ -5,18 +5,23 @@ import io
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from asdcore.explanation.explanation import MOST_SENTENCES, NOTHING, Explanation, Finding
+from asdcore.explanation.explanation import MOST_SENTENCES, NOTHING, Comparison, Explanation, Triggers
+from asdcore.explanation.findings import Finding
 from asdcore.plots.explanation import explanation_plot, odds
 
 VERDICT = {"path": "a/monday $1.wav", "machine": "pump_2", "p_value": 0.004, "verdict": "anomalous"}
 
 
-def explanation(*findings: Finding) -> Explanation:
+def explanation(*findings: Finding, triggered_by: Triggers | None = None) -> Explanation:
     level = np.linspace(-20, -40, 128)
     values = np.random.default_rng(0).normal(-30, 3, (128, 60)).astype(np.float32)
-    return Explanation(values, np.linspace(0, 8000, 129), 0.032, level, level + 1, np.full(128, 3.0), findings)
+    averages = Comparison(level, level + 1, np.full(128, 3.0))
+    changes = Comparison(np.full(128, 4.0), np.full(128, 3.5), np.full(128, 0.3))
+    edges = np.linspace(0, 8000, 129)
+    return Explanation(values, edges, 0.032, averages, changes, findings, triggered_by or {})
 
 
 def texts(figure: Figure) -> list[str]:
@@ -43,6 +48,25 @@ def test_every_finding_is_numbered_in_the_spectrogram_and_levels_in_the_spectrum
     assert [said.count(number) for number in ("1", "2", "3")] == [2, 1, 2]
     (below,) = [text for text in said if "1  " in text]
     assert "2 short loud moments at 0.2, 1.1 s" in below or "2 short loud moments" in below
+
+
+def test_the_bands_of_a_change_are_marked_beside_what_is_usual() -> None:
+    findings = (Finding("changing", (3000.0, 4000.0), 2.1, 8.0), Finding("louder", (1000.0, 1200.0), 9.0, 9.0))
+    figure = explanation_plot(explanation(*findings, triggered_by={"change": ("change",)}), VERDICT)
+    said = texts(figure)
+    assert "from frame to frame" in said
+    assert [said.count(number) for number in ("1", "2")] == [2, 2]
+    (panel,) = [axes for axes in figure.axes if axes.get_title() == "from frame to frame"]
+    (band,) = [patch for patch in panel.patches if isinstance(patch, Rectangle)]
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((48, 64))
+    (below,) = [text for text in said if "1  " in text]
+    assert below.splitlines()[0] == "Triggered by change: findings of change come first."
+    assert below.splitlines()[1].startswith("1  3.0-4.0 kHz changes from frame to frame more than usual: by 2.1 dB")
+
+
+def test_without_a_change_only_the_average_is_beside_the_spectrogram() -> None:
+    figure = explanation_plot(explanation(Finding("louder", (1000.0, 1200.0), 9.0, 9.0)), VERDICT)
+    assert len(figure.axes) == 2
 
 
 def test_many_findings_are_cut_and_counted() -> None:
