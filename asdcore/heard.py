@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from asdcore.normality.machine import VERDICT, Vectors
 from asdcore.recordings.audio import Measured
@@ -30,8 +31,8 @@ class Heard:
     """SHA-256 of the content"""
     clips: Sequence[Clip] = ()
     """its clips but for those that must not be used"""
-    of_clips: pd.DataFrame | None = None
-    """(m rows) the verdict on each clip"""
+    of_clips: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """the verdict on each clip: the columns `VERDICT`, (m,) each"""
     strangest: int = 0
     """the clip with the highest score, counted from 0"""
 
@@ -69,7 +70,7 @@ def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
 def clip_table(heard: Iterable[Heard]) -> pd.DataFrame:
     """One row per clip of the recordings that were cut: `CLIP_COLUMNS`; ``start`` and ``seconds`` say where it is."""
     tables = [
-        one.of_clips.assign(
+        pd.DataFrame(one.of_clips).assign(
             path=str(one.path),
             recording=one.recording,
             machine=one.machine,
@@ -78,6 +79,6 @@ def clip_table(heard: Iterable[Heard]) -> pd.DataFrame:
             seconds=one.seconds / one.clips[0].count,
         )
         for one in heard
-        if one.of_clips is not None and one.clips[0].count > 1
+        if one.clips and one.clips[0].count > 1
     ]
     return pd.concat(tables, ignore_index=True)[CLIP_COLUMNS] if tables else pd.DataFrame(columns=CLIP_COLUMNS)

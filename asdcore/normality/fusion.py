@@ -4,7 +4,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -81,7 +80,7 @@ class Fusion(BaseEstimator):  # type: ignore[misc]
     def score(self, distances: ArrayLike) -> Floats:
         """(m, k) distances to (m,) fused scores, any real number; higher is more anomalous."""
         x = self.sharpness_ * self.standardised(distances)
-        fused: Floats = (logsumexp(x, axis=1) - np.log(x.shape[1])) / self.sharpness_
+        fused: Floats = (np.logaddexp.reduce(x, axis=1) - np.log(x.shape[1])) / self.sharpness_
         return fused
 
 

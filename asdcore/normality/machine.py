@@ -34,13 +34,13 @@ class Judged:
 
     verdict: Mapping[str, Any]
     """of the recording: the columns `VERDICT`, and ``in_training``: whether the machine was fitted on it"""
-    clips: pd.DataFrame
-    """one row per clip: the columns `VERDICT`"""
+    clips: Mapping[str, NDArray[Any]]
+    """the columns `VERDICT`, (m,) each: one value per clip"""
 
     @property
     def strangest(self) -> int:
         """The clip with the highest score, counted from 0."""
-        return int(self.clips["score"].to_numpy().argmax())
+        return int(self.clips["score"].argmax())
 
 
 class MachineModel:
@@ -165,7 +165,7 @@ class MachineModel:
             quartiles = np.array([[upper_quartile(column) for column in distances.T]])
             whole = self._verdict(np.array([upper_quartile(scores)]), quartiles, calibration, false_alarm_rate)
         verdict = {name: column.tolist()[0] for name, column in whole.items()}
-        return Judged(verdict | {"in_training": bool(known)}, pd.DataFrame(of_clips))
+        return Judged(verdict | {"in_training": bool(known)}, of_clips)
 
     def _distances(self, vectors: Vectors) -> Floats:
         """(m, k)"""
@@ -181,12 +181,14 @@ class MachineModel:
         p_value = calibration.p_value(score)
         anomalous = p_value <= false_alarm_rate
         strange = anomalous | calibration.suspect(score, false_alarm_rate)
+        triggered_by = np.full(len(score), "", dtype=object)
+        triggered_by[strange] = self._triggered_by(distances[strange], false_alarm_rate)
         columns = (
             score,
             p_value,
             np.select([anomalous, strange], [ANOMALOUS, SUSPECT], NORMAL).astype(object),
             anomalous.astype(np.int64),
-            np.where(strange, self._triggered_by(distances, false_alarm_rate), ""),
+            triggered_by,
         )
         return dict(zip(VERDICT, columns, strict=True))
 
@@ -195,9 +197,9 @@ class MachineModel:
         return distances[:, 0] if self.fusion is None else self.fusion.score(distances)
 
     def _triggered_by(self, distances: Floats, rate: float) -> NDArray[np.object_]:
-        """The names for each row, as if it were strange."""
+        """The names for each row, all of them strange."""
         names = np.array(self.scorers, dtype=object)
-        if self.fusion is None:
+        if self.fusion is None or not len(distances):
             return np.full(len(distances), names[0], dtype=object)
         own = np.column_stack(
             [

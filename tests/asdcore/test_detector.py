@@ -265,7 +265,7 @@ def test_a_training_recording_is_judged_by_a_model_without_it_and_marked(detecto
     assert table["p_value"][12] == table["p_value"].min() == pytest.approx(1 / 13)
     two = {name: np.concatenate([rows[0][name], rows[1][name]]) for name in rows[0]}
     judged = learned.judge(two, 0.1, [learned.clips[0], "a clip that was not learned"])
-    assert len(judged.clips) == 2 and judged.verdict["in_training"]
+    assert len(judged.clips["score"]) == 2 and judged.verdict["in_training"]
 
 
 def test_other_rates_and_channels_are_brought_to_those_of_the_settings(detector: Detector, tmp_path: Path) -> None:
