@@ -137,8 +137,9 @@ def _mean_squared(X: Floats, normal: Floats, neighbours: int) -> Floats:
     """(m,): the mean squared distance of each row to its nearest ``normal`` ones, or to all if there are fewer."""
     count = min(neighbours, len(normal))
     # Row by row: the last digits of a distance must not depend on the rows that come with it.
-    away = (np.square(normal - row).sum(axis=1) for row in X)
-    return np.array([np.partition(squared, count - 1)[:count].mean() for squared in away])
+    away = (normal - row for row in X)
+    squared = (np.einsum("ij,ij->i", differences, differences) for differences in away)
+    return np.array([np.partition(one, count - 1)[:count].mean() for one in squared])
 
 
 def _standardisation(X: Floats) -> tuple[Floats, Floats]:
