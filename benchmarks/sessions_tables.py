@@ -12,8 +12,8 @@ METHODS = ("leave-one-out", "leave-one-session-out")
 FALSE = ("false_alarms", "false_alarms_any")
 FOUND = ("found", "found_any")
 RESAMPLES = 10_000
-MEANS = "| asked | sessions | worth | false alarms: anomalous | false alarms: suspect or anomalous | found: anomalous "
-MEANS += "| found: suspect or anomalous |"
+MEANS = "| asked | sessions | of each | worth | false alarms: anomalous | suspect or anomalous | found: anomalous "
+MEANS += "| suspect or anomalous |"
 Row = dict[str, Any]
 
 
@@ -40,16 +40,15 @@ def page(figures: dict[str, Any]) -> str:
 
 def means(rows: Sequence[Row]) -> str:
     """Fused; a line per rate and number of sessions. Draws of their own sessions have intervals."""
-    lines = [MEANS, "|---:|---:|---:|---:|---:|---:|---:|"]
+    lines = [MEANS, "|" + "---:|" * 8]
     for asked in _values(rows, "asked"):
         for sessions, each in _plans(rows):
             one, whole = _both(rows, asked=asked, sessions=sessions, per_session=each)
             cells = [
-                f"{_mean(one, name):.3g} → **{_mean(whole, name):.3g}**{_interval(whole, name)}"
+                f"{_percent(_mean(one, name))} → **{_percent(_mean(whole, name))}**{_interval(whole, name)}"
                 for name in (*FALSE, *FOUND)
             ]
-            of = f"{sessions} of {each}" if len({each for _, each in _plans(rows)}) > 1 else str(sessions)
-            lines.append(_line(f"{asked:.0%}".replace("%", " %"), of, f"{_mean(whole, 'n_effective'):.1f}", *cells))
+            lines.append(_line(_asked(asked), sessions, each, f"{_mean(whole, 'n_effective'):.1f}", *cells))
     return "\n".join(lines)
 
 
@@ -68,11 +67,11 @@ def by_machine(rows: Sequence[Row], asked: float = 0.1) -> str:
                     sessions,
                     each,
                     f"{whole['n_effective']:.1f}",
-                    f"{one['false_alarms']:.3g} → **{whole['false_alarms']:.3g}**",
-                    f"{max(whole['by_draw']['false_alarms']):.3g}",
-                    f"{whole['false_alarms_any']:.3g}",
-                    f"{one['found']:.3g} → **{whole['found']:.3g}**".replace("nan", "–"),
-                    f"{whole['found_any']:.3g}".replace("nan", "–"),
+                    f"{_percent(one['false_alarms'])} → **{_percent(whole['false_alarms'])}**",
+                    f"{_percent(max(whole['by_draw']['false_alarms']))}",
+                    f"{_percent(whole['false_alarms_any'])}",
+                    f"{_percent(one['found'])} → **{_percent(whole['found'])}**",
+                    f"{_percent(whole['found_any'])}",
                 )
             )
     return "\n".join(lines)
@@ -86,7 +85,7 @@ def by_scorer(rows: Sequence[Row], asked: float = 0.1) -> str:
         cells = []
         for scorer in scorers:
             _, whole = _both(rows, scorer=scorer, sessions=sessions, per_session=each, asked=asked)
-            cells.append(f"{_mean(whole, 'false_alarms_any'):.3g}, {_mean(whole, 'found_any'):.3g}")
+            cells.append(f"{_percent(_mean(whole, 'false_alarms_any'))}, {_percent(_mean(whole, 'found_any'))}")
         lines.append(_line(sessions, each, *cells))
     return "\n".join(lines)
 
@@ -102,7 +101,7 @@ def unheard(rows: Sequence[Row]) -> str:
             of_sessions = [value > 0 for row in whole for value in row["by_draw"][name]]
             low, high = (100 * end for end in rate_interval(sum(of_sessions), len(of_sessions)))
             cells += [str(sum(of_sessions)), f"{low:.0f} to {high:.0f} %"]
-        lines.append(_line(f"{asked:.0%}".replace("%", " %"), len(of_sessions), *cells))
+        lines.append(_line(_asked(asked), len(of_sessions), *cells))
     return "\n".join(lines)
 
 
@@ -114,8 +113,8 @@ def manifest(rows: Sequence[Row]) -> str:
     for machine in _values(rows, "machine"):
         for asked in _values(rows, "asked"):
             (one,), (whole,) = _both(rows, machine=machine, asked=asked)
-            cells = [f"{one[name]:.3g} → **{whole[name]:.3g}**".replace("nan", "–") for name in (*FALSE, *FOUND)]
-            lines.append(_line(machine, f"{asked:.0%}".replace("%", " %"), f"{whole['n_effective']:.1f}", *cells))
+            cells = [f"{_percent(one[name])} → **{_percent(whole[name])}**" for name in (*FALSE, *FOUND)]
+            lines.append(_line(machine, _asked(asked), f"{whole['n_effective']:.1f}", *cells))
     return "\n".join(lines)
 
 
@@ -128,7 +127,7 @@ def sixteen(rows: Sequence[Row]) -> str:
             f"{row[f'{label}_anomalous']} + {row[f'{label}_any'] - row[f'{label}_anomalous']} of {row[label]}"
             for label in ("anomaly", "normal")
         ]
-        lines.append(_line(row["machine"], row["scorer"], f"{row['asked']:.0%}".replace("%", " %"), *cells))
+        lines.append(_line(row["machine"], row["scorer"], _asked(row["asked"]), *cells))
     return "\n".join(lines)
 
 
@@ -166,7 +165,7 @@ def _interval(rows: Sequence[Row], name: str) -> str:
     values = [np.asarray(row["by_draw"][name]) for row in rows]
     resampled = [of[rng.integers(len(of), size=(RESAMPLES, len(of)))].mean(axis=1) for of in values]
     low, high = np.percentile(np.mean(resampled, axis=0), [2.5, 97.5])
-    return f" ({low:.3g} to {high:.3g})"
+    return f" ({_percent(low)} to {_percent(high)})"
 
 
 def _plans(rows: Iterable[Row]) -> list[tuple[int, int]]:
@@ -175,6 +174,15 @@ def _plans(rows: Iterable[Row]) -> list[tuple[int, int]]:
 
 def _values(rows: Iterable[Row], name: str) -> list[Any]:
     return list(dict.fromkeys(row[name] for row in rows))
+
+
+def _asked(rate: float) -> str:
+    return f"{100 * rate:g} %"
+
+
+def _percent(value: float) -> str:
+    """Tenths, where there are any; of no recording nothing."""
+    return "–" if np.isnan(value) else f"{round(value, 1):g}"
 
 
 def _line(*cells: object) -> str:

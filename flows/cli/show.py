@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from asdcore.detector import Detector
 
 
+TOGETHER = "those of one session are not, their false alarms come together"
+
+
 def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> None:
     """The machines of an ingest, what was done to their recordings, and what was left out."""
     catalog = Catalog(place.recordings)
@@ -112,7 +115,7 @@ def show_threshold(machine: str, detector: "Detector", per_day: float | None) ->
     expected = f"{1000 * often:.2g} in 1000 recordings"
     if per_day:
         expected = f"{7 * per_day * often:.2g} a week at {per_day:g} recordings a day"
-    rows.append(["false alarms", f"{expected}, if recordings are independent"])
+    rows.append(["false alarms", f"{expected}, if recordings are independent: {TOGETHER}"])
     print_table([machine, ""], rows)
 
 
