@@ -121,7 +121,7 @@ class Reliability:
         left_out, test = (_achieved(self.p_values[what], rate) for what in (LEFT_OUT, TEST))
         # The tolerance: 1 / 0.05 and the like are not exact.
         collect = max(math.ceil(1 / rate - 1 - self.worth - 1e-6), 0)
-        reasons = [*_reasons_of_rate(rate, left_out, test), *self.notes]
+        reasons = [*_reasons_of_rate(rate, left_out, test, supported=not collect), *self.notes]
         rating: Rating = "collect more" if collect else "use with care" if reasons else "reliable"
         first = {
             "collect more": _collect_more(self.n, self.worth, collect, self.sessions, rate),
@@ -322,7 +322,9 @@ def _scorer_report(model: NormalityModel, vectors: ArrayLike) -> ScorerReport:
     )
 
 
-def _reasons_of_rate(asked: float, left_out: Mapping[str, Achieved], tested: Mapping[str, Achieved]) -> list[str]:
+def _reasons_of_rate(
+    asked: float, left_out: Mapping[str, Achieved], tested: Mapping[str, Achieved], *, supported: bool
+) -> list[str]:
     said = []
     percent = f"{100 * asked:g} %"
     for what, achieved in (("left out of the training", left_out), ("of the test", tested)):
@@ -330,7 +332,7 @@ def _reasons_of_rate(asked: float, left_out: Mapping[str, Achieved], tested: Map
             whose = "" if domain == "all" else f" of the domain {domain}"
             if one.low > asked:
                 said.append(f"Too many false alarms: {one} of the normal recordings{whose} {what}; {percent} asked.")
-            elif one.high < asked:
+            elif one.high < asked and supported:  # A rate that is not supported gives no alarm at all.
                 said.append(f"Too few alarms: {one} of the normal recordings{whose} {what}; {percent} asked.")
     return said
 

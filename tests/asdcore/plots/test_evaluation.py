@@ -135,6 +135,15 @@ def test_a_training_of_one_epoch_can_be_drawn(tmp_path: Path) -> None:
     drawn(training_plot(HISTORY[:1]), tmp_path / "training.png")
 
 
+def test_fused_scores_of_any_sign_are_all_in_the_histogram(tmp_path: Path) -> None:
+    table = scores(1)
+    table["score"] = np.log(table["score"]) - 5
+    assert (table["score"] < 0).any() and (table["score"] > 0).any()
+    figure = score_plot(table, "Scores")
+    assert sum(patch.get_height() for patch in figure.axes[0].patches) == 200
+    drawn(figure, tmp_path / "scores.png")
+
+
 @pytest.mark.parametrize(
     "kept",
     ["domain == 'source'", "domain == 'target'", "label == 'normal'", "label == 'anomaly'", "label == 'unheard of'"],
