@@ -10,19 +10,31 @@ model of the mean spectrum differs:
 - ``within+between``: the same plus the covariance of the session means, less what they owe to few recordings, shrunk
 - ``without q``: ``within``, blind to the q directions in which session means differ most (nuisance directions)
 
+``fused``: with the other scorers of the default detector, change and embedding by the base encoder, as they are.
 AUC is over the recordings of unheard sessions, faulty against normal: what a model could find at any threshold.
 """
 
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sessions import RATES, SEED, Case, judged, real_sessions, simulated
+from sessions import (
+    PER_SESSION,
+    RATES,
+    SCORERS,
+    Case,
+    Measured,
+    Recordings,
+    choices,
+    distances,
+    judged,
+    real_sessions,
+    simulated,
+)
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
@@ -32,17 +44,18 @@ from asdcore.datasets.machines import MACHINES
 from asdcore.normality.base import NormalityModel
 from asdcore.normality.gaussian import LedoitWolfCovariance
 from asdcore.normality.machine import MachineModel
-from asdcore.normality.neighbours import StandardisedNeighbours
 from asdcore.progress import progress
 
 REAL = (2, 3, 4, 5, 6, 7)
 SIMULATED = (2, 3, 5, 8, 12, 20)
+SHOWN = {"real": (3, 5, 7), "simulated": (5, 12, 20)}
+"""numbers of sessions that the page's table has"""
 DIRECTIONS = (1, 3)
 Estimate = Callable[[Floats, Indices], tuple[Floats, Floats]]
 """(n, p) rows and (n,) sessions to location (p,) and precision (p, p)"""
 
 
-def parts(X: Floats, group: Indices) -> tuple[Floats, Floats, Floats, NDArray[np.intp]]:
+def parts_of(X: Floats, group: Indices) -> tuple[Floats, Floats, Floats, NDArray[np.intp]]:
     """Covariance within sessions (p, p), shrunk; session means (K, p) and their mean (p,); recordings of each (K,)."""
     counts = np.bincount(group)
     means = np.stack([X[group == index].mean(axis=0) for index in range(len(counts))])
@@ -53,12 +66,12 @@ def parts(X: Floats, group: Indices) -> tuple[Floats, Floats, Floats, NDArray[np
 
 
 def within_only(X: Floats, group: Indices) -> tuple[Floats, Floats]:
-    within, _, location, _ = parts(X, group)
+    within, _, location, _ = parts_of(X, group)
     return location, np.linalg.pinv(within, hermitian=True)
 
 
 def within_and_between(X: Floats, group: Indices) -> tuple[Floats, Floats]:
-    within, means, location, counts = parts(X, group)
+    within, means, location, counts = parts_of(X, group)
     k = len(means)
     if k == 1:  # one session left: nothing is known between sessions
         return location, np.linalg.pinv(within, hermitian=True)
@@ -70,7 +83,7 @@ def within_and_between(X: Floats, group: Indices) -> tuple[Floats, Floats]:
 
 def without_directions(count: int) -> Estimate:
     def estimate(X: Floats, group: Indices) -> tuple[Floats, Floats]:
-        within, means, location, _ = parts(X, group)
+        within, means, location, _ = parts_of(X, group)
         _, _, axes = np.linalg.svd(means - location, full_matrices=False)
         axes = axes[: min(count, len(means) - 1)]
         rest = np.eye(X.shape[1]) - axes.T @ axes
@@ -121,17 +134,26 @@ MODELS: dict[str, Callable[[], NormalityModel]] = {
 
 def measured(case: Case, training: NDArray[np.bool_]) -> list[dict[str, Any]]:
     heard = case.normal.of(training)
-    unheard, faulty = (part.of(~np.isin(part.session, heard.session)) for part in (case.normal, case.faulty))
+    parts = [part.of(~np.isin(part.session, heard.session)) for part in (case.normal, case.faulty)]
     groups = heard.session
-    change = StandardisedNeighbours().fit(heard.vectors["change"], groups=groups)
+    others: dict[str, NormalityModel] = {
+        name: scorer.model().fit(heard.vectors[name], groups=groups)
+        for name, scorer in SCORERS.items()
+        if name != "spectrum"
+    }
+    of_others = [distances(others, part) for part in parts]
     rows = []
     for name, build in MODELS.items():
-        spectrum = build().fit(heard.vectors["spectrum"], groups=groups)
-        for scorers, models in (
-            ("spectrum", {"spectrum": spectrum}),
-            ("fused", {"spectrum": spectrum, "change": change}),
+        spectrum: dict[str, NormalityModel] = {"spectrum": build().fit(heard.vectors["spectrum"], groups=groups)}
+        alone = [distances(spectrum, part) for part in parts]
+        joined = [
+            Recordings(one.vectors | rest.vectors, one.session) for one, rest in zip(alone, of_others, strict=True)
+        ]
+        for scorers, models, (unheard, faulty) in (
+            ("spectrum", spectrum, alone),
+            ("fused", spectrum | others, joined),
         ):
-            machine = MachineModel(models, groups=groups)
+            machine = MachineModel({scorer: Measured(model) for scorer, model in models.items()}, groups=groups)
             auc = float("nan")
             if len(faulty.session):
                 scores = [machine.verdict(part.vectors, 0.1)["score"].to_numpy() for part in (unheard, faulty)]
@@ -144,21 +166,13 @@ def measured(case: Case, training: NDArray[np.bool_]) -> list[dict[str, Any]]:
     return rows
 
 
-def draws_of(case: Case, sessions: int, draws: int) -> list[NDArray[np.str_]]:
-    names = np.unique(case.normal.session)
-    rng = np.random.default_rng([SEED, sessions])
-    if case.data == "real":
-        every = list(combinations(names, sessions))
-        return [np.array(every[index]) for index in rng.permutation(len(every))[:draws]]
-    return [rng.choice(names, sessions, replace=False) for _ in range(draws)]
-
-
-def rows_of(case: Case, plan: Sequence[int], draws: int) -> list[dict[str, Any]]:
-    count = len(np.unique(case.normal.session))
-    chosen = [(k, names) for k in plan if k < count for names in draws_of(case, k, draws)]
+def rows_of(cases: Sequence[Case], plan: Sequence[int], most: int = 1) -> list[dict[str, Any]]:
+    """``cases``: of one machine, and ``most`` choices of sessions of each; see `sessions.by_sessions`."""
+    count = len(np.unique(cases[0].normal.session))
+    chosen = [(case, k, names) for case in cases for k in plan if k < count for names in choices(case, k, most)]
     return [
         row | {"sessions": k}
-        for k, names in progress(chosen, f"{case.data} {case.machine}")
+        for case, k, names in progress(chosen, f"{cases[0].data} {cases[0].machine}")
         for row in measured(case, np.isin(case.normal.session, names))
     ]
 
@@ -190,18 +204,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer draws and sessions")
     arguments = parser.parse_args()
-    draws = 5 if arguments.quick else 20
-    sessions = 12 if arguments.quick else 40
-    data = {
-        "simulated": [row for machine in MACHINES for row in rows_of(simulated(machine, sessions, 6), SIMULATED, draws)]
-    }
+    draws, most = (3, 5) if arguments.quick else (15, 20)
+    plan = SIMULATED[:4] if arguments.quick else SIMULATED
+    data: dict[str, list[dict[str, Any]]] = {"simulated": []}
+    for machine in MACHINES:
+        cases = [simulated(machine, draw, [(max(plan), PER_SESSION)]) for draw in progress(range(draws), machine)]
+        data["simulated"] += rows_of(cases, plan)
     if folder := os.environ.get("ASD_SAMPLE_DATA"):
         motors = real_sessions(Path(folder) / "real-sessions")
-        data["real"] = [row for case, _ in motors for row in rows_of(case, REAL, draws)]
+        data["real"] = [row for case, _ in motors for row in rows_of([case], REAL, most)]
+    print("10 % asked\n" + short_table(data))
     for name, rows in data.items():
         for scorers in ("spectrum", "fused"):
             for rate in RATES:
                 print(f"\n{name}, {scorers}, {rate:.0%} asked\n{table(rows, scorers, rate)}", flush=True)
+
+
+def short_table(data: dict[str, list[dict[str, Any]]], rate: float = 0.1) -> str:
+    """The table of docs/evidence/sessions.md."""
+    header = "| data | scorers | sessions | model | AUC | false alarms: anomalous | suspect or anomalous "
+    header += "| found: anomalous | suspect or anomalous |"
+    lines = [header, "|---|---|---:|---|---:|---:|---:|---:|---:|"]
+    for name in reversed(data):
+        for scorers in ("spectrum", "fused"):
+            for line in table(data[name], scorers, rate).splitlines()[2:]:
+                if int(line.split("|")[1]) in SHOWN[name]:
+                    lines.append(f"| {name} | {scorers} {line}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
 
 def _draw(ax: Axes, rows: list[dict[str, Any]], method: str, name: str, colour: str, style: str, label: str) -> None:
     own = [row for row in rows if (row["method"], row["scorer"], row["asked"]) == (method, "fused", ASKED)]
+    own = [row for row in own if row["per_session"] > 1]  # many sessions of one: another experiment
     sessions = sorted({row["sessions"] for row in own})
     values = [np.nanmean([row[name] for row in own if row["sessions"] == count]) for count in sessions]
     ax.plot(sessions, values, style, color=colour, label=label)

@@ -109,7 +109,9 @@ def enroll(
         system = detector_system(settings.normality)
         stores = stores_of(statistics, embeddings)
         models = normality_models(stores, chosen, [system])[system.name]
-        reliability = reliability_reports(stores, chosen, system, models, settings.normality, detector.encoder.history)
+        rates = {name: own.false_alarm_rate for name, own in detector.thresholds.items()}
+        history = detector.encoder.history
+        reliability = reliability_reports(stores, chosen, system, models, settings.normality, history, rates)
         about: dict[str, Any] = {
             "data": data_digest(chosen),
             "training_recordings": recording_count(chosen),

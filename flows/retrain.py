@@ -107,7 +107,11 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
         scorers = detector_system(settings.normality)
         models = normality_models(stores, clips, [*systems, scorers])
         history = TrainedEncoder.load(encoder.path).history
-        reliability = reliability_reports(stores, clips, scorers, models[scorers.name], settings.normality, history)
+        thresholds = champion_thresholds(models[scorers.name])
+        rates = {machine: own.false_alarm_rate for machine, own in thresholds.items()}
+        reliability = reliability_reports(
+            stores, clips, scorers, models[scorers.name], settings.normality, history, rates
+        )
         about: dict[str, Any] = {
             "data": data,
             "recordings": recording_count(clips),
@@ -117,9 +121,9 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
         }
         about |= {"warm_start": first.path.stem} if first else {}
         usual = profiles(store, clips, settings)
-        thresholds = champion_thresholds(models[scorers.name])
         detector = assemble_detector(settings, encoder, models[scorers.name], usual, about, thresholds)
-        result = evaluation(clips, systems, stores, models, settings.normality.false_alarm_rate, encoder)
+        rate = settings.normality.false_alarm_rate
+        result = evaluation(clips, systems, stores, models, rate, encoder, own_rates=rates)
         keep_for_registration(
             home,
             run,

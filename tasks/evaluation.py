@@ -58,18 +58,19 @@ def evaluate(
     published: bool,
     groups: Mapping[str, Sequence[str]],
     false_alarm_rate: float,
+    own_rates: Mapping[str, float],
 ) -> Facts:
     """Scores of all test recordings by all systems, what the verdicts come to, the table of metrics in four formats,
     and the plots.
     """
     store_paths = {source: store.path for source, store in stores.items()}
     model_paths = {name: {machine: model.path for machine, model in fitted.items()} for name, fitted in models.items()}
-    scores = score_table(test, systems, store_paths, model_paths, groups, false_alarm_rate)
+    scores = score_table(test, systems, store_paths, model_paths, groups, false_alarm_rate, own_rates)
     scores.to_parquet(out / SCORES)
     judged = scores[scores["verdict"].notna()]
     counted = outcomes(judged[judged["system"] == judged["system"].iloc[0]] if len(judged) else judged)
     counted.to_parquet(out / OUTCOMES)
-    lines = outcome_lines(counted, false_alarm_rate)
+    lines = outcome_lines(counted, false_alarm_rate, own_rates)
     if encoder is not None and (history := TrainedEncoder.load(encoder.path).history):
         _save(plots.training_plot(history), out / "training.png")
     by_system = {str(name): labelled(rows) for name, rows in scores.groupby("system", sort=False)}
@@ -107,14 +108,18 @@ def evaluation(
     false_alarm_rate: float,
     encoder: Artifact | None = None,
     published: bool = False,
+    own_rates: Mapping[str, float] | None = None,
 ) -> Evaluation:
-    """Evaluate these systems; their scores are also copied to the other scores of the home."""
+    """Evaluate these systems; their scores are also copied to the other scores of the home.
+
+    ``own_rates``: of the machines that have a false-alarm rate of their own, see `asdcore.normality.threshold`.
+    """
     home = Home.current()
     described = with_session_heard(recordings)
     test = described[described["split"] == "test"].drop(columns=["ingested_at", "labelled_at"])
     groups = {machine: [group for _, _, group in rows] for machine, rows in training_rows(recordings).items()}
     needed = {system.name: models[system.name] for system in systems}
-    done = evaluate(test, systems, stores, needed, encoder, published, groups, false_alarm_rate)
+    done = evaluate(test, systems, stores, needed, encoder, published, groups, false_alarm_rate, own_rates or {})
     scores = home.scores / f"evaluation-{done.path.name}.parquet"
     if not scores.exists():
         with atomic_write(scores) as temporary:

@@ -74,11 +74,13 @@ def reliability_reports(
     machines: Mapping[str, Artifact],
     settings: NormalitySettings,
     history: Sequence[Mapping[str, float]],
+    own_rates: Mapping[str, float],
 ) -> dict[str, Artifact]:
     """The folder of the reliability report of each machine: ``reliability.json``, ``reliability.png`` and, with three
     sessions or more, `SESSIONS_PLOT`.
 
-    ``history``: of the encoder's training; the reports mention a collapse.
+    ``history``: of the encoder's training; the reports mention a collapse. ``own_rates``: of the machines that have a
+    false-alarm rate of their own; the others have that of the settings.
     """
     needed = {part.source: stores[part.source] for _, part in system.scorers}
     normal = recordings[recordings["label"] == "normal"]
@@ -90,9 +92,9 @@ def reliability_reports(
             # By name: cuts of one long recording follow each other.
             for part in (rows[rows["split"] == split].sort_values("path", kind="stable") for split in ("train", "test"))
         )
-        reports[machine] = report_reliability(
-            machine, model, needed, system, training, test, settings, collapse(history)
-        )
+        rate = own_rates.get(machine, settings.false_alarm_rate)
+        own = settings.model_copy(update={"false_alarm_rate": rate})
+        reports[machine] = report_reliability(machine, model, needed, system, training, test, own, collapse(history))
     return reports
 
 

@@ -31,6 +31,7 @@ def score_table(
     models: Mapping[str, Mapping[str, Path]],
     groups: Groups,
     false_alarm_rate: float,
+    own_rates: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """Score test recordings with every system.
 
@@ -42,11 +43,12 @@ def score_table(
         models: system: machine: file of the fitted model.
         groups: the training clips that are left out together.
         false_alarm_rate: of the verdicts.
+        own_rates: of the verdicts on machines that have a rate of their own.
 
     Returns:
         One row per test recording and system: `DESCRIBED`, system, score (higher is more anomalous; of a recording that
         was cut the upper quartile over its clips, see `MachineModel.judge`), decision (Int64, at `CHALLENGE_RATE`,
-        missing for systems that take none), and verdict at ``false_alarm_rate`` (missing for those that know no
+        missing for systems that take none), and verdict at the machine's rate (missing for those that know no
         p-value).
     """
     of_machine = {}  # The clips of a recording follow each other.
@@ -55,11 +57,12 @@ def score_table(
         rows = clips[DESCRIBED].assign(recording=recordings).drop_duplicates("recording")
         counts = recordings.groupby(recordings, sort=False).size().tolist()
         of_machine[str(machine)] = rows, clips["recording"].tolist(), counts
+    rates = {machine: (own_rates or {}).get(machine, false_alarm_rate) for machine in of_machine}
     tables = [
         rows.assign(
             system=system.name,
             **_scores(
-                system, clips, counts, stores, models[system.name][machine], groups.get(machine, ()), false_alarm_rate
+                system, clips, counts, stores, models[system.name][machine], groups.get(machine, ()), rates[machine]
             ),
         )
         for system in systems

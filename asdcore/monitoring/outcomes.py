@@ -4,6 +4,8 @@ AUC says how well scores rank. A person on call meets verdicts: this is what the
 rate that was asked for, suspect and anomalous counted together and apart.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
@@ -67,8 +69,15 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def outcome_lines(table: pd.DataFrame, false_alarm_rate: float) -> list[str]:
+def outcome_lines(
+    table: pd.DataFrame, false_alarm_rate: float, own_rates: Mapping[str, float] | None = None
+) -> list[str]:
     """`outcomes` as one sentence per machine, which any report begins with.
+
+    Args:
+        table: see `outcomes`.
+        false_alarm_rate: that the verdicts were asked for.
+        own_rates: the same of machines that have one of their own; their sentence says so.
 
     >>> rows = [("fan", FAULTY, 30, 10, 18, 0.78, 0.99, 1, 0.98), ("fan", UNSEEN, 10, 0, 1, 0.0, 0.45, 2, 0.98)]
     >>> print(*outcome_lines(pd.DataFrame(rows, columns=COLUMNS), 0.1))
@@ -86,7 +95,11 @@ normal recordings of 2 unseen sessions (0 to 45 %; 1 of them only suspect); 10 %
             normal = "false alarms " + ", ".join(alarms)
         auc = next(iter(rows.values()))["auc"]
         ranked = "" if pd.isna(auc) else f"; AUC {100 * auc:.1f} %"
-        lines.append(f"{machine}: {caught}, {normal}; {100 * false_alarm_rate:g} % asked{ranked}")
+        own_rate = (own_rates or {}).get(str(machine))
+        asked = (
+            f"{100 * false_alarm_rate:g} % asked" if own_rate is None else f"{100 * own_rate:g} % asked, its own rate"
+        )
+        lines.append(f"{machine}: {caught}, {normal}; {asked}{ranked}")
     return lines
 
 

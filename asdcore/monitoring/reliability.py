@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ FOLDS = 5
 FEW_OF_A_DOMAIN = 10
 COLLAPSED = 2.0
 """effective rank below which embeddings vary in hardly more than one way"""
+LEFT_OUT, TEST = "left_out", "test"
+PValues = dict[str, list[float]]
+"""by domain"""
 
 Rating = Literal["reliable", "use with care", "collect more"]
 
@@ -94,6 +97,41 @@ class Reliability:
     """by domain, and ``all``: test recordings that are labelled normal"""
     next_sessions: list[NextSession] = field(default_factory=list)
     """false alarms of sessions not heard, by number of those known; empty where sessions are unknown or too few"""
+    next_asked: float = 0.0
+    """the rate of ``next_sessions``"""
+    worth: float = 0.0
+    """independent recordings that the training recordings are worth, see `Calibration`"""
+    sessions: int = 0
+    """of the training recordings; 0: unknown"""
+    notes: list[str] = field(default_factory=list)
+    """the reasons that hold at any rate"""
+    p_values: dict[str, PValues] = field(default_factory=dict)
+    """of the recordings of ``left_out`` and ``test``"""
+
+    def at(self, false_alarm_rate: float) -> Self:
+        """The report at another rate: nothing is fitted, and ``next_sessions``, which needs fits, is as it was.
+
+        A report of a version that kept no p-values is returned as it is.
+        """
+        if false_alarm_rate == self.asked or not self.p_values:
+            return self
+        return self._judged(false_alarm_rate)
+
+    def _judged(self, rate: float) -> Self:
+        left_out, test = (_achieved(self.p_values[what], rate) for what in (LEFT_OUT, TEST))
+        # The tolerance: 1 / 0.05 and the like are not exact.
+        collect = max(math.ceil(1 / rate - 1 - self.worth - 1e-6), 0)
+        reasons = [*_reasons_of_rate(rate, left_out, test, supported=not collect), *self.notes]
+        rating: Rating = "collect more" if collect else "use with care" if reasons else "reliable"
+        first = {
+            "collect more": _collect_more(self.n, self.worth, collect, self.sessions, rate),
+            "use with care": "Use it with care.",
+            "reliable": "Reliable.",
+        }[rating]
+        sentences = [first, *reasons]
+        return replace(
+            self, rating=rating, collect=collect, sentences=sentences, asked=rate, left_out=left_out, test=test
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, without NaN or infinity."""
@@ -112,13 +150,14 @@ class Reliability:
 
 
 def reliability_of(detector: Detector, machine: str) -> Reliability | None:
-    """The reliability report that a detector carries of an enrolled machine; None if it has none.
+    """The reliability report that a detector carries of an enrolled machine, at the machine's own rate if it has one;
+    None if it has none.
 
     Raises:
         AsdError: it is not enrolled.
     """
     values = detector.about.get("reliability", {}).get(detector.enrolled(machine))
-    return Reliability.from_json(values) if values else None
+    return Reliability.from_json(values).at(detector.threshold_of(machine).false_alarm_rate) if values else None
 
 
 def suspicion(machine: MachineModel, scores: Sequence[float], reliability: Reliability | None) -> str:
@@ -167,33 +206,27 @@ def reliability_report(
     """
     n = len(domains)
     named = np.asarray(domains).astype(str)
-    left_out = _achieved(_cross_fitted(machine, vectors, named, groups, false_alarm_rate), named)
-    tested: dict[str, Achieved] = {}
+    p_values = {LEFT_OUT: _by_domain(_cross_fitted(machine, vectors, named, groups), named), TEST: {}}
     if test is not None and len(test_domains):
-        alarms = machine.verdict(test, false_alarm_rate)["decision"].to_numpy() == 1
-        tested = _achieved(alarms, np.asarray(test_domains).astype(str))
+        of_test = machine.verdict(test, false_alarm_rate)["p_value"].to_numpy()
+        p_values[TEST] = _by_domain(of_test, np.asarray(test_domains).astype(str))
     reports = {scorer: _scorer_report(model, vectors[scorer]) for scorer, model in machine.models.items()}
     counts = {str(name): int((named == name).sum()) for name in np.unique(named)}
-    worth = machine.calibration.n_effective_
-    # The tolerance: 1 / 0.05 and the like are not exact.
-    collect = max(math.ceil(1 / false_alarm_rate - 1 - worth - 1e-6), 0)
-    reasons = cuts_sentences(vectors["spectrum"], groups) if "spectrum" in vectors else []
-    reasons += _reasons(counts, false_alarm_rate, reports, left_out, tested)
-    reasons += sorted({note for model in machine.models.values() if (note := _one_session(model))})
+    notes = cuts_sentences(vectors["spectrum"], groups) if "spectrum" in vectors else []
+    notes += _notes(counts, reports)
+    notes += sorted({note for model in machine.models.values() if (note := _one_session(model))})
     # What a scorer without the encoder says does not depend on its training.
-    reasons += of_training if any(SCORERS.get(scorer).needs_encoder for scorer in machine.models) else []
-    rating: Rating = "collect more" if collect else "use with care" if reasons else "reliable"
-    first = {
-        "collect more": _collect_more(n, worth, collect, groups, false_alarm_rate),
-        "use with care": "Use it with care.",
-        "reliable": "Reliable.",
-    }[rating]
+    notes += of_training if any(SCORERS.get(scorer).needs_encoder for scorer in machine.models) else []
+    sessions = len(set(groups or ()))
     curve: list[NextSession] = []
-    if groups is not None and len(set(groups)) < n:
+    if groups is not None and sessions < n:
         curve = next_session(machine, vectors, domains, groups, false_alarm_rate)
-    return Reliability(
-        rating, collect, [first, *reasons], n, counts, false_alarm_rate, reports, left_out, tested, curve
+    worth = machine.calibration.n_effective_
+    rate = false_alarm_rate
+    known = Reliability(
+        "reliable", 0, [], n, counts, rate, reports, {}, {}, curve, rate, worth, sessions, notes, p_values
     )
+    return known._judged(rate)
 
 
 def theory(model: NormalityModel) -> tuple[Floats, Floats, str] | None:
@@ -227,11 +260,10 @@ def _cross_fitted(
     vectors: Vectors,
     domains: NDArray[np.str_],
     groups: Sequence[str] | None,
-    rate: float,
-) -> NDArray[np.bool_]:
-    """Whether each training recording raises an alarm in a machine that was fitted without its fold: (n,)."""
+) -> Floats:
+    """The p-value of each training recording by a machine that was fitted without its fold: (n,)."""
     n = len(domains)
-    alarms = np.zeros(n, dtype=bool)
+    p_values = np.zeros(n)
     halves = any(isinstance(model, RobustCovariance) for model in machine.models.values())
     folds = 2 if halves else FOLDS
     sessions = np.arange(n).astype(str) if groups is None else np.asarray(groups).astype(str)
@@ -247,17 +279,17 @@ def _cross_fitted(
                 again.set_params(folds=2)
             fitted[scorer] = again.fit(np.asarray(vectors[scorer])[rest], domains=domains[rest], groups=own)
         held_out = {scorer: np.asarray(vectors[scorer])[fold] for scorer in machine.models}
-        alarms[fold] = MachineModel(fitted, groups=own).verdict(held_out, rate)["decision"].to_numpy() == 1
-    return alarms
+        # The p-value is the same at any rate.
+        p_values[fold] = MachineModel(fitted, groups=own).verdict(held_out, 0.5)["p_value"].to_numpy()
+    return p_values
 
 
-def _collect_more(n: int, worth: float, collect: int, groups: Sequence[str] | None, rate: float) -> str:
+def _collect_more(n: int, worth: float, collect: int, sessions: int, rate: float) -> str:
     unsupported = (
         f"a decision at {100 * rate:g} % false alarms is not supported: strange recordings are suspect at most"
     )
     if worth > n - 0.5:
         return f"Collect {collect} more normal recordings: with {n}, {unsupported}."
-    sessions = len(set(groups or ()))
     needed = sessions_needed(sessions, worth, rate)
     enough = f" (about {needed} such sessions would do)" if needed else ""
     return (
@@ -271,14 +303,15 @@ def _one_session(model: NormalityModel) -> str:
     return f"{note[0].upper()}{note[1:]}." if note else ""
 
 
-def _achieved(alarms: NDArray[np.bool_], domains: NDArray[np.str_]) -> dict[str, Achieved]:
-    found = {"all": Achieved.of(int(alarms.sum()), len(alarms))}
-    names = np.unique(domains)
-    if len(names) > 1:
-        found |= {
-            str(name): Achieved.of(int(alarms[domains == name].sum()), int((domains == name).sum())) for name in names
-        }
-    return found
+def _by_domain(p_values: Floats, domains: NDArray[np.str_]) -> PValues:
+    return {str(name): p_values[domains == name].tolist() for name in np.unique(domains)}
+
+
+def _achieved(p_values: PValues, rate: float) -> dict[str, Achieved]:
+    """By domain if there are several, and ``all``; empty without recordings."""
+    found = {"all": [p for own in p_values.values() for p in own]} if p_values else {}
+    found |= p_values if len(p_values) > 1 else {}
+    return {domain: Achieved.of(sum(p <= rate for p in own), len(own)) for domain, own in found.items()}
 
 
 def _scorer_report(model: NormalityModel, vectors: ArrayLike) -> ScorerReport:
@@ -289,12 +322,8 @@ def _scorer_report(model: NormalityModel, vectors: ArrayLike) -> ScorerReport:
     )
 
 
-def _reasons(
-    counts: Mapping[str, int],
-    asked: float,
-    scorers: Mapping[str, ScorerReport],
-    left_out: Mapping[str, Achieved],
-    tested: Mapping[str, Achieved],
+def _reasons_of_rate(
+    asked: float, left_out: Mapping[str, Achieved], tested: Mapping[str, Achieved], *, supported: bool
 ) -> list[str]:
     said = []
     percent = f"{100 * asked:g} %"
@@ -303,8 +332,13 @@ def _reasons(
             whose = "" if domain == "all" else f" of the domain {domain}"
             if one.low > asked:
                 said.append(f"Too many false alarms: {one} of the normal recordings{whose} {what}; {percent} asked.")
-            elif one.high < asked:
+            elif one.high < asked and supported:  # A rate that is not supported gives no alarm at all.
                 said.append(f"Too few alarms: {one} of the normal recordings{whose} {what}; {percent} asked.")
+    return said
+
+
+def _notes(counts: Mapping[str, int], scorers: Mapping[str, ScorerReport]) -> list[str]:
+    said = []
     for scorer, report in scorers.items():
         if report.note:
             said.append(f"The {scorer} is not judged as the settings ask: {report.note}.")

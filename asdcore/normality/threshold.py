@@ -60,8 +60,10 @@ class Threshold:
     def per_recording(self) -> float:
         """How many false alarms begin with a normal recording on average, if recordings are independent.
 
-        The one before must not be in alarm already: p C(n-1, k-1) p^(k-1) (1-p)^(n-k) (1-p). Recordings of one bad day
-        are alike, so that false alarms come together: fewer, but longer ones.
+        The one before must not be in alarm already: p C(n-1, k-1) p^(k-1) (1-p)^(n-k) (1-p). Recordings of one session
+        are alike, so that false alarms come together: for k = 1 they are fewer and longer, for a larger k there may be
+        far more than this, since one strange recording makes the next one likely. A detector does not know the order in
+        which its training recordings were made, so it cannot count alarms among them.
         """
         p, k, n = self.false_alarm_rate, self.needed, self.last
         return math.comb(n - 1, k - 1) * p**k * (1 - p) ** (n - k + 1)

@@ -1,5 +1,6 @@
 """Plots of a training and of an evaluation. Each function returns a matplotlib Figure; no display is needed."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from sklearn.metrics import roc_curve
 
 from asdcore.evaluation.table import systems_of
@@ -52,13 +53,12 @@ def score_plot(scores: pd.DataFrame, title: str) -> Figure:
     figure, panels = _grid(sorted(set(scores["machine"])), title)
     for machine, axes in panels.items():
         rows = scores[(scores["machine"] == machine) & np.isfinite(scores["score"])]
-        # Distances span decades; a fused score is a logarithm already, and is negative for what is very usual.
-        decades = len(rows) > 0 and rows["score"].min() > 0
-        bins = 30
-        if decades:
-            bins = np.geomspace(rows["score"].min(), rows["score"].max() * 1.001, 30).tolist()
-        elif len(rows):
-            bins = np.linspace(rows["score"].min(), rows["score"].max() + 1e-9, 30).tolist()
+        finite = rows["score"]
+        if positive := bool(len(finite) and (finite > 0).all()):
+            bins = np.geomspace(finite.min(), finite.max() * 1.001, 30).tolist()
+        else:  # Fused scores are logarithms, of any sign; the largest are far beyond the others.
+            ends = np.arcsinh([finite.min(), finite.max()]) if len(finite) else np.zeros(2)
+            bins = np.sinh(np.linspace(ends[0] - 1e-6, ends[1] + 1e-6, 30)).tolist()
         for label, domain, colour in (
             ("normal", "source", SOURCE),
             ("normal", "target", TARGET),
@@ -69,9 +69,12 @@ def score_plot(scores: pd.DataFrame, title: str) -> Figure:
                 name = f"{label} {domain or 'both domains'} ({len(chosen)})"
                 axes.hist(chosen["score"], bins=bins, alpha=0.55, color=colour, label=name)
         axes.margins(y=0.4)  # Room for the legend.
-        if decades:
+        if positive:
             axes.set_xscale("log")
-            _label_decades(axes.xaxis, rows["score"])
+            _label_decades(axes.xaxis, finite)
+        else:
+            axes.set_xscale("asinh", linear_width=1.0)
+            _label_powers(axes.xaxis, float(finite.abs().max()) if len(finite) else 1.0)
         axes.set_title(drawable(machine), parse_math=False)
         axes.set_xlabel("anomaly score")
         _legend(axes)
@@ -186,6 +189,15 @@ def _label_decades(axis: Axis, values: "pd.Series[float]") -> None:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
+
+
+def _label_powers(axis: Axis, largest: float) -> None:
+    """Label an axis through 0: 0 and a few powers of ten of both signs, the first of them 1."""
+    exponents = np.arange(0, math.ceil(math.log10(max(largest, 10.0))) + 1)
+    powers = 10.0 ** exponents[:: max(len(exponents) // 4, 1)]
+    axis.set_major_locator(FixedLocator([*-powers[::-1], 0.0, *powers]))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def _legend(axes: Axes) -> None:

@@ -2,6 +2,7 @@
 
 The machine's folder is the nearest one above the file that is no session, no split and no plain number. Its sessions
 are the folders between it and the file, and a day or a numbered session directly above it (``2026-05-01/pump7/a.wav``).
+If none of these is a day, the nearest day further above is part of the session (``2026-05-01/hall1/pump7/a.wav``).
 What is above the place that was given is not looked at: a tree means the same wherever it lies.
 """
 
@@ -22,6 +23,8 @@ _SESSION = re.compile(
     r"|(?:day|session|run|take|week|batch|shift|visit|measurement|messung|tag)[-_ ]?\d+",
     re.IGNORECASE,
 )
+_DAY = re.compile(rf"{_DATE}(?:[T _-]?{_TIME})?(?:[-_ ](?:{_PART}))?", re.IGNORECASE)
+_YEAR_MONTH_DAY = re.compile(r"(?:19|20)\d{2}/(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])")
 _NUMBER = re.compile(r"\d{1,3}")
 """Longer ones are serial numbers: they name machines."""
 
@@ -95,8 +98,8 @@ def locate(folders: Sequence[str]) -> Location:
 
     >>> locate(["plant", "pump7", "2026-05-01", "run_2"])
     Location(machine='pump7', session='2026-05-01/run_2', split='', depth=1, below='2026-05-01')
-    >>> locate(["plant", "2026-05-01", "pump7"]).session
-    '2026-05-01'
+    >>> locate(["plant", "2026-05-01", "pump7"]).session, locate(["plant", "2026-05-01", "hall1", "pump7"]).session
+    ('2026-05-01', '2026-05-01')
     """
     index, below = _sessions_up(folders, len(folders) - 1)
     split = ""
@@ -107,8 +110,11 @@ def locate(folders: Sequence[str]) -> Location:
         below = above + below
     if index < 0:
         return Location("", "/".join(below), split)
-    session = "/".join(_above(folders[:index]) + below)
-    return Location(folders[index], session, split, index, below[0] if below else "")
+    session = _above(folders[:index]) + below
+    if not split and not _day_of(session):
+        # Far above a split folder there is a data set: when it was stored says nothing of its recordings.
+        session = _day_of(folders[:index]) + session
+    return Location(folders[index], "/".join(session), split, index, below[0] if below else "")
 
 
 def _sessions_up(folders: Sequence[str], index: int) -> tuple[int, list[str]]:
@@ -130,3 +136,13 @@ def _above(folders: Sequence[str]) -> list[str]:
     while start < len(rest) and is_number(rest[start]):
         start += 1
     return rest[start:]
+
+
+def _day_of(folders: Sequence[str]) -> list[str]:
+    """The lowest of the folders that is a day, or the three that are year, month and day; empty if there is none."""
+    for end in range(len(folders), 0, -1):
+        if _DAY.fullmatch(folders[end - 1]):
+            return [folders[end - 1]]
+        if _YEAR_MONTH_DAY.fullmatch("/".join(folders[max(end - 3, 0) : end])):
+            return list(folders[end - 3 : end])
+    return []

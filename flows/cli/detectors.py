@@ -132,7 +132,10 @@ def threshold(
         typer.Option(help="k/n: an alarm when k of the last n recordings are anomalous", show_default=False),
     ] = None,
     per_day: Annotated[
-        float | None, typer.Option(min=0, help="Recordings a day: say how many false alarms a week to expect")
+        float | None,
+        typer.Option(
+            min=0, help="Recordings a day: how many false alarms a week to expect, if recordings are independent"
+        ),
     ] = None,
     model: ModelOption = "champion",
     home: HomeOption = None,

@@ -10,6 +10,7 @@ from rich.text import Text
 from asdcore.errors import AsdError
 from asdcore.evaluation.table import cells
 from asdcore.monitoring.reliability import reliability_of
+from asdcore.normality.threshold import Threshold
 from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut
 from asdcore.settings import Settings
@@ -20,6 +21,9 @@ from tasks.recordings import machine_table
 
 if TYPE_CHECKING:
     from asdcore.detector import Detector
+
+
+TOGETHER = "those of one session are not, their false alarms come together"
 
 
 def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> None:
@@ -111,7 +115,7 @@ def show_threshold(machine: str, detector: "Detector", per_day: float | None) ->
     expected = f"{1000 * often:.2g} in 1000 recordings"
     if per_day:
         expected = f"{7 * per_day * often:.2g} a week at {per_day:g} recordings a day"
-    rows.append(["false alarms", f"{expected}, if recordings are independent"])
+    rows.append(["false alarms", f"{expected}, if recordings are independent: {TOGETHER}"])
     print_table([machine, ""], rows)
 
 
@@ -128,7 +132,7 @@ def show_reliability(machine: str, detector: "Detector", version: str) -> None:
     if own_about.get("simulated"):
         out.print("- Learnt from simulated recordings.")
     rows = [["normal training recordings", f"{report.n} ({domains})"]]
-    rows += [["false alarms asked", f"{100 * report.asked:g} %"]]
+    rows += [["false alarms asked", _asked(report.asked, detector.thresholds.get(machine))]]
     for what, achieved in (("left out of the training", report.left_out), ("of the test", report.test)):
         for domain, one in achieved.items():
             whose = what if domain == "all" else f"{what}, {domain}"
@@ -136,12 +140,23 @@ def show_reliability(machine: str, detector: "Detector", version: str) -> None:
     for point in report.next_sessions:
         shares = f"{100 * point.anomalous:.0f} % anomalous, {100 * point.strange:.0f} % suspect or anomalous"
         known = f"{point.sessions} {'session' if point.sessions == 1 else 'sessions'} known"
+        known += f", {100 * report.next_asked:g} % asked" if report.next_asked not in (0, report.asked) else ""
         rows.append([f"false alarms of the next session, {known}", f"{shares}, mean of {point.draws} draws"])
     for scorer, own in report.scorers.items():
         condition = "infinite" if own.condition is None else f"{own.condition:.2g}"
         seen = f"{own.rank} of {own.p} directions seen, condition {condition}, effective rank {own.effective_rank:.1f}"
         rows.append([f"{scorer} ({own.estimator})", seen])
     print_table(["what", "value"], rows)
+
+
+def _asked(rate: float, own: Threshold | None) -> str:
+    """The rate of a reliability report, and whether it is the machine's own."""
+    asked = f"{100 * rate:g} %"
+    if own is None:
+        return asked
+    if own.false_alarm_rate == rate:
+        return f"{asked}, the machine's own rate (asd threshold)"
+    return f"{asked}; the machine's own rate is {100 * own.false_alarm_rate:g} %: enroll it again for a report at that"
 
 
 def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str]) -> None:

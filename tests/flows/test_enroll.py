@@ -143,6 +143,25 @@ def test_a_threshold_is_changed_at_once_and_its_rule_decides_what_is_an_alarm(
     set_champion(home, changed["parent"], "as it was")
 
 
+def test_reports_use_a_machines_own_rate_and_say_so(
+    asd: "Callable[..., subprocess.CompletedProcess[str]]",
+    enrolled: dict[str, Any],
+    home: Home,
+    small_settings: Settings,
+) -> None:
+    changed = threshold("simFan", 0.2, home=home.root)
+    shown = asd("models", "--machine", "simFan", "--home", home.root).stdout
+    assert "20 %, the machine's own rate (asd threshold)" in shown and "more normal recordings" not in shown
+    other = asd("models", "--machine", "simValve", "--home", home.root).stdout
+    assert "own rate" not in other and "a decision at 1 % false alarms is not supported" in other
+    again = retrain(settings=small_settings, home=home.root)
+    fan, valve = again["outcomes"]
+    assert "; 20 % asked, its own rate" in fan and "; 1 % asked" in valve and "own rate" not in valve
+    trained = load_detector(home, again["version"])[0].about["reliability"]
+    assert (trained["simFan"]["asked"], trained["simValve"]["asked"]) == (0.2, 0.01)
+    set_champion(home, changed["parent"], "as it was")
+
+
 def test_another_version_can_get_the_machine_and_the_champion_stays(
     enrolled: dict[str, Any], home: Home, small_machines: Path
 ) -> None:

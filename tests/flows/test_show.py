@@ -1,13 +1,17 @@
 """What the command line prints of scores."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 from rich.text import Text
 
-from flows.cli.show import print_scores, show_enrolment
+from asdcore.normality.calibration import Calibration
+from asdcore.normality.threshold import Threshold
+from flows.cli.show import print_scores, show_enrolment, show_threshold
 from flows.cli.tables import table
 
 
@@ -66,3 +70,14 @@ def test_an_enrolment_repeats_the_first_sentence_of_the_reliability_report(
     show_enrolment(done, Path())  # type: ignore[arg-type]
     printed = capsys.readouterr().out
     assert "pump: Collect 83 more normal recordings." in printed and "Another" not in printed
+
+
+def test_the_expected_rate_of_an_alarm_rule_says_what_it_assumes(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = SimpleNamespace(calibration=Calibration().fit(np.arange(99.0)))
+    detector = SimpleNamespace(
+        machines={"pump": machine}, threshold_of=lambda name: Threshold(0.05, 3, 5), enrolled=lambda name: name
+    )
+    show_threshold("pump", detector, per_day=96)  # type: ignore[arg-type]
+    printed = capsys.readouterr().out
+    assert "0.43 a week at 96 recordings a day, if recordings are independent" in printed
+    assert "those of one session are not" in printed

@@ -56,6 +56,12 @@ def test_suspect_and_anomalous_are_counted_together_and_apart() -> None:
     )
 
 
+def test_a_machines_own_rate_is_named_and_that_of_the_others_is_not() -> None:
+    both = pd.concat([scored(("normal", "normal", "b", False)).assign(machine=name) for name in ("fan", "pump")])
+    fan, pump = outcome_lines(outcomes(both), 0.1, {"fan": 0.05})
+    assert fan.endswith("; 5 % asked, its own rate") and pump.endswith("; 10 % asked")
+
+
 def test_a_machine_without_faulty_or_without_normal_recordings_has_no_auc() -> None:
     (line,) = outcome_lines(outcomes(scored(("normal", "normal", "b", False))), 0.1)
     assert line.startswith(

@@ -1,6 +1,7 @@
 """Reliability reports: what they count, and when they warn."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,16 @@ def test_as_many_recordings_are_asked_for_as_the_rate_needs(n: int, rate: float,
     assert found.collect == more
     assert (found.rating == "collect more") == (more > 0)
     assert (f"Collect {more} more" in found.sentences[0]) == (more > 0)
+
+
+def test_a_report_at_another_rate_is_the_one_that_would_have_been_made_at_it() -> None:
+    louder = {scorer: 1.4 * X for scorer, X in gaussian(200, 4, seed=1).items()}
+    domains, groups = ["source"] * 50 + ["target"] * 10, [str(i // 5) for i in range(60)]
+    at_one, at_twenty = (report(gaussian(60, 4), "ledoit_wolf", domains, louder, rate, groups) for rate in (0.01, 0.2))
+    assert at_one.rating == "collect more" != at_twenty.rating
+    moved = Reliability.from_json(at_one.to_json()).at(0.2)
+    assert (moved.next_sessions, moved.next_asked) == (at_one.next_sessions, 0.01)
+    assert replace(moved, next_sessions=at_twenty.next_sessions, next_asked=0.2) == at_twenty
 
 
 def test_normal_test_recordings_that_alarm_are_a_reason_for_care() -> None:

@@ -15,6 +15,16 @@ def test_false_alarms_begin_as_often_as_expected(needed: int, last: int) -> None
     assert begun == pytest.approx(threshold.per_recording(), rel=0.15)
 
 
+def test_sessions_that_are_alike_make_fewer_alarms_of_one_recording_and_more_of_several() -> None:
+    rng = np.random.default_rng(0)
+    # Sessions of 20 recordings whose own rates differ around 5 %.
+    decisions = (rng.random((3000, 20)) < rng.beta(0.1, 1.9, size=(3000, 1))).astype(int).ravel().tolist()
+    assert np.mean(decisions) == pytest.approx(0.05, abs=0.01)
+    one, several = Threshold(0.05), Threshold(0.05, 3, 5)
+    assert len(one.alarms(decisions)) / len(decisions) < 0.7 * one.per_recording()
+    assert len(several.alarms(decisions)) / len(decisions) > 3 * several.per_recording()
+
+
 def test_an_alarm_that_lasts_is_one_alarm() -> None:
     assert Threshold(0.05, 2, 3).alarms([0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1]) == [2, 10]
     assert Threshold(0.05).alarms([1, 1, 0, 1]) == [0, 3]

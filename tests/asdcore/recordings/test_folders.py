@@ -62,6 +62,34 @@ TREES: list[tuple[str, dict[str, tuple[str, str]]]] = [
         {"2026/05/01/pump7/a.wav": ("pump7", "2026/05/01"), "2026/05/02/pump7/a.wav": ("pump7", "2026/05/02")},
     ),
     (
+        "days above halls and lines",
+        {
+            "2026-05-01/hall1/pump7/a.wav": ("pump7", "2026-05-01"),
+            "2026-05-02/hall1/pump7/a.wav": ("pump7", "2026-05-02"),
+            "2026-05-02/hall2/line 3/fan3/a.wav": ("fan3", "2026-05-02"),
+            "2026/05/03/hall1/pump7/a.wav": ("pump7", "2026/05/03"),
+            "2026-05-02 night/hall1/pump7/run_1/a.wav": ("pump7", "2026-05-02 night/run_1"),
+            "2026-05-04/hall1/run_2/pump7/a.wav": ("pump7", "2026-05-04/run_2"),
+        },
+    ),
+    (
+        "the day nearest to the files counts",
+        {
+            "2026-05-09/hall1/pump7/2026-05-01/a.wav": ("pump7", "2026-05-01"),
+            "2026-05-09/hall1/2026-05-02/pump7/a.wav": ("pump7", "2026-05-02"),
+        },
+    ),
+    (
+        "what is far above and no day is no session",
+        {
+            "monday/hall1/pump7/a.wav": ("pump7", ""),
+            "run_1/hall1/pump7/a.wav": ("pump7", ""),
+            "2026/hall1/pump7/a.wav": ("pump7", ""),
+            "2026-05-01_export/hall1/pump7/a.wav": ("pump7", ""),
+            f"2026-05-01/dcase/fan/train/{DCASE}": ("fan", ""),
+        },
+    ),
+    (
         "weekdays above and runs below",
         {"monday/pump7/run_1/a.wav": ("pump7", "monday/run_1"), "friday/pump7/a.wav": ("pump7", "friday")},
     ),
@@ -110,7 +138,7 @@ def test_a_given_machine_folder_names_the_machine_of_the_sessions_below_it(tmp_p
 
 
 def test_a_given_day_is_the_session_of_the_machines_in_it(tmp_path: Path) -> None:
-    touch(tmp_path / "2026-05-01", ["pump7/a.wav", "fan3/a.wav"])
+    touch(tmp_path / "2026-05-01", ["pump7/a.wav", "hall1/fan3/a.wav"])
     found = find_recordings(tmp_path / "2026-05-01")
     assert [(f.machine, f.session) for f in found] == [("fan3", "2026-05-01"), ("pump7", "2026-05-01")]
 
