@@ -14,6 +14,7 @@ from sklearn.base import clone
 
 from asdcore.errors import AsdError
 from asdcore.normality.base import NormalityModel
+from asdcore.normality.gaussian import GaussianModel
 from asdcore.normality.machine import ANOMALOUS, NORMAL, MachineModel, Vectors
 from asdcore.normality.robust import RobustCovariance
 
@@ -23,9 +24,9 @@ MOST_COUNTS = 8
 """different numbers of known sessions"""
 MOST_REFITS = 40
 MOST_VALUES = 1024
-"""of a vector: a covariance of more takes many seconds to invert, and its scorer is left out here"""
+"""of a vector that has a covariance: one of more takes many seconds to invert, and its scorer is left out here"""
 _WORK = 6e9
-"""cubed values of the vectors that refits may have together: some seconds"""
+"""multiplications that refits may have together, roughly: some seconds"""
 _PER_SESSION = 20
 """recordings of a session that are enough here"""
 
@@ -69,17 +70,21 @@ def next_session(
         By number of sessions, at most `MOST_COUNTS`; empty with fewer than `FEWEST` sessions, and for models of which a
         single fit takes a minute.
     """
-    models = {scorer: model for scorer, model in machine.models.items() if np.shape(vectors[scorer])[1] <= MOST_VALUES}
-    work = sum(np.shape(vectors[scorer])[1] ** 3 for scorer in models)
+    models = {
+        scorer: model
+        for scorer, model in machine.models.items()
+        if np.shape(vectors[scorer])[1] <= MOST_VALUES or not isinstance(model, GaussianModel)
+    }
     sessions = np.asarray(groups).astype(str)
     names = np.unique(sessions)
     if not models or len(names) < FEWEST or any(isinstance(model, RobustCovariance) for model in models.values()):
         return []
     most = len(names) - 1
     counts = np.unique(np.geomspace(1, most, MOST_COUNTS).round()) if most > MOST_COUNTS else np.arange(1, most + 1)
+    kept = _first_of_each(sessions)
+    work = sum(_work(model, int(kept.sum()), np.shape(vectors[scorer])[1]) for scorer, model in models.items())
     orders = int(min(MOST_REFITS, _WORK // work) // len(counts))
     rng = np.random.default_rng(seed)
-    kept = _first_of_each(sessions)
     named = np.asarray(domains).astype(str)
     found: dict[int, list[tuple[float, float, float]]] = {int(count): [] for count in counts}
     for _ in range(max(orders, 1)):
@@ -108,6 +113,11 @@ def _summary(count: int, draws: NDArray[np.float64]) -> NextSession:
     """``draws``: (m, 3), what the sessions are worth, the fraction that is anomalous, and suspect or anomalous."""
     worth, anomalous, strange = draws.mean(axis=0).tolist()
     return NextSession(count, worth, anomalous, strange, float(draws[:, 2].max()), len(draws))
+
+
+def _work(model: NormalityModel, n: int, p: int) -> float:
+    """Multiplications of a fit to (n, p) vectors, roughly: those of a covariance's inverse, or of all distances."""
+    return p**3 if isinstance(model, GaussianModel) else n**2 * p
 
 
 def sessions_needed(sessions: int, worth: float, false_alarm_rate: float) -> int | None:

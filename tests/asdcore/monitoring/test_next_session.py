@@ -5,11 +5,12 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from asdcore.monitoring.next_session import next_session, sessions_needed
+from asdcore.monitoring.next_session import NextSession, next_session, sessions_needed
 from asdcore.monitoring.reliability import Reliability, reliability_report
 from asdcore.normality.base import NormalityModel
 from asdcore.normality.gaussian import LedoitWolfCovariance
 from asdcore.normality.machine import MachineModel
+from asdcore.normality.neighbours import StandardisedNeighbours
 from asdcore.normality.robust import RobustCovariance
 from asdcore.plots.sessions import sessions_plot
 
@@ -52,6 +53,21 @@ def test_there_is_no_curve_of_two_sessions_or_of_models_that_take_minutes() -> N
     vectors, days = recorded(4)
     slow = MachineModel({"spectrum": RobustCovariance(components=2).fit(vectors["spectrum"], groups=days)}, groups=days)
     assert next_session(slow, vectors, ["source"] * 24, days, 0.1) == []
+
+
+def test_long_vectors_are_left_out_only_where_they_have_a_covariance() -> None:
+    vectors, days = recorded(4)
+    vectors["embedding"] = np.random.default_rng(1).normal(size=(24, 1100)) + np.tile(vectors["spectrum"], 275)
+    of_spectrum = fitted({"spectrum": vectors["spectrum"]}, days)
+    neighbours = StandardisedNeighbours().fit(vectors["embedding"], groups=days)
+    covariance = LedoitWolfCovariance().fit(vectors["embedding"], groups=days)
+
+    def curve(embedding: NormalityModel | None) -> list[NextSession]:
+        models = of_spectrum.models | ({"embedding": embedding} if embedding else {})
+        return next_session(MachineModel(models, groups=days), vectors, ["source"] * 24, days, 0.1)
+
+    assert curve(covariance) == curve(None)
+    assert curve(neighbours) != curve(None)
 
 
 def test_a_session_of_a_single_recording_does_not_stop_it() -> None:
