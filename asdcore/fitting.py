@@ -155,7 +155,7 @@ def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: St
         fitted,
         vectors,
         domains,
-        detector.threshold_of(machine).false_alarm_rate,
+        settings.normality.false_alarm_rate,
         of_training=collapse(detector.encoder.history),
         groups=sessions,
     )

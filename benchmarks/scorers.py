@@ -73,7 +73,7 @@ Features = dict[str, Floats]
 
 
 def modulation(spectrogram: Spectrogram) -> Floats:
-    """How strongly 16 ranges of bands rise and fall, at 8 rates from once a recording to every other frame: (128,)."""
+    """How strongly 16 ranges of bands rise and fall, at 8 rates from once in 63 frames to every other frame: (128,)."""
     traces = np.stack([part.mean(axis=0) for part in np.array_split(spectrogram.astype(np.float64), 16)])
     traces -= traces.mean(axis=1, keepdims=True)
     strength = np.abs(np.fft.rfft(traces * np.hanning(traces.shape[1]), axis=1)) / traces.shape[1]

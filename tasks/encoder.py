@@ -23,7 +23,7 @@ from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
 from asdcore.registry import ENCODERS, LOSSES
 from asdcore.settings import TrainingSettings
-from asdcore.storage.files import atomic_write, digest_of_file
+from asdcore.storage.files import atomic_write, digest_of, digest_of_file
 from asdcore.storage.home import Home
 from tasks.code import code_of_class
 from tasks.features import originals_artifact
@@ -129,9 +129,9 @@ def trained_encoder(
 def training_key(
     spectrograms: Artifact, recordings: pd.DataFrame, settings: TrainingSettings, warm_start: Artifact | None = None
 ) -> str:
-    """The key of a training, known before it runs; of the base encoder its digest."""
+    """The key of a training, known before it runs; with the base encoder, that of its embeddings."""
     if not settings.trains:
-        return digest_of_file(WEIGHTS)
+        return digest_of(digest_of_file(WEIGHTS), spectrograms.digest)
     return train_encoder.key(
         train_encoder.bound(
             spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), "", warm_start

@@ -152,8 +152,8 @@ def report_text(done: Evaluation, notes: list[str], simulated: bool) -> str:
     legend = (
         "In percent; 50 is chance. Intervals: over the test recordings. `detector`: the fused score of the scorers "
         "beside it. `spectrum`: no network, the spectrum averaged over time, with `-deviation` also its deviation; "
-        "`change`: no network, its change from frame to frame. `ml`, `elliptic`, `ledoit_wolf`, `tied`, `knn`: the "
-        "normality model, of `z` or `h` of the network."
+        "`change`: no network, its change from frame to frame. `ml`, `elliptic`, `ledoit_wolf`, `tied`, `knn`, "
+        "`standardised_knn`: the normality model, of `z` or `h` of the encoder."
     )
     outcome = "\n".join(f"- {line}" for line in done["outcomes"])
     parts = [f"## {heading}", *([outcome] if outcome else []), body, legend]

@@ -1,4 +1,4 @@
-"""Signals of many random machines at once, with PyTorch: (n, n_samples), one row a machine, at 16 kHz."""
+"""Signals of many random machines at once, with PyTorch: (n, n_samples), one row per machine, at 16 kHz."""
 
 import math
 

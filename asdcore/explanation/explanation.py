@@ -1,6 +1,6 @@
 """Where a recording differs from what is normal for its machine: frequencies, times and sentences for operators."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,9 +28,9 @@ _SMOOTH_FRAMES = 5
 _CLEAR = 2.0
 """a level deviation of this many times its usual swing over time can be localised in time"""
 
-Triggers = Mapping[str, Collection[Trait]]
-"""scorer that triggered: the traits that show what it finds, the one that it measures first; none: it has no simple
-place in the spectrum"""
+Triggers = Mapping[str, Sequence[Trait]]
+"""scorer that triggered: the traits that show what it finds, the one that it measures first; none: what it finds
+cannot be located in the spectrum"""
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class Explanation:
             return f"{who}."
         if shown:
             return f"{who}: findings of {_listed(shown)} come first."
-        it, nearest = "them" if several else "it", WORDS[self.findings[0].trait]
+        it, unusual = "them" if several else "it", WORDS[self.findings[0].trait]
         if any(self.triggered_by.values()):
-            return f"{who}, but no finding is typical of {it}; the nearest: {nearest}."
-        return f"{who}, which {'have' if several else 'has'} no place in the spectrum; nearest to {it}: {nearest}."
+            return f"{who}, but no finding is typical of {it}; the most unusual: {unusual}."
+        return f"{who}, which cannot be located in the spectrum; the most unusual there: {unusual}."
 
     @property
     def sentences(self) -> list[str]:
@@ -176,11 +176,12 @@ def _steadiness(
     """Where the level varies over time more or less than usual; more only if it does between the events, too."""
     usual, least = profile.usual[trait], _LEAST[trait]
     calm = _groups(calm_traits[trait] - expected[trait], usual, least)
+    livelier = [(group.start, group.end) for group in calm if group.excess > 0]
     more: Kind = "changing" if trait == "change" else "unsteady"
     less: Kind = "constant" if trait == "change" else "steady"
     findings = []
     for group in _groups(recording_traits[trait] - expected[trait], usual, least):
-        if group.excess < 0 or any(_overlap((group.start, group.end), (other.start, other.end)) for other in calm):
+        if group.excess < 0 or any(_overlap((group.start, group.end), other) for other in livelier):
             hz = _band_hz(profile, group) if trait == "change" else _range_hz(profile, group)
             findings.append(Finding(more if group.excess > 0 else less, hz, group.excess, group.deviations))
     return findings

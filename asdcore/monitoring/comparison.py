@@ -65,7 +65,8 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
     if not scored["champion"]:
         return {"promote": False, "reasons": ["There is no recording to compare the detectors on."], "by": judged_on}
     by_champion, by_challenger = (pd.DataFrame(rows, columns=TABLE) for rows in scored.values())
-    judgement = judge(by_champion, by_challenger, settings.gate, settings.normality.false_alarm_rate, lost, learned)
+    rates = {machine: challenger.threshold_of(machine).false_alarm_rate for machine in machines}
+    judgement = judge(by_champion, by_challenger, settings.gate, rates, lost, learned)
     return judgement.to_json() | {"by": judged_on}
 
 

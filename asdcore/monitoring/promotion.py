@@ -66,7 +66,7 @@ def judge(
     champion: pd.DataFrame,
     challenger: pd.DataFrame,
     settings: GateSettings,
-    false_alarm_rate: float,
+    rates: Mapping[str, float],
     lost: Sequence[str] = (),
     learned: Mapping[str, tuple[int, int]] | None = None,
 ) -> Judgement:
@@ -81,7 +81,7 @@ def judge(
         champion: one row per recording: ``recording, machine, section, domain, label, score, decision``.
         challenger: the same recordings.
         settings: the margin.
-        false_alarm_rate: the nominal rate of both.
+        rates: machine: the false-alarm rate asked of the challenger.
         lost: machines that the champion knows and the challenger does not.
         learned: machine: how many of its newest training recordings the champion calls anomalous, and of how many. With
             few test recordings this reveals what their scores cannot.
@@ -91,10 +91,10 @@ def judge(
     overall = _compare(ALL, champion, challenger, difference)
     alarms = _false_alarms(champion, challenger)
     objections = [f"The challenger does not know {name}, which the champion does." for name in lost]
-    for machine, (called_so, n) in (learned or {}).items():
-        if rate_interval(called_so, n)[0] > max(STRANGE, false_alarm_rate):
+    for name, (called_so, n) in (learned or {}).items():
+        if rate_interval(called_so, n)[0] > max(STRANGE, rates[name]):
             objections.append(
-                f"{machine}: of the {n} newest recordings that the challenger has learned as normal, the champion "
+                f"{name}: of the {n} newest recordings that the challenger has learned as normal, the champion "
                 f"calls {called_so} suspect or anomalous. Listen to them: `asd label --as anomaly` takes out what is "
                 "not normal, and if that is how the machine sounds now, `asd promote` makes the challenger champion."
             )
@@ -112,10 +112,10 @@ def judge(
             f"{overall.recordings} recordings; {_sure(overall)}.{more}"
         )
     for alarm in alarms:
-        if alarm.low > false_alarm_rate and alarm.challenger > alarm.champion:
+        if alarm.low > rates[alarm.machine] and alarm.challenger > alarm.champion:
             objections.append(
                 f"{alarm.machine}: {alarm.challenger} of {alarm.recordings} normal recordings called anomalous, "
-                f"{alarm.champion} by the champion; {100 * false_alarm_rate:g} % are allowed."
+                f"{alarm.champion} by the champion; {100 * rates[alarm.machine]:g} % are allowed."
             )
     passed = (
         f"Over all machines {_percent(overall.challenger)}, {_percent(overall.champion)} by the champion, of "

@@ -109,13 +109,8 @@ class Reliability:
     """of the recordings of ``left_out`` and ``test``"""
 
     def at(self, false_alarm_rate: float) -> Self:
-        """The report at another rate: nothing is fitted, and ``next_sessions``, which needs fits, is as it was.
-
-        A report of a version that kept no p-values is returned as it is.
-        """
-        if false_alarm_rate == self.asked or not self.p_values:
-            return self
-        return self._judged(false_alarm_rate)
+        """The report at another rate: nothing is fitted, and ``next_sessions``, which needs fits, is as it was."""
+        return self if false_alarm_rate == self.asked else self._judged(false_alarm_rate)
 
     def _judged(self, rate: float) -> Self:
         left_out, test = (_achieved(self.p_values[what], rate) for what in (LEFT_OUT, TEST))

@@ -13,7 +13,7 @@ _RULE = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*")
 
 @dataclass(frozen=True)
 class Threshold:
-    """A machine's own threshold, in place of that of the settings.
+    """A machine's own threshold, instead of that of the settings.
 
     A recording is anomalous at ``false_alarm_rate``. An alarm begins with the recording that makes ``needed`` of the
     ``last`` ones anomalous: a rule over several recordings allows a higher rate, which fewer normal recordings support,

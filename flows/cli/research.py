@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def demo(home: HomeOption = None) -> None:
-    """Simulate three machines, train on them and show the results, in a home of its own."""
+    """Simulate three machines, fit a detector to them and show the results, in a home of its own."""
     from asdcore.settings import Settings
 
     place = start(home, below="demo")
@@ -109,7 +109,7 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="The same seed gives the same encoder on the same processor")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
 ) -> None:
-    """Make the base encoder that comes with the package, from random machines alone. It takes half an hour."""
+    """Make the base encoder that comes with the package, from random machines alone. It takes 20 minutes or more."""
     from asdcore.encoder.network import choose_device
     from asdcore.encoder.pretrain import pretrain as make
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asdcore.detector import Detector
 
 
-TOGETHER = "those of one session are not, their false alarms come together"
+TOGETHER = "those of one session are not; a rule of several recordings may alarm far more often"
 
 
 def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> None:
@@ -154,9 +154,7 @@ def _asked(rate: float, own: Threshold | None) -> str:
     asked = f"{100 * rate:g} %"
     if own is None:
         return asked
-    if own.false_alarm_rate == rate:
-        return f"{asked}, the machine's own rate (asd threshold)"
-    return f"{asked}; the machine's own rate is {100 * own.false_alarm_rate:g} %: enroll it again for a report at that"
+    return f"{asked}, the machine's own rate (asd threshold)"
 
 
 def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str]) -> None:

@@ -112,6 +112,13 @@ def test_the_averages_of_a_retraining_and_an_enrolment_are_the_same_stage(home: 
     assert of_retraining == feature_store(Settings(), variants=False)
 
 
+def test_a_retraining_with_the_base_encoder_has_a_key_of_its_spectrograms(two_recordings: pd.DataFrame) -> None:
+    keys = {
+        training_key(Artifact(Path("store"), digest), two_recordings, TrainingSettings()) for digest in ("one", "two")
+    }
+    assert len(keys) == 2
+
+
 def test_a_training_with_other_recordings_or_settings_is_another_one(home: Home, two_recordings: pd.DataFrame) -> None:
     settings = TrainingSettings(encoder="resnet18")
     rows = two_recordings

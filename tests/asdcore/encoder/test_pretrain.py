@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from asdcore.encoder.base import WEIGHTS, BaseEncoder, load_base
+from asdcore.encoder.network import TrainedEncoder
 from asdcore.encoder.pretrain import FAULTY, KNOWN, NORMAL, episode_loss, pretrain
 from asdcore.storage.files import digest_of_file
 
@@ -16,6 +17,11 @@ def test_the_same_seed_gives_the_same_encoder_and_its_file_can_be_loaded(tmp_pat
     made.save(first)
     pretrain(steps=2, seed=3, machines=2).save(again)
     assert digest_of_file(first) == digest_of_file(again)
+    loaded = TrainedEncoder.load(first)
+    assert all(
+        torch.equal(values, made.encoder.state_dict()[name]) for name, values in loaded.encoder.state_dict().items()
+    )
+    assert (loaded.normalisation.mean == made.normalisation.mean).all()
     torch.manual_seed(3)
     before, after = BaseEncoder().state_dict(), made.encoder.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)

@@ -203,6 +203,15 @@ def test_what_changes_only_because_of_knocks_is_told_once(profile: Profile, reco
     assert kinds(explain(recording, profile, CHANGE)) == ["knocks"]
 
 
+def test_what_changes_less_than_usual_between_the_knocks_is_not_told_as_more(
+    profile: Profile, recording: Spectrogram
+) -> None:
+    bands = recording[64:96]
+    bands[:] = bands.mean(axis=1, keepdims=True) + 0.3 * (bands - bands.mean(axis=1, keepdims=True))
+    recording[64:96, [30, 80, 130]] += 40
+    assert not {"changing", "unsteady"} & {*kinds(explain(recording, profile, CHANGE))}
+
+
 def test_what_changes_between_the_knocks_as_well_is_told_beside_them(profile: Profile, recording: Spectrogram) -> None:
     fault = modulated(recording, slice(64, 96), 3)
     fault[64:96, [30, 80, 130]] += 40
@@ -218,7 +227,8 @@ def test_what_the_embedding_finds_has_no_place_and_the_nearest_is_named(
     explanation = explain(fault, profile, EMBEDDING)
     assert explanation.findings[0].kind == "changing"
     assert explanation.sentences[0] == (
-        "Triggered by embedding, which has no place in the spectrum; nearest to it: the change from frame to frame."
+        "Triggered by embedding, which cannot be located in the spectrum; the most unusual there: "
+        "the change from frame to frame."
     )
     assert explanation.findings == explain(fault, profile).findings
 
@@ -226,7 +236,7 @@ def test_what_the_embedding_finds_has_no_place_and_the_nearest_is_named(
 def test_where_no_finding_is_of_the_scorer_that_triggered_it_says_so(profile: Profile, recording: Spectrogram) -> None:
     recording[80:110] += 8
     said = explain(recording, profile, CHANGE).sentences[0]
-    assert said == "Triggered by change, but no finding is typical of it; the nearest: the level."
+    assert said == "Triggered by change, but no finding is typical of it; the most unusual: the level."
 
 
 def test_all_scorers_that_triggered_are_named(profile: Profile, recording: Spectrogram) -> None:

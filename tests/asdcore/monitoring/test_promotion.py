@@ -27,7 +27,7 @@ def scored(
 
 
 def judged(champion: pd.DataFrame, challenger: pd.DataFrame, lost: tuple[str, ...] = ()) -> Judgement:
-    return judge(champion, challenger, GATE, 0.01, lost)
+    return judge(champion, challenger, GATE, dict.fromkeys(champion["machine"], 0.01), lost)
 
 
 ALIKE = {"fan": 1.5, "pump": 1.5, "valve": 1.5}
@@ -84,11 +84,14 @@ def test_a_lost_machine_blocks() -> None:
 
 def test_a_challenger_that_has_learned_what_the_champion_calls_anomalous_is_refused_however_well_it_does() -> None:
     better = scored({"fan": 2.5, "pump": 2.5, "valve": 2.5})
-    sabotaged = judge(scored(ALIKE), better, GATE, 0.01, learned={"fan": (0, 40), "pump": (12, 26)})
+    rates = dict.fromkeys(ALIKE, 0.01)
+    sabotaged = judge(scored(ALIKE), better, GATE, rates, learned={"fan": (0, 40), "pump": (12, 26)})
     assert not sabotaged.promote
     (reason,) = sabotaged.reasons
     assert reason.startswith("pump: of the 26 newest recordings") and "calls 12 suspect or anomalous" in reason
-    assert judge(scored(ALIKE), better, GATE, 0.01, learned={"fan": (4, 40), "pump": (0, 0)}).promote
+    assert judge(scored(ALIKE), better, GATE, rates, learned={"fan": (4, 40), "pump": (0, 0)}).promote
+    # At a rate of its own of 60 %, the operator wants as many to be called.
+    assert judge(scored(ALIKE), better, GATE, rates | {"pump": 0.6}, learned={"pump": (12, 26)}).promote
 
 
 def test_the_same_scores_are_no_difference_and_the_judgement_is_plain_json() -> None:
