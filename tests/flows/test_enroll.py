@@ -22,7 +22,8 @@ from flows.enroll import enroll, retire
 from flows.retrain import retrain
 from flows.score import score
 from flows.threshold import threshold
-from tasks.registry import load_detector, registered_models, set_champion
+from tasks.registered import load_detector, registered_models
+from tasks.registry import set_champion
 
 pytestmark = pytest.mark.flow
 
