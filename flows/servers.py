@@ -69,10 +69,12 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
             _wait(url, server, logs)
         for url, command in commands.items():
             say(f"{command[0]:8} {url}")
-        # Beside the servers: in this process, MLflow's modules would take up memory as long as they run.
-        multiprocessing.get_context("spawn").Process(target=_log_drift, args=(home,), daemon=True).start()
         say(f"To run flows against this server: export PREFECT_API_URL=http://{LOOPBACK}:{prefect}/api")
         say("Ctrl-C stops both.")
+        # In a process of its own: in this one, MLflow's modules would take up memory as long as the servers run.
+        logging = multiprocessing.get_context("spawn").Process(target=_log_drift, args=(home,), daemon=True)
+        logging.start()
+        logging.join()
         while all(server.poll() is None for server in servers.values()):
             time.sleep(0.5)
         raise AsdError(f"a server has ended; its last words are in {logs}")
