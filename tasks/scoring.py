@@ -1,27 +1,30 @@
-"""The scoring stage: a registered detector on audio files, as a table."""
+"""The scoring stage: a registered detector on audio files, as a table.
+
+Neither Prefect nor MLflow is imported here: `asd score` has to answer at once. `tasks.publishing` tells them.
+"""
 
 import shutil
 import sys
 import tempfile
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict
 
 import pandas as pd
-from prefect import task
-from prefect.artifacts import create_table_artifact
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.heard import COLUMNS, Heard, clip_table, score_table
+from asdcore.heard import Heard, clip_table, score_table
 from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
-from asdcore.plots.explanation import explanation_plot
+from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import AUDIO_SUFFIXES
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.alarms import raised_alarms
 from tasks.monitoring import examined
-from tasks.registry import load_detector
+from tasks.registered import load_detector
 
 STANDARD_INPUT = Path("-")
 MOST_EXPLAINED = 20
@@ -52,6 +55,8 @@ class Scored(TypedDict):
     suspect: int
     alarms: dict[str, str]
     """machine: what its alarm is, by its threshold"""
+    new_alarms: list[str]
+    """machines whose alarm began in this run"""
     explained: list[Explained]
     drift: dict[str, list[str]]
     """machine: limits that it crossed"""
@@ -59,14 +64,14 @@ class Scored(TypedDict):
     """machine with suspect recordings: how rare they are, and what to collect to be certain"""
 
 
-@task(name="score recordings")
-def score_recordings(
-    home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool, table: Path
-) -> Scored:
-    """Score audio files and folders; write what `Detector.score` gives, the digest and the version to ``table``.
+def score_recordings(home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool) -> Scored:
+    """Score audio files, or all audio files below a folder, of a synchronised home.
 
-    The plots of ``explain`` go to a folder beside it, of the same name.
+    What `Detector.score` gives, the digest and the version go to a new table in ``scores/``, and the plots of
+    ``explain`` to a folder beside it, of the same name.
     """
+    table = home.scores / f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
+    recordings = [fetched(place) for place in recordings]
     detector, version = load_detector(home, model)
     with tempfile.TemporaryDirectory() as folder:
         if STANDARD_INPUT in recordings:
@@ -80,18 +85,12 @@ def score_recordings(
             clips["path"] = str(STANDARD_INPUT)
         explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
     # Before the table of this run is written: it must not be taken for an earlier one.
-    alarms = raised_alarms(home, detector, scores)
+    alarms, new_alarms = raised_alarms(home, detector, scores)
     of_clips = table.with_name(f"clips-{table.name}") if len(clips) else None
     for rows, file in ((clips, of_clips), (scores, table)):
         if file is not None:
             with atomic_write(file) as temporary:
                 rows.assign(detector=version).to_parquet(temporary)
-    shown = scores.sort_values("score", ascending=False).head(100)
-    columns = shown[COLUMNS].astype(object)
-    shown_rows = {str(name): values.where(values.notna(), None).tolist() for name, values in columns.items()}
-    create_table_artifact(
-        key="scores", table=shown_rows, description=f"Highest scores, detector version {version}; {table}"
-    )
     reports = examined(home, detector, version, heard)
     failed = int(scores["score"].isna().sum())
     return {
@@ -103,6 +102,7 @@ def score_recordings(
         "anomalous": int((scores["verdict"] == ANOMALOUS).sum()),
         "suspect": int((scores["verdict"] == SUSPECT).sum()),
         "alarms": alarms,
+        "new_alarms": new_alarms,
         "explained": explained,
         "drift": {report.machine: report.sentences for report in reports},
         "suspicions": _suspicions(detector, scores),
@@ -124,6 +124,8 @@ def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
 
 def _explain(detector: Detector, scores: pd.DataFrame, heard: list[Heard], folder: Path) -> list[Explained]:
     """Draw the recordings that are anomalous or suspect, or else the nearest to it: path, sentences and plot."""
+    from asdcore.plots.explanation import explanation_plot  # Only here: Matplotlib takes half a second to import.
+
     explained: list[Explained] = []
     scored = scores.dropna(subset="p_value").sort_values(["p_value", "score"], ascending=[True, False])
     strange = int(scored["verdict"].isin([ANOMALOUS, SUSPECT]).sum())
