@@ -30,6 +30,7 @@ from tasks.registry import (
     was_champion,
 )
 from tasks.reliability import read_reliability, reliability_reports
+from tasks.screening import training_screened
 from tasks.tracking import failed_if_it_fails, log_reliability, tracked_run
 from tasks.warn import warn
 
@@ -59,6 +60,8 @@ class Enrolled(Retired):
     failed_checks: list[str]
     reliability: list[str]
     """sentences of its reliability report"""
+    listen_first: list[str]
+    """lines about its training recordings that stand out, see `tasks.screening`"""
 
 
 @flow(name="enroll")
@@ -130,6 +133,7 @@ def enroll(
             "data": about["data"],
             "failed_checks": failed_checks,
             "reliability": read_reliability(reliability[machine]).sentences,
+            "listen_first": training_screened(stores, chosen, system),
         }
 
 

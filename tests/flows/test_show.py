@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from flows.cli.show import print_scores, show_enrolment
+from asdcore.storage.home import Home
+from flows.cli.show import print_scores, show_enrolment, show_registered
 from flows.cli.tables import table
 
 
@@ -66,3 +67,12 @@ def test_an_enrolment_repeats_the_first_sentence_of_the_reliability_report(
     show_enrolment(done, Path())  # type: ignore[arg-type]
     printed = capsys.readouterr().out
     assert "pump: Collect 83 more normal recordings." in printed and "Another" not in printed
+
+
+def test_a_registration_ends_with_the_training_recordings_to_listen_to(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lines = ["pump: listen to this 1 of 20 first; nothing says that it is a fault", "  pump/7.wav (change)"]
+    done = {"champion": "1", "version": "1", "detector": str(tmp_path), "listen_first": lines}
+    show_registered(done, Home.at(tmp_path))
+    assert capsys.readouterr().out.splitlines()[-2:] == lines
