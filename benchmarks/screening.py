@@ -226,7 +226,7 @@ def tables(rows: pd.DataFrame, folders: pd.DataFrame) -> str:
     lines: list[str] = []
     made = pd.DataFrame(summary(rows))
     for (group, faults), own in made.groupby(["group", "faults"], sort=False):
-        lines += [f"{faults} faults, {own['machines'].iloc[0]} {group} machines:", ""]
+        lines += [f"{faults} {'fault' if faults == 1 else 'faults'}, {own['machines'].iloc[0]} {group} machines:", ""]
         lines += ["| rule | AUC | less left-out alone | among the first 5 | first 10 |", "| --- |" + " ---: |" * 4]
         for row in own.to_dict("records"):
             margin = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
