@@ -4,9 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from asdcore.errors import AsdError
 from asdcore.evaluation.systems import DetectorSystem
 from asdcore.features.store import Store
+from asdcore.normality.base import NormalityModel
+from asdcore.normality.neighbours import StandardisedNeighbours
+from asdcore.normality.scorers import EmbeddingScorer
 from asdcore.normality.screening import FEWEST, first_to_hear, screened
 from asdcore.recordings.clips import recording_of
 from tasks.normality import Rows, Stores, training_rows
@@ -22,12 +27,19 @@ LISTED = 3
 def screen_training(out: Path, machine: str, stores: Stores, system: DetectorSystem, training: Rows) -> Facts:
     """Rank one machine's training recordings, the strangest first."""
     clips = [clip for clip, _, _ in training]
-    vectors, models = {}, {}
+    vectors: dict[str, NDArray[np.float32]] = {}
+    models: dict[str, NormalityModel] = {}
     for scorer, part in system.scorers:
         store = Store(stores[part.source].path)
         vectors[scorer] = np.stack([store.read(clip, part.column) for clip in clips])
-        models[scorer] = part.model
-    table = screened(vectors, models, [recording_of(clip) for clip in clips])
+        # The embedding's own model may need a refit for each recording; screening was measured with this one.
+        models[scorer] = StandardisedNeighbours() if scorer == EmbeddingScorer.name else part.model
+    try:
+        table = screened(vectors, models, [recording_of(clip) for clip in clips])
+    except AsdError as error:
+        # A list to look at is no reason for a retraining to fail.
+        out.write_text(f"{error}\n")
+        return {"stand_out": 0}
     table.to_csv(out, index=False)
     first = table[table["stands_out"]].head(LISTED)
     return {
