@@ -28,7 +28,8 @@ changes a default, its value is listed below the default.
 COMMAND_LINE_INTRODUCTION = """# Command line
 
 Generated from the help of the commands. Exit codes: 0 done, 1 the work failed, 2 wrong usage; of `asd score` 3:
-something is anomalous, 4: nothing is, but something is suspect, 1: something could not be scored.
+something is anomalous, 4: nothing is, but something is suspect, 1: something could not be scored; of `asd screen` 4:
+something stands out, 1: nothing does, but something could not be ranked.
 
 `asd --install-completion` installs completion of commands and options for the current shell.
 """

@@ -24,6 +24,7 @@ from tasks.recordings import data_digest, ingest_recordings
 from tasks.registered import CHAMPION, registered_folder
 from tasks.registry import champion_version, registered_version, set_champion, was_champion
 from tasks.reliability import read_reliability, reliability_reports
+from tasks.screening import training_screened
 from tasks.tracking import failed_if_it_fails, log_reliability, tracked_run
 from tasks.warn import warn
 
@@ -53,6 +54,8 @@ class Enrolled(Retired):
     failed_checks: list[str]
     reliability: list[str]
     """sentences of its reliability report"""
+    listen_first: list[str]
+    """lines about its training recordings that stand out, see `tasks.screening`"""
 
 
 @flow(name="enroll")
@@ -126,6 +129,7 @@ def enroll(
             "data": about["data"],
             "failed_checks": failed_checks,
             "reliability": read_reliability(reliability[machine]).sentences,
+            "listen_first": training_screened(stores, chosen, system),
         }
 
 

@@ -36,6 +36,8 @@ class Registered(Evaluation):
     """the system that gives the scores of the detector"""
     detector: str
     """its folder"""
+    listen_first: list[str]
+    """lines about the training recordings that stand out, see `tasks.screening`"""
 
 
 class Waiting(TypedDict):
@@ -47,6 +49,7 @@ class Waiting(TypedDict):
     evaluation: Evaluation
     report: str
     metrics: dict[str, float]
+    listen_first: list[str]
     tags: dict[str, str]
 
 
@@ -108,6 +111,8 @@ def registered(home: Home, run: str) -> Registered:
         "report": report,
         "system": waiting["tags"]["system"],
         "detector": str(detector),
+        # A retraining of before that waits to be registered has none.
+        "listen_first": waiting.get("listen_first", []),
     }
 
 

@@ -26,6 +26,7 @@ from tasks.normality import Models, fallback_notes, fit_metrics, fit_table, norm
 from tasks.recordings import data_digest
 from tasks.registry import lineage
 from tasks.reliability import read_reliability, reliability_metrics, reliability_reports, reliability_text
+from tasks.screening import training_screened
 from tasks.stage import Artifact
 from tasks.tracking import failed_if_it_fails, retraining_key, tracked_run
 from tasks.warn import warn
@@ -134,6 +135,7 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
                 "evaluation": result,
                 "report": _report(result, models, reliability, settings, about["simulated"]),
                 "metrics": fit_metrics(models) | reliability_metrics(reliability),
+                "listen_first": training_screened(stores, clips, scorers),
                 "tags": _tags(result, systems[0].name, about, settings, sorted(models[scorers.name])),
             },
         )

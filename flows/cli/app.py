@@ -12,6 +12,7 @@ from flows.cli.detectors import enroll, models, promote, register, retire, retra
 from flows.cli.housekeeping import clean, settings
 from flows.cli.recordings import ingest, label
 from flows.cli.research import benchmark, demo, download, evaluate, features, pretrain, simulate, submit, train
+from flows.cli.screen import screen
 from flows.cli.service import deploy, ui, watch, worker
 
 STOPPED = "stopped; the same command resumes where it stopped"
@@ -19,7 +20,7 @@ CTRL_C = 130
 """Exit code of Typer after Ctrl-C."""
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Recordings": (ingest, label),
+    "Recordings": (screen, ingest, label),
     "Detectors": (retrain, score, enroll, retire, threshold, models, promote, rollback, register),
     "Research": (demo, simulate, download, features, pretrain, train, benchmark, evaluate, submit),
     "Service": (ui, deploy, worker, watch),
@@ -60,7 +61,7 @@ def options(
 
 def main() -> None:
     """Run a command. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` raised an alarm,
-    4 it found something suspect.
+    4 it found something suspect, or `asd screen` something that stands out.
     """
     from asdcore.errors import AsdError
 

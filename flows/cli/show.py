@@ -13,6 +13,7 @@ from asdcore.monitoring.reliability import reliability_of
 from asdcore.normality.threshold import Threshold
 from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut
+from asdcore.screening import sentences
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.cli.console import err, out
@@ -85,6 +86,8 @@ def show_registered(done: Mapping[str, Any], place: Home) -> None:
         markup=False,
     )
     out.print(f"UI         asd ui{option}")
+    for line in done.get("listen_first", ()):
+        out.print(line)
 
 
 def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
@@ -203,6 +206,24 @@ def print_scores(scores: pd.DataFrame, suspicions: Mapping[str, str]) -> None:
     for machine, sentence in suspicions.items():
         n = int(((scores["machine"] == machine) & (scores["verdict"] == "suspect")).sum())
         out.print(f"{machine}, {n} suspect: listen to {'it' if n == 1 else 'them'}. {sentence}")
+
+
+def show_screening(table: pd.DataFrame, shown: int) -> None:
+    """A sentence for each machine, then the recordings to listen to first: all that stand out, at least ``shown``."""
+    for sentence in sentences(table):
+        out.print(sentence, style="bold")
+    ranked = table[table["reason"] == ""]
+    first = ranked[ranked["stands_out"] | (ranked["rank"] <= shown)]
+    long = bool((first["clips"] > 1).any())
+    header = ["machine", "rank", "score", "times usual", "found by", *(["strangest"] if long else []), "recording"]
+    rows: list[list[str | Text]] = []
+    for values in first.to_dict("records"):
+        row = {str(name): value for name, value in values.items()}
+        score = Text(f"{row['score']:.1f}", "yellow" if row["stands_out"] else "")
+        cells_of_row = [row["machine"], str(row["rank"]), score, f"{row['times_usual']:.1f}", row["found_by"]]
+        rows.append([*cells_of_row, *([_strangest(row)] if long else []), short(Path(row["path"]))])
+    if rows:
+        print_table(header, rows, right=[1, 2, 3])
 
 
 _VERDICTS = {"anomalous": ("ANOMALOUS", "red"), "suspect": ("suspect", "yellow"), "normal": ("normal", "")}

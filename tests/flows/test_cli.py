@@ -1,6 +1,7 @@
 """The command line, as its users meet it."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,12 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 from typer.testing import CliRunner
 
+from asdcore.datasets.simulate import SAMPLE_RATE, waveform
 from asdcore.errors import AsdError
 from asdcore.settings import COMMON, setting_rows
 from asdcore.storage.home import Home
@@ -195,3 +198,25 @@ def test_evaluate_refuses_a_misspelt_name_and_says_which(sample_data: Path, tmp_
         CliRunner().invoke(
             app, ["evaluate", "--scores", str(scores), "--ground-truth", str(golden)], catch_exceptions=False
         )
+
+
+def test_screening_needs_neither_home_nor_detector_and_tells_of_what_stands_out(tmp_path: Path) -> None:
+    folder = tmp_path / "pump"
+    folder.mkdir()
+    for index in range(12):
+        rng = np.random.default_rng(index)
+        fault = {"fault": "tonal", "strength": 6.0} if index == 7 else {}
+        label = "anomaly" if fault else "normal"
+        samples = waveform("simFan", domain="source", label=label, rng=rng, seconds=1.0, **fault)
+        soundfile.write(folder / f"{index}.wav", samples, SAMPLE_RATE)
+    (folder / "broken.wav").write_bytes(b"no sound")
+    command = [sys.executable, "-m", "flows.cli", "screen", str(tmp_path), "--csv", str(tmp_path / "table.csv")]
+    environment = os.environ | {"ASD_HOME": str(tmp_path / "home"), "COLUMNS": "160"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert done.stdout.startswith("pump: listen to this 1 of 12 first; nothing says that it is a fault\n")
+    assert "broken.wav: unreadable" in done.stderr and not (tmp_path / "home").exists()
+    ranked = pd.read_csv(tmp_path / "table.csv")
+    assert len(ranked) == 13 and ranked["path"][0].endswith("7.wav")
+    printed = subprocess.run([*command[:-2], "--json"], env=environment, capture_output=True, text=True, check=False)
+    assert json.loads(printed.stdout)[0]["rank"] == 1

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from asdcore.normality.calibration import Calibration
 from asdcore.normality.threshold import Threshold
-from flows.cli.show import print_scores, show_enrolment, show_threshold
+from asdcore.storage.home import Home
+from flows.cli.show import print_scores, show_enrolment, show_registered, show_threshold
 from flows.cli.tables import table
 
 
@@ -81,3 +82,12 @@ def test_the_expected_rate_of_an_alarm_rule_says_what_it_assumes(capsys: pytest.
     printed = capsys.readouterr().out
     assert "0.43 a week at 96 recordings a day, if recordings are independent" in printed
     assert "those of one session are not" in printed
+
+
+def test_a_registration_ends_with_the_training_recordings_to_listen_to(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lines = ["pump: listen to this 1 of 20 first; nothing says that it is a fault", "  pump/7.wav (change)"]
+    done = {"champion": "1", "version": "1", "detector": str(tmp_path), "listen_first": lines}
+    show_registered(done, Home.at(tmp_path))
+    assert capsys.readouterr().out.splitlines()[-2:] == lines

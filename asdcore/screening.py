@@ -1,0 +1,172 @@
+"""Which recordings of a folder sound wrong? No label, no detector: each is judged by the others of its machine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from asdcore.encoder.base import load_base
+from asdcore.encoder.embedding import embeddings
+from asdcore.encoder.network import TrainedEncoder, choose_device
+from asdcore.errors import AsdError
+from asdcore.features.spectrogram import as_stored, spectrogram
+from asdcore.normality.scorers import Embedding, Scorer, build_scorers, features_of
+from asdcore.normality.screening import SCREENED, first_to_hear, screened
+from asdcore.progress import progress
+from asdcore.recordings.audio import BadRecording, open_audio, waveform_of
+from asdcore.recordings.clips import SHORTEST, Clip, clip_count
+from asdcore.recordings.fetch import fetched
+from asdcore.recordings.names import Found, find_recordings
+from asdcore.settings import Settings
+from asdcore.storage.files import digest_of_file
+
+_RANKED = [name for name in SCREENED if name not in ("recording", "strangest")]
+COLUMNS = ["machine", *_RANKED, "path", "clips", "strangest_at", "reason"]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A recording that can be opened."""
+
+    path: Path
+    machine: str
+    seconds: float
+
+
+@dataclass
+class _Listened:
+    """The clips of a machine's recordings, one after the other."""
+
+    paths: list[str] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+    """seconds"""
+    features: list[dict[str, Any]] = field(default_factory=list)
+
+
+def screen(place: str | Path, machine: str | None = None, settings: Settings = Settings()) -> pd.DataFrame:
+    """Rank the recordings of each machine of a folder, the strangest first. See `asdcore.normality.screening`.
+
+    No label is used, whatever names and manifest say, and no encoder is trained: embeddings are those of the base
+    encoder. The files are only read.
+
+    Args:
+        place: a folder or manifest CSV, as `asd ingest` takes them.
+        machine: whose recordings they are where no folder says it.
+        settings: of recordings, mel and normality; others do not matter.
+
+    Returns:
+        One row per file: machine; rank, score, stands_out, times_usual and found_by as `screened` gives them; path;
+        clips: how many it was cut into; strangest_at: where the strangest of them starts, seconds; reason: why it
+        could not be ranked, with nothing else in its row, otherwise empty.
+
+    Raises:
+        AsdError: no such folder, no wav or flac file there, or a wrong manifest.
+
+    >>> screen("recordings")                                       # doctest: +SKIP
+    """
+    opened, reasons = _opened(find_recordings(fetched(Path(place)), machine))
+    scorers = list(build_scorers(settings.normality).values())
+    encoder = load_base()
+    tables = [
+        _screened(name, [one for one in opened if one.machine == name], scorers, encoder, settings, reasons)
+        for name in sorted({one.machine for one in opened})
+    ]
+    refused = pd.DataFrame([{"machine": of, "path": str(path), "reason": why} for (of, path), why in reasons.items()])
+    table = pd.concat([*tables, refused], ignore_index=True).reindex(columns=COLUMNS)
+    for text in ("reason", "found_by"):
+        table[text] = table[text].astype(object).fillna("")
+    return table.astype({"rank": "Int64", "clips": "Int64", "stands_out": "boolean", "strangest_at": float})
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """What to say of each machine of the table that `screen` has made."""
+    ranked = table[table["reason"] == ""]
+    return [first_to_hear(str(machine), own) for machine, own in ranked.groupby("machine")]
+
+
+def _opened(found: Sequence[Found]) -> tuple[list[_Opened], dict[tuple[str, Path], str]]:
+    """The files of different content that can be opened, and why the others are not ranked."""
+    opened: list[_Opened] = []
+    reasons: dict[tuple[str, Path], str] = {}
+    first: dict[tuple[str, str], Path] = {}
+    for one in progress(found, "opening"):
+        try:
+            if not one.machine:
+                raise BadRecording(one.problem)
+            digest = digest_of_file(one.path)
+            with open_audio(one.path) as audio:
+                seconds = audio.seconds
+            # Twice the same sound would vouch for itself.
+            if (known := first.setdefault((one.machine, digest), one.path)) != one.path:
+                raise BadRecording(f"the same content as {known}")
+            opened.append(_Opened(one.path, one.machine, seconds))
+        except BadRecording as bad:
+            reasons[one.machine, one.path] = str(bad)
+        except OSError as error:
+            reasons[one.machine, one.path] = f"unreadable: {error.strerror}"
+    return opened, reasons
+
+
+def _screened(
+    machine: str,
+    opened: Sequence[_Opened],
+    scorers: Sequence[Scorer],
+    encoder: TrainedEncoder,
+    settings: Settings,
+    reasons: dict[tuple[str, Path], str],
+) -> pd.DataFrame:
+    """The rows of one machine; what cannot be used is added to the reasons."""
+    seconds = settings.recordings.clip_seconds
+    if sum(clip_count(one.seconds, seconds) for one in opened) < settings.recordings.minimum_training_recordings:
+        seconds = min(seconds, SHORTEST)
+    heard = _Listened()
+    for one in progress(opened, machine):
+        try:
+            made = list(_clips(one, seconds, scorers, encoder, settings))
+        except (BadRecording, OSError) as error:
+            reasons[machine, one.path] = str(error)
+            continue
+        heard.paths += [str(one.path)] * len(made)
+        heard.starts += [start for start, _ in made]
+        heard.features += [features for _, features in made]
+    vectors = {scorer.name: np.stack([row[scorer.name] for row in heard.features]) for scorer in scorers if heard.paths}
+    try:
+        table = screened(vectors, {scorer.name: scorer.model() for scorer in scorers}, heard.paths)
+    except AsdError as error:
+        reasons.update({(machine, Path(path)): str(error) for path in dict.fromkeys(heard.paths)})
+        return pd.DataFrame(columns=COLUMNS)
+    clips = pd.Series(heard.paths).value_counts()
+    starts = np.array(heard.starts)[table["strangest"]]
+    return table.rename(columns={"recording": "path"}).assign(
+        machine=machine, clips=table["recording"].map(clips), strangest_at=starts, reason=""
+    )
+
+
+def _clips(
+    one: _Opened, seconds: float, scorers: Sequence[Scorer], encoder: TrainedEncoder, settings: Settings
+) -> Iterator[tuple[float, dict[str, Any]]]:
+    """Start, seconds, and features of each clip that can be used.
+
+    Raises:
+        BadRecording: none can, or the file is cut off.
+    """
+    count = clip_count(one.seconds, seconds)
+    bad: BadRecording | None = None
+    usable = 0
+    with open_audio(one.path) as audio:
+        for number in range(1, count + 1):
+            samples = audio.read(*Clip("", number, count).span(audio.frames))
+            try:
+                waveform = waveform_of(samples, audio.sample_rate, settings.recordings)
+            except BadRecording as error:
+                bad = bad or error
+                continue
+            usable += 1
+            values = as_stored(spectrogram(waveform.samples, settings.recordings.sample_rate, settings.mel))
+            ((h, z),) = embeddings(encoder, [values], choose_device("cpu"))
+            yield one.seconds * (number - 1) / count, features_of(scorers, values, Embedding(h, z))
+    if bad and not usable:
+        raise bad
