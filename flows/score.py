@@ -19,6 +19,7 @@ def score(
     model: str = "champion",
     explain: bool = False,
     home: Path | None = None,
+    report: bool = True,
 ) -> Scored:
     """Score audio files, or all audio files below a folder.
 
@@ -29,6 +30,7 @@ def score(
         explain: describe and plot where the most anomalous recordings differ from normal, at most 20; if none is
             anomalous or suspect, the one with the highest score.
         home: where the registry and the scores are; default ``ASD_HOME`` or ``.asd``.
+        report: write an HTML file beside the scores: verdicts, a timeline, the recordings to listen to.
 
     Returns:
         The table of scores, how many are anomalous or suspect, and the explanations; see `Scored`.
@@ -37,4 +39,4 @@ def score(
     name = f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
     with place.synchronised(warn):
         paths = [fetched(Path(path)) for path in recordings]
-        return score_recordings(place, paths, machine, model, explain, place.scores / name)
+        return score_recordings(place, paths, machine, model, explain, place.scores / name, report)

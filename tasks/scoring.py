@@ -3,8 +3,9 @@
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pandas as pd
 from prefect import task
@@ -12,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.heard import COLUMNS, Heard, clip_table, score_table
+from asdcore.heard import COLUMNS, Heard, clip_table, score_table, strangest_recordings
 from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.explanation import explanation_plot
@@ -22,6 +23,7 @@ from asdcore.storage.home import Home
 from tasks.alarms import raised_alarms
 from tasks.monitoring import examined
 from tasks.registry import load_detector
+from tasks.reports import publish_report, write_score_report
 
 STANDARD_INPUT = Path("-")
 MOST_EXPLAINED = 20
@@ -57,28 +59,52 @@ class Scored(TypedDict):
     """machine: limits that it crossed"""
     suspicions: dict[str, str]
     """machine with suspect recordings: how rare they are, and what to collect to be certain"""
+    report: str
+    """HTML file; empty: none was asked for, or it could not be written"""
 
 
 @task(name="score recordings")
 def score_recordings(
-    home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool, table: Path
+    home: Home,
+    recordings: list[Path],
+    machine: str | None,
+    model: str,
+    explain: bool,
+    table: Path,
+    report: bool = False,
 ) -> Scored:
     """Score audio files and folders; write what `Detector.score` gives, the digest and the version to ``table``.
 
-    The plots of ``explain`` go to a folder beside it, of the same name.
+    The plots of ``explain`` and the HTML file of ``report`` go to a folder beside it, of the same name.
     """
     detector, version = load_detector(home, model)
     with tempfile.TemporaryDirectory() as folder:
+        names = {}
         if STANDARD_INPUT in recordings:
             machine, files = detector.enrolled(machine), [_from_standard_input(recordings, Path(folder))]
+            names = {files[0]: str(STANDARD_INPUT)}
         else:
             files = [file for place in recordings for file in _audio_files(place)]
         heard = list(detector.listen(files, machine))
-        scores, clips = score_table(heard), clip_table(heard)
-        if STANDARD_INPUT in recordings:
-            scores["path"] = str(STANDARD_INPUT)
-            clips["path"] = str(STANDARD_INPUT)
-        explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
+        return _scored(home, detector, version, heard, names, explain=explain, report=report, table=table)
+
+
+def _scored(
+    home: Home,
+    detector: Detector,
+    version: str,
+    heard: list[Heard],
+    names: Mapping[Path, str],
+    *,
+    explain: bool,
+    report: bool,
+    table: Path,
+) -> Scored:
+    """Write and tell what was heard. ``names``: path: what a recording without a file of its own is called."""
+    scores, clips = score_table(heard), clip_table(heard)
+    for rows in (scores, clips):
+        rows["path"] = rows["path"].replace({str(path): name for path, name in names.items()})
+    explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
     # Before the table of this run is written: it must not be taken for an earlier one.
     alarms = raised_alarms(home, detector, scores)
     of_clips = table.with_name(f"clips-{table.name}") if len(clips) else None
@@ -92,7 +118,13 @@ def score_recordings(
     create_table_artifact(
         key="scores", table=shown_rows, description=f"Highest scores, detector version {version}; {table}"
     )
-    reports = examined(home, detector, version, heard)
+    drift = {one.machine: one.sentences for one in examined(home, detector, version, heard)}
+    suspicions, page = _suspicions(detector, scores), ""
+    if report and heard:
+        notes = {name: _notes(name, alarms, suspicions, sentences) for name, sentences in drift.items()}
+        page = write_score_report(home, detector, version, heard, notes, table, names)
+    if page:
+        publish_report(home, Path(page))
     failed = int(scores["score"].isna().sum())
     return {
         "version": version,
@@ -104,9 +136,17 @@ def score_recordings(
         "suspect": int((scores["verdict"] == SUSPECT).sum()),
         "alarms": alarms,
         "explained": explained,
-        "drift": {report.machine: report.sentences for report in reports},
-        "suspicions": _suspicions(detector, scores),
+        "drift": drift,
+        "suspicions": suspicions,
+        "report": page,
     }
+
+
+def _notes(machine: str, alarms: Mapping[str, str], suspicions: Mapping[str, str], drift: Sequence[str]) -> list[str]:
+    """What the report says of a machine beside its verdicts."""
+    alarm = [f"Alarm: {alarms[machine]}."] if machine in alarms else []
+    suspect = [f"Listen to what is suspect. {suspicions[machine]}"] if machine in suspicions else []
+    return [*alarm, *suspect, *drift]
 
 
 def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
@@ -125,10 +165,8 @@ def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
 def _explain(detector: Detector, scores: pd.DataFrame, heard: list[Heard], folder: Path) -> list[Explained]:
     """Draw the recordings that are anomalous or suspect, or else the nearest to it: path, sentences and plot."""
     explained: list[Explained] = []
-    scored = scores.dropna(subset="p_value").sort_values(["p_value", "score"], ascending=[True, False])
-    strange = int(scored["verdict"].isin([ANOMALOUS, SUSPECT]).sum())
-    for number, row in enumerate(scored.index[: max(1, min(strange, MOST_EXPLAINED))], start=1):
-        verdict = {str(name): value for name, value in scores.loc[row].items()}
+    for number, row in enumerate(strangest_recordings(scores, MOST_EXPLAINED), start=1):
+        verdict: dict[str, Any] = {str(name): value for name, value in scores.loc[row].items()}
         recording = heard[row]
         clip = recording.clips[recording.strangest]
         explanation = detector.explain(recording.path, recording.machine, clip, verdict["triggered_by"])

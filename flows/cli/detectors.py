@@ -89,6 +89,7 @@ def score(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say where anomalous recordings differ from normal, and plot it")
     ] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML file about it")] = True,
     home: HomeOption = None,
 ) -> None:
     """Score recordings with a registered detector. Higher is more anomalous.
@@ -107,11 +108,13 @@ def score(
     from flows.score import score as flow
 
     announce_api()
-    done = flow(recordings=recordings, machine=machine, model=model, explain=explain, home=place.root)
+    done = flow(recordings=recordings, machine=machine, model=model, explain=explain, home=place.root, report=report)
     scores = pd.read_parquet(done["table"])
     print_scores(scores, done["suspicions"])
     print_explanations(done)
     out.print(f"Detector version {done['version']}. Scores: {done['table']}")
+    if done["report"]:
+        out.print(f"Report: {done['report']}")
     if done["failed"]:
         for row in scores[scores["score"].isna()].to_dict("records"):
             err.print(f"not scored: {row['path']}: {row['reason']}")
