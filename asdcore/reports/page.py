@@ -22,9 +22,7 @@ def rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "clock": clock, "count_of": count_of, "prose": prose}
-    page = environment.get_template(template).render(values)
-    # Names of files may hold bytes that are no text.
-    return page.encode("utf-8", "replace").decode()
+    return environment.get_template(template).render(values)
 
 
 def number(value: float, digits: int = 2) -> str:
