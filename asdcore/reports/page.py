@@ -28,7 +28,7 @@ def rendered(template: str, **values: Any) -> str:
 def number(value: float, digits: int = 2) -> str:
     """A number as a person reads it.
 
-    >>> number(0.00123), number(12.345), number(-1234.5)
+    >>> number(0.00123), number(12.345), number(-1234.6)
     ('0.0012', '12', '−1,235')
     """
     shown = f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
