@@ -16,6 +16,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 70.0, 12.0, 30.0
 _ACROSS, _DOWN = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _LETTER = 6.6
 """width"""
+_LINE = 14.0
+"""height of text"""
 _ROOM = 22.0
 """between the numbers of an axis"""
 
@@ -67,7 +69,7 @@ class _Scale:
         """Round scores that have room, the roundest first."""
         ends = [self.centre + self.unit * math.sinh(bent) for bent in (self.low, self.high)]
         most = math.floor(math.log10(max(map(abs, ends))))
-        sizes = [factor * 10.0**power for factor in (1, 5, 2) for power in range(most, most - 4, -1)]
+        sizes = [factor * 10.0**power for factor in (1, 5, 2, 3) for power in range(most, most - 4, -1)]
         chosen: list[float] = []
         for score in [0.0, *(sign * size for size in sizes for sign in (1, -1))]:
             y = self.y(score)
@@ -92,10 +94,12 @@ def timeline(points: Sequence[Point], lines: Mapping[str, float], description: s
         y = scale.y(score)
         add(figure, "line", x1=_LEFT - 4, x2=_LEFT, y1=y, y2=y, class_="tick")
         add(figure, "text", f"{score:g}".replace("-", "−"), x=_LEFT - 7, y=y + 4, text_anchor="end", class_="axis")
-    for name, score in lines.items():
+    lowest = _HEIGHT
+    for name, score in sorted(lines.items(), key=lambda line: line[1]):
         y = scale.y(score)
         add(figure, "line", x1=_LEFT, x2=_LEFT + _ACROSS, y1=y, y2=y, class_=f"limit {name}")
-        add(figure, "text", name, x=_LEFT + _ACROSS + 5, y=y + 4, class_=f"axis {name}")
+        lowest = min(y, lowest - _LINE)  # Names of neighbours do not overlap.
+        add(figure, "text", name, x=_LEFT + _ACROSS + 5, y=lowest + 4, class_=f"axis {name}")
     for index, point in enumerate(points):
         parent = add(figure, "a", href=point.link) if point.link else figure
         _draw_point(parent, point, _x(index, len(points)), scale.y(point.score))

@@ -171,6 +171,7 @@ def _machine(detector: Detector, machine: str, rows: pd.DataFrame, notes: Sequen
         "supported": supported,
         "supported_rate": f"{100 * calibration.supported_rate:.3g} %",
         "timeline": _timeline(machine, rows, lines),
+        "lines": sorted(lines, reverse=True),
         "each": -(-int(rows["score"].notna().sum()) // MOST_POINTS),
         "in_training": int(rows["in_training"].eq(True).sum()),
     }
