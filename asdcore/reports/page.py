@@ -21,18 +21,26 @@ def rendered(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "clock": clock, "count_of": count_of, "prose": prose}
+    environment.filters |= {"number": number, "score": score, "clock": clock, "count_of": count_of, "prose": prose}
     return environment.get_template(template).render(values)
 
 
-def number(value: float, digits: int = 2) -> str:
+def number(value: float) -> str:
     """A number as a person reads it.
 
-    >>> number(0.00123), number(12.345), number(-1234.6)
-    ('0.0012', '12', '−1,235')
+    >>> number(0.00123), number(0.5), number(0.0)
+    ('0.0012', '0.5', '0')
     """
-    shown = f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
-    return shown.replace("-", "−")
+    return f"{value:.2g}".replace("-", "−")
+
+
+def score(value: float) -> str:
+    """A score, to be compared with others.
+
+    >>> score(12.345), score(-0.012), score(-1234.6), score(float("inf"))
+    ('12.35', '−0.01', '−1,235', 'inf')
+    """
+    return f"{value:,.{0 if abs(value) >= 1000 else 2}f}".replace("-", "−")
 
 
 def prose(sentence: str) -> str:

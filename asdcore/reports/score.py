@@ -19,7 +19,8 @@ from asdcore.normality.odds import odds
 from asdcore.plots.timeline import Point, timeline
 from asdcore.reports.comparison import Compared, compared
 from asdcore.reports.known import Known
-from asdcore.reports.page import MOST_BYTES, clock, count_of, number, rendered, shortened
+from asdcore.reports.page import MOST_BYTES, clock, count_of, rendered, shortened
+from asdcore.reports.page import score as score_text
 
 MOST_SHOWN = 20
 """recordings of interest: a person looks at them one by one"""
@@ -189,7 +190,7 @@ def _timeline(machine: str, rows: pd.DataFrame, lines: Mapping[str, float]) -> M
     points = []
     for row in map(_plain, ordered.loc[highest].to_dict("records")):
         label = "" if row["label"] == "unknown" else f", labelled {row['label']}"
-        text = f"{row['name']}: {row['verdict']}, score {number(row['score'], 3)}{label}"
+        text = f"{row['name']}: {row['verdict']}, score {score_text(row['score'])}{label}"
         link = f"#{row['anchor']}" if row["anchor"] else ""
         points.append(Point(row["score"], row["verdict"], text, row["session"], row["label"] == "anomaly", link))
     said = f"Scores of {count_of(len(scored), 'recording')} of {machine}, in their order; the table below has them all."
