@@ -1,7 +1,5 @@
 """The flow `arrivals`: new recordings are scored, and decide whether a retraining is due."""
 
-import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict
 
@@ -20,8 +18,8 @@ from asdcore.recordings.sessions import groups_of
 from asdcore.storage.home import Home
 from flows.enroll import enroll
 from tasks.events import RETRAINING_DUE, tell
-from tasks.registry import CHAMPION, load_detector
-from tasks.scoring import score_recordings
+from tasks.publishing import score_and_publish
+from tasks.registered import CHAMPION, load_detector
 from tasks.warn import warn
 
 SESSIONS_A_NEW_ONE = 5
@@ -119,9 +117,7 @@ def _judged(
     home: Home, machine: str, rows: pd.DataFrame, model: str, version: str
 ) -> tuple[dict[str, int], list[str], bool]:
     """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
-    name = f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
-    paths = [Path(path) for path in rows["path"]]
-    done = score_recordings(home, paths, machine, model, False, home.scores / name)
+    done = score_and_publish(home, [Path(path) for path in rows["path"]], machine, model, False)
     scores = pd.read_parquet(done["table"])
     # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
     scores = scores[scores["recording"].isin(rows["recording"]) & scores["decision"].notna()]

@@ -10,7 +10,7 @@ from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.features import stores_in_use
-from tasks.registry import registered_folder, registered_models
+from tasks.registered import registered_folder, registered_models
 from tasks.warn import warn
 
 

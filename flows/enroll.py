@@ -21,14 +21,8 @@ from tasks.features import complete_features, feature_store, scorer_statistics
 from tasks.monitoring import failed_enrolment_checks
 from tasks.normality import normality_models, stores_of
 from tasks.recordings import data_digest, ingest_recordings
-from tasks.registry import (
-    CHAMPION,
-    champion_version,
-    registered_folder,
-    registered_version,
-    set_champion,
-    was_champion,
-)
+from tasks.registered import CHAMPION, registered_folder
+from tasks.registry import champion_version, registered_version, set_champion, was_champion
 from tasks.reliability import read_reliability, reliability_reports
 from tasks.tracking import failed_if_it_fails, log_reliability, tracked_run
 from tasks.warn import warn

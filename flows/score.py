@@ -1,14 +1,12 @@
 """The flow `score`: anomaly scores of recordings by a registered detector."""
 
-import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow
 
-from asdcore.recordings.fetch import fetched
 from asdcore.storage.home import Home
-from tasks.scoring import Scored, score_recordings
+from tasks.publishing import score_and_publish
+from tasks.scoring import Scored
 from tasks.warn import warn
 
 
@@ -36,7 +34,5 @@ def score(
         The table of scores, how many are anomalous or suspect, and the explanations; see `Scored`.
     """
     place = Home.at(home) if home else Home.default()
-    name = f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
     with place.synchronised(warn):
-        paths = [fetched(Path(path)) for path in recordings]
-        return score_recordings(place, paths, machine, model, explain, place.scores / name, report)
+        return score_and_publish(place, [Path(path) for path in recordings], machine, model, explain, report)

@@ -1,5 +1,6 @@
 """The Prefect and MLflow servers of a home, on loopback."""
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
+from asdcore import progress
 from asdcore.errors import AsdError
 from asdcore.storage.home import Home
 
@@ -69,6 +71,10 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
             say(f"{command[0]:8} {url}")
         say(f"To run flows against this server: export PREFECT_API_URL=http://{LOOPBACK}:{prefect}/api")
         say("Ctrl-C stops both.")
+        # In a process of its own: in this one, MLflow's modules would take up memory as long as the servers run.
+        logging = multiprocessing.get_context("spawn").Process(target=_log_drift, args=(home,), daemon=True)
+        logging.start()
+        logging.join()
         while all(server.poll() is None for server in servers.values()):
             time.sleep(0.5)
         raise AsdError(f"a server has ended; its last words are in {logs}")
@@ -82,6 +88,17 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
                 server.wait(timeout=15)
             except subprocess.TimeoutExpired:
                 server.kill()
+
+
+def _log_drift(home: Home) -> None:
+    """Show in MLflow what `asd score` has found while there was no server."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the servers; it goes to every process of a terminal.
+    from tasks.publishing import log_drift
+
+    try:
+        log_drift(home)
+    except Exception as error:
+        progress.say(f"drift over time is not in MLflow: {type(error).__name__}: {error}")
 
 
 def _free(port: int) -> int:

@@ -9,7 +9,7 @@ from asdcore.normality.threshold import Threshold, rule_of
 from asdcore.storage.home import Home
 from flows.enroll import Retired, digest_of_folder, registered_change
 from tasks.detector import change_threshold
-from tasks.registry import CHAMPION, registered_folder
+from tasks.registered import CHAMPION, registered_folder
 from tasks.warn import warn
 
 

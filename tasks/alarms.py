@@ -5,21 +5,20 @@ import pandas as pd
 from asdcore.detector import Detector
 from asdcore.normality.threshold import Threshold
 from asdcore.storage.home import Home
-from tasks.events import ALARM, tell
 
 MOST_TABLES = 50
 """score tables that are read for the recordings before those of this run"""
 
 
-def raised_alarms(home: Home, detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
-    """The machines that were in alarm in a scoring run, each with a sentence; where it began, also an event.
+def raised_alarms(home: Home, detector: Detector, scores: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
+    """The machines that were in alarm in a scoring run, each with a sentence, and those whose alarm began in it.
 
     Args:
         home: with the score tables of earlier runs.
         detector: that scored.
         scores: the score table of this run; the order of its rows is that of the recordings.
     """
-    alarms = {}
+    alarms, new = {}, []
     for machine, rows in scores[scores["decision"].notna()].groupby("machine"):
         threshold = detector.threshold_of(str(machine))
         before = _before(home, str(machine), rows, threshold)
@@ -29,8 +28,8 @@ def raised_alarms(home: Home, detector: Detector, scores: pd.DataFrame) -> dict[
         begun = [index - len(before) for index in threshold.alarms(decisions) if index >= len(before)]
         alarms[str(machine)] = _sentence(rows, begun, threshold)
         if begun:
-            tell(ALARM, home, {"machine": str(machine), "sentence": alarms[str(machine)]})
-    return alarms
+            new.append(str(machine))
+    return alarms, new
 
 
 def _sentence(rows: pd.DataFrame, begun: list[int], threshold: Threshold) -> str:

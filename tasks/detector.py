@@ -12,7 +12,8 @@ from asdcore.normality.threshold import Threshold
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.encoder import encoder_artifact, kept_encoder
-from tasks.registry import CHAMPION, champion_version, registered_folder
+from tasks.registered import CHAMPION, registered_folder
+from tasks.registry import champion_version
 from tasks.stage import Artifact, Facts, stage
 from tasks.warn import warn
 

@@ -11,7 +11,8 @@ from asdcore.errors import OutdatedDetectorError
 from asdcore.monitoring.comparison import compare
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
-from tasks.registry import champion_version, registered_folder, set_challenger, set_champion, was_champion
+from tasks.registered import registered_folder
+from tasks.registry import champion_version, set_challenger, set_champion, was_champion
 from tasks.stage import Facts, stage
 from tasks.warn import warn
 

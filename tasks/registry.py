@@ -1,9 +1,6 @@
-"""The registry stage: log the detector with its metrics as an MLflow model, register it, look it up."""
+"""The registry stage: log the detector with its metrics as an MLflow model, register it, choose the champion."""
 
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,11 +19,10 @@ from asdcore.monitoring.reliability import reliability_of
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.code import code_of_function
+from tasks.registered import CHAMPION, NAME, registered_folder
 from tasks.stage import Facts, stage
 from tasks.tracking import client, flat
 
-NAME = "asd-detector"
-CHAMPION = "champion"
 CHALLENGER = "challenger"
 PROMOTED, REPLACED = "promoted", "replaced"
 """Tags of a version: when and why it became the champion, and which one it replaced."""
@@ -139,32 +135,6 @@ def signature() -> ModelSignature:
     return ModelSignature(inputs=inputs, outputs=outputs)
 
 
-def registered_models(home: Home) -> list[dict[str, str | None]]:
-    """One row per registered version, newest first: version, alias, score, date, data, machines, run."""
-    store = client(home)
-    aliases: dict[str, list[str]] = {}
-    try:
-        for alias, registered in store.get_registered_model(NAME).aliases.items():
-            aliases.setdefault(str(registered), []).append(alias)
-    except MlflowException:
-        return []
-    rows = []
-    for found in store.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"]):
-        date = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).astimezone()
-        rows.append(
-            {
-                "version": str(found.version),
-                "alias": ", ".join(sorted(aliases.get(str(found.version), []))),
-                "score": found.tags.get("score", ""),
-                "date": f"{date:%Y-%m-%d %H:%M}",
-                "data": found.tags.get("data", ""),
-                "machines": found.tags.get("machines", ""),
-                "run": found.run_id,
-            }
-        )
-    return rows
-
-
 def version_facts(home: Home, version: str) -> dict[str, str]:
     """What a version was made from and how well it did, by name, for two of them to be compared.
 
@@ -186,43 +156,6 @@ def version_facts(home: Home, version: str) -> dict[str, str]:
         if name.startswith(system):
             facts[f"score {name.removeprefix(system)}"] = f"{value:.2f}"
     return facts
-
-
-def load_detector(home: Home, model: str = CHAMPION) -> tuple[Detector, str]:
-    """The registered detector of an alias or version, and its version.
-
-    Raises:
-        AsdError: there is none.
-    """
-    with registered_folder(home, model) as (folder, registered):
-        return Detector.load(folder), registered
-
-
-@contextmanager
-def registered_folder(home: Home, model: str) -> Iterator[tuple[Path, str]]:
-    """A copy of the registered detector of an alias or version, as long as the block lasts, and its version.
-
-    Raises:
-        AsdError: there is none.
-    """
-    store = client(home)
-    try:
-        if model.isdigit():
-            found = store.get_model_version(NAME, model)
-        else:
-            found = store.get_model_version_by_alias(NAME, model)
-    except MlflowException as error:
-        raise AsdError(f"no registered detector {model!r} in {home.registry}; `asd retrain` makes one") from error
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            local = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{found.version}", dst_path=folder))
-            (description,) = local.rglob("detector.json")
-        except (MlflowException, OSError, ValueError) as error:
-            raise AsdError(
-                f"the files of version {found.version} are not where the registry says ({found.source}): they were "
-                "deleted, or the home was moved. `asd retrain` registers the detector again"
-            ) from error
-        yield description.parent, str(found.version)
 
 
 def set_challenger(home: Home, version: str) -> None:

@@ -1,4 +1,4 @@
-"""The report stage: the HTML file of a run, which MLflow keeps and Prefect links."""
+"""The report stage: the HTML file of a run. `tasks.publishing` shows it in Prefect and MLflow."""
 
 import os
 import shlex
@@ -53,15 +53,3 @@ def write_score_report(
         say(f"scored, but without a report: {type(error).__name__}: {error}")
         return ""
     return str(path)
-
-
-def publish_report(home: Home, path: Path) -> None:
-    """Link a report in Prefect; MLflow keeps the latest one, in the run that holds the drift over time."""
-    from prefect.artifacts import create_link_artifact  # Only here: neither is needed to write a report.
-
-    from tasks.tracking import client, tracked_run
-
-    client(home).log_artifact(tracked_run(home, "drift", "drift", "drift over time"), str(path))
-    create_link_artifact(
-        key="score-report", link=path.as_uri(), link_text=path.name, description=f"Report of this scoring run: {path}"
-    )

@@ -1,29 +1,32 @@
-"""The scoring stage: a registered detector on audio files, as a table."""
+"""The scoring stage: a registered detector on audio files, as a table.
+
+Neither Prefect nor MLflow is imported here: `asd score` has to answer at once. `tasks.publishing` tells them.
+"""
 
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
 import pandas as pd
-from prefect import task
-from prefect.artifacts import create_table_artifact
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.heard import COLUMNS, Heard, clip_table, score_table, strangest_recordings
+from asdcore.heard import Heard, clip_table, score_table, strangest_recordings
 from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
-from asdcore.plots.explanation import explanation_plot
+from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import AUDIO_SUFFIXES
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.alarms import raised_alarms
 from tasks.monitoring import examined
-from tasks.registry import load_detector
-from tasks.reports import publish_report, write_score_report
+from tasks.registered import load_detector
+from tasks.reports import write_score_report
 
 STANDARD_INPUT = Path("-")
 MOST_EXPLAINED = 20
@@ -54,6 +57,8 @@ class Scored(TypedDict):
     suspect: int
     alarms: dict[str, str]
     """machine: what its alarm is, by its threshold"""
+    new_alarms: list[str]
+    """machines whose alarm began in this run"""
     explained: list[Explained]
     drift: dict[str, list[str]]
     """machine: limits that it crossed"""
@@ -63,20 +68,16 @@ class Scored(TypedDict):
     """HTML file; empty: none was asked for, or it could not be written"""
 
 
-@task(name="score recordings")
 def score_recordings(
-    home: Home,
-    recordings: list[Path],
-    machine: str | None,
-    model: str,
-    explain: bool,
-    table: Path,
-    report: bool = False,
+    home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool, report: bool = False
 ) -> Scored:
-    """Score audio files and folders; write what `Detector.score` gives, the digest and the version to ``table``.
+    """Score audio files, or all audio files below a folder, of a synchronised home.
 
-    The plots of ``explain`` and the HTML file of ``report`` go to a folder beside it, of the same name.
+    What `Detector.score` gives, the digest and the version go to a new table in ``scores/``, and the plots of
+    ``explain`` and the HTML file of ``report`` to a folder beside it, of the same name.
     """
+    table = home.scores / f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
+    recordings = [fetched(place) for place in recordings]
     detector, version = load_detector(home, model)
     with tempfile.TemporaryDirectory() as folder:
         names = {}
@@ -106,25 +107,17 @@ def _scored(
         rows["path"] = rows["path"].replace({str(path): name for path, name in names.items()})
     explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
     # Before the table of this run is written: it must not be taken for an earlier one.
-    alarms = raised_alarms(home, detector, scores)
+    alarms, new_alarms = raised_alarms(home, detector, scores)
     of_clips = table.with_name(f"clips-{table.name}") if len(clips) else None
     for rows, file in ((clips, of_clips), (scores, table)):
         if file is not None:
             with atomic_write(file) as temporary:
                 rows.assign(detector=version).to_parquet(temporary)
-    shown = scores.sort_values("score", ascending=False).head(100)
-    columns = shown[COLUMNS].astype(object)
-    shown_rows = {str(name): values.where(values.notna(), None).tolist() for name, values in columns.items()}
-    create_table_artifact(
-        key="scores", table=shown_rows, description=f"Highest scores, detector version {version}; {table}"
-    )
     drift = {one.machine: one.sentences for one in examined(home, detector, version, heard)}
     suspicions, page = _suspicions(detector, scores), ""
     if report and heard:
         notes = {name: _notes(name, alarms, suspicions, sentences) for name, sentences in drift.items()}
         page = write_score_report(home, detector, version, heard, notes, table, names)
-    if page:
-        publish_report(home, Path(page))
     failed = int(scores["score"].isna().sum())
     return {
         "version": version,
@@ -135,6 +128,7 @@ def _scored(
         "anomalous": int((scores["verdict"] == ANOMALOUS).sum()),
         "suspect": int((scores["verdict"] == SUSPECT).sum()),
         "alarms": alarms,
+        "new_alarms": new_alarms,
         "explained": explained,
         "drift": drift,
         "suspicions": suspicions,
@@ -164,6 +158,8 @@ def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
 
 def _explain(detector: Detector, scores: pd.DataFrame, heard: list[Heard], folder: Path) -> list[Explained]:
     """Draw the recordings that are anomalous or suspect, or else the nearest to it: path, sentences and plot."""
+    from asdcore.plots.explanation import explanation_plot  # Only here: Matplotlib takes half a second to import.
+
     explained: list[Explained] = []
     for number, row in enumerate(strangest_recordings(scores, MOST_EXPLAINED), start=1):
         verdict: dict[str, Any] = {str(name): value for name, value in scores.loc[row].items()}

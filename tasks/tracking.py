@@ -179,10 +179,15 @@ def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterato
         monitor.finish()  # type: ignore[no-untyped-call]
 
 
-def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0) -> None:
-    """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped, its charts do not draw it."""
-    now = int(time.time() * 1000)
-    points = [Metric(metric_name(name), value, now, step) for name, value in metrics.items() if not math.isnan(value)]
+def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0, at: float | None = None) -> None:
+    """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped, its charts do not draw it.
+
+    ``at``: their time, in seconds since 1970; default: now.
+    """
+    milliseconds = int(1000 * (time.time() if at is None else at))
+    points = [
+        Metric(metric_name(name), value, milliseconds, step) for name, value in metrics.items() if not math.isnan(value)
+    ]
     client(home).log_batch(run, metrics=points)
 
 

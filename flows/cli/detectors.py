@@ -8,7 +8,7 @@ import typer
 from flows.cli.console import err, out
 from flows.cli.options import HomeOption, MachinesOption, ModelOption, RecordingsOption, existing, names
 from flows.cli.settings import with_settings
-from flows.cli.startup import announce_api, start
+from flows.cli.startup import announce_api, imports, start
 from flows.cli.user import user_name
 
 if TYPE_CHECKING:
@@ -102,24 +102,31 @@ def score(
         if path != Path("-"):
             existing(path)
     place = start(home)
-    import pandas as pd
+    with imports():
+        import pandas as pd
 
-    from flows.cli.show import print_explanations, print_scores
-    from flows.score import score as flow
+        from asdcore.progress import say
+        from flows.cli.published import published
+        from flows.cli.show import print_explanations, print_scores
+        from tasks.scoring import score_recordings
 
-    announce_api()
-    done = flow(recordings=recordings, machine=machine, model=model, explain=explain, home=place.root, report=report)
+    with place.synchronised(say):
+        done = score_recordings(place, recordings, machine, model, explain, report)
+    for name, sentences in done["drift"].items():
+        for sentence in sentences:
+            say(f"{name}: {sentence}")
     scores = pd.read_parquet(done["table"])
     print_scores(scores, done["suspicions"])
     print_explanations(done)
-    out.print(f"Detector version {done['version']}. Scores: {done['table']}")
     if done["report"]:
         out.print(f"Report: {done['report']}")
+    out.print(f"Detector version {done['version']}. Scores: {done['table']}")
     if done["failed"]:
         for row in scores[scores["score"].isna()].to_dict("records"):
             err.print(f"not scored: {row['path']}: {row['reason']}")
     for machine, sentence in done["alarms"].items():
         err.print(f"alarm: {machine}: {sentence}")
+    published(done, place)
     # An alarm is never hidden by a file that could not be read.
     strange = done["suspect"] or done["anomalous"]
     raise typer.Exit(3 if done["alarms"] else 4 if strange else 1 if done["failed"] else 0)
@@ -142,8 +149,9 @@ def threshold(
 ) -> None:
     """Show or change when a machine raises an alarm. A new version at once: nothing is trained or fitted."""
     place = start(home)
-    from flows.cli.show import show_enrolment, show_threshold
-    from tasks.registry import load_detector
+    with imports():
+        from flows.cli.show import show_enrolment, show_threshold
+        from tasks.registered import load_detector
 
     if rate is not None or alarm is not None:
         from flows.threshold import threshold as flow
@@ -168,15 +176,20 @@ def models(
 ) -> None:
     """List registered detectors, show a machine's reliability report, or compare two versions."""
     place = start(home)
-    from flows.cli.show import show_differences, show_reliability
     from flows.cli.tables import print_table
-    from tasks.registry import load_detector, registered_models, version_facts
+    from tasks.registered import load_detector, registered_models
 
     with place.synchronised(out.print):
         if machine is not None:
+            with imports():
+                from flows.cli.show import show_reliability
+
             show_reliability(machine, *load_detector(place, model))
             return
         if diff is not None:
+            from flows.cli.show import show_differences
+            from tasks.registry import version_facts
+
             show_differences(diff, *(version_facts(place, version) for version in diff))
             return
         rows = registered_models(place)

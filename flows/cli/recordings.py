@@ -8,7 +8,7 @@ import typer
 from flows.cli.console import out
 from flows.cli.options import HomeOption, existing
 from flows.cli.settings import with_settings
-from flows.cli.startup import announce_api, start
+from flows.cli.startup import announce_api, imports, start
 from flows.cli.user import user_name
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ def label(
 ) -> None:
     """Label recordings. Normal training recordings train from now on; no later ingest changes the label."""
     place = start(home)
-    from asdcore.recordings.catalog import Catalog, pending_review
-    from asdcore.recordings.labels import labels_of
-    from flows.cli.tables import print_table
+    with imports():
+        from asdcore.recordings.catalog import Catalog, pending_review
+        from asdcore.recordings.labels import labels_of
+        from flows.cli.tables import print_table
 
     with place.lock(out.print):
         catalog = Catalog(place.recordings)

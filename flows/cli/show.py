@@ -16,7 +16,6 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.cli.console import err, out
 from flows.cli.tables import print_table
-from tasks.recordings import machine_table
 
 if TYPE_CHECKING:
     from asdcore.detector import Detector
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> None:
     """The machines of an ingest, what was done to their recordings, and what was left out."""
+    from tasks.recordings import machine_table  # Only here: it imports Prefect.
+
     catalog = Catalog(place.recordings)
     rows = [row for row in machine_table(catalog) if row["machine"] in done["machines"]]
     if rows:

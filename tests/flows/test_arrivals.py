@@ -12,7 +12,7 @@ from asdcore.storage.home import Home
 from flows.arrivals import arrivals, worth_fitting
 from flows.ingest import ingest
 from flows.retrain import retrain
-from tasks.registry import load_detector
+from tasks.registered import load_detector
 
 pytestmark = pytest.mark.flow
 

@@ -22,7 +22,8 @@ from flows.enroll import enroll, retire
 from flows.retrain import retrain
 from flows.score import score
 from flows.threshold import threshold
-from tasks.registry import load_detector, registered_models, set_champion
+from tasks.registered import load_detector, registered_models
+from tasks.registry import set_champion
 
 pytestmark = pytest.mark.flow
 
@@ -134,8 +135,9 @@ def test_a_threshold_is_changed_at_once_and_its_rule_decides_what_is_an_alarm(
     assert (one["anomalous"], one["alarms"]) == (1, {})
     # The second of the last three: the first was scored in another run.
     assert list(two["alarms"]) == ["simFan"] and "2 of the last 3 recordings" in two["alarms"]["simFan"]
+    assert two["new_alarms"] == ["simFan"]
     third = score(recordings=[faults[2]], home=home.root)
-    assert "since an earlier run" in third["alarms"]["simFan"]
+    assert "since an earlier run" in third["alarms"]["simFan"] and third["new_alarms"] == []
     with pytest.raises(AsdError, match="'simPump' is not enrolled"):
         threshold("simPump", 0.1, home=home.root)
     with pytest.raises(AsdError, match="alarm rule 'two': write k/n"):

@@ -11,7 +11,7 @@ from flows.enroll import enroll
 from flows.retrain import retrain
 from flows.score import score
 from tasks.encoder import training_key
-from tasks.registry import load_detector
+from tasks.registered import load_detector
 from tasks.stage import Artifact
 
 pytestmark = pytest.mark.flow

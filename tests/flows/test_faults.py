@@ -19,7 +19,8 @@ from flows.features import features
 from flows.ingest import ingest
 from flows.register import register
 from flows.retrain import retrain
-from tasks.registry import load_detector, register_detector
+from tasks.registered import load_detector
+from tasks.registry import register_detector
 from tasks.tracking import log_evaluation
 
 pytestmark = pytest.mark.flow

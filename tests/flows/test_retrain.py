@@ -23,7 +23,8 @@ from asdcore.storage.home import Home
 from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
-from tasks.registry import load_detector, registered_models, rolled_back, set_champion, version_facts
+from tasks.registered import load_detector, registered_models
+from tasks.registry import rolled_back, set_champion, version_facts
 from tasks.tracking import client
 
 pytestmark = pytest.mark.flow

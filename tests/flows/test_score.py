@@ -1,5 +1,6 @@
 """`asd score`: what it prints, writes and ends with."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from asdcore.storage.home import Home
 from flows.cli.app import app
 from flows.score import score
 from tasks.monitoring import read_history
+from tasks.publishing import LOGGED_UNTIL, log_drift
+from tasks.tracking import client, tracked_run
 
 pytestmark = pytest.mark.flow
 
@@ -157,3 +160,80 @@ def test_after_the_clock_was_set_back_the_health_of_a_run_is_still_the_newest(
     history = read_history(Home.at(home))
     assert history["detector"].tolist()[-2:] == ["ahead", "1"]
     assert history["at"].is_monotonic_increasing
+
+
+def test_the_command_needs_no_server_and_imports_neither_prefect_nor_mlflow(
+    home: Path, anomalous: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from flows.cli.app import app; app(sys.argv[1:], standalone_mode=False)\n"
+        "print('imported:', sorted({name.split('.')[0] for name in sys.modules} & {'prefect', 'mlflow', 'matplotlib'}))"
+    )
+    # No server could start here: its database would have to be below a file.
+    (tmp_path / "file").touch()
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
+    }
+    for arguments in (
+        ["score", str(anomalous)],
+        ["models"],
+        ["models", "--machine", "pump"],
+        ["threshold", "pump"],
+        ["label"],
+    ):
+        command = [sys.executable, "-c", code, *arguments, "--home", str(home)]
+        variables = {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path / 'file' / 'prefect.db'}"}
+        done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "imported: []", arguments
+        assert "Starting Prefect" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_flow_and_the_command_write_the_same_table(
+    asd: Asd, home: Path, anomalous: Path, normal: Path, broken: Path, prefect_api: str
+) -> None:
+    files = [anomalous, normal, broken]
+    by_flow = pd.read_parquet(score(files, home=home)["table"])
+    done = asd("score", *files, "--home", home, PREFECT_API_URL="")
+    assert done.returncode == 3, done.stderr
+    table = Path(done.stdout.rpartition("Scores: ")[2].strip())
+    pd.testing.assert_frame_equal(pd.read_parquet(table), by_flow)
+
+
+def test_what_the_command_found_without_a_server_is_in_mlflow_once_it_is_asked_for(
+    asd: Asd, home: Path, anomalous: Path
+) -> None:
+    place = Home.at(home)
+    log_drift(place)
+    run = tracked_run(place, "drift", "drift", "drift over time")
+    before = client(place).get_metric_history(run, "drift/pump/alarm share")
+    for _ in range(2):
+        assert asd("score", anomalous, "--home", home, PREFECT_API_URL="").returncode == 3
+    assert len(client(place).get_metric_history(run, "drift/pump/alarm share")) == len(before)
+    for _ in range(2):  # The second time there is nothing to do.
+        log_drift(place)
+    points = client(place).get_metric_history(run, "drift/pump/alarm share")
+    assert [point.step for point in points[len(before) :]] == [before[-1].step + 1, before[-1].step + 2]
+    newest = read_history(place)["at"].max()
+    assert points[-1].timestamp == int(1000 * newest.timestamp())
+    assert client(place).get_run(run).data.tags[LOGGED_UNTIL] == newest.isoformat()
+
+
+def test_a_run_of_the_command_is_in_the_prefect_ui_where_there_is_a_server(
+    asd: Asd, home: Path, anomalous: Path, prefect_api: str
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    done = asd("score", anomalous, "--home", home)
+    assert done.returncode == 3 and "not published" not in done.stderr
+    table = done.stdout.rpartition("Scores: ")[2].strip()
+    with get_client(sync_client=True) as api:
+        found = api.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["scores"])))
+    assert any(table in (artifact.description or "") for artifact in found)
+
+
+def test_a_server_that_does_not_answer_changes_nothing_of_the_answer(asd: Asd, home: Path, anomalous: Path) -> None:
+    done = asd("score", anomalous, "--home", home, PREFECT_API_URL="http://127.0.0.1:1/api")
+    assert done.returncode == 3
+    assert "ANOMALOUS" in done.stdout
+    assert "scored, but not published" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,195 @@
+"""What is registered: looked up in MLflow's SQLite file where there is one, as importing MLflow takes three seconds."""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from asdcore.errors import AsdError
+from asdcore.storage.home import Home
+
+if TYPE_CHECKING:
+    from asdcore.detector import Detector
+
+NAME = "asd-detector"
+CHAMPION = "champion"
+DESCRIPTION = "detector.json"
+"""the file that every folder of a detector has"""
+
+_VERSIONS = """
+    SELECT version, creation_time, run_id, storage_location FROM model_versions
+    WHERE name = ? AND current_stage != 'Deleted_Internal' ORDER BY version DESC"""
+_ALIASES = "SELECT version, alias FROM registered_model_aliases WHERE name = ?"
+_TAGS = "SELECT version, key, value FROM model_version_tags WHERE name = ?"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version, as MLflow knows it."""
+
+    number: str
+    created: int
+    """milliseconds since 1970"""
+    run: str
+    location: str
+    """URI of the folder of the model; empty if MLflow must be asked"""
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+
+
+def registered_models(home: Home) -> list[dict[str, str]]:
+    """One row per registered version, newest first: version, alias, score, date, data, machines, run."""
+    versions = versions_in_file(home)
+    rows = []
+    for found in _versions_of_mlflow(home) if versions is None else versions:
+        date = datetime.fromtimestamp(found.created / 1000, UTC).astimezone()
+        rows.append(
+            {
+                "version": found.number,
+                "alias": ", ".join(sorted(found.aliases)),
+                "score": found.tags.get("score", ""),
+                "date": f"{date:%Y-%m-%d %H:%M}",
+                "data": found.tags.get("data", ""),
+                "machines": found.tags.get("machines", ""),
+                "run": found.run,
+            }
+        )
+    return rows
+
+
+def load_detector(home: Home, model: str = CHAMPION) -> tuple["Detector", str]:
+    """The registered detector of an alias or version, and its version.
+
+    Raises:
+        AsdError: there is none.
+    """
+    from asdcore.detector import Detector  # Only here: a list of versions does without PyTorch.
+
+    with registered_folder(home, model) as (folder, registered):
+        return Detector.load(folder), registered
+
+
+@contextmanager
+def registered_folder(home: Home, model: str) -> Iterator[tuple[Path, str]]:
+    """The folder of the registered detector of an alias or version, as long as the block lasts, and its version.
+
+    It is only to be read: it may be the registry's own.
+
+    Raises:
+        AsdError: there is none.
+    """
+    versions = versions_in_file(home)
+    if versions == []:
+        raise _none_registered(home, model)
+    for found in versions or ():
+        if model == found.number or model in found.aliases:
+            folder = _local_folder(found.location)
+            if folder is not None:
+                yield folder, found.number
+                return
+    with _folder_of_mlflow(home, model) as (folder, registered):
+        yield folder, registered
+
+
+def versions_in_file(home: Home) -> list[Version] | None:
+    """The versions, newest first, that the SQLite file of the home has; None if only MLflow can tell.
+
+    It is read and never changed. Nothing is remembered from one call to the next.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return None
+    file = home.root / "mlflow.db"
+    if not file.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+            versions = database.execute(_VERSIONS, [NAME]).fetchall()
+            aliases = database.execute(_ALIASES, [NAME]).fetchall()
+            tags = database.execute(_TAGS, [NAME]).fetchall()
+    except sqlite3.Error:
+        return None  # Of another version of MLflow, or left by a killed writer: MLflow repairs it, or says what it is.
+    return [
+        Version(
+            str(number),
+            created,
+            run or "",
+            location or "",
+            tuple(alias for of, alias in aliases if of == number),
+            {key: value for of, key, value in tags if of == number},
+        )
+        for number, created, run, location in versions
+    ]
+
+
+def _local_folder(location: str) -> Path | None:
+    """The detector's folder in a model that is on this machine; None if it is not, or there is not exactly one."""
+    parts = urlsplit(location)
+    if parts.scheme != "file":
+        return None
+    found = list(Path(url2pathname(parts.path)).rglob(DESCRIPTION))
+    return found[0].parent if len(found) == 1 else None
+
+
+def _versions_of_mlflow(home: Home) -> list[Version]:
+    from mlflow.exceptions import MlflowException
+
+    from tasks.tracking import client
+
+    store = client(home)
+    aliases: dict[str, list[str]] = {}
+    try:
+        for alias, registered in store.get_registered_model(NAME).aliases.items():
+            aliases.setdefault(str(registered), []).append(alias)
+    except MlflowException:
+        return []
+    versions = store.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"])
+    return [
+        Version(
+            number := str(found.version),
+            found.creation_timestamp,
+            found.run_id or "",
+            "",
+            tuple(aliases.get(number, [])),
+            found.tags,
+        )
+        for found in versions
+    ]
+
+
+@contextmanager
+def _folder_of_mlflow(home: Home, model: str) -> Iterator[tuple[Path, str]]:
+    """A copy of the folder, wherever MLflow keeps it."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    from tasks.tracking import client
+
+    store = client(home)
+    try:
+        if model.isdigit():
+            found = store.get_model_version(NAME, model)
+        else:
+            found = store.get_model_version_by_alias(NAME, model)
+    except MlflowException as error:
+        raise _none_registered(home, model) from error
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            local = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{found.version}", dst_path=folder))
+            (description,) = local.rglob(DESCRIPTION)
+        except (MlflowException, OSError, ValueError) as error:
+            raise AsdError(
+                f"the files of version {found.version} are not where the registry says ({found.source}): they were "
+                "deleted, or the home was moved. `asd retrain` registers the detector again"
+            ) from error
+        yield description.parent, str(found.version)
+
+
+def _none_registered(home: Home, model: str) -> AsdError:
+    return AsdError(f"no registered detector {model!r} in {home.registry}; `asd retrain` makes one")
