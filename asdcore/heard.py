@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from asdcore.normality.machine import VERDICT, Vectors
+from asdcore.normality.machine import ANOMALOUS, SUSPECT, VERDICT, Vectors
 from asdcore.recordings.audio import Measured
 from asdcore.recordings.clips import Clip
 
@@ -65,6 +65,18 @@ def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
     table["triggered_by"] = table["triggered_by"].fillna("")
     table["verdict"] = table["verdict"].fillna("")
     return table.astype({"decision": "Int64", "clips": "Int64", "in_training": "boolean"})
+
+
+def strangest_recordings(scores: pd.DataFrame, most: int) -> list[int]:
+    """The rows of a score table that are anomalous or suspect, the strangest first; the strangest one if none is.
+
+    Args:
+        scores: by `score_table`, with its index.
+        most: so many rows.
+    """
+    scored = scores.dropna(subset="p_value").sort_values(["p_value", "score"], ascending=[True, False])
+    strange = int(scored["verdict"].isin([ANOMALOUS, SUSPECT]).sum())
+    return [int(row) for row in scored.index[: max(1, min(strange, most))]]
 
 
 def clip_table(heard: Iterable[Heard]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ def score(
     model: str = "champion",
     explain: bool = False,
     home: Path | None = None,
+    report: bool = True,
 ) -> Scored:
     """Score audio files, or all audio files below a folder.
 
@@ -27,10 +28,11 @@ def score(
         explain: describe and plot where the most anomalous recordings differ from normal, at most 20; if none is
             anomalous or suspect, the one with the highest score.
         home: where the registry and the scores are; default ``ASD_HOME`` or ``.asd``.
+        report: write an HTML file beside the scores: verdicts, a timeline, the recordings to listen to.
 
     Returns:
         The table of scores, how many are anomalous or suspect, and the explanations; see `Scored`.
     """
     place = Home.at(home) if home else Home.default()
     with place.synchronised(warn):
-        return score_and_publish(place, [Path(path) for path in recordings], machine, model, explain)
+        return score_and_publish(place, [Path(path) for path in recordings], machine, model, explain, report)

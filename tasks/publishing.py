@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 from prefect import task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from asdcore.heard import COLUMNS
 from asdcore.plots.drift import drift_plot
@@ -25,9 +25,11 @@ SHIFT = "shift_"
 
 
 @task(name="score recordings")
-def score_and_publish(home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool) -> Scored:
+def score_and_publish(
+    home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool, report: bool = False
+) -> Scored:
     """Score audio files and folders in a flow: see `score_recordings` and `publish`."""
-    scored = score_recordings(home, recordings, machine, model, explain)
+    scored = score_recordings(home, recordings, machine, model, explain, report)
     for name, sentences in scored["drift"].items():
         for sentence in sentences:
             warn(f"{name}: {sentence}")
@@ -60,7 +62,18 @@ def publish(home: Home, scored: Scored) -> None:
     for machine, sentences in scored["drift"].items():
         if sentences:
             tell(DRIFTED, home, {"machine": machine, "sentences": sentences})
+    if scored["report"]:
+        path = Path(scored["report"])
+        said = f"Report of this scoring run: {path}"
+        create_link_artifact(key="score-report", link=path.as_uri(), link_text=path.name, description=said)
     log_drift(home)
+    log_report(home, scored)
+
+
+def log_report(home: Home, scored: Scored) -> None:
+    """Let the MLflow run ``drift over time`` keep the report of this run, the latest one, if there is one."""
+    if scored["report"]:
+        client(home).log_artifact(tracked_run(home, "drift", "drift", "drift over time"), scored["report"])
 
 
 def log_drift(home: Home) -> None:

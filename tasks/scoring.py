@@ -7,15 +7,16 @@ import shutil
 import sys
 import tempfile
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pandas as pd
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.heard import Heard, clip_table, score_table
+from asdcore.heard import Heard, clip_table, score_table, strangest_recordings
 from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.recordings.fetch import fetched
@@ -25,6 +26,7 @@ from asdcore.storage.home import Home
 from tasks.alarms import raised_alarms
 from tasks.monitoring import examined
 from tasks.registered import load_detector
+from tasks.reports import write_score_report
 
 STANDARD_INPUT = Path("-")
 MOST_EXPLAINED = 20
@@ -62,28 +64,48 @@ class Scored(TypedDict):
     """machine: limits that it crossed"""
     suspicions: dict[str, str]
     """machine with suspect recordings: how rare they are, and what to collect to be certain"""
+    report: str
+    """HTML file; empty: none was asked for, or it could not be written"""
 
 
-def score_recordings(home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool) -> Scored:
+def score_recordings(
+    home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool, report: bool = False
+) -> Scored:
     """Score audio files, or all audio files below a folder, of a synchronised home.
 
     What `Detector.score` gives, the digest and the version go to a new table in ``scores/``, and the plots of
-    ``explain`` to a folder beside it, of the same name.
+    ``explain`` and the HTML file of ``report`` to a folder beside it, of the same name.
     """
     table = home.scores / f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
     recordings = [fetched(place) for place in recordings]
     detector, version = load_detector(home, model)
     with tempfile.TemporaryDirectory() as folder:
+        names = {}
         if STANDARD_INPUT in recordings:
             machine, files = detector.enrolled(machine), [_from_standard_input(recordings, Path(folder))]
+            names = {files[0]: str(STANDARD_INPUT)}
         else:
             files = [file for place in recordings for file in _audio_files(place)]
         heard = list(detector.listen(files, machine))
-        scores, clips = score_table(heard), clip_table(heard)
-        if STANDARD_INPUT in recordings:
-            scores["path"] = str(STANDARD_INPUT)
-            clips["path"] = str(STANDARD_INPUT)
-        explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
+        return _scored(home, detector, version, heard, names, explain=explain, report=report, table=table)
+
+
+def _scored(
+    home: Home,
+    detector: Detector,
+    version: str,
+    heard: list[Heard],
+    names: Mapping[Path, str],
+    *,
+    explain: bool,
+    report: bool,
+    table: Path,
+) -> Scored:
+    """Write and tell what was heard. ``names``: path: what a recording without a file of its own is called."""
+    scores, clips = score_table(heard), clip_table(heard)
+    for rows in (scores, clips):
+        rows["path"] = rows["path"].replace({str(path): name for path, name in names.items()})
+    explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
     # Before the table of this run is written: it must not be taken for an earlier one.
     alarms, new_alarms = raised_alarms(home, detector, scores)
     of_clips = table.with_name(f"clips-{table.name}") if len(clips) else None
@@ -91,7 +113,11 @@ def score_recordings(home: Home, recordings: list[Path], machine: str | None, mo
         if file is not None:
             with atomic_write(file) as temporary:
                 rows.assign(detector=version).to_parquet(temporary)
-    reports = examined(home, detector, version, heard)
+    drift = {one.machine: one.sentences for one in examined(home, detector, version, heard)}
+    suspicions, page = _suspicions(detector, scores), ""
+    if report and heard:
+        notes = {name: _notes(name, alarms, suspicions, sentences) for name, sentences in drift.items()}
+        page = write_score_report(home, detector, version, heard, notes, table, names)
     failed = int(scores["score"].isna().sum())
     return {
         "version": version,
@@ -104,9 +130,17 @@ def score_recordings(home: Home, recordings: list[Path], machine: str | None, mo
         "alarms": alarms,
         "new_alarms": new_alarms,
         "explained": explained,
-        "drift": {report.machine: report.sentences for report in reports},
-        "suspicions": _suspicions(detector, scores),
+        "drift": drift,
+        "suspicions": suspicions,
+        "report": page,
     }
+
+
+def _notes(machine: str, alarms: Mapping[str, str], suspicions: Mapping[str, str], drift: Sequence[str]) -> list[str]:
+    """What the report says of a machine beside its verdicts."""
+    alarm = [f"Alarm: {alarms[machine]}."] if machine in alarms else []
+    suspect = [f"Listen to what is suspect. {suspicions[machine]}"] if machine in suspicions else []
+    return [*alarm, *suspect, *drift]
 
 
 def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
@@ -127,10 +161,8 @@ def _explain(detector: Detector, scores: pd.DataFrame, heard: list[Heard], folde
     from asdcore.plots.explanation import explanation_plot  # Only here: Matplotlib takes half a second to import.
 
     explained: list[Explained] = []
-    scored = scores.dropna(subset="p_value").sort_values(["p_value", "score"], ascending=[True, False])
-    strange = int(scored["verdict"].isin([ANOMALOUS, SUSPECT]).sum())
-    for number, row in enumerate(scored.index[: max(1, min(strange, MOST_EXPLAINED))], start=1):
-        verdict = {str(name): value for name, value in scores.loc[row].items()}
+    for number, row in enumerate(strangest_recordings(scores, MOST_EXPLAINED), start=1):
+        verdict: dict[str, Any] = {str(name): value for name, value in scores.loc[row].items()}
         recording = heard[row]
         clip = recording.clips[recording.strangest]
         explanation = detector.explain(recording.path, recording.machine, clip, verdict["triggered_by"])

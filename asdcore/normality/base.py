@@ -171,6 +171,13 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         same_size(X, self.n_features_in_)
         return self._distance(X) if len(X) else np.zeros(0)
 
+    def distances_to_training(self, X: NDArray[np.floating]) -> Floats | None:
+        """(m, n): the distance of each row of (m, p) from each training row, in their order.
+
+        None where the model keeps no training rows.
+        """
+        return None
+
     def _fit(self, X: Floats, domain: Indices) -> None:
         """Set what `_distance` needs, as attributes that end in ``_``: arrays, numbers or text.
 

@@ -141,9 +141,25 @@ class Calibration(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         rate = _rate(false_alarm_rate)
-        candidates = np.nextafter(np.unique(self._sorted[np.isfinite(self._sorted)]), np.inf)
+        candidates = self._candidates()
         allowed = candidates[self.p_value(candidates) <= rate]
         return float(allowed[0]) if len(allowed) else float("inf")
+
+    def suspicion_threshold(self, false_alarm_rate: float) -> float:
+        """The smallest distance that is `suspect`.
+
+        >>> calibration = Calibration().fit(np.arange(1.0, 10.0))
+        >>> round(calibration.suspicion_threshold(0.01), 6), calibration.threshold(0.01)
+        (9.0, inf)
+        """
+        check_is_fitted(self)
+        candidates = self._candidates()
+        return float(candidates[self.suspect(candidates, false_alarm_rate)][0])
+
+    def _candidates(self) -> Floats:
+        """The smallest distances beyond each of a normal recording, where a p-value changes."""
+        beyond: Floats = np.nextafter(np.unique(self._sorted[np.isfinite(self._sorted)]), np.inf)
+        return beyond
 
     def decision(self, distances: ArrayLike, false_alarm_rate: float) -> NDArray[np.bool_]:
         """Which distances are anomalous: a p-value of at most ``false_alarm_rate``.

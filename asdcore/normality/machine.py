@@ -167,6 +167,30 @@ class MachineModel:
         verdict = {name: column.tolist()[0] for name, column in whole.items()}
         return Judged(verdict | {"in_training": bool(known)}, of_clips)
 
+    def most_similar(self, vectors: Vectors) -> list[str]:
+        """The names of the training clips, the one that is most similar to a clip first.
+
+        By the distances from each of them, fused as those from what is normal are; scorers whose models keep no
+        training clips (covariances) do not count.
+
+        Args:
+            vectors: scorer: (1, p), of the clip.
+
+        Returns:
+            No name if no model keeps them.
+        """
+        away = {name: model.distances_to_training(vectors[name]) for name, model in self.models.items()}
+        if not self.clips or all(distances is None for distances in away.values()):
+            return []
+        # A scorer that knows none is given what is usual for it.
+        usual = np.exp(self.fusion.centre_) if self.fusion is not None else np.ones(len(away))
+        columns = [
+            np.full(len(self.clips), middle) if distances is None else distances[0]
+            for middle, distances in zip(usual, away.values(), strict=True)
+        ]
+        order = np.argsort(self._scores(np.column_stack(columns)), kind="stable")
+        return [self.clips[index] for index in order]
+
     def _distances(self, vectors: Vectors) -> Floats:
         """(m, k)"""
         missing = [scorer for scorer in self.models if scorer not in vectors]

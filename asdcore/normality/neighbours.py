@@ -4,10 +4,12 @@ import math
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import check_is_fitted
 
 from asdcore.arrays import Floats, Indices
-from asdcore.normality.base import BadEmbeddings, NormalityModel
+from asdcore.normality.base import BadEmbeddings, NormalityModel, checked
 
 DEVIATION_FLOOR = 0.1
 """Fraction of the median standard deviation that a value's own is raised to: one that hardly varied in training would
@@ -47,8 +49,21 @@ class NearestNeighbours(NormalityModel):
             )
         self.normal_ = X
 
+    def distances_to_training(self, X: NDArray[np.floating]) -> Floats:
+        """(m, n): the squared distance of each row of (m, p) from each training row, in their order.
+
+        >>> NearestNeighbours().fit(np.array([[0.0], [1.0], [4.0]])).distances_to_training(np.array([[3.0]])).tolist()
+        [[9.0, 4.0, 1.0]]
+        """
+        check_is_fitted(self)
+        return np.stack([np.square(self.normal_ - row).sum(axis=1) for row in self._scaled(checked(X))])
+
+    def _scaled(self, X: Floats) -> Floats:
+        """Vectors as ``normal_`` holds them."""
+        return X
+
     def _distance(self, X: Floats) -> Floats:
-        return _mean_squared(X, self.normal_, self.neighbours)
+        return _mean_squared(self._scaled(X), self.normal_, self.neighbours)
 
     def _left_out(self, X: Floats, domain: Indices, group: Indices) -> Floats | None:
         """No row of its own group is a neighbour; where that leaves fewer than are asked for, those that there are."""
@@ -89,10 +104,10 @@ class StandardisedNeighbours(NearestNeighbours):
 
     def _fit(self, X: Floats, domain: Indices) -> None:
         self.mean_, self.deviation_ = _standardisation(X)
-        super()._fit((X - self.mean_) / self.deviation_, domain)
+        super()._fit(self._scaled(X), domain)
 
-    def _distance(self, X: Floats) -> Floats:
-        return super()._distance((X - self.mean_) / self.deviation_)
+    def _scaled(self, X: Floats) -> Floats:
+        return (X - self.mean_) / self.deviation_
 
     def _left_out(self, X: Floats, domain: Indices, group: Indices) -> Floats | None:
         distances = np.full(len(X), np.inf)

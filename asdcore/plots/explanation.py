@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Transform
 
-from asdcore.arrays import Floats
 from asdcore.explanation.explanation import MOST_SENTENCES, Comparison, Explanation
 from asdcore.explanation.profile import Trait
 from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
+from asdcore.normality.odds import odds
 from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
+from asdcore.plots.frequencies import QUIETEST, band_of, frequency_ticks
 
-_TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)
 WORDS = {ANOMALOUS: ("ANOMALOUS", ANOMALY), SUSPECT: ("suspect", "tab:orange"), NORMAL: ("normal", "black")}
 _PANELS: Mapping[Trait, tuple[str, str]] = {
     "level": ("its average, beside what is usual", "level (dB)"),
@@ -28,8 +28,6 @@ _WIDTHS = [3.0, 2.0, 1.2]
 """of the spectrogram and of the panels beside it"""
 _BADGE = 6.0
 """height of a number, in bands"""
-_QUIETEST = 60.0
-"""dB below the loudest: the bottom of the colour scale"""
 
 
 def explanation_plot(explanation: Explanation, verdict: Mapping[str, Any]) -> Figure:
@@ -62,26 +60,6 @@ def explanation_plot(explanation: Explanation, verdict: Mapping[str, Any]) -> Fi
     return figure
 
 
-def odds(p_value: float, verdict: str) -> str:
-    """A p-value in words.
-
-    >>> odds(0.04, "normal")
-    'about 1 in 25 normal recordings of this machine looks as strange (p = 0.04)'
-    >>> odds(0.6, "normal")
-    'more than half of the normal recordings of this machine look as strange (p = 0.6)'
-    >>> odds(0.02, "suspect")
-    'stranger than the normal recordings that it was fitted on; they support no lower rate (p = 0.02)'
-    """
-    if verdict == SUSPECT:
-        return (
-            f"stranger than the normal recordings that it was fitted on; they support no lower rate (p = {p_value:.2g})"
-        )
-    if p_value > 0.5:
-        return f"more than half of the normal recordings of this machine look as strange (p = {p_value:.2g})"
-    count = float(f"{1 / p_value:.2g}")
-    return f"about 1 in {count:,.0f} normal recordings of this machine looks as strange (p = {p_value:.2g})"
-
-
 def _text(explanation: Explanation) -> str:
     """What triggered, and the findings with the numbers that they have in the plot."""
     findings = len(explanation.findings[:MOST_SENTENCES])
@@ -98,11 +76,6 @@ def _compared(explanation: Explanation) -> dict[Trait, Comparison]:
     return compared
 
 
-def _band(edges: Floats, hz: float) -> float:
-    """The position of a frequency on an axis of bands: mel bands are spaced by perceived pitch."""
-    return float(np.interp(hz, edges, np.arange(len(edges))))
-
-
 def _draw_spectrogram(axes: Axes, explanation: Explanation) -> None:
     n_mels, n_frames = explanation.spectrogram.shape
     loudest = float(np.quantile(explanation.spectrogram, 0.999))
@@ -113,15 +86,13 @@ def _draw_spectrogram(axes: Axes, explanation: Explanation) -> None:
         aspect="auto",
         extent=(-hop / 2, (n_frames - 0.5) * hop, 0, n_mels),
         cmap="Greys",
-        vmin=max(loudest - _QUIETEST, float(explanation.spectrogram.min())),
+        vmin=max(loudest - QUIETEST, float(explanation.spectrogram.min())),
         vmax=loudest,
         interpolation="nearest",
     )
     axes.set_title("this recording over time (darker is louder)", fontsize=10)
     axes.set(xlabel="time (s)", ylabel="frequency")
-    ticks = [hz for hz in _TICKS_HZ if hz <= explanation.edges[-1]]
-    names = [f"{hz} Hz" if hz < 1000 else f"{hz // 1000} kHz" for hz in ticks]
-    axes.set_yticks([_band(explanation.edges, hz) for hz in ticks], names)
+    axes.set_yticks(*zip(*frequency_ticks(explanation.edges), strict=True))
 
 
 def _draw_comparison(axes: Axes, compared: Comparison, title: str, unit: str) -> None:
@@ -140,7 +111,7 @@ def _mark(left: Axes, panels: Mapping[Trait, Axes], explanation: Explanation) ->
     seconds = (explanation.spectrogram.shape[1] - 1) * explanation.frame_seconds
     placed: list[float] = []
     for number, finding in enumerate(explanation.findings[:MOST_SENTENCES], start=1):
-        start, end = (_band(explanation.edges, hz) for hz in finding.hz)
+        start, end = (band_of(explanation.edges, hz) for hz in finding.hz)
         colour = ANOMALY if finding.decibels > 0 and finding.kind != "gaps" else SOURCE
         for first, last in finding.times or ((0.0, seconds),):
             size = (last - first, end - start)

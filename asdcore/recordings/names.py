@@ -95,6 +95,21 @@ def parse_place(path: Path) -> Found:
     return _found(path, locate(folders_of(path, None)))
 
 
+def label_in_name(path: Path) -> str:
+    """What the name of a file says it is, ``normal`` or ``anomaly``; empty if it does not say.
+
+    >>> label_in_name(Path("fan/test/section_00_source_test_anomaly_0003.wav")), label_in_name(Path("fan/monday.wav"))
+    ('anomaly', '')
+    """
+    match = _SECTION_NAME.fullmatch(path.stem) or _ID_NAME.fullmatch(path.stem)
+    return (match["label"] or "") if match else ""
+
+
+def is_simulated(path: Path) -> bool:
+    """Whether a file lies in a folder of simulated recordings."""
+    return any((above / SIMULATED).is_file() for above in path.resolve().parents)
+
+
 def _unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
     """Why it is not known of which machine a recording is, where it is not."""
     named = {location.machine for location in locations.values() if location.depth}

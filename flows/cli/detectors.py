@@ -89,6 +89,7 @@ def score(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say where anomalous recordings differ from normal, and plot it")
     ] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML file about it")] = True,
     home: HomeOption = None,
 ) -> None:
     """Score recordings with a registered detector. Higher is more anomalous.
@@ -110,13 +111,15 @@ def score(
         from tasks.scoring import score_recordings
 
     with place.synchronised(say):
-        done = score_recordings(place, recordings, machine, model, explain)
+        done = score_recordings(place, recordings, machine, model, explain, report)
     for name, sentences in done["drift"].items():
         for sentence in sentences:
             say(f"{name}: {sentence}")
     scores = pd.read_parquet(done["table"])
     print_scores(scores, done["suspicions"])
     print_explanations(done)
+    if done["report"]:
+        out.print(f"Report: {done['report']}")
     out.print(f"Detector version {done['version']}. Scores: {done['table']}")
     if done["failed"]:
         for row in scores[scores["score"].isna()].to_dict("records"):

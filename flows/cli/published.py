@@ -25,9 +25,10 @@ def published(done: "Scored", place: Home) -> None:
 
             publish(scored=dict(done), home=place.root)
         elif os.environ.get("MLFLOW_TRACKING_URI"):
-            from tasks.publishing import log_drift
+            from tasks.publishing import log_drift, log_report
 
             log_drift(place)
+            log_report(place, done)
     except Exception as error:
         if os.environ.get("ASD_DEBUG"):
             raise

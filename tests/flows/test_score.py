@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from prefect.artifacts import Artifact
 from typer.testing import CliRunner
 
 from asdcore.errors import AsdError
@@ -57,6 +58,45 @@ def test_an_anomalous_recording_ends_with_3_and_is_explained_beside_one_that_can
     assert Path(said).parent.parent == home / "scores"
 
 
+def test_every_run_writes_a_report_beside_its_scores_and_mlflow_keeps_it(
+    asd: Asd, home: Path, anomalous: Path, normal: Path
+) -> None:
+    done = asd("score", anomalous, normal, "--home", home)
+    assert done.returncode == 3, done.stderr
+    (said,) = [line.removeprefix("Report: ") for line in done.stdout.splitlines() if line.startswith("Report: ")]
+    page = Path(said).read_text()
+    assert Path(said).parent.with_suffix(".parquet").exists() and Path(said).parent.parent == home / "scores"
+    assert "1 anomalous, 1 normal" in page and "Alarm: 1 of 2 recordings anomalous." in page
+    assert f"&amp;&amp; asd ingest new.csv --home {home}" in page
+    (kept,) = (home / "mlartifacts").rglob("report.html")
+    assert kept.read_text() == page
+
+
+def test_prefect_links_the_report(home: Path, normal: Path, prefect_api: str) -> None:
+    done = score([normal], home=home)
+    artifact = Artifact.get("score-report")
+    assert artifact is not None and Path(done["report"]).as_uri() in str(artifact.data)
+
+
+def test_without_a_report_none_is_written(asd: Asd, home: Path, normal: Path) -> None:
+    before = {*(home / "scores").rglob("report.html")}
+    done = asd("score", normal, "--no-report", "--home", home)
+    assert done.returncode == 0, done.stderr
+    assert "Report: " not in done.stdout and {*(home / "scores").rglob("report.html")} == before
+
+
+def test_a_report_that_can_not_be_written_hides_no_alarm(
+    home: Path, anomalous: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object, **options: object) -> str:
+        raise ValueError("no such shape")
+
+    monkeypatch.setattr("asdcore.reports.score.score_report", broken)
+    done = score([anomalous], home=home)
+    assert done["alarms"] and not done["report"]
+    assert "scored, but without a report: ValueError: no such shape" in capsys.readouterr().err
+
+
 def test_where_nothing_is_anomalous_it_ends_with_0_and_the_nearest_to_it_is_explained(
     asd: Asd, home: Path, normal: Path
 ) -> None:
@@ -85,6 +125,9 @@ def test_a_recording_on_standard_input_gets_the_score_of_its_file(
     (explained,) = done["explained"]
     assert explained["path"] == "-"
     assert Path(explained["plot"]).exists()
+    page = Path(done["report"]).read_text()
+    assert page.count("<article") == 1 and "data:audio/flac;base64," in page
+    assert "asd label" not in page and "asd ingest" not in page
 
 
 def test_standard_input_is_scored_alone(home: Path, normal: Path, prefect_api: str) -> None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from asdcore.errors import AsdError
 from asdcore.normality.gaussian import MaximumLikelihood
 from asdcore.normality.machine import MachineModel
+from asdcore.normality.neighbours import NearestNeighbours, StandardisedNeighbours
 from asdcore.normality.robust import RobustCovariance
 from asdcore.normality.scorers import build_scorers
 from asdcore.settings import NormalitySettings
@@ -189,3 +190,31 @@ def test_the_default_survives_twenty_recordings_whatever_their_domains(domains: 
     normal, anomalous = (machine.verdict(recordings(50, level), 0.05) for level in (0.0, 3.0))
     assert anomalous["decision"].mean() > 0.9 and normal["decision"].mean() < 0.2
     assert np.isfinite([*normal["score"], *anomalous["score"]]).all()
+
+
+def test_the_most_similar_training_clips_come_first_by_the_scorers_that_keep_them() -> None:
+    rng = np.random.default_rng(5)
+    own = {
+        "spectrum": rng.normal(size=(30, 4)),
+        "change": rng.normal(size=(30, 4)),
+        "embedding": rng.normal(size=(30, 4)),
+    }
+    models = {
+        "spectrum": MaximumLikelihood().fit(own["spectrum"]),
+        "change": StandardisedNeighbours().fit(own["change"]),
+        "embedding": NearestNeighbours().fit(own["embedding"]),
+    }
+    machine = MachineModel(models, clips=[f"clip {row}" for row in range(30)])
+    # Near to clip 7 for the two that keep clips, to clip 20 for the one that does not.
+    near = {"spectrum": own["spectrum"][[20]], **{name: own[name][[7]] + 0.01 for name in ("change", "embedding")}}
+    names = machine.most_similar(near)
+    assert names[0] == "clip 7" and sorted(names) == sorted(machine.clips)
+    assert MachineModel.from_arrays(machine.to_arrays()).most_similar(near) == names
+    alone = MachineModel({"change": models["change"]}, clips=machine.clips)
+    assert alone.most_similar({"change": own["change"][[3]]})[0] == "clip 3"
+
+
+def test_covariances_and_machines_without_names_know_no_similar_clip(machine: MachineModel) -> None:
+    own = vectors(np.random.default_rng(6), 40)
+    assert MachineModel(machine.models, clips=[str(row) for row in range(300)]).most_similar(own) == []
+    assert MachineModel({"spectrum": NearestNeighbours().fit(own["spectrum"])}).most_similar(own) == []

@@ -10,7 +10,8 @@ from matplotlib.text import Text
 
 from asdcore.explanation.explanation import MOST_SENTENCES, NOTHING, Comparison, Explanation, Triggers
 from asdcore.explanation.findings import Finding
-from asdcore.plots.explanation import explanation_plot, odds
+from asdcore.normality.odds import odds
+from asdcore.plots.explanation import explanation_plot
 
 VERDICT = {"path": "a/monday $1.wav", "machine": "pump_2", "p_value": 0.004, "verdict": "anomalous"}
 

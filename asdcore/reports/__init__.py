@@ -1,0 +1,1 @@
+"""Reports: one HTML file each, without a server and without scripts."""

@@ -1,0 +1,86 @@
+"""What is known of scored recordings beside what was heard: labels, sessions, files of the training recordings."""
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from asdcore.heard import Heard
+from asdcore.monitoring.outcomes import with_session_heard
+from asdcore.recordings.catalog import training_recordings
+from asdcore.recordings.names import is_simulated, label_in_name, parse_place
+from asdcore.recordings.sessions import time_stamp
+
+SHOWN_DIGITS = 12
+"""of a digest"""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The table of recordings, by digest.
+
+    Args:
+        table: rows of `asdcore.recordings.catalog.Catalog.recordings`; None: there is no such table.
+        option: what `asd label` needs to find it, such as ``--home PATH``; empty if nothing.
+    """
+
+    table: pd.DataFrame | None = None
+    option: str = ""
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """recording (index), path, machine, split, label, session, session_heard, attributes."""
+        columns = ["recording", "path", "machine", "split", "label", "session", "attributes"]
+        table = pd.DataFrame(columns=columns, dtype=object) if self.table is None else self.table
+        return with_session_heard(table).set_index("recording")
+
+    def training_files(self) -> dict[str, tuple[Path, str]]:
+        """Digest of each normal training recording: its file and its session."""
+        rows = training_recordings(self.rows.reset_index())
+        places = zip(rows["recording"], rows["path"], rows["session"].fillna(""), strict=True)
+        return {str(digest): (Path(path), str(session)) for digest, path, session in places}
+
+    def described(self, heard: Sequence[Heard]) -> pd.DataFrame:
+        """One row per recording: label (normal, anomaly, unknown), session, session_heard, in_table, simulated."""
+        known = self.rows
+        simulated: dict[Path, bool] = {}
+        rows = []
+        for one in heard:
+            if one.recording in known.index:
+                row = known.loc[one.recording]
+                label, session, heard_before = row["label"], row["session"] or "", row["session_heard"]
+                of_simulation = '"simulated"' in row["attributes"]
+            else:
+                label, session, heard_before = label_in_name(one.path) or "unknown", _session_of(one.path), pd.NA
+                folder = one.path.parent
+                if folder not in simulated:
+                    simulated[folder] = is_simulated(one.path)
+                of_simulation = simulated[folder]
+            rows.append((label, session, heard_before, one.recording in known.index, of_simulation))
+        columns = ["label", "session", "session_heard", "in_table", "simulated"]
+        return pd.DataFrame(rows, columns=columns).astype({"session_heard": "boolean"})
+
+    def commands(self, one: Heard) -> list[str]:
+        """The command lines that label a recording; those of a recording that is in no table put it there first."""
+        option = f" {self.option}" if self.option else ""
+        if not one.recording:
+            return []
+        if one.recording not in self.rows.index:
+            line = io.StringIO()
+            csv.writer(line).writerow([one.path.absolute(), one.machine, "test", "anomaly"])
+            row = shlex.quote(line.getvalue().strip())
+            header = shlex.quote("path,machine,split,label")
+            return [f"printf '%s\\n' {header} {row} > new.csv && asd ingest new.csv{option}"]
+        digits = one.recording[:SHOWN_DIGITS]
+        return [f"asd label {digits} --as {label}{option}" for label in ("anomaly", "normal")]
+
+
+def _session_of(path: Path) -> str:
+    """What folders or the name of a file say; a time stamp counts by its day."""
+    stamp = time_stamp(path.stem)
+    return parse_place(path.absolute()).session or (f"{stamp:%Y-%m-%d}" if stamp else "")

@@ -1,0 +1,83 @@
+"""The HTML page that every report is: one file, which loads nothing and runs nothing.
+
+A report is a template in ``templates`` that extends ``page.html``, and a function that gathers its values.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+MOST_BYTES = 15_000_000
+"""of a report"""
+
+
+def rendered(template: str, **values: Any) -> str:
+    """The page of a template. Every value is escaped, but for `markupsafe.Markup`."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "score": score, "clock": clock, "count_of": count_of, "prose": prose}
+    return environment.get_template(template).render(values)
+
+
+def number(value: float) -> str:
+    """A number as a person reads it.
+
+    >>> number(0.00123), number(0.5), number(0.0)
+    ('0.0012', '0.5', '0')
+    """
+    return f"{value:.2g}".replace("-", "−")
+
+
+def score(value: float) -> str:
+    """A score, to be compared with others.
+
+    >>> score(12.345), score(-0.012), score(-1234.6), score(float("inf"))
+    ('12.35', '−0.01', '−1,235', 'inf')
+    """
+    return f"{value:,.{0 if abs(value) >= 1000 else 2}f}".replace("-", "−")
+
+
+def prose(sentence: str) -> str:
+    """A sentence that is not broken between a number and its unit, and begins with a capital.
+
+    >>> prose("at 10 % false alarms") == "At 10\\N{NO-BREAK SPACE}% false alarms"
+    True
+    """
+    sentence = sentence[:1].upper() + sentence[1:]
+    for together in (" %", "p = "):
+        sentence = sentence.replace(together, together.replace(" ", "\N{NO-BREAK SPACE}"))
+    return sentence
+
+
+def shortened(name: str, most: int = 120) -> str:
+    """A name with its end, where files differ.
+
+    >>> shortened("a/very/long/path/monday.wav", 12)
+    '…/monday.wav'
+    """
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
+def clock(seconds: float) -> str:
+    """A time in a recording.
+
+    >>> clock(40.2), clock(3700)
+    ('0:40', '1:01:40')
+    """
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+def count_of(n: int, what: str) -> str:
+    """
+    >>> count_of(1, "recording"), count_of(1200, "recording")
+    ('1 recording', '1,200 recordings')
+    """
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
