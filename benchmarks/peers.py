@@ -59,7 +59,7 @@ PAPER_TRAINING = PAPER.training.model_copy(update={"epochs": 20, "crop_frames": 
 SPECTRUM = Settings(normality=NormalitySettings(scorers=("spectrum",)))
 QUICK = ("mini bldcA", "mini fan")
 OURS = (DEFAULT, "spectrum")
-RESAMPLES = 1000
+RESAMPLES = 500
 
 
 class Scored(NamedTuple):
@@ -195,7 +195,7 @@ def measured(
         rows += own
         others = [row for row in own if row["system"] not in OURS]
         name = max(others, key=lambda row: row["value"])["system"]
-        scores_of = {one.system: one.by_seed[0] for one in scored}
+        scores_of = {one.system: one.by_seed for one in scored}
         best[of.name] = {"system": name, **margin(of.anomalous, scores_of[DEFAULT], scores_of[name])}
     return pd.DataFrame(rows), best
 
@@ -204,14 +204,15 @@ def area(anomalous: np.ndarray, scores: Floats) -> tuple[float, float]:
     return float(roc_auc_score(anomalous, scores)), float(roc_auc_score(anomalous, scores, max_fpr=0.1))
 
 
-def margin(anomalous: np.ndarray, first: Floats, second: Floats) -> dict[str, float]:
-    """A 95 % interval of the difference of values of two systems: bootstrap over normal and anomalous recordings."""
+def margin(anomalous: np.ndarray, first: list[Floats], second: list[Floats]) -> dict[str, float]:
+    """A 95 % interval of the difference of two systems: bootstrap over normal and anomalous recordings."""
     rng = np.random.default_rng(0)
     normals, faults = np.flatnonzero(~anomalous), np.flatnonzero(anomalous)
     drawn = []
     for _ in range(RESAMPLES):
         rows = np.concatenate([rng.choice(normals, len(normals)), rng.choice(faults, len(faults))])
-        drawn.append(np.mean(area(anomalous[rows], first[rows])) - np.mean(area(anomalous[rows], second[rows])))
+        values = [np.mean([area(anomalous[rows], one[rows]) for one in seeds]) for seeds in (first, second)]
+        drawn.append(values[0] - values[1])
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {"low": float(low), "high": float(high)}
 
