@@ -60,6 +60,8 @@ NONE, DEFAULT = "spectrum + change", "default"
 """no encoder; spectrum, change and base encoder"""
 RULES = {"log-sum-exp": 1.0, "mean": 1e-6}
 """the default's scorers by other rules of fusion: their sharpness"""
+RESNET18 = Settings(training=TrainingSettings(encoder="resnet18", crop_frames=64, device="cpu"))
+"""as version 0.1 trained by default"""
 COMPARED = ("spectrum", "change", NONE, "base alone", DEFAULT)
 
 
@@ -133,9 +135,8 @@ def untrained(seed: int) -> TrainedEncoder:
     return TrainedEncoder(encoder.eval(), normalisation, [])
 
 
-def trained_on(sets: list[Recordings], folder: Path) -> TrainedEncoder:
-    """A ResNet-18 trained on the training recordings of these sets, as version 0.1 did by default."""
-    settings = Settings(training=TrainingSettings(encoder="resnet18", crop_frames=64, device="cpu"))
+def trained_on(sets: list[Recordings], folder: Path, settings: Settings = RESNET18) -> TrainedEncoder:
+    """An encoder trained on the training recordings of these sets."""
     rows, shard = [], []
     for of in sets:
         for index, (samples, session, domain) in enumerate(zip(of.training, of.sessions, of.domains, strict=True)):
@@ -147,6 +148,17 @@ def trained_on(sets: list[Recordings], folder: Path) -> TrainedEncoder:
     if not (folder / "features").exists():
         write_shard(folder / "features", shard)
     return train(Store(folder / "features"), pd.DataFrame(rows), settings.training, folder / "checkpoints")
+
+
+def trained_by_group(sets: list[Recordings], folder: Path, settings: Settings = RESNET18) -> dict[str, TrainedEncoder]:
+    """Set: its encoder, of three or fewer: one for the sessions, one for the other real sets, one for the simulated."""
+    # Sessions and mini share sounds, so that one's training may be the other's test.
+    groups = [[of for of in sets if of.name.startswith("sessions")]]
+    groups += [[of for of in sets if of not in groups[0] and of.group == group] for group in (REAL, SIMULATED)]
+    trained: dict[str, TrainedEncoder] = {}
+    for index, group in enumerate(filter(None, groups)):
+        trained |= dict.fromkeys([of.name for of in group], trained_on(group, folder / str(index), settings))
+    return trained
 
 
 def measured(
@@ -234,12 +246,7 @@ def main() -> None:
     if arguments.trained:
         with tempfile.TemporaryDirectory() as temporary:
             folder = arguments.folder or Path(temporary)
-            # Sessions and mini share sounds, so that one's training may be the other's test.
-            groups = [[of for of in sets if of.name.startswith("sessions")]]
-            groups += [[of for of in sets if of not in groups[0] and of.group == group] for group in (REAL, SIMULATED)]
-            for index, group in enumerate(filter(None, groups)):
-                encoder = trained_on(group, folder / str(index))
-                trained |= dict.fromkeys([of.name for of in group], encoder)
+            trained = trained_by_group(sets, folder)
     rows = measured(sets, encoders, trained)
     if arguments.json:
         kept = {"benchmark": "representation", "minutes": round((time.monotonic() - started) / 60, 1)}
