@@ -34,7 +34,7 @@ from asdcore.recordings.audio import (
     waveform_of,
 )
 from asdcore.recordings.clips import Clip, clip_count
-from asdcore.recordings.names import parse_place
+from asdcore.recordings.names import NOT_UTF8, parse_place, printable
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_folder, digest_of_file
 
@@ -102,6 +102,9 @@ class Detector:
         machines = [self._machine_of(file, machine) for file in files]
         for file, of in zip(progress(files, "scoring"), machines, strict=True):
             digest = ""
+            if printable(file) != file:
+                yield Heard(printable(file), of, NOT_UTF8)
+                continue
             try:
                 digest = digest_of_file(file)
                 yield self._heard(file, digest, of)

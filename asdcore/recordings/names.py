@@ -19,6 +19,8 @@ from asdcore.recordings.folders import SPLIT_FOLDERS, Location, folders_of, loca
 
 AUDIO_SUFFIXES = {".wav", ".flac"}
 MANIFEST = "manifest.csv"
+NOT_UTF8 = "the name of the file or of its folder is not UTF-8: rename it"
+"""why a recording must not be used: no table can hold its path"""
 SIMULATED = "SIMULATED.txt"
 """A folder that holds this file holds simulated recordings: they get the attribute ``simulated``."""
 
@@ -77,12 +79,22 @@ def find_recordings(place: Path, machine: str | None = None) -> list[Found]:
     if not locations:
         raise AsdError(f"{place}: no .wav or .flac file in this folder or below it")
     unnamed = {} if machine else _unnamed(locations, top)
+    unnamed |= {path: NOT_UTF8 for path in locations if printable(path) != path}
     found = [
-        Found(path, problem=unnamed[path]) if path in unnamed else _found(path, location)
+        Found(printable(path), problem=unnamed[path]) if path in unnamed else _found(path, location)
         for path, location in locations.items()
     ]
     attributes = _attribute_tables(found)
     return _mark_simulated([replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found])
+
+
+def printable(path: Path) -> Path:
+    r"""The path itself, or what can be printed and stored of one that is not UTF-8.
+
+    >>> str(printable(Path(os.fsdecode(b"pump/valve\xff.wav"))))
+    'pump/valve\\xff.wav'
+    """
+    return Path(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def parse_place(path: Path) -> Found:

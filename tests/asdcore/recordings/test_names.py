@@ -272,6 +272,17 @@ def test_a_machine_may_have_any_name_that_files_can_bear(tmp_path: Path, name: s
     assert found.machine == name
 
 
+@pytest.mark.parametrize("name", [b"pump/valve\xff.wav", b"pump\xff/valve.wav"])
+def test_a_name_that_is_not_utf8_goes_to_quarantine_and_can_be_printed(tmp_path: Path, name: bytes) -> None:
+    for path in (tmp_path / "pump" / "good.wav", tmp_path / os.fsdecode(name)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    bad, good = sorted(find_recordings(tmp_path), key=lambda found: not found.problem)
+    assert (bad.machine, bad.problem) == ("", "the name of the file or of its folder is not UTF-8: rename it")
+    assert "\\xff" in str(bad.path).encode("utf-8").decode()
+    assert (good.machine, good.problem) == ("pump", "")
+
+
 def test_a_manifest_test_recording_without_a_label_is_unlabelled(tmp_path: Path) -> None:
     (found,) = find_recordings(manifest(tmp_path, "path,machine,split\nb.flac,pump,test\n"))
     assert found.label == "unknown"
