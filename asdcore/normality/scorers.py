@@ -56,7 +56,7 @@ class Scorer:
     needs_encoder: ClassVar[bool] = False
     """whether `feature` is given an embedding"""
     traits: ClassVar[tuple[Trait, ...]] = ()
-    """what of an explanation shows what it finds, the trait that it measures first; none: it has no place in the
+    """what of an explanation shows what it finds, the trait that it measures first; none: it cannot be located in the
     spectrum"""
 
     def __init__(self, settings: NormalitySettings) -> None:

@@ -101,7 +101,7 @@ def test_an_explanation_names_what_triggered_and_begins_with_what_it_finds(detec
     assert of_clip.sentences == detector.explain(file).sentences
     assert detector.explain(file, triggered_by="spectrum").findings[0].trait == "level"
     assert detector.explain(file, triggered_by="change").findings[0].trait == "change"
-    assert detector.explain(file, triggered_by="embedding").trigger.startswith("Triggered by embedding, which has no")
+    assert detector.explain(file, triggered_by="embedding").trigger.startswith("Triggered by embedding, which cannot")
     with pytest.raises(AsdError, match=r"no scorer hum; this detector has spectrum, change, embedding"):
         detector.explain(file, triggered_by="spectrum+hum")
 
