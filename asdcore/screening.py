@@ -100,8 +100,9 @@ def _opened(found: Sequence[Found]) -> tuple[list[_Opened], dict[tuple[str, Path
             with open_audio(one.path) as audio:
                 seconds = audio.seconds
             # Twice the same sound would vouch for itself.
-            if (known := first.setdefault((one.machine, digest), one.path)) != one.path:
-                raise BadRecording(f"the same content as {known}")
+            if (known := first.get((one.machine, digest))) is not None:
+                raise BadRecording(f"the same content as {known}" if known != one.path else "listed twice")
+            first[one.machine, digest] = one.path
             opened.append(_Opened(one.path, one.machine, seconds))
         except BadRecording as bad:
             reasons[one.machine, one.path] = str(bad)

@@ -39,6 +39,12 @@ def score_and_publish(
 
 def publish(home: Home, scored: Scored) -> None:
     """Make a scoring run visible: its tables as artifacts, alarms and drift as events, drift over time in MLflow."""
+    # Alarms first: nothing that fails below may hide them.
+    for machine in scored["new_alarms"]:
+        tell(ALARM, home, {"machine": machine, "sentence": scored["alarms"][machine]})
+    for machine, sentences in scored["drift"].items():
+        if sentences:
+            tell(DRIFTED, home, {"machine": machine, "sentences": sentences})
     table = pd.read_parquet(scored["table"])
     highest = table.sort_values("score", ascending=False).head(MOST_ROWS)[COLUMNS].astype(object)
     create_table_artifact(
@@ -57,11 +63,6 @@ def publish(home: Home, scored: Scored) -> None:
         for machine, own in table.groupby("machine", sort=False)
     ]
     create_table_artifact(key="drift", table=rows, description="Drift report of each machine in this scoring run")
-    for machine in scored["new_alarms"]:
-        tell(ALARM, home, {"machine": machine, "sentence": scored["alarms"][machine]})
-    for machine, sentences in scored["drift"].items():
-        if sentences:
-            tell(DRIFTED, home, {"machine": machine, "sentences": sentences})
     if scored["report"]:
         path = Path(scored["report"])
         said = f"Report of this scoring run: {path}"
@@ -86,12 +87,14 @@ def log_drift(home: Home) -> None:
     new = history[history["at"] > until]
     if new.empty:
         return
+    store = client(home)
     for at, rows in new.groupby("at"):
         step += 1
+        time = pd.Timestamp(str(at))
         metrics = {name: value for row in rows.to_dict("records") for name, value in _metrics(row).items()}
-        log_metrics(home, run, metrics, step, pd.Timestamp(str(at)).timestamp())
-    store = client(home)
-    store.set_tag(run, LOGGED_UNTIL, history["at"].max().isoformat())
+        log_metrics(home, run, metrics, step, time.timestamp())
+        # After each: a call that is killed does not make the next one log all of them again.
+        store.set_tag(run, LOGGED_UNTIL, time.isoformat())
     store.log_figure(run, drift_plot(history), "drift.png")
 
 

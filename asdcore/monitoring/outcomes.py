@@ -58,7 +58,7 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
             UNKNOWN: normal[normal["session_heard"].isna()],
         }
         both = own["label"].nunique() == 2
-        auc = float(roc_auc_score(own["label"] == "anomaly", own["score"])) if both else float("nan")
+        auc = float(roc_auc_score(own["label"] == "anomaly", own["score"].rank())) if both else float("nan")
         for of, part in parts.items():
             if not len(part):
                 continue

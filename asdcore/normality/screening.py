@@ -72,7 +72,9 @@ def screened(
     """
     names, of = np.unique(np.asarray(recordings, dtype=str), return_inverse=True)
     if len(names) < FEWEST:
-        raise AsdError(f"{len(names)} recordings: too few to compare with each other; {FEWEST} are needed")
+        raise AsdError(
+            f"{len(names)} recording{'s' * (len(names) != 1)}: too few to compare with each other; {FEWEST} are needed"
+        )
     aside = round(left_aside * len(names))
     kept = np.ones(len(names), dtype=bool)
     for _ in range(ROUNDS + 1 if aside else 1):
@@ -116,7 +118,8 @@ def deviations(scores: Floats) -> Floats:
     [-1.3, -0.7, 0.0, 0.7, 31.7]
     """
     away = scores - np.median(scores)
-    usual = 1.4826 * float(np.median(np.abs(away)))
+    # Where most are alike, the mean absolute deviation says what is usual.
+    usual = 1.4826 * float(np.median(np.abs(away))) or 1.2533 * float(np.abs(away).mean())
     standardised: Floats = away / max(usual, np.finfo(float).tiny)
     return standardised
 
@@ -130,7 +133,7 @@ def first_to_hear(machine: str, table: pd.DataFrame) -> str:
     n, several = len(table), int(table["stands_out"].sum())
     if not several:
         return f"{machine}: no recording stands out among {n}"
-    these, they = ("this 1", "it is a fault") if several == 1 else (f"these {several}", "they are faults")
+    these, they = ("one", "it is a fault") if several == 1 else (f"these {several}", "they are faults")
     return f"{machine}: listen to {these} of {n} first; nothing says that {they}"
 
 

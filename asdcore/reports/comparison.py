@@ -120,7 +120,7 @@ def most_similar(detector: Detector, one: Heard, files: Mapping[str, tuple[Path,
             return Normal(path, session, clip, decode(path, detector.settings.recordings, clip)), ""
         except (OSError, BadRecording):
             continue
-    return None, "The files of the most similar normal recordings cannot be read here any more."
+    return None, "No file of a similar normal recording is known and readable here."
 
 
 def _sides(

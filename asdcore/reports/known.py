@@ -16,6 +16,8 @@ from asdcore.recordings.catalog import training_recordings
 from asdcore.recordings.names import is_simulated, label_in_name, parse_place
 from asdcore.recordings.sessions import time_stamp
 
+SAYABLE = ("anomaly", "normal")
+"""what a person may label a recording"""
 SHOWN_DIGITS = 12
 """of a digest"""
 
@@ -70,14 +72,19 @@ class Known:
         option = f" {self.option}" if self.option else ""
         if not one.recording:
             return []
-        if one.recording not in self.rows.index:
-            line = io.StringIO()
-            csv.writer(line).writerow([one.path.absolute(), one.machine, "test", "anomaly"])
-            row = shlex.quote(line.getvalue().strip())
-            header = shlex.quote("path,machine,split,label")
-            return [f"printf '%s\\n' {header} {row} > new.csv && asd ingest new.csv{option}"]
         digits = one.recording[:SHOWN_DIGITS]
-        return [f"asd label {digits} --as {label}{option}" for label in ("anomaly", "normal")]
+        if one.recording not in self.rows.index:
+            header = shlex.quote("path,machine,split,label")
+            file = f"label-{digits}.csv"
+            rows = [shlex.quote(_csv([one.path.absolute(), one.machine, "test", label])) for label in SAYABLE]
+            return [f"printf '%s\\n' {header} {row} > {file} && asd ingest {file}{option}" for row in rows]
+        return [f"asd label {digits} --as {label}{option}" for label in SAYABLE]
+
+
+def _csv(values: Sequence[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(values)
+    return line.getvalue().strip()
 
 
 def _session_of(path: Path) -> str:

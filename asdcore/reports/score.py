@@ -1,5 +1,6 @@
 """The report of a scoring run: verdicts, timeline, the recordings of interest, the table."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def _folder(paths: Sequence[Path]) -> Path | None:
 
 
 def _below(folder: Path | None, path: Path) -> Path:
-    return path.absolute().relative_to(folder) if folder else path
+    return Path(os.path.relpath(path, folder)) if folder else path
 
 
 def _shown(
@@ -152,9 +153,9 @@ def _machine(detector: Detector, machine: str, rows: pd.DataFrame, notes: Sequen
     failed = int(rows["score"].isna().sum())
     calibration, rate = detector.machines[machine].calibration, detector.threshold_of(machine).false_alarm_rate
     anomalous, suspect = calibration.threshold(rate), calibration.suspicion_threshold(rate)
-    supported = rate >= calibration.supported_rate
+    supported = math.isfinite(anomalous)
     lines = {ANOMALOUS: anomalous} if supported else {}
-    if suspect < anomalous:
+    if suspect < anomalous and math.isfinite(suspect):
         lines[SUSPECT] = suspect
     about = detector.about.get("enrolled", {}).get(machine, detector.about)
     worst = next((verdict for verdict, n in counts.items() if n), "not scored")
@@ -201,7 +202,8 @@ def _outcome(rows: pd.DataFrame, rate: float) -> str:
     """Caught and missed faults and false alarms of one machine as a sentence; empty without labels."""
     new = rows[~rows["in_training"].fillna(False).astype(bool)]
     table = outcomes(new)
-    return " ".join(outcome_lines(table, rate)).partition(": ")[2] if len(table) else ""
+    machines = table["machine"].unique()
+    return " ".join(outcome_lines(table, rate)).removeprefix(f"{machines[0]}: ") if len(table) else ""
 
 
 def _labelled(scores: pd.DataFrame) -> dict[str, int]:

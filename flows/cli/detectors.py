@@ -105,13 +105,20 @@ def score(
     with imports():
         import pandas as pd
 
+        from asdcore.errors import AsdError
         from asdcore.progress import say
         from flows.cli.published import published
         from flows.cli.show import print_explanations, print_scores
         from tasks.scoring import score_recordings
 
-    with place.synchronised(say):
-        done = score_recordings(place, recordings, machine, model, explain, report)
+    done = None
+    try:
+        with place.synchronised(say):
+            done = score_recordings(place, recordings, machine, model, explain, report)
+    except AsdError as error:
+        if done is None:
+            raise
+        err.print(f"scored, but not sent: {error}")  # The next command sends it; the answer must not be lost.
     for name, sentences in done["drift"].items():
         for sentence in sentences:
             say(f"{name}: {sentence}")

@@ -29,7 +29,7 @@ def published(done: "Scored", place: Home) -> None:
 
             log_drift(place)
             log_report(place, done)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("ASD_DEBUG"):
             raise
         err.print(f"scored, but not published: {type(error).__name__}: {error}")

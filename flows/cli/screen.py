@@ -29,9 +29,6 @@ def screen(
     from flows.cli.show import show_screening
 
     table = screened(recordings, machine)
-    if csv is not None:
-        with atomic_write(csv) as temporary:
-            table.to_csv(temporary, index=False)
     if json:
         typer.echo(table.to_json(orient="records"))
     else:
@@ -39,8 +36,12 @@ def screen(
     bad = table[table["reason"] != ""]
     for (of, reason), own in bad.groupby(["machine", "reason"]):
         # A machine with too few recordings is one complaint.
-        what = own["path"].iloc[0] if len(own) == 1 else f"{of}, {len(own)} files"
+        first = own["path"].iloc[0]
+        what = first if len(own) == 1 else f"{of or first}, {len(own)} files"
         err.print(f"not ranked: {what}: {reason}")
-    if csv is not None and not json:
-        out.print(f"All {len(table)} recordings: {csv}")
+    if csv is not None:
+        with atomic_write(csv, "choose another file with --csv") as temporary:
+            table.to_csv(temporary, index=False)
+        if not json:
+            out.print(f"All {len(table)} recordings: {csv}")
     raise typer.Exit(4 if table["stands_out"].fillna(False).any() else 1 if len(bad) else 0)

@@ -219,11 +219,15 @@ def show_screening(table: pd.DataFrame, shown: int) -> None:
     rows: list[list[str | Text]] = []
     for values in first.to_dict("records"):
         row = {str(name): value for name, value in values.items()}
-        score = Text(f"{row['score']:.1f}", "yellow" if row["stands_out"] else "")
-        cells_of_row = [row["machine"], str(row["rank"]), score, f"{row['times_usual']:.1f}", row["found_by"]]
+        score = Text(_brief(row["score"]), "yellow" if row["stands_out"] else "")
+        cells_of_row = [row["machine"], str(row["rank"]), score, _brief(row["times_usual"]), row["found_by"]]
         rows.append([*cells_of_row, *([_strangest(row)] if long else []), short(Path(row["path"]))])
     if rows:
         print_table(header, rows, right=[1, 2, 3])
+
+
+def _brief(value: float) -> str:
+    return f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}"
 
 
 _VERDICTS = {"anomalous": ("ANOMALOUS", "red"), "suspect": ("suspect", "yellow"), "normal": ("normal", "")}

@@ -214,7 +214,7 @@ def test_screening_needs_neither_home_nor_detector_and_tells_of_what_stands_out(
     environment = os.environ | {"ASD_HOME": str(tmp_path / "home"), "COLUMNS": "160"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
-    assert done.stdout.startswith("pump: listen to this 1 of 12 first; nothing says that it is a fault\n")
+    assert done.stdout.startswith("pump: listen to one of 12 first; nothing says that it is a fault\n")
     assert "broken.wav: unreadable" in done.stderr and not (tmp_path / "home").exists()
     ranked = pd.read_csv(tmp_path / "table.csv")
     assert len(ranked) == 13 and ranked["path"][0].endswith("7.wav")

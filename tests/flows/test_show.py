@@ -87,7 +87,7 @@ def test_the_expected_rate_of_an_alarm_rule_says_what_it_assumes(capsys: pytest.
 def test_a_registration_ends_with_the_training_recordings_to_listen_to(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    lines = ["pump: listen to this 1 of 20 first; nothing says that it is a fault", "  pump/7.wav (change)"]
+    lines = ["pump: listen to one of 20 first; nothing says that it is a fault", "  pump/7.wav (change)"]
     done = {"champion": "1", "version": "1", "detector": str(tmp_path), "listen_first": lines}
     show_registered(done, Home.at(tmp_path))
     assert capsys.readouterr().out.splitlines()[-2:] == lines

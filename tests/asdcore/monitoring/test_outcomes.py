@@ -72,6 +72,12 @@ def test_a_machine_without_faulty_or_without_normal_recordings_has_no_auc() -> N
     assert "caught 0 of 1 faulty recordings" in line and "no normal test recordings" in line
 
 
+def test_an_infinite_score_ranks_highest() -> None:
+    table = scored(("anomaly", "anomalous", "broken", False), ("normal", "normal", "tuesday", False))
+    table["score"] = [np.inf, 1.0]
+    assert outcomes(table)["auc"].tolist() == [1.0, 1.0]
+
+
 def test_without_verdicts_nothing_is_claimed() -> None:
     table = scored(("normal", "normal", "b", False)).assign(verdict=None)
     assert outcome_lines(outcomes(table), 0.1) == []

@@ -8,7 +8,7 @@ from asdcore.normality.base import NormalityModel
 from asdcore.normality.gaussian import LedoitWolfCovariance
 from asdcore.normality.machine import Vectors
 from asdcore.normality.neighbours import StandardisedNeighbours
-from asdcore.normality.screening import FEWEST, first_to_hear, screened
+from asdcore.normality.screening import FEWEST, deviations, first_to_hear, screened
 
 MODELS: dict[str, NormalityModel] = {"spectrum": LedoitWolfCovariance(), "change": StandardisedNeighbours()}
 
@@ -55,8 +55,12 @@ def test_too_few_recordings_are_refused_with_the_number_that_is_needed() -> None
         screened(folder(FEWEST - 1, 0), MODELS, names(FEWEST - 1))
 
 
+def test_deviations_stay_readable_where_most_recordings_are_alike() -> None:
+    assert 2 < deviations(np.array([1.0] * 15 + [2.0, 2.0, 3.0, 3.0, 4.0])).max() < 20
+
+
 def test_the_sentence_accuses_nobody() -> None:
     one = screened(folder(40, 1), MODELS, names(41))
-    assert first_to_hear("fan3", one) == "fan3: listen to this 1 of 41 first; nothing says that it is a fault"
+    assert first_to_hear("fan3", one) == "fan3: listen to one of 41 first; nothing says that it is a fault"
     quiet = one.assign(stands_out=False)
     assert first_to_hear("fan3", quiet) == "fan3: no recording stands out among 41"

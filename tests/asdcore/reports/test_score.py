@@ -15,8 +15,10 @@ import pytest
 import soundfile
 
 from asdcore.detector import Detector
+from asdcore.normality.calibration import Calibration
 from asdcore.normality.gaussian import LedoitWolfCovariance
 from asdcore.normality.machine import MachineModel
+from asdcore.normality.threshold import Threshold
 from asdcore.recordings.names import read_manifest
 from asdcore.reports import score
 from asdcore.reports.known import Known
@@ -235,16 +237,26 @@ def test_the_command_labels_a_recording_of_the_table(plant, strange) -> None:
     assert f"asd label {digest_of_file(strange)[:12]} --as anomaly --home /plant/asd" in Page(page).text
 
 
+def test_a_report_is_written_where_no_finite_score_is_anomalous(plant, strange, detectors) -> None:
+    detector = detectors(plant.training)
+    distances = np.r_[np.arange(39.0), np.inf, np.inf]
+    detector.machines["pump"].calibration = Calibration().fit(distances)
+    detector = detector.with_threshold("pump", Threshold(0.05))
+    assert np.isinf(detector.machines["pump"].calibration.threshold(0.05))
+    assert "are called anomalous" not in Page(score_report(detector, list(detector.listen([strange])))).text
+
+
 def test_the_command_for_another_recording_writes_a_manifest_that_adds_it_labelled(plant, tmp_path: Path) -> None:
     file = plant.recording('odd/it\'s $(odd), "quoted".wav', 100, whistle=1.0)
     (heard,) = plant.detector.listen([file])
-    (command,) = Known(plant.table).commands(heard)
-    writing, ingest = command.split(" && ")
-    assert ingest == "asd ingest new.csv"
-    subprocess.run(["sh", "-c", writing], cwd=tmp_path, check=True)
-    (found,) = read_manifest(tmp_path / "new.csv")
-    assert (found.path, found.machine, found.split, found.label) == (file, "pump", "test", "anomaly")
-    assert not found.problem
+    manifest = f"label-{digest_of_file(file)[:12]}.csv"
+    for label, command in zip(("anomaly", "normal"), Known(plant.table).commands(heard), strict=True):
+        writing, ingest = command.split(" && ")
+        assert ingest == f"asd ingest {manifest}"
+        subprocess.run(["sh", "-c", writing], cwd=tmp_path, check=True)
+        (found,) = read_manifest(tmp_path / manifest)
+        assert (found.path, found.machine, found.split, found.label) == (file, "pump", "test", label)
+        assert not found.problem
 
 
 def test_simulated_recordings_are_called_simulated(plant, strange, page: str) -> None:
