@@ -180,7 +180,7 @@ def test_where_no_normal_recording_can_be_read_it_says_so(plant, strange, table:
     known = Known(plant.table.assign(path="/nowhere/" + plant.table["recording"]) if table else None)
     found = Page(score_report(plant.detector, list(plant.detector.listen([strange])), known))
     assert found.tags.count("audio") == 1
-    assert "files of the most similar normal recordings cannot be read here" in found.text
+    assert "No file of a similar normal recording is known and readable here" in found.text
 
 
 def test_models_that_keep_no_recordings_have_none_to_compare_with(plant, strange) -> None:
