@@ -31,7 +31,7 @@ from asdcore.recordings.audio import (
     measure,
     open_audio,
     prepare,
-    waveform_of,
+    usable_clips,
 )
 from asdcore.recordings.clips import Clip, clip_count
 from asdcore.recordings.names import NOT_UTF8, parse_place, printable
@@ -39,8 +39,6 @@ from asdcore.settings import Settings
 from asdcore.storage.files import atomic_folder, digest_of_file
 
 FORMAT = 6
-LONG = 60
-"""clips from which on scoring one recording is long work, and shows its progress"""
 _DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
 
 
@@ -135,26 +133,8 @@ class Detector:
         digest: str,
         machine: str,
     ) -> Iterator[tuple[Clip, Waveform]]:
-        """The clips of a recording that can be scored. ``read``: see `AudioFile.read`.
-
-        Raises:
-            BadRecording: none can, or the file is cut off.
-        """
         count = clip_count(frames / sample_rate, self.machines[machine].clip_seconds)
-        first: BadRecording | None = None
-        usable = 0
-        for number in progress(range(1, count + 1), "clips") if count > LONG else range(1, count + 1):
-            clip = Clip(digest, number, count)
-            samples = read(*clip.span(frames))
-            try:
-                waveform = waveform_of(samples, sample_rate, self.settings.recordings)
-            except BadRecording as bad:
-                first = first or bad
-                continue
-            usable += 1
-            yield clip, waveform
-        if first and not usable:
-            raise first if count == 1 else BadRecording(f"no usable clip among {count}; the first one: {first}")
+        return usable_clips(read, frames, sample_rate, count, self.settings.recordings, digest)
 
     def score_waveform(
         self, samples: NDArray[np.floating], sample_rate: int, machine: str | None = None
@@ -198,9 +178,6 @@ class Detector:
                 that this detector does not have.
         """
         known = self._machine_of(Path(path), machine)
-        profile = self.machines[known].profile
-        if profile is None:
-            raise AsdError(f"machine {known!r} has no profile to explain recordings with; retrain or enroll it again")
         try:
             if clip is None:
                 heard = self._heard(Path(path), digest_of_file(Path(path)), known)
@@ -211,7 +188,18 @@ class Detector:
             raise AsdError(f"{path} cannot be explained: {error}") from error
         if triggered_by is None:
             triggered_by = self._judged(self._vectors(waveform), known, [clip.name]).verdict["triggered_by"]
-        return explain(self._spectrogram(waveform), profile, self._triggers(triggered_by))
+        return self.explain_clip(waveform, known, triggered_by)
+
+    def explain_clip(self, samples: NDArray[np.float32], machine: str, triggered_by: str) -> Explanation:
+        """As `explain`, of a clip that was decoded: (n_samples,) at the sample rate of the settings.
+
+        Raises:
+            AsdError: the machine has no profile, or a scorer that this detector does not have.
+        """
+        profile = self.machines[machine].profile
+        if profile is None:
+            raise AsdError(f"machine {machine!r} has no profile to explain recordings with; retrain or enroll it again")
+        return explain(self._spectrogram(samples), profile, self._triggers(triggered_by))
 
     def _triggers(self, triggered_by: str) -> Triggers:
         scorers = build_scorers(self.settings.normality)

@@ -46,6 +46,17 @@ class Heard:
         return [self.seconds * (clip.number - 1) / clip.count for clip in self.clips]
 
 
+def clock(seconds: float) -> str:
+    """A time in a recording.
+
+    >>> clock(40.2), clock(3700)
+    ('0:40', '1:01:40')
+    """
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
 def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
     """One row per recording, as `Detector.score` gives it."""
     rows = []

@@ -16,8 +16,8 @@ from asdcore.features.spectrogram import as_stored, spectrogram
 from asdcore.normality.scorers import Embedding, Scorer, build_scorers, features_of
 from asdcore.normality.screening import SCREENED, first_to_hear, screened
 from asdcore.progress import progress
-from asdcore.recordings.audio import BadRecording, open_audio, waveform_of
-from asdcore.recordings.clips import SHORTEST, Clip, clip_count
+from asdcore.recordings.audio import BadRecording, open_audio, usable_clips
+from asdcore.recordings.clips import SHORTEST, clip_count
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.settings import Settings
@@ -154,20 +154,9 @@ def _clips(
     Raises:
         BadRecording: none can, or the file is cut off.
     """
-    count = clip_count(one.seconds, seconds)
-    bad: BadRecording | None = None
-    usable = 0
     with open_audio(one.path) as audio:
-        for number in range(1, count + 1):
-            samples = audio.read(*Clip("", number, count).span(audio.frames))
-            try:
-                waveform = waveform_of(samples, audio.sample_rate, settings.recordings)
-            except BadRecording as error:
-                bad = bad or error
-                continue
-            usable += 1
+        count = clip_count(one.seconds, seconds)
+        for clip, waveform in usable_clips(audio.read, audio.frames, audio.sample_rate, count, settings.recordings):
             values = as_stored(spectrogram(waveform.samples, settings.recordings.sample_rate, settings.mel))
             ((h, z),) = embeddings(encoder, [values], choose_device("cpu"))
-            yield one.seconds * (number - 1) / count, features_of(scorers, values, Embedding(h, z))
-    if bad and not usable:
-        raise bad
+            yield one.seconds * (clip.number - 1) / count, features_of(scorers, values, Embedding(h, z))

@@ -22,9 +22,7 @@ What depends on a seed (MCD, IForest and LUNAR of pyod) is the mean of three. Se
 one recording are of whole systems, from samples in memory, after one recording that does not count.
 """
 
-import argparse
 import json
-import os
 import tempfile
 import time
 import warnings
@@ -35,7 +33,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from real_machines import Recordings, Waveform, real_sets, simulated_sets
+from real_machines import Recordings, Waveform, parser_of, real_sets, simulated_sets
 from representation import CPU, DEFAULT, RATE, SEEDS, Floats, by_machine, differences, trained_by_group
 from sklearn.metrics import roc_auc_score
 
@@ -261,17 +259,13 @@ def tables(rows: pd.DataFrame, best: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="real machines; default ASD_SAMPLE_DATA")
-    parser.add_argument("--quick", action="store_true", help="two sets, one seed: under a minute")
-    parser.add_argument("--json", action="store_true", help="the results as one JSON object")
+    parser = parser_of(__doc__, "two sets, one seed: under a minute")
     parser.add_argument("--trained", action="store_true", help="also the paper's system, which is trained")
     parser.add_argument("--folder", type=Path, help="where --trained keeps its checkpoints, and resumes from them")
     arguments = parser.parse_args()
-    data = arguments.data or (Path(given) if (given := os.environ.get("ASD_SAMPLE_DATA")) else None)
     warnings.filterwarnings("ignore", module="sklearn|pyod")  # More neighbours or dimensions than recordings.
     started = time.monotonic()
-    sets = [*(real_sets(data) if data else []), *simulated_sets()]
+    sets = [*real_sets(arguments.data), *simulated_sets()]
     if arguments.quick:
         sets = [of for of in sets if of.name in QUICK] or sets[:1]
     papers: dict[str, TrainedEncoder] = {}

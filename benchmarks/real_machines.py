@@ -5,7 +5,9 @@ normal recordings of one fan) and ``dcase2023-sample`` (four recordings of each 
 cut into clips of 2 s, and the clips of one are a session. A machine may have several sets.
 """
 
+import argparse
 import csv
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,8 +67,22 @@ class Recordings:
                     self.add([pseudo_fault(normal, RATE, kind, strength, rng)], kind)
 
 
-def real_sets(folder: Path) -> list[Recordings]:
-    """All sets of real machines in the folder, those of a machine one after the other."""
+def parser_of(text: str | None, quick: str) -> argparse.ArgumentParser:
+    """A parser with ``--data``, ``--quick`` and ``--json``. ``quick``: what is left out by it."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sample = os.environ.get("ASD_SAMPLE_DATA")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", default=sample, help="real machines; default ASD_SAMPLE_DATA"
+    )
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", action="store_true", help="the results as one JSON object")
+    return parser
+
+
+def real_sets(folder: Path | None) -> list[Recordings]:
+    """All sets of real machines in the folder, those of a machine one after the other; none without a folder."""
+    if folder is None:
+        return []
     sets = [*_mini(folder / "real-mini"), *_sessions(folder / "real-sessions"), *_fan(folder / "real-fan" / "fan75")]
     sets += _sample(folder / "dcase2023-sample")
     return sorted(sets, key=lambda one: one.machine)

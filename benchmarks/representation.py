@@ -18,9 +18,7 @@ mean of three seeds. ``--trained``: what version 0.1 did by default, a ResNet-18
 ``--encoder``: base encoders of other seeds, files of `asd pretrain`.
 """
 
-import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,7 +30,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from real_machines import REAL, SIMULATED, Recordings, real_sets, simulated_sets
+from real_machines import REAL, SIMULATED, Recordings, parser_of, real_sets, simulated_sets
 from sklearn.metrics import roc_auc_score
 
 from asdcore.encoder.base import BaseEncoder, load_base
@@ -225,17 +223,13 @@ def tables(rows: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="real machines; default ASD_SAMPLE_DATA")
-    parser.add_argument("--quick", action="store_true", help="one untrained seed: under a minute")
-    parser.add_argument("--json", action="store_true", help="the results as one JSON object")
+    parser = parser_of(__doc__, "one untrained seed: under a minute")
     parser.add_argument("--trained", action="store_true", help="also a ResNet-18 trained on the recordings")
     parser.add_argument("--folder", type=Path, help="where --trained keeps its checkpoints, and resumes from them")
     parser.add_argument("--encoder", type=Path, action="append", default=[], help="base encoders of other seeds")
     arguments = parser.parse_args()
-    data = arguments.data or (Path(given) if (given := os.environ.get("ASD_SAMPLE_DATA")) else None)
     started = time.monotonic()
-    sets = [*(real_sets(data) if data else []), *simulated_sets()]
+    sets = [*real_sets(arguments.data), *simulated_sets()]
     encoders = {
         "base": [load_base()],
         "untrained": [untrained(seed) for seed in range(1 if arguments.quick else SEEDS)],

@@ -15,21 +15,18 @@ paired by machine.
   draws), and the simulated machines.
 """
 
-import argparse
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from real_machines import REAL, SIMULATED, Recordings, real_sets, simulated_sets
+from real_machines import REAL, SIMULATED, Recordings, parser_of, real_sets, simulated_sets
 from representation import RATE, Fitted, by_machine, differences, fused
 from scipy.fft import dct
 from sklearn.metrics import roc_auc_score
@@ -232,18 +229,14 @@ def tables(rows: pd.DataFrame, kinds: list[dict[str, Any]], counts: pd.DataFrame
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="real machines; default ASD_SAMPLE_DATA")
-    parser.add_argument("--quick", action="store_true", help="no added scorer but noise, 50 recordings at most")
-    parser.add_argument("--json", action="store_true", help="the results as one JSON object")
+    parser = parser_of(__doc__, "no added scorer but noise, 50 recordings at most")
     arguments = parser.parse_args()
-    data = arguments.data or (Path(given) if (given := os.environ.get("ASD_SAMPLE_DATA")) else None)
     started = time.monotonic()
     names = {feature for feature, _ in SCORERS.values()}
     if not arguments.quick:
         names |= {feature for feature, _ in OTHERS.values()}
     rows, counts, ladder = [], [], []
-    for of in progress([*(real_sets(data) if data else []), *simulated_sets()], "machines"):
+    for of in progress([*real_sets(arguments.data), *simulated_sets()], "machines"):
         training, test = features_of(of.training, names), features_of(of.test, names)
         about = {"group": of.group, "machine": of.machine, "set": of.name}
         for system, by_seed in every_score(of, training, test).items():

@@ -13,19 +13,16 @@ recordings. Each rule ranks each mix: AUC, and the fraction of faults (of the mo
 Then how often something stands out in folders without a fault, drawn from the same normal recordings, and in the mixes.
 """
 
-import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from real_machines import RATE, REAL, Recordings, Waveform, real_sets, simulated_sets
+from real_machines import RATE, REAL, Recordings, Waveform, parser_of, real_sets, simulated_sets
 from representation import CPU
 from sklearn.metrics import roc_auc_score
 
@@ -264,14 +261,10 @@ def _rng(*parts: str) -> np.random.Generator:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="real machines; default ASD_SAMPLE_DATA")
-    parser.add_argument("--quick", action="store_true", help="two rules, two draws, two pseudo-faults: under a minute")
-    parser.add_argument("--json", action="store_true", help="the results as one JSON object")
+    parser = parser_of(__doc__, "two rules, two draws, two pseudo-faults: under a minute")
     arguments = parser.parse_args()
-    data = arguments.data or (Path(given) if (given := os.environ.get("ASD_SAMPLE_DATA")) else None)
     started = time.monotonic()
-    sets = [*(real_sets(data) if data else []), *simulated_sets(training=40, normals=20)]
+    sets = [*real_sets(arguments.data), *simulated_sets(training=40, normals=20)]
     sources = [Source(of, arguments.quick) for of in progress(sets, "vectors")]
     sources = [source for source in sources if source.count >= FEWEST]
     rules = [ALONE, CHOSEN] if arguments.quick else list(RULES)

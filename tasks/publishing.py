@@ -74,7 +74,7 @@ def publish(home: Home, scored: Scored) -> None:
 def log_report(home: Home, scored: Scored) -> None:
     """Let the MLflow run ``drift over time`` keep the report of this run, the latest one, if there is one."""
     if scored["report"]:
-        client(home).log_artifact(tracked_run(home, "drift", "drift", "drift over time"), scored["report"])
+        client(home).log_artifact(_drift_run(home), scored["report"])
 
 
 def log_drift(home: Home) -> None:
@@ -82,7 +82,7 @@ def log_drift(home: Home) -> None:
     history = read_history(home)
     if history.empty:
         return
-    run = tracked_run(home, "drift", "drift", "drift over time")
+    run = _drift_run(home)
     until, step = _logged(home, run, history["machine"].unique().tolist())
     new = history[history["at"] > until]
     if new.empty:
@@ -96,6 +96,10 @@ def log_drift(home: Home) -> None:
         # After each: a call that is killed does not make the next one log all of them again.
         store.set_tag(run, LOGGED_UNTIL, time.isoformat())
     store.log_figure(run, drift_plot(history), "drift.png")
+
+
+def _drift_run(home: Home) -> str:
+    return tracked_run(home, "drift", "drift", "drift over time")
 
 
 def _logged(home: Home, run: str, machines: list[str]) -> tuple[pd.Timestamp, int]:

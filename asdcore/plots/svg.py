@@ -1,13 +1,13 @@
 """Drawings as SVG text, to stand in a page: their colours are the page's, by class, and text is escaped."""
 
 import base64
-import struct
-import zlib
+import io
 from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 
 def drawing(width: float, height: float, description: str) -> Element:
@@ -41,15 +41,6 @@ def grey_png(values: NDArray[np.uint8]) -> str:
     >>> grey_png(np.zeros((2, 3), np.uint8))[:22]
     'data:image/png;base64,'
     """
-    height, width = values.shape
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), values], axis=1)  # A row begins with its filter: none.
-    parts = (
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows.tobytes(), 9)),
-        (b"IEND", b""),
-    )
-    chunks = [
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
-    ]
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    content = io.BytesIO()
+    Image.fromarray(values).save(content, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

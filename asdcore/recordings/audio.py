@@ -6,7 +6,7 @@ Every defect is a `BadRecording` whose text is the reason that the table of reco
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,15 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from asdcore.progress import progress
 from asdcore.recordings.clips import Clip
 from asdcore.settings import RecordingSettings
 
 FULL_SCALE = 1.0 - 1.0 / 32_768  # the largest 16-bit sample
 LARGEST = 2.0**31  # 32-bit integers written as floats; from far beyond it, no spectrum can be computed in float32
 UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's word for a header that does not say
+LONG = 60
+"""clips from which on reading one recording is long work, and shows its progress"""
 PIECE_SECONDS = 60
 """What `examine` holds in memory at a time."""
 
@@ -167,6 +170,43 @@ def decode(source: Path | bytes, settings: RecordingSettings, clip: Clip | None 
     with open_audio(source) as file:
         start, stop = clip.span(file.frames) if clip else (0, file.frames)
         return waveform_of(file.read(start, stop), file.sample_rate, settings)
+
+
+def usable_clips(
+    read: Callable[[int, int], NDArray[np.float32]],
+    frames: int,
+    sample_rate: int,
+    count: int,
+    settings: RecordingSettings,
+    digest: str = "",
+) -> Iterator[tuple[Clip, Waveform]]:
+    """The clips of a recording that can be used, one in memory at a time.
+
+    Args:
+        read: see `AudioFile.read`.
+        frames: of the recording.
+        sample_rate: Hz.
+        count: clips that it is cut into.
+        settings: of what is usable.
+        digest: SHA-256 of the recording, which names its clips.
+
+    Raises:
+        BadRecording: none can be used, or the file is cut off.
+    """
+    first: BadRecording | None = None
+    usable = 0
+    for number in progress(range(1, count + 1), "clips") if count > LONG else range(1, count + 1):
+        clip = Clip(digest, number, count)
+        samples = read(*clip.span(frames))
+        try:
+            waveform = waveform_of(samples, sample_rate, settings)
+        except BadRecording as bad:
+            first = first or bad
+            continue
+        usable += 1
+        yield clip, waveform
+    if first and not usable:
+        raise first if count == 1 else BadRecording(f"no usable clip among {count}; the first one: {first}")
 
 
 def waveform_of(samples: NDArray[np.float32], sample_rate: int, settings: RecordingSettings) -> Waveform:

@@ -83,8 +83,8 @@ def compared(
     """
     clip = one.clips[one.strangest]
     try:
-        explanation = detector.explain(one.path, one.machine, clip, one.verdict["triggered_by"])
         waveform = decode(one.path, detector.settings.recordings, clip)
+        explanation = detector.explain_clip(waveform.samples, one.machine, one.verdict["triggered_by"])
     except (AsdError, OSError, BadRecording) as error:
         return Compared(missing=f"It cannot be shown: {error}.")
     normal, missing = most_similar(detector, one, files)

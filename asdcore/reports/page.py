@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from asdcore.heard import clock
+
 MOST_BYTES = 15_000_000
 """of a report"""
 
@@ -62,17 +64,6 @@ def shortened(name: str, most: int = 120) -> str:
     '…/monday.wav'
     """
     return name if len(name) <= most else f"…{name[1 - most :]}"
-
-
-def clock(seconds: float) -> str:
-    """A time in a recording.
-
-    >>> clock(40.2), clock(3700)
-    ('0:40', '1:01:40')
-    """
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
 def count_of(n: int, what: str) -> str:

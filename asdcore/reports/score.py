@@ -13,14 +13,14 @@ from markupsafe import Markup
 
 from asdcore import __version__
 from asdcore.detector import Detector
-from asdcore.heard import Heard, score_table, strangest_recordings
+from asdcore.heard import Heard, clock, score_table, strangest_recordings
 from asdcore.monitoring.outcomes import outcome_lines, outcomes
 from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
 from asdcore.normality.odds import odds
 from asdcore.plots.timeline import Point, timeline
 from asdcore.reports.comparison import Compared, compared
 from asdcore.reports.known import Known
-from asdcore.reports.page import MOST_BYTES, clock, count_of, rendered, shortened
+from asdcore.reports.page import MOST_BYTES, count_of, rendered, shortened
 from asdcore.reports.page import score as score_text
 
 MOST_SHOWN = 20

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.table import cells
+from asdcore.heard import clock
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.normality.threshold import Threshold
 from asdcore.recordings.catalog import Catalog, training_recordings
@@ -144,7 +145,7 @@ def show_reliability(machine: str, detector: "Detector", version: str) -> None:
     for point in report.next_sessions:
         shares = f"{100 * point.anomalous:.0f} % anomalous, {100 * point.strange:.0f} % suspect or anomalous"
         known = f"{point.sessions} {'session' if point.sessions == 1 else 'sessions'} known"
-        known += f", {100 * report.next_asked:g} % asked" if report.next_asked not in (0, report.asked) else ""
+        known += f", {100 * report.next_asked:g} % asked" if report.next_asked != report.asked else ""
         rows.append([f"false alarms of the next session, {known}", f"{shares}, mean of {point.draws} draws"])
     for scorer, own in report.scorers.items():
         condition = "infinite" if own.condition is None else f"{own.condition:.2g}"
@@ -155,10 +156,7 @@ def show_reliability(machine: str, detector: "Detector", version: str) -> None:
 
 def _asked(rate: float, own: Threshold | None) -> str:
     """The rate of a reliability report, and whether it is the machine's own."""
-    asked = f"{100 * rate:g} %"
-    if own is None:
-        return asked
-    return f"{asked}, the machine's own rate (asd threshold)"
+    return f"{100 * rate:g} %" + (", the machine's own rate (asd threshold)" if own else "")
 
 
 def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str]) -> None:
@@ -243,10 +241,7 @@ def _strangest(row: Mapping[str, Any]) -> str:
     """Where the strangest clip of a long recording starts."""
     if row["reason"] or row["clips"] < 2:
         return ""
-    minutes, seconds = divmod(round(row["strangest_at"]), 60)
-    hours, minutes = divmod(minutes, 60)
-    time = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-    return f"at {time} of {row['clips']} clips"
+    return f"at {clock(row['strangest_at'])} of {row['clips']} clips"
 
 
 def print_explanations(done: Mapping[str, Any]) -> None:
