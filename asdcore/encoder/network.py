@@ -6,7 +6,8 @@ Linear as in SimCLR.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,9 +182,21 @@ class TrainedEncoder:
         # One memory layout, as in training: the last bits of a convolution may depend on it.
         self.encoder.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         for spectrogram in spectrograms:
-            with torch.inference_mode():  # Not around the yield: the caller may train in between.
+            # Not around the yield: the caller may train in between.
+            with torch.inference_mode(), single_threaded():
                 h, z = self.encoder(spectrogram[None, None].to(device, memory_format=torch.channels_last))
             yield h[0].cpu(), z[0].cpu()
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """One thread for a single recording: several gain nothing, and cost ten times as much where the cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def choose_device(name: str) -> torch.device:

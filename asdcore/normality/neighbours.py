@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
@@ -151,10 +152,9 @@ def _deviation_of_others(centred: Floats, squares: Floats, group: Indices, rows:
 def _mean_squared(X: Floats, normal: Floats, neighbours: int) -> Floats:
     """(m,): the mean squared distance of each row to its nearest ``normal`` ones, or to all if there are fewer."""
     count = min(neighbours, len(normal))
-    # Row by row: the last digits of a distance must not depend on the rows that come with it.
-    away = (normal - row for row in X)
-    squared = (np.einsum("ij,ij->i", differences, differences) for differences in away)
-    return np.array([np.partition(one, count - 1)[:count].mean() for one in squared])
+    # Not by a matrix product: the last digits of a distance must not depend on the rows that come with it.
+    squared = cdist(X, normal, "sqeuclidean")
+    return np.asarray(np.partition(squared, count - 1, axis=1)[:, :count].mean(axis=1))
 
 
 def _standardisation(X: Floats) -> tuple[Floats, Floats]:

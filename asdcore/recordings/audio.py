@@ -62,8 +62,9 @@ class Measured:
 
 def measure(waveform: Waveform) -> Measured:
     """Level, clipping, length and rate of a decoded recording."""
-    rms = float(np.sqrt(np.mean(np.square(waveform.samples, dtype=np.float64))))
-    clipped = float(np.mean(np.abs(waveform.samples) >= FULL_SCALE))
+    exact = waveform.samples.astype(np.float64)
+    rms = math.sqrt(exact @ exact / len(exact))
+    clipped = np.count_nonzero(np.abs(waveform.samples) >= FULL_SCALE) / len(exact)
     return Measured(20 * math.log10(max(rms, 1e-10)), clipped, waveform.seconds, waveform.sample_rate)
 
 
