@@ -55,6 +55,8 @@ OTHERS = {
     "cepstrum": ("cepstrum", "standardised_knn"),
     "quantiles": ("quantiles", "ledoit_wolf"),
     "mean power": ("power", "ledoit_wolf"),
+    "eight bands": ("eight bands", "standardised_knn"),
+    "level": ("level", "ledoit_wolf"),
     "finer frequency": ("fine", "ledoit_wolf"),
     "embedding, cosine": ("unit base", "knn"),
     "embedding, not standardised": ("base", "knn"),
@@ -86,6 +88,13 @@ def cepstrum(spectrogram: Spectrogram) -> Floats:
     return np.r_[coefficients.mean(axis=1), coefficients.std(axis=1)]
 
 
+def levels(spectrogram: Spectrogram, bands: int) -> Floats:
+    """Mean level in dB of so many ranges of bands: (bands,)."""
+    power = 10 ** (spectrogram.astype(np.float64) / 10)
+    in_ranges = np.stack([part.sum(axis=0) for part in np.array_split(power, bands)])
+    return np.asarray(10 * np.log10(in_ranges.mean(axis=1) + 1e-10))
+
+
 STATISTICS: dict[str, Callable[[Spectrogram], NDArray[Any]]] = {
     "mean": mean_spectrum,
     "change": mean_change,
@@ -94,6 +103,8 @@ STATISTICS: dict[str, Callable[[Spectrogram], NDArray[Any]]] = {
     "cepstrum": cepstrum,
     "quantiles": lambda one: np.quantile(one.astype(np.float64), [0.1, 0.5, 0.9], axis=1).ravel(),
     "power": lambda one: 10 * np.log10((10 ** (one.astype(np.float64) / 10)).mean(axis=1) + 1e-12),
+    "eight bands": lambda one: levels(one, 8),
+    "level": lambda one: levels(one, 1),
 }
 
 
