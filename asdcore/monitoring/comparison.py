@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from asdcore.detector import Detector
 from asdcore.evaluation.pseudo_faults import KINDS, pseudo_fault
+from asdcore.monitoring.learned import NAMED, Learned, rank_p_value
 from asdcore.monitoring.promotion import judge
 from asdcore.normality.machine import NORMAL
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.recordings.catalog import HELD_OUT, training_recordings
-from asdcore.recordings.clips import clip_named, cut, recording_count
+from asdcore.recordings.clips import clip_named, cut, recording_count, recording_of
+from asdcore.recordings.sessions import groups_of
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of
 
@@ -50,7 +52,7 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
     clips = cut(recordings, dict.fromkeys(set(recordings["machine"]), settings.recordings.clip_seconds))
     judged_by = {machine: _to_judge_by(clips, machine) for machine in machines}
     judged_by = {machine: (kind, rows) for machine, (kind, rows) in judged_by.items() if len(rows)}
-    learned = {machine: _called_anomalous(champion, clips, machine, settings) for machine in machines}
+    learned = {machine: newly_learned(champion, clips, machine, settings) for machine in machines}
     total = sum(len(rows) * (1 if kind == "labels" else 1 + len(KINDS)) for kind, rows in judged_by.values())
     waveforms = (pair for kind, rows in judged_by.values() for pair in _waveforms(rows, kind == "labels", settings))
     scored: dict[str, list[dict[str, Any]]] = {"champion": [], "challenger": []}
@@ -78,19 +80,42 @@ def _to_judge_by(recordings: pd.DataFrame, machine: str) -> tuple[str, pd.DataFr
         return "labels", test
     held_out = rows[rows["split"] == HELD_OUT]
     kind, normal = ("held out", held_out) if len(held_out) else ("trained on", training_recordings(rows))
-    # Names of clips begin with the digest of their recording: a digest of the name takes some of every recording.
-    return kind, normal.sort_values("recording", key=lambda names: names.map(digest_of)).head(MOST_JUDGED)
+    return kind, _some(normal)
 
 
-def _called_anomalous(
-    champion: Detector, recordings: pd.DataFrame, machine: str, settings: Settings
-) -> tuple[int, int]:
-    """How many of a machine's newest training recordings the champion calls suspect or anomalous, and of how many."""
-    training = training_recordings(recordings)
-    newest = training[training["machine"] == machine].sort_values("ingested_at").tail(MOST_JUDGED)
-    rate = settings.recordings.sample_rate
-    verdicts = [champion.score_waveform(samples, rate, machine) for _, samples in _waveforms(newest, True, settings)]
-    return sum(verdict["verdict"] != NORMAL for verdict in verdicts), len(verdicts)
+def newly_learned(champion: Detector, clips: pd.DataFrame, machine: str, settings: Settings) -> Learned:
+    """What the champion thinks of the training clips of a machine that it was not fitted on, at most `MOST_JUDGED`.
+
+    Args:
+        champion: the detector in use, which knows the machine.
+        clips: rows of the table of recordings, cut; other machines' and splits' are passed over.
+        machine: its name.
+        settings: how recordings are read.
+    """
+    known = {recording_of(clip) for clip in champion.machines[machine].clips}
+    training = training_recordings(clips)
+    training = training[training["machine"] == machine]
+    new = training[~training["recording"].map(recording_of).isin(list(known))]
+    new = _some(new)
+    judged = [
+        (row["recording"], champion.score_waveform(samples, settings.recordings.sample_rate, machine))
+        for row, samples in _waveforms(new, True, settings)
+    ]
+    names = [name for name, _ in judged]
+    new = new.set_index("recording", drop=False).loc[names]
+    scores = pd.Series([verdict["score"] for _, verdict in judged], index=names, dtype=float)
+    strangest = new.loc[scores.sort_values(ascending=False).index, "path"].drop_duplicates()
+    return Learned(
+        recordings=len(judged),
+        strange=sum(verdict["verdict"] != NORMAL for _, verdict in judged),
+        p_value=rank_p_value(champion.machines[machine].calibration, scores, groups_of(new)),
+        names=[Path(path).name for path in strangest.head(NAMED)],
+    )
+
+
+def _some(clips: pd.DataFrame) -> pd.DataFrame:
+    """At most `MOST_JUDGED`, of every recording some: a clip's name begins with the digest of its recording."""
+    return clips.sort_values("recording", key=lambda names: names.map(digest_of)).head(MOST_JUDGED)
 
 
 def _waveforms(

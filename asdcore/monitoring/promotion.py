@@ -10,15 +10,13 @@ import pandas as pd
 from asdcore.evaluation.bootstrap import ALL, Bootstrap, paired_bootstrap
 from asdcore.evaluation.metrics import machine_metrics, summary
 from asdcore.monitoring.intervals import rate_interval
+from asdcore.monitoring.learned import Learned
 from asdcore.settings import GateSettings
 
 RANKING = ("auc_source", "auc_target", "pauc")
 """The metrics of the official score."""
 SURE = 0.9
 """Fraction of the resamples that must agree."""
-STRANGE = 0.1
-"""Fraction of the challenger's newest training recordings that the champion may call anomalous. For unchanged normal
-recordings it is one in a hundred; a higher fraction suggests that a fault has been learned as normal."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,14 @@ def judge(
     settings: GateSettings,
     rates: Mapping[str, float],
     lost: Sequence[str] = (),
-    learned: Mapping[str, tuple[int, int]] | None = None,
+    learned: Mapping[str, Learned] | None = None,
 ) -> Judgement:
     """Compare two detectors on the same recordings.
 
     The challenger is refused if it may be worse by more than ``settings.margin`` over all machines; if a machine is
     significantly worse by more than that; if it significantly exceeds the nominal false-alarm rate of a machine and has
-    more false alarms than the champion; if the champion calls significantly more than `STRANGE` of its newest training
-    recordings anomalous; and if it lacks a machine.
+    more false alarms than the champion; if the champion finds what it has newly learned strange, see `Learned`; and if
+    it lacks a machine.
 
     Args:
         champion: one row per recording: ``recording, machine, section, domain, label, score, decision``.
@@ -83,21 +81,17 @@ def judge(
         settings: the margin.
         rates: machine: the false-alarm rate asked of the challenger.
         lost: machines that the champion knows and the challenger does not.
-        learned: machine: how many of its newest training recordings the champion calls anomalous, and of how many. With
-            few test recordings this reveals what their scores cannot.
+        learned: machine: what the champion thinks of its newly learned recordings. With few test recordings this
+            reveals what their scores cannot.
     """
     difference = paired_bootstrap(_ranking(challenger), _ranking(champion))
     compared = [_compare(machine, champion, challenger, difference) for machine in _machines(champion)]
     overall = _compare(ALL, champion, challenger, difference)
     alarms = _false_alarms(champion, challenger)
     objections = [f"The challenger does not know {name}, which the champion does." for name in lost]
-    for name, (called_so, n) in (learned or {}).items():
-        if rate_interval(called_so, n)[0] > max(STRANGE, rates[name]):
-            objections.append(
-                f"{name}: of the {n} newest recordings that the challenger has learned as normal, the champion "
-                f"calls {called_so} suspect or anomalous. Listen to them: `asd label --as anomaly` takes out what is "
-                "not normal, and if that is how the machine sounds now, `asd promote` makes the challenger champion."
-            )
+    new = {name: own for name, own in (learned or {}).items() if own.recordings}
+    said = [own.objection(name, rates[name], len(new)) for name, own in new.items()]
+    objections += [objection for objection in said if objection]
     for row in compared:
         if row.high < -settings.margin:
             objections.append(

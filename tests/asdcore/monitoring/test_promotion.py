@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 
+from asdcore.monitoring.learned import Learned
 from asdcore.monitoring.promotion import Judgement, judge
 from asdcore.settings import GateSettings
 
@@ -85,13 +86,26 @@ def test_a_lost_machine_blocks() -> None:
 def test_a_challenger_that_has_learned_what_the_champion_calls_anomalous_is_refused_however_well_it_does() -> None:
     better = scored({"fan": 2.5, "pump": 2.5, "valve": 2.5})
     rates = dict.fromkeys(ALIKE, 0.01)
-    sabotaged = judge(scored(ALIKE), better, GATE, rates, learned={"fan": (0, 40), "pump": (12, 26)})
+    faults = Learned(26, 12, 1e-6, ["a.wav", "b.wav"])
+    sabotaged = judge(scored(ALIKE), better, GATE, rates, learned={"fan": Learned(40, 0, 0.4), "pump": faults})
     assert not sabotaged.promote
     (reason,) = sabotaged.reasons
-    assert reason.startswith("pump: of the 26 newest recordings") and "calls 12 suspect or anomalous" in reason
-    assert judge(scored(ALIKE), better, GATE, rates, learned={"fan": (4, 40), "pump": (0, 0)}).promote
+    assert reason.startswith("pump: of the 26 recordings newly learned") and "calls 12 suspect or anomalous" in reason
+    assert "Listen to them (a.wav, b.wav first)" in reason and "`asd promote`" in reason
+    unchanged = {"fan": Learned(40, 4, 0.2), "pump": Learned(0, 0, 1.0)}
+    assert judge(scored(ALIKE), better, GATE, rates, learned=unchanged).promote
     # At a rate of its own of 60 %, the operator wants as many to be called.
-    assert judge(scored(ALIKE), better, GATE, rates | {"pump": 0.6}, learned={"pump": (12, 26)}).promote
+    assert judge(scored(ALIKE), better, GATE, rates | {"pump": 0.6}, learned={"pump": Learned(26, 12, 0.2)}).promote
+
+
+def test_faults_of_which_few_are_suspect_are_noticed_by_their_ranks() -> None:
+    faults = Learned(12, 2, 0.0004, ["a.wav"])
+    refused = judge(scored(ALIKE), scored(ALIKE), GATE, dict.fromkeys(ALIKE, 0.01), learned={"fan": faults})
+    (reason,) = refused.reasons
+    assert "fan: the 12 recordings newly learned as normal sound stranger to the champion" in reason
+    assert "(p = 0.0004; it calls 2 suspect or anomalous)" in reason
+    # One retraining in a hundred may be refused by chance, however many machines have learned something.
+    assert faults.objection("fan", 0.01, machines=10) and not faults.objection("fan", 0.01, machines=100)
 
 
 def test_the_same_scores_are_no_difference_and_the_judgement_is_plain_json() -> None:
