@@ -10,10 +10,12 @@ from prefect.artifacts import create_markdown_artifact
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
+from asdcore.monitoring.comparison import newly_learned
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.normality.machine import NORMAL
 from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
 from asdcore.recordings.clips import cut, recording_of
+from asdcore.recordings.rows import DETECTOR
 from asdcore.recordings.sessions import groups_of
 from asdcore.storage.home import Home
 from flows.enroll import enroll
@@ -24,6 +26,8 @@ from tasks.warn import warn
 
 SESSIONS_A_NEW_ONE = 5
 """known sessions for which one new session is enough to fit a machine again"""
+FEWEST_NEW = 5
+"""new normal recordings (clips, of long ones) of a machine, below which nothing is fitted or trained"""
 
 
 class Arrivals(TypedDict):
@@ -48,7 +52,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
     A machine with enough new sessions is fitted again, with the encoder as it is; see `worth_fitting`.
 
     Args:
-        retrain_after: new normal recordings that make a retraining due; so does a sound that drifts.
+        retrain_after: new normal recordings that make a retraining due; so does a sound that drifts, of a machine with
+            `FEWEST_NEW` of them.
         model: alias or version of the detector that judges.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
@@ -72,7 +77,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         due = _due(place, detector, retrain_after, moved)
         # Another version than the champion would become one version more for each machine, and none with all.
         worth = worth_fitting(place, detector) if model == CHAMPION else []
-        fitted_again = [machine for machine in worth if _fitted_again(place, machine)]
+        fitted_again = [machine for machine in worth if _fitted_again(place, detector, machine)]
     create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, fitted_again, due, version))
     if due:
         tell(RETRAINING_DUE, place, {"why": due})
@@ -88,7 +93,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
 def worth_fitting(home: Home, detector: Detector) -> list[str]:
     """The machines with at least one new session for every `SESSIONS_A_NEW_ONE` that their models know.
 
-    So a machine that knows few sessions learns each new one at once, and one that knows many is not fitted every hour.
+    Their new sessions have at least `FEWEST_NEW` normal recordings. So a machine that knows few sessions learns each
+    new one at once, and one that knows many is not fitted every hour.
     """
     rows = training_recordings(hold_out(Catalog(home.recordings).recordings, detector.settings.gate.held_out_fraction))
     machines = []
@@ -98,13 +104,24 @@ def worth_fitting(home: Home, detector: Detector) -> list[str]:
         heard = {recording_of(clip) for clip in model.clips}
         known = set(sessions[sessions.index.isin(list(heard))])
         new = set(sessions) - known
-        if model.clips and new and SESSIONS_A_NEW_ONE * len(new) >= len(known):
+        of_new = of_machine[~of_machine["recording"].isin(list(heard))]
+        enough = len(cut(of_new, {machine: model.clip_seconds})) >= FEWEST_NEW
+        if model.clips and new and enough and SESSIONS_A_NEW_ONE * len(new) >= len(known):
             machines.append(machine)
     return machines
 
 
-def _fitted_again(home: Home, machine: str) -> bool:
-    """Whether a machine could be fitted again on all its normal recordings."""
+def _fitted_again(home: Home, detector: Detector, machine: str) -> bool:
+    """Whether a machine could be fitted again on all its normal recordings.
+
+    It is not where the champion finds them strange: a person may have labelled some of them, and no gate is asked.
+    """
+    settings, rate = detector.settings, detector.threshold_of(machine).false_alarm_rate
+    rows = training_recordings(Catalog(home.recordings).of_machines([machine]))
+    clips = cut(rows, {machine: settings.recordings.clip_seconds})
+    if objection := newly_learned(detector, clips, machine, settings).objection(machine, rate):
+        warn(f"{objection} If that is how it sounds now, `asd enroll {machine}` learns them. It was not fitted again.")
+        return False
     try:
         enroll(machine, home=home.root)
     except AsdError as error:
@@ -124,7 +141,7 @@ def _judged(
     normal = scores["verdict"] == NORMAL
     # Only what is plainly normal may train: a suspect recording waits for a person as an anomalous one does.
     labels = dict(zip(scores["recording"], np.where(normal, "normal", "unknown").tolist(), strict=True))
-    Catalog(home.recordings).label(labels, f"detector {version}")
+    Catalog(home.recordings).label(labels, f"{DETECTOR}{version}")
     strange = sorted(scores.loc[~normal, "path"])
     counts = {"normal": int(normal.sum()), "waiting": len(strange), "not scored": len(rows) - len(labels)}
     return counts, strange, bool(done["drift"].get(machine))
@@ -143,8 +160,9 @@ def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -
     new = {machine: int(now.get(machine, 0)) - n for machine, n in trained.items() if now.get(machine, 0) > n}
     if sum(new.values()) >= retrain_after:
         return "new normal recordings: " + ", ".join(f"{n} of {machine}" for machine, n in new.items())
-    if moved and new:
-        return f"the sound of {', '.join(moved)} has moved, and there are new normal recordings"
+    learnable = [machine for machine in moved if new.get(machine, 0) >= FEWEST_NEW]
+    if learnable:
+        return f"the sound of {', '.join(learnable)} has moved, and there are new normal recordings"
     return ""
 
 

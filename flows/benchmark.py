@@ -8,10 +8,9 @@ import pandas as pd
 from prefect import flow
 
 from asdcore.evaluation.systems import AutoencoderSystem, NormalitySystem, systems_named
-from asdcore.recordings.catalog import require_training
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
-from flows.retrain import usable_clips
+from flows.retrain import trainable, usable_clips
 from tasks.baselines import autoencoders
 from tasks.encoder import embeddings_of, encoder_note, trained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
@@ -69,7 +68,7 @@ def benchmark(
             clips = complete_features(clips, settings, variants=with_variants)
         if network:
             clips = complete_features(clips, baseline, variants=False)
-        require_training(clips, settings.recordings.minimum_training_recordings)
+        clips = trainable(clips, settings)
         key = benchmark_key(systems, settings, data_digest(clips), published)
         run = tracked_run(place, "benchmark", key, f"benchmark {datetime.now().astimezone():%Y-%m-%d %H:%M}")
         stores: Stores = {}

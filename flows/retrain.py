@@ -10,7 +10,7 @@ from prefect import flow
 from asdcore.encoder.network import TrainedEncoder
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system, reported_systems
-from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
+from asdcore.recordings.catalog import Catalog, hold_out, large_enough, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.recordings.renamed import renamed
 from asdcore.settings import Settings
@@ -58,8 +58,7 @@ def retrain(
         place.sweep()
         clips = usable_clips(place, recordings, machines, settings)
         features(settings, sorted(set(clips["machine"])), place.root)
-        clips = with_features(clips, settings)
-        require_training(clips, settings.recordings.minimum_training_recordings)
+        clips = trainable(with_features(clips, settings), settings)
         return _train_to_register(place, clips, settings, warm_start)
 
 
@@ -71,7 +70,7 @@ def usable_clips(
     Those that are held out for the gate are marked, see `hold_out`; ``held_out``: fraction, if not the setting.
 
     Raises:
-        AsdError: none, or a machine with too few normal training clips.
+        AsdError: none, or only machines with too few normal training clips.
     """
     if place is not None:
         found = ingest(place, settings.recordings, home=home.root)
@@ -91,8 +90,19 @@ def usable_clips(
     for machine in sorted(name for name, seconds in lengths.items() if seconds < settings.recordings.clip_seconds):
         warn(f"{machine} has few normal recordings: they are cut into clips of {lengths[machine]:g} s")
     clips = cut(hold_out(chosen, settings.gate.held_out_fraction if held_out is None else held_out), lengths)
-    require_training(clips, settings.recordings.minimum_training_recordings)
-    return clips
+    return trainable(clips, settings)
+
+
+def trainable(clips: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The clips of the machines that can be trained on; a warning for each of the others.
+
+    Raises:
+        AsdError: no machine has enough normal training clips.
+    """
+    enough, left_out = large_enough(clips, settings.recordings.minimum_training_recordings)
+    for machine, why in left_out.items():
+        warn(f"{machine} is left out: {why}")
+    return enough
 
 
 def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm: bool) -> Registered:

@@ -35,7 +35,7 @@ class Learned:
     names: Sequence[str] = ()
     """of the strangest ones"""
 
-    def objection(self, machine: str, rate: float, machines: int) -> str:
+    def objection(self, machine: str, rate: float, machines: int = 1) -> str:
         """Why these recordings may be no normal ones; empty if nothing says so.
 
         Args:
@@ -55,10 +55,7 @@ class Learned:
                 f"when they were left out (p = {self.p_value:.1g}; it calls {self.strange} suspect or anomalous)"
             )
         first = f" ({', '.join(self.names[:NAMED])} first)" if self.names else ""
-        return (
-            f"{machine}: {said}. Listen to them{first}: `asd label PATH --as anomaly` takes out what is not normal, "
-            "and if that is how the machine sounds now, `asd promote` makes the challenger champion."
-        )
+        return f"{machine}: {said}. Listen to them{first}: `asd label PATH --as anomaly` takes out what is not normal."
 
 
 def rank_p_value(calibration: Calibration, scores: ArrayLike, groups: ArrayLike) -> float:

@@ -91,7 +91,8 @@ def judge(
     objections = [f"The challenger does not know {name}, which the champion does." for name in lost]
     new = {name: own for name, own in (learned or {}).items() if own.recordings}
     said = [own.objection(name, rates[name], len(new)) for name, own in new.items()]
-    objections += [objection for objection in said if objection]
+    now = "If that is how the machine sounds now, `asd promote` makes the challenger champion."
+    objections += [f"{objection} {now}" for objection in said if objection]
     for row in compared:
         if row.high < -settings.margin:
             objections.append(

@@ -293,16 +293,37 @@ def _time_of(path: str) -> datetime | None:
 
 def require_training(clips: pd.DataFrame, minimum: int) -> None:
     """Raise AsdError if a machine has fewer than ``minimum`` normal training ``clips``, see `cut`."""
+    if few := _few_training(clips, minimum):
+        raise AsdError(_too_few(few, minimum))
+
+
+def large_enough(clips: pd.DataFrame, minimum: int) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The clips of the machines with at least ``minimum`` normal training clips, and why the others are left out.
+
+    Raises:
+        AsdError: no machine has as many.
+    """
+    few = _few_training(clips, minimum)
+    enough = clips[~clips["machine"].isin(list(few))].reset_index(drop=True)
+    if enough.empty:
+        raise AsdError(_too_few(few, minimum))
+    return enough, {machine: _too_few({machine: n}, minimum) for machine, n in few.items()}
+
+
+def _few_training(clips: pd.DataFrame, minimum: int) -> dict[str, int]:
+    """The machines with fewer than ``minimum`` normal training clips, and how many each has."""
     machines = sorted(clips["machine"].unique())
     counts = training_recordings(clips).groupby("machine").size().reindex(machines, fill_value=0)
-    few = {str(machine): int(n) for machine, n in counts.items() if n < minimum}
-    if few:
-        raise AsdError(
-            "too few normal training recordings: "
-            + ", ".join(f"{machine} has {n}" for machine, n in few.items())
-            + f"; a machine needs {minimum}, or longer ones that can be cut into as many clips of {SHORTEST:g} s. "
-            "Record more and ingest them, or name the other machines with --machines."
-        )
+    return {str(machine): int(n) for machine, n in counts.items() if n < minimum}
+
+
+def _too_few(few: Mapping[str, int], minimum: int) -> str:
+    return (
+        "too few normal training recordings: "
+        + ", ".join(f"{machine} has {n}" for machine, n in few.items())
+        + f"; a machine needs {minimum}, or longer ones that can be cut into as many clips of {SHORTEST:g} s. "
+        "Record more and ingest them, or `asd forget` what is no machine."
+    )
 
 
 def pending_review(recordings: pd.DataFrame) -> pd.DataFrame:
