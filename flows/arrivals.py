@@ -11,8 +11,8 @@ from prefect.artifacts import create_markdown_artifact
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.monitoring.comparison import newly_learned
+from asdcore.monitoring.learned import to_decide
 from asdcore.monitoring.reliability import reliability_of
-from asdcore.normality.machine import NORMAL
 from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
 from asdcore.recordings.clips import cut, recording_of
 from asdcore.recordings.rows import DETECTOR
@@ -71,7 +71,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
             if machine not in detector.machines:
                 warn(f"{len(own)} recordings of {machine}, which is not enrolled: `asd enroll {machine}` them")
                 continue
-            counts[machine], strange, drifted = _judged(place, machine, own, model, version)
+            counts[machine], strange, drifted = _judged(place, detector, machine, own, model, version)
             waiting += strange
             moved += [machine] if drifted else []
         due = _due(place, detector, retrain_after, moved)
@@ -131,20 +131,24 @@ def _fitted_again(home: Home, detector: Detector, machine: str) -> bool:
 
 
 def _judged(
-    home: Home, machine: str, rows: pd.DataFrame, model: str, version: str
+    home: Home, detector: Detector, machine: str, rows: pd.DataFrame, model: str, version: str
 ) -> tuple[dict[str, int], list[str], bool]:
     """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
     done = score_and_publish(home, [Path(path) for path in rows["path"]], machine, model, False)
     scores = pd.read_parquet(done["table"])
     # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
     scores = scores[scores["recording"].isin(rows["recording"]) & scores["decision"].notna()]
-    normal = scores["verdict"] == NORMAL
+    sessions = rows.set_index("recording")["session"]
+    rate = detector.threshold_of(machine).false_alarm_rate
+    scores = scores.assign(session=scores["recording"].map(sessions))
     # Only what is plainly normal may train: a suspect recording waits for a person as an anomalous one does.
+    strange, _ = to_decide(machine, detector.machines[machine].calibration, scores, rate)
+    normal = ~scores["recording"].isin(strange)
     labels = dict(zip(scores["recording"], np.where(normal, "normal", "unknown").tolist(), strict=True))
     Catalog(home.recordings).label(labels, f"{DETECTOR}{version}")
-    strange = sorted(scores.loc[~normal, "path"])
-    counts = {"normal": int(normal.sum()), "waiting": len(strange), "not scored": len(rows) - len(labels)}
-    return counts, strange, bool(done["drift"].get(machine))
+    waiting = sorted(scores.loc[~normal, "path"])
+    counts = {"normal": int(normal.sum()), "waiting": len(waiting), "not scored": len(rows) - len(labels)}
+    return counts, waiting, bool(done["drift"].get(machine))
 
 
 def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from asdcore.errors import AsdError
-from asdcore.normality.machine import NORMAL
 from asdcore.recordings.catalog import Review
 from asdcore.recordings.rows import DETECTOR
 from asdcore.storage.home import Home
@@ -18,17 +17,20 @@ from tasks.registered import CHAMPION, load_detector, registered_models
 def champions_review(home: Home, say: Callable[[str], None]) -> Review:
     """A `Review` by the champion: what it calls suspect or anomalous waits for a person.
 
-    Machines that the champion does not know, recordings that it was fitted on, and those that it cannot score, are
-    passed over; so is everything where there is no champion.
+    See `asdcore.monitoring.learned.to_decide`. Machines that the champion does not know, recordings that it was fitted
+    on, and those that it cannot score, are passed over; so is everything where there is no champion.
 
     Args:
         home: where the registry is; synchronised when the review is called.
-        say: called with a message if the champion cannot be used.
+        say: called with a message if the champion cannot be used, or finds recordings strange together.
     """
 
     def review(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
         if not any(CHAMPION in model["alias"].split(", ") for model in registered_models(home)):
             return {}
+        # Only here: most ingests find nothing new.
+        from asdcore.monitoring.learned import to_decide
+
         try:
             detector, version = load_detector(home)
         except AsdError as error:
@@ -36,11 +38,15 @@ def champions_review(home: Home, say: Callable[[str], None]) -> Review:
             return {}
         doubted: dict[str, str] = {}
         for machine in sorted({str(row["machine"]) for row in rows} & set(detector.machines)):
-            files = [Path(str(row["path"])) for row in rows if row["machine"] == machine]
-            for heard in detector.listen(files, machine):
-                strange = not heard.reason and heard.verdict["verdict"] != NORMAL
-                if strange and not heard.verdict["in_training"]:
-                    doubted[heard.recording] = f"{DETECTOR}{version}"
+            own = {str(row["recording"]): row for row in rows if row["machine"] == machine}
+            table = detector.score([Path(str(row["path"])) for row in own.values()], machine)
+            table = table[table["recording"].isin(list(own)) & ~table["in_training"].fillna(True)]
+            table = table.assign(session=[own[recording]["session"] for recording in table["recording"]])
+            rate = detector.threshold_of(machine).false_alarm_rate
+            recordings, objections = to_decide(machine, detector.machines[machine].calibration, table, rate)
+            doubted |= dict.fromkeys(recordings, f"{DETECTOR}{version}")
+            for objection in objections:
+                say(objection)
         return doubted
 
     return review

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from asdcore.detector import Detector
 from asdcore.evaluation.pseudo_faults import KINDS, pseudo_fault
-from asdcore.monitoring.learned import NAMED, Learned, rank_p_value
+from asdcore.monitoring.learned import Learned, learned
 from asdcore.monitoring.promotion import judge
-from asdcore.normality.machine import NORMAL
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.recordings.catalog import HELD_OUT, training_recordings
 from asdcore.recordings.clips import clip_named, cut, recording_count, recording_of
-from asdcore.recordings.sessions import groups_of
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of
 
@@ -52,7 +50,7 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
     clips = cut(recordings, dict.fromkeys(set(recordings["machine"]), settings.recordings.clip_seconds))
     judged_by = {machine: _to_judge_by(clips, machine) for machine in machines}
     judged_by = {machine: (kind, rows) for machine, (kind, rows) in judged_by.items() if len(rows)}
-    learned = {machine: newly_learned(champion, clips, machine, settings) for machine in machines}
+    new = {machine: newly_learned(champion, clips, machine, settings) for machine in machines}
     total = sum(len(rows) * (1 if kind == "labels" else 1 + len(KINDS)) for kind, rows in judged_by.values())
     waveforms = (pair for kind, rows in judged_by.values() for pair in _waveforms(rows, kind == "labels", settings))
     scored: dict[str, list[dict[str, Any]]] = {"champion": [], "challenger": []}
@@ -68,7 +66,7 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
         return {"promote": False, "reasons": ["There is no recording to compare the detectors on."], "by": judged_on}
     by_champion, by_challenger = (pd.DataFrame(rows, columns=TABLE) for rows in scored.values())
     rates = {machine: challenger.threshold_of(machine).false_alarm_rate for machine in machines}
-    judgement = judge(by_champion, by_challenger, settings.gate, rates, lost, learned)
+    judgement = judge(by_champion, by_challenger, settings.gate, rates, lost, new)
     return judgement.to_json() | {"by": judged_on}
 
 
@@ -96,21 +94,14 @@ def newly_learned(champion: Detector, clips: pd.DataFrame, machine: str, setting
     training = training_recordings(clips)
     training = training[training["machine"] == machine]
     new = training[~training["recording"].map(recording_of).isin(list(known))]
-    new = _some(new)
+    by_name = _some(new).set_index("recording", drop=False)
     judged = [
-        (row["recording"], champion.score_waveform(samples, settings.recordings.sample_rate, machine))
-        for row, samples in _waveforms(new, True, settings)
+        by_name.loc[row["recording"]].to_dict()
+        | champion.score_waveform(samples, settings.recordings.sample_rate, machine)
+        for row, samples in _waveforms(by_name, True, settings)
     ]
-    names = [name for name, _ in judged]
-    new = new.set_index("recording", drop=False).loc[names]
-    scores = pd.Series([verdict["score"] for _, verdict in judged], index=names, dtype=float)
-    strangest = new.loc[scores.sort_values(ascending=False).index, "path"].drop_duplicates()
-    return Learned(
-        recordings=len(judged),
-        strange=sum(verdict["verdict"] != NORMAL for _, verdict in judged),
-        p_value=rank_p_value(champion.machines[machine].calibration, scores, groups_of(new)),
-        names=[Path(path).name for path in strangest.head(NAMED)],
-    )
+    table = pd.DataFrame(judged, columns=["recording", "path", "session", "score", "verdict"])
+    return learned(champion.machines[machine].calibration, table.astype({"score": float}))
 
 
 def _some(clips: pd.DataFrame) -> pd.DataFrame:

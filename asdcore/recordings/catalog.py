@@ -184,7 +184,10 @@ class Catalog:
         rows = self.recordings if by else self.forgotten
         chosen = rows[rows["recording"].isin(list(recordings))].to_dict("records")
         said = {"forgotten_by": by, "ingested_at": datetime.now(UTC)}
-        self.append([plain(row) | said for row in chosen])
+        # Where another recording has taken the path of one that comes back, it keeps it.
+        paths = [] if by else [row["path"] for row in chosen]
+        holders = self.recordings[self.recordings["path"].isin(paths)].to_dict("records")
+        self.append([plain(row) | said for row in chosen] + [plain(row) for row in holders])
 
     def rename(self, old: str, new: str) -> None:
         """Give a machine another name; what is ingested of the old one from now on gets the new one.

@@ -55,11 +55,10 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> Non
 def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> None:
     doubted = recordings[recordings["path"].isin(paths)]
     for machine, rows in doubted.groupby("machine"):
-        n = len(rows)
-        what = "1 new recording sounds" if n == 1 else f"{n} new recordings sound"
+        n, judge = len(rows), rows["labelled_by"].iloc[0]
         err.print(
-            f"{machine}: {what} suspect or anomalous to {rows['labelled_by'].iloc[0]}, the champion. Pending: nothing "
-            "learns from them until you have decided:"
+            f"{machine}: {n} new {'recording is' if n == 1 else 'recordings are'} pending: suspect or anomalous to the "
+            f"champion ({judge}), or come together with such ones. Nothing learns from them until you have decided:"
         )
         for path in rows["path"].head(SHOWN):
             err.print(f"  {path}")

@@ -194,7 +194,16 @@ def test_the_next_command_ends_the_api_server_of_a_killed_one(small_machines: Pa
         return found
 
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    command = [sys.executable, "-m", "flows.cli", "ingest", str(small_machines), "--home", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "retrain",
+        "--recordings",
+        str(small_machines),
+        "--home",
+        str(tmp_path),
+    ]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(servers, process)
     process.send_signal(signal.SIGKILL)

@@ -90,7 +90,10 @@ def test_a_challenger_that_has_learned_what_the_champion_calls_anomalous_is_refu
     sabotaged = judge(scored(ALIKE), better, GATE, rates, learned={"fan": Learned(40, 0, 0.4), "pump": faults})
     assert not sabotaged.promote
     (reason,) = sabotaged.reasons
-    assert reason.startswith("pump: of the 26 recordings newly learned") and "calls 12 suspect or anomalous" in reason
+    assert (
+        reason.startswith("pump: of the 26 recordings newly labelled normal")
+        and "calls 12 suspect or anomalous" in reason
+    )
     assert "Listen to them (a.wav, b.wav first)" in reason and "`asd promote`" in reason
     unchanged = {"fan": Learned(40, 4, 0.2), "pump": Learned(0, 0, 1.0)}
     assert judge(scored(ALIKE), better, GATE, rates, learned=unchanged).promote
@@ -102,7 +105,7 @@ def test_faults_of_which_few_are_suspect_are_noticed_by_their_ranks() -> None:
     faults = Learned(12, 2, 0.0004, ["a.wav"])
     refused = judge(scored(ALIKE), scored(ALIKE), GATE, dict.fromkeys(ALIKE, 0.01), learned={"fan": faults})
     (reason,) = refused.reasons
-    assert "fan: the 12 recordings newly learned as normal sound stranger to the champion" in reason
+    assert "fan: the 12 recordings newly labelled normal sound stranger to the champion" in reason
     assert "(p = 0.0004; it calls 2 suspect or anomalous)" in reason
     # One retraining in a hundred may be refused by chance, however many machines have learned something.
     assert faults.objection("fan", 0.01, machines=10) and not faults.objection("fan", 0.01, machines=100)
