@@ -60,7 +60,7 @@ until_judged
 asd models
 asd models --diff 1 2
 
-say "11:00. Somebody ingests an hour of noise as normal recordings of simFan: the gate refuses what it makes"
+say "11:00. Somebody calls an hour of noise normal recordings of simFan: the champion doubts it, the gate refuses it"
 mkdir -p "$day/mistake/simFan"
 python - "$day/mistake/simFan" <<'PYTHON'
 import sys
@@ -70,7 +70,9 @@ rng = np.random.default_rng(0)
 for i in range(40):
     soundfile.write(f"{sys.argv[1]}/{i}.wav", rng.uniform(0.02, 0.3) * rng.standard_normal(32_000).clip(-3, 3), 16_000)
 PYTHON
-asd retrain --recordings "$day/mistake" --machines simFan,simValve "${settings[@]}" | grep -E "^(gate|registry)"
+asd ingest "$day/mistake"
+asd label --pending --machine simFan --as normal --by "somebody in a hurry"
+asd retrain --machines simFan,simValve "${settings[@]}" | grep -E "^(gate|registry)"
 say "The mistake is settled: these recordings are not normal"
 asd label "$day/mistake" --as anomaly --by "the shift leader"
 

@@ -24,6 +24,7 @@ from asdcore.features.store import Store
 from asdcore.heard import COLUMNS, clip_table, score_table
 from asdcore.normality.machine import VERDICT, MachineModel
 from asdcore.normality.scorers import Embedding, build_scorers, features_of
+from asdcore.normality.threshold import Threshold
 from asdcore.recordings.audio import decode
 from asdcore.recordings.clips import Clip
 from asdcore.settings import AugmentationSettings, NormalitySettings, Settings, TrainingSettings
@@ -156,6 +157,22 @@ def test_the_machine_of_a_relative_path_is_the_folder_it_lies_in(
     file = write(tmp_path / "pump" / "monday.wav", hum(1))
     monkeypatch.chdir(file.parent)
     assert detector.score(["monday.wav"])["machine"].tolist() == ["pump"]
+
+
+def test_a_machine_with_another_name_is_found_by_it_and_by_the_folder_of_the_old_one(
+    detector: Detector, tmp_path: Path
+) -> None:
+    detector.with_threshold("pump", Threshold(0.2)).with_name("pump", "press").save(tmp_path / "saved")
+    renamed = Detector.load(tmp_path / "saved")
+    file = write(tmp_path / "pump" / "monday.wav", hum(1, 410))
+    assert renamed.score([file])["machine"].tolist() == ["press"]
+    assert renamed.score([file])["score"].tolist() == detector.score([file])["score"].tolist()
+    assert set(renamed.machines) == set(detector.machines) - {"pump"} | {"press"}
+    assert renamed.threshold_of("press").false_alarm_rate == 0.2
+    with pytest.raises(AsdError, match="this detector knows a machine fan already"):
+        detector.with_name("pump", "fan")
+    with pytest.raises(AsdError, match="'pump' is not enrolled"):
+        renamed.with_name("pump", "saw")
 
 
 def test_a_named_machine_goes_before_the_folder(detector: Detector, tmp_path: Path) -> None:

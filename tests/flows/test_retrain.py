@@ -16,13 +16,17 @@ from asdcore.detector import Detector
 from asdcore.encoder.base import WEIGHTS
 from asdcore.encoder.network import TrainedEncoder
 from asdcore.errors import AsdError
+from asdcore.monitoring.comparison import newly_learned
 from asdcore.monitoring.reliability import reliability_of
+from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
+from flows.ingest import ingest
 from flows.retrain import retrain
 from flows.score import score
 from flows.train import train
+from tasks.labels import label_recordings
 from tasks.registered import load_detector, registered_models
 from tasks.registry import rolled_back, set_champion, version_facts
 from tasks.tracking import client
@@ -161,8 +165,13 @@ def test_what_is_deleted_or_damaged_is_made_again_with_the_same_content(
     assert all((weights[name] == value).all() for name, value in detector.encoder.encoder.state_dict().items())
 
 
-def test_new_recordings_are_added_without_touching_old_shards(
-    retrained: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings, tmp_path: Path
+def test_new_recordings_are_added_without_touching_old_shards_and_a_stray_file_stops_nothing(
+    retrained: dict[str, Any],
+    home: Home,
+    small_machines: Path,
+    small_settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     copy = Home.at(shutil.copytree(home.root, tmp_path / "home"))
     before = files_below(copy.features, "shard-*")
@@ -171,9 +180,12 @@ def test_new_recordings_are_added_without_touching_old_shards(
     new.mkdir(parents=True)
     for index in range(3):
         soundfile.write(new / f"monday_{index}.wav", 0.1 * rng.standard_normal(16_000), 16_000)
-    again = retrain(
-        recordings=tmp_path / "new", machines=["simFan", "simValve"], settings=small_settings, home=copy.root
-    )
+    (tmp_path / "new" / "stray").mkdir()
+    soundfile.write(tmp_path / "new" / "stray" / "file.wav", 0.1 * rng.standard_normal(16_000), 16_000)
+    machines = ["simFan", "simValve", "stray"]
+    again = retrain(recordings=tmp_path / "new", machines=machines, settings=small_settings, home=copy.root)
+    left_out = "stray is left out: too few normal training recordings: stray has 1; a machine needs 10"
+    assert left_out in capsys.readouterr().err
     after = files_below(copy.features, "shard-*")
     assert {path: after[path] for path in before} == before
     assert len(after) == len(before) + 2  # of originals and of variants
@@ -189,16 +201,27 @@ def test_noise_as_normal_recordings_makes_a_challenger_that_the_gate_refuses_and
     noise.mkdir(parents=True)
     for index in range(12):
         soundfile.write(noise / f"{index}.wav", rng.uniform(0.01, 0.3) * rng.standard_normal(16_000), 16_000)
-    work: dict[str, Any] = {"recordings": noise.parent, "machines": ["simFan", "simValve"], "home": copy.root}
+    work: dict[str, Any] = {"machines": ["simFan", "simValve"], "home": copy.root}
+    # The champion looks at what is about to be learned, and a person decides, wrongly.
+    assert len(ingest(noise.parent, home=copy.root)["pending"]) == 12
+    assert (
+        training_recordings(Catalog(copy.recordings).of_machines(["simFan"]))["path"].str.contains("noise").sum() == 0
+    )
+    assert len(label_recordings(copy, [str(noise)], "normal", "anna")) == 12
+    assert ingest(noise.parent, home=copy.root)["pending"] == []
     again = retrain(settings=small_settings, **work)
     # Twelve test recordings may find it no worse, by luck; that the champion knows none of it is no luck.
     assert not again["judgement"]["promote"]
-    assert "simFan: of the 26 newest recordings" in again["judgement"]["reasons"][0]
-    assert "the champion calls 12 suspect or anomalous" in again["judgement"]["reasons"][0]
+    assert again["judgement"]["reasons"][0].startswith(
+        "simFan: of the 12 recordings newly labelled normal, the champion calls 12 suspect or anomalous. Listen to them"
+    )
     assert again["judgement"]["by"]["simFan"] == "labelled test recordings: 12 recordings"
     assert [row["alias"] for row in registered_models(copy)] == ["challenger", "champion"]
     set_champion(copy, "2", "promoted by a test")
     assert [row["alias"] for row in registered_models(copy)] == ["champion", ""]
+    # What a person has promoted has been learned: nothing of it is new to the next gate.
+    clips = Catalog(copy.recordings).of_machines(["simFan"])
+    assert newly_learned(load_detector(copy)[0], clips, "simFan", small_settings).recordings == 0
     assert rolled_back(copy, "a test") == ("2", "1")
     # What a person has decided stays decided: neither version comes back by itself.
     assert retrain(settings=small_settings, **work)["champion"] == "1"
@@ -257,9 +280,7 @@ def test_a_machine_with_three_recordings_is_a_clear_error(
 def test_a_recording_that_vanishes_after_the_ingest_is_quarantined_and_the_rest_goes_on(
     prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path: Path
 ) -> None:
-    from asdcore.recordings.catalog import Catalog
     from flows.features import features
-    from flows.ingest import ingest
 
     recordings = shutil.copytree(small_machines / "simFan", tmp_path / "recordings" / "simFan")
     ingest(recordings=recordings.parent, home=tmp_path / "home")
