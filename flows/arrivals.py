@@ -22,6 +22,7 @@ from flows.enroll import enroll
 from tasks.events import RETRAINING_DUE, tell
 from tasks.publishing import score_and_publish
 from tasks.registered import CHAMPION, load_detector
+from tasks.run_names import add_to_run_name, run_name
 from tasks.warn import warn
 
 SESSIONS_A_NEW_ONE = 5
@@ -45,7 +46,7 @@ class Arrivals(TypedDict):
     """of the detector"""
 
 
-@flow(name="arrivals")
+@flow(name="arrivals", flow_run_name=run_name)
 def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> Arrivals:
     """Score unreviewed recordings: normal ones are used for training from now on, the others wait for `asd label`.
 
@@ -78,7 +79,11 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         # Another version than the champion would become one version more for each machine, and none with all.
         worth = worth_fitting(place, detector) if model == CHAMPION else []
         fitted_again = [machine for machine in worth if _fitted_again(place, detector, machine)]
-    create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, fitted_again, due, version))
+    normal, wait = (sum(of_machine[kind] for of_machine in counts.values()) for kind in ("normal", "waiting"))
+    verdict = f"{normal} normal, {wait} wait for a label{', retraining due' if due else ''}"
+    add_to_run_name(f": {verdict}")
+    text = _text(counts, waiting, fitted_again, due, version)
+    create_markdown_artifact(key="arrivals", markdown=text, description=verdict)
     if due:
         tell(RETRAINING_DUE, place, {"why": due})
     return {

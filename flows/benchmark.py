@@ -12,13 +12,15 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.retrain import trainable, usable_clips
 from tasks.baselines import autoencoders
+from tasks.datasets import log_recordings
 from tasks.encoder import embeddings_of, encoder_note, trained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
 from tasks.features import complete_features, feature_store, originals_artifact, scorer_statistics
 from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
 from tasks.recordings import data_digest
+from tasks.run_names import add_to_run_name, counted, run_name
 from tasks.stage import Artifact
-from tasks.tracking import benchmark_key, client, log_encoder, log_evaluation, tracked_run
+from tasks.tracking import benchmark_key, client, describe, log_encoder, log_evaluation, tracked_run
 from tasks.warn import warn
 
 PAPER_TABLE = ["paper-ml", "paper-elliptic", "baseline-mse", "baseline-mahalanobis", "spectrum"]
@@ -33,7 +35,7 @@ class Benchmarked(Evaluation):
     """Markdown"""
 
 
-@flow(name="benchmark")
+@flow(name="benchmark", flow_run_name=run_name)
 def benchmark(
     recordings: Path | None = None,
     systems: list[str] = PAPER_TABLE,
@@ -71,6 +73,8 @@ def benchmark(
         clips = trainable(clips, settings)
         key = benchmark_key(systems, settings, data_digest(clips), published)
         run = tracked_run(place, "benchmark", key, f"benchmark {datetime.now().astimezone():%Y-%m-%d %H:%M}")
+        add_to_run_name(f", {counted(len(systems), 'system')} on {counted(clips['machine'].nunique(), 'machine')}")
+        log_recordings(place, run, clips, recordings)
         stores: Stores = {}
         models: Models = {}
         encoder = None
@@ -94,7 +98,11 @@ def benchmark(
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
         file = str(encoder.path) if encoder else None
         log_evaluation(place.registry, run, settings, file, result["plots"], result["table"], report, fits)
-        publish("benchmark-report", report)
+        best = sorted(result["official_scores"].items(), key=lambda pair: -pair[1])
+        verdict = ", ".join(f"{name} {mean:.2f}" for name, mean in best) or "There are no labelled test recordings"
+        described = [f"Harmonic means: {verdict}.", "", *(f"- {line}" for line in result["outcomes"])]
+        describe(place, run, "\n".join(described))
+        publish("benchmark-report", report, verdict)
         return {**result, "run": run, "report": report}
 
 

@@ -9,10 +9,11 @@ from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from tasks.publishing import ingest_and_publish
 from tasks.recordings import Ingest
+from tasks.run_names import run_name
 from tasks.warn import warn
 
 
-@flow(name="ingest")
+@flow(name="ingest", flow_run_name=run_name)
 def ingest(
     recordings: Path,
     settings: RecordingSettings = RecordingSettings(),

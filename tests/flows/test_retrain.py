@@ -59,10 +59,39 @@ def test_the_run_holds_settings_figures_by_epoch_plots_and_scores(retrained: dic
     assert run.data.params["training.epochs"] == "4"
     assert run.info.status == "FINISHED"
     assert [m.step for m in store.get_metric_history(run.info.run_id, "training/loss")] == [1, 2, 3, 4]
-    assert {"training/effective_rank_z", "ml-h/harmonic mean", "spectrum/simFan/AUC source"} <= set(run.data.metrics)
+    assert {"training/effective_rank_z", "side_by_side/ml-h/harmonic_mean", "by_machine/simFan/auc_source"} <= set(
+        run.data.metrics
+    )
     names = {Path(artifact.path).name for artifact in store.list_artifacts(run.info.run_id, "evaluation")}
-    assert {"training.png", "scores.png", "roc.png", "results.parquet", "report.md"} <= names
+    assert {"caught.png", "training.png", "scores.png", "roc.png", "results.parquet", "report.md"} <= names
     assert "scores.parquet" in names
+
+
+def test_mlflow_shows_the_recordings_the_verdict_the_machines_and_the_links_between_run_model_and_version(
+    retrained: dict[str, Any], home: Home
+) -> None:
+    store = client(home)
+    run = store.get_run(retrained["run"])
+    inputs = {given.tags[0].value: given.dataset for given in run.inputs.dataset_inputs}
+    assert set(inputs) == {"training", "test"}
+    profile = json.loads(inputs["training"].profile)
+    assert profile["recordings"] == {"simFan": 14, "simValve": 14} and profile["num_rows"] == 28
+    assert len(inputs["training"].digest) == 16 and "simulated" in json.loads(inputs["training"].source)["uri"]
+    version = store.get_model_version("asd-detector", "1")
+    verdict = "Version 1 became the champion without a comparison"
+    for description in (version.description, run.data.tags["mlflow.note.content"]):
+        assert description.startswith(verdict) and retrained["outcomes"][0] in description
+    model = store.get_logged_model(version.source.removeprefix("models:/"))
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "asd-detector", "version": 1}]
+    assert model.tags["mlflow.note.content"] == version.description
+    machines = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/machines.json"))
+    assert machines["columns"][:3] == ["machine", "faulty", "caught"]
+    assert [row[0] for row in machines["data"]] == ["simFan", "simValve"]
+    caught = run.data.metrics["all/caught"], run.data.metrics["by_machine/simFan/caught"]
+    assert all(0 <= percent <= 100 for percent in caught)
+    assert not [name for name in run.data.metrics if " " in name]
+    example = mlflow.pyfunc.load_model("models:/asd-detector/1").input_example
+    assert example["machine"].tolist() == ["simFan"] and Path(example["path"][0]).is_file()
 
 
 def test_the_report_compares_the_detector_with_its_eyes_estimators_and_the_spectrum(
@@ -102,7 +131,7 @@ def test_every_machine_has_a_trust_report_in_the_detector_the_run_and_the_report
     store = client(home)
     assert store.get_run(retrained["run"]).data.metrics["reliability/simFan/collect"] == 85
     names = {artifact.path for artifact in store.list_artifacts(retrained["run"], "reliability/simFan")}
-    assert names == {"reliability/simFan/reliability.json", "reliability/simFan/reliability.png"}
+    assert names == {f"reliability/simFan/{name}" for name in ("reliability.json", "reliability.png", "theory.png")}
 
 
 def test_retraining_again_executes_nothing(
@@ -261,7 +290,7 @@ def test_two_versions_are_compared_by_what_differs(
     a, b = (version_facts(copy, version) for version in ("1", "2"))
     assert (a["setting normality.false_alarm_rate"], b["setting normality.false_alarm_rate"]) == ("0.01", "0.05")
     assert a["recordings"] == b["recordings"] and a["settings"] != b["settings"] and b["parent"] == "1"
-    assert a["simFan: normal training recordings"] == "12 source, 2 target" and "score harmonic mean" in a
+    assert a["simFan: normal training recordings"] == "12 source, 2 target" and "score harmonic_mean" in a
     assert len(a["prefect_run"]) == 36 and a["prefect_run"] != b["prefect_run"]
 
 
@@ -293,18 +322,27 @@ def test_a_recording_that_vanishes_after_the_ingest_is_quarantined_and_the_rest_
     assert "unreadable" in row["reason"]
 
 
-def test_the_api_lists_flow_runs_and_shows_the_artifacts(retrained: dict[str, Any], prefect_api: str) -> None:
+def test_the_api_lists_flow_runs_and_shows_the_artifacts(
+    retrained: dict[str, Any], prefect_api: str, small_machines: Path
+) -> None:
     """Newer fastapi versions break read_flow_runs without a word from pip."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 
-    async def look() -> tuple[set[str], set[str | None]]:
+    async def look() -> tuple[list[FlowRun], list[TaskRun], list[Artifact]]:
         async with get_client() as api:
-            runs, artifacts = await api.read_flow_runs(), await api.read_artifacts()
-            return {str(run.state_name) for run in runs}, {artifact.key for artifact in artifacts}
+            return await api.read_flow_runs(), await api.read_task_runs(), await api.read_artifacts()
 
-    states, keys = asyncio.run(look())
-    assert "Completed" in states
-    assert {"retrain-report", "recordings", "training"} <= keys
+    flow_runs, task_runs, artifacts = asyncio.run(look())
+    assert "Completed" in {run.state_name for run in flow_runs}
+    # A person who scans the runs sees what each of them does, and to what.
+    assert {f"retrain {small_machines.name}, 2 machines", f"ingest {small_machines.name}"} <= {
+        run.name for run in flow_runs
+    }
+    assert {"fit profile: simFan", "fit normality: simFan, mean"} <= {run.name for run in task_runs}
+    described = {artifact.key: artifact.description for artifact in artifacts}
+    assert {"retrain-report", "recordings", "training"} <= described.keys()
+    assert "became the champion" in str([one.description for one in artifacts if one.key == "retrain-report"])
 
 
 def test_the_flow_forms_know_every_setting() -> None:
@@ -355,7 +393,7 @@ def test_machines_whose_names_differ_in_one_letter_keep_their_figures_apart() ->
 
     names = ["ml-z/Pümpe/pAUC", "ml-z/P$mpe/pAUC", "ml-z/P&mpe/pAUC"]
     assert len({metric_name(name) for name in names}) == 3
-    assert metric_name("spectrum/harmonic mean") == "spectrum/harmonic mean"
+    assert metric_name("by_machine/pump 7/caught") == "by_machine/pump 7/caught"
 
 
 def test_a_champion_of_an_older_format_is_refused_and_replaced_by_the_next_retraining(

@@ -1,5 +1,6 @@
 """`asd score`: what it prints, writes and ends with."""
 
+import json
 import os
 import subprocess
 import sys
@@ -205,16 +206,22 @@ def test_what_the_command_found_without_a_server_is_in_mlflow_once_it_is_asked_f
     place = Home.at(home)
     log_drift(place)
     run = tracked_run(place, "drift", "drift", "drift over time")
-    before = client(place).get_metric_history(run, "drift/pump/alarm share")
+    before = client(place).get_metric_history(run, "drift/pump/alarm_share")
     for _ in range(2):
         assert asd("score", anomalous, "--home", home, PREFECT_API_URL="").returncode == 3
-    assert len(client(place).get_metric_history(run, "drift/pump/alarm share")) == len(before)
+    assert len(client(place).get_metric_history(run, "drift/pump/alarm_share")) == len(before)
     for _ in range(2):  # The second time there is nothing to do.
         log_drift(place)
-    points = client(place).get_metric_history(run, "drift/pump/alarm share")
-    assert [point.step for point in points[len(before) :]] == [before[-1].step + 1, before[-1].step + 2]
-    newest = read_history(place)["at"].max()
+    points = client(place).get_metric_history(run, "drift/pump/alarm_share")
+    assert len(points) == len(before) + 2
+    history = read_history(place)["at"]
+    newest = history.max()
     assert points[-1].timestamp == int(1000 * newest.timestamp())
+    # A chart over steps is one over time, and no run shares its step with another, whatever the clock says.
+    steps, minutes = [], [int((at - history.min()).total_seconds() // 60) for at in sorted(set(history))]
+    for minute in minutes:
+        steps.append(max(minute, steps[-1] + 1 if steps else 0))
+    assert [point.step for point in points] == steps
     assert client(place).get_run(run).data.tags[LOGGED_UNTIL] == newest.isoformat()
 
 
@@ -229,7 +236,15 @@ def test_a_run_of_the_command_is_in_the_prefect_ui_where_there_is_a_server(
     table = done.stdout.rpartition("Scores: ")[2].strip()
     with get_client(sync_client=True) as api:
         found = api.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["scores"])))
-    assert any(table in (artifact.description or "") for artifact in found)
+        runs = api.read_flow_runs()
+    (shown,) = [artifact for artifact in found if table in (artifact.description or "")]
+    said = "alarm for pump; 1 of 1 recording anomalous"
+    assert str(shown.description).startswith(f"**{said}**") and f"publish {said}" in {run.name for run in runs}
+    # The verdict first, and numbers that can be read.
+    columns = json.loads(str(shown.data))
+    first = columns[0] if isinstance(columns, list) else {name: values[0] for name, values in columns.items()}
+    assert list(first)[:2] == ["verdict", "machine"] and first["verdict"] == "anomalous"
+    assert first["score"] == round(first["score"], 2)
 
 
 def test_a_server_that_does_not_answer_changes_nothing_of_the_answer(asd: Asd, home: Path, anomalous: Path) -> None:
