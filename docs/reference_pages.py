@@ -14,7 +14,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic.fields import FieldInfo
 
-from asdcore.settings import COMMON, PRESETS, Settings, StageSettings
+from asdcore.setting_rows import COMMON, setting_rows, shown_value
+from asdcore.settings import PRESETS, Settings
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "asdcore"

@@ -1,12 +1,13 @@
 """The commands about recordings: what there is, and what each of them is."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.console import out
 from flows.cli.options import HomeOption, existing
+from flows.cli.output import Output, with_output
 from flows.cli.settings import with_settings
 from flows.cli.startup import announce_api, imports, start
 from flows.cli.user import user_name
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @with_settings
+@with_output
 def ingest(
+    output: Output,
     settings: "Settings",
     recordings: Annotated[Path, typer.Argument(callback=existing, help="A folder of recordings, or a manifest CSV")],
     home: HomeOption = None,
@@ -29,10 +32,14 @@ def ingest(
     done = flow(recordings=recordings, settings=settings.recordings, home=place.root)
     from flows.cli.show import show_ingest
 
-    show_ingest(done, place, settings)
+    rows = show_ingest(done, place, settings)
+    counts: dict[str, Any] = {name: value for name, value in done.items() if name != "machines"}
+    output.write(rows, **counts)
 
 
+@with_output
 def label(
+    output: Output,
     recordings: Annotated[
         list[str] | None,
         typer.Argument(
@@ -61,10 +68,11 @@ def label(
             out.print(f"{len(labels)} recordings labelled by {labelled_by}.")
             return
     waiting = pending_review(catalog.recordings)
+    columns = ["machine", "labelled_by", "recording", "path"]
+    output.write(waiting[columns], columns)
     if waiting.empty:
         out.print("No recording waits for a label.")
         return
-    columns = ["machine", "labelled_by", "recording", "path"]
     rows = waiting[columns].fillna("nobody").astype(str).values.tolist()
     print_table(
         ["machine", "judged by", "recording", "path"],

@@ -98,7 +98,7 @@ def test_every_machine_has_a_trust_report_in_the_detector_the_run_and_the_report
     store = client(home)
     assert store.get_run(retrained["run"]).data.metrics["reliability/simFan/collect"] == 85
     names = {artifact.path for artifact in store.list_artifacts(retrained["run"], "reliability/simFan")}
-    assert names == {"reliability/simFan/reliability.json", "reliability/simFan/reliability.png"}
+    assert names == {"reliability/simFan/reliability.json", "reliability/simFan/reliability-simFan.png"}
 
 
 def test_retraining_again_executes_nothing(
