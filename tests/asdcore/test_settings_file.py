@@ -72,13 +72,13 @@ def test_names_are_nested_or_dotted_and_a_stage_may_be_empty(text: str, file: Pa
 )
 def test_what_is_wrong_is_told_with_the_file(text: str, said: str, file: Path) -> None:
     file.write_text(text)
-    with pytest.raises(AsdError, match=f"plant.yaml: .*{said}"):
+    with pytest.raises(AsdError, match=rf"plant\.yaml: .*{said}"):
         read_settings(file)
 
 
 def test_a_file_that_is_no_text_is_told(file: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(AsdError, match="plant.yaml"):
+    with pytest.raises(AsdError, match=r"plant\.yaml"):
         read_settings(file)
 
 
