@@ -180,7 +180,8 @@ def _state(status: os.stat_result) -> tuple[int, int]:
 
 def _bring_up_to_date(index: sqlite3.Connection, home: Home, present: Mapping[str, tuple[int, int]]) -> None:
     known = {name: (size, modified) for name, size, modified in index.execute("SELECT * FROM files")}
-    gone = sorted(known.keys() - present.keys())
+    # Another process may have added one since this one has looked.
+    gone = [name for name in sorted(known.keys() - present.keys()) if not (home.root / name).exists()]
     if gone:
         with _transaction(index):
             for name in gone:

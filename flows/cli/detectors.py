@@ -7,7 +7,7 @@ import typer
 
 from flows.cli.console import err, out
 from flows.cli.options import HomeOption, MachinesOption, ModelOption, RecordingsOption, existing, names
-from flows.cli.output import Output, with_output
+from flows.cli.output import Output, number, with_output
 from flows.cli.settings import with_settings
 from flows.cli.startup import announce_api, imports, start
 from flows.cli.user import user_name
@@ -143,7 +143,7 @@ def score(
         err.print(f"alarm: {machine}: {sentence}")
     counts = ("scored", "failed", "anomalous", "suspect", "new_alarms")
     facts: dict[str, Any] = {name: value for name, value in done.items() if name not in counts}
-    output.write(scores, **facts)
+    output.write(scores.assign(detector=number(done["version"])), **facts | {"version": number(done["version"])})
     published(done, place)
     # An alarm is never hidden by a file that could not be read.
     strange = done["suspect"] or done["anomalous"]
@@ -236,7 +236,7 @@ def _models_as_data(rows: list[dict[str, str]]) -> tuple[list[dict[str, object]]
     typed: list[dict[str, object]] = [
         {name: row[name] or None for name in names}
         | {
-            "version": int(row["version"]),
+            "version": number(row["version"]),
             "score": float(row["score"]) if row["score"] else None,
             "machines": row["machines"].split(", ") if row["machines"] else [],
         }

@@ -103,6 +103,11 @@ def with_output(command: "Callable[Concatenate[Output, P], None]") -> Callable[.
     return run
 
 
+def number(version: str | None) -> int | None:
+    """A version of the registry, which MLflow has as text."""
+    return int(version) if version and version.isdigit() else None
+
+
 def plain(value: Any) -> Any:
     """A value as JSON has it: unknown is None, infinite the largest number, a time ISO 8601, a table its rows.
 

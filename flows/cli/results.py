@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.console import out
 from flows.cli.options import HomeOption, names
-from flows.cli.output import Output, with_output
+from flows.cli.output import Output, number, with_output
 from flows.cli.startup import start
 
 SHOWN = 50
@@ -55,7 +55,7 @@ def results(
         out.print("No stored score matches." if machine or since or only else nothing)
     for line in _summary(counts, shown):
         out.print(line)
-    output.write(rows, COLUMNS)
+    output.write([row | {"detector": number(row["detector"])} for row in rows], COLUMNS)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

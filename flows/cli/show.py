@@ -18,7 +18,7 @@ from asdcore.screening import sentences
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.cli.console import err, out
-from flows.cli.output import Output
+from flows.cli.output import Output, number
 from flows.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def write_results(output: Output, done: Mapping[str, Any], place: Home) -> None:
         pd.read_parquet(place.root / done[name]) if done[name] else pd.DataFrame(columns=names)
         for name, names in (("table", ["machine", "metric"]), ("differences", ["system", "difference", "low", "high"]))
     ]
-    facts = {name: done.get(name) for name in ("version", "champion", "detector", "run") if name in done}
+    facts: dict[str, Any] = {name: done[name] for name in ("detector", "run") if name in done}
+    facts |= {name: number(done[name]) for name in ("version", "champion") if name in done}
     facts |= {name: str(place.root / done[name]) for name in ("plots", "scores")}
     judged, outcomes = done.get("judgement"), list(done["outcomes"])
     output.write(
@@ -195,7 +196,7 @@ def show_reliability(machine: str, detector: "Detector", version: str, output: O
         seen = f"{own.rank} of {own.p} directions seen, condition {condition}, effective rank {own.effective_rank:.1f}"
         rows.append([f"{scorer} ({own.estimator})", seen])
     print_table(["what", "value"], rows)
-    output.write(_pairs(rows), machine=machine, version=version, **report.to_json())
+    output.write(_pairs(rows), machine=machine, version=number(version), **report.to_json())
 
 
 def _asked(rate: float, own: Threshold | None) -> str:

@@ -77,7 +77,7 @@ def test_standard_output_has_the_json_alone_and_the_csv_file_the_same_rows(
 @pytest.mark.flow
 def test_a_retraining_gives_its_table_its_version_and_where_the_rest_is(pump_place: Path) -> None:
     told = parsed((pump_place / "retrain.json").read_text())
-    assert (told["version"], told["champion"]) == ("1", "1")
+    assert (told["version"], told["champion"]) == (1, 1)
     assert Path(told["detector"]).is_dir() and Path(told["scores"]).is_file()
 
 
