@@ -7,8 +7,7 @@ docs/evidence/representation.md gives reason to change; each field says so. ``pa
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
@@ -19,10 +18,19 @@ BASE = "base"
 """the pretrained encoder in the registry"""
 
 
+class Unit(str):
+    """The unit of a setting, beside its type."""
+
+
+Seconds = Annotated[float, Unit("s")]
+Recordings = Annotated[int, Unit("recordings")]
+Seed = Annotated[int, Field(ge=0)]
+
+
 class StageSettings(BaseModel):
     """What all settings share: frozen, no unknown names, and a digest that keys the caches."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     renamed: ClassVar[dict[str, str]] = {}
     """Old name: name. Settings that were saved before a rename (deployments, detectors) are read with the new names."""
@@ -52,18 +60,20 @@ class RecordingSettings(StageSettings):
     renamed: ClassVar[dict[str, str]] = {"maximum_clipped_share": "maximum_clipped_fraction"}
     dropped: ClassVar[frozenset[str]] = frozenset({"maximum_seconds"})
 
-    sample_rate: int = Field(16_000, ge=1_000, description="Hz; every recording is resampled to it")
+    sample_rate: Annotated[int, Unit("Hz")] = Field(16_000, ge=1_000, description="every recording is resampled to it")
     channel: Literal["first", "mean"] | NonNegativeInt = Field("first", description="first, mean, or an index from 0")
-    minimum_seconds: float = Field(0.5, gt=0, description="shorter recordings are quarantined")
-    clip_seconds: float = Field(
+    minimum_seconds: Seconds = Field(0.5, gt=0, description="shorter recordings are quarantined")
+    clip_seconds: Seconds = Field(
         10.0, ge=1, description="a recording of twice this or longer is cut into clips of this length or little more"
     )
     maximum_clipped_fraction: float = Field(0.01, ge=0, le=1, description="share of samples at full scale")
-    silence_dbfs: float = Field(-80.0, description="RMS without its mean, dB of full scale; quieter is silent")
-    session_gap_minutes: float = Field(
+    silence_dbfs: Annotated[float, Unit("dBFS")] = Field(
+        -80.0, description="RMS without its mean, dB of full scale; quieter is silent"
+    )
+    session_gap_minutes: Annotated[float, Unit("min")] = Field(
         60.0, gt=0, description="a longer pause between the time stamps in file names begins a new session"
     )
-    minimum_training_recordings: int = Field(10, ge=2, description="normal training recordings a machine needs")
+    minimum_training_recordings: Recordings = Field(10, ge=2, description="normal training recordings a machine needs")
 
 
 class MelSettings(StageSettings):
@@ -71,8 +81,8 @@ class MelSettings(StageSettings):
 
     renamed: ClassVar[dict[str, str]] = {"floor": "amin"}
 
-    n_fft: int = Field(2048, ge=64, description="samples in an STFT window")
-    hop_length: int = Field(512, ge=1, description="samples from frame to frame")
+    n_fft: Annotated[int, Unit("samples")] = Field(2048, ge=64, description="length of an STFT window")
+    hop_length: Annotated[int, Unit("samples")] = Field(512, ge=1, description="distance from frame to frame")
     n_mels: int = Field(128, ge=8, description="mel bands")
     amin: float = Field(1e-10, gt=0, description="power below which the logarithm is cut: 10*log10(amin) dB")
 
@@ -89,10 +99,16 @@ class AugmentationSettings(StageSettings):
         "spectral",
         description="spectral: warped frequency axis; waveform: librosa's phase vocoder, five times the time",
     )
-    pitch_semitones: float = Field(12.0, gt=0, description="shifts are uniform in (0, this), down and up")
-    noise_snr_db: tuple[float, float] = Field((6.0, 24.0), description="signal-to-noise ratio, uniform in dB")
-    mask_milliseconds: tuple[float, float] = Field((500.0, 1000.0), description="lengths of the two masked spans")
-    seed: int = Field(0, ge=0)
+    pitch_semitones: Annotated[float, Unit("semitones")] = Field(
+        12.0, gt=0, description="shifts are uniform in (0, this), down and up"
+    )
+    noise_snr_db: Annotated[tuple[float, float], Unit("dB")] = Field(
+        (6.0, 24.0), description="signal-to-noise ratio, uniform from the first to the second"
+    )
+    mask_milliseconds: Annotated[tuple[float, float], Unit("ms")] = Field(
+        (500.0, 1000.0), description="lengths of the two masked spans"
+    )
+    seed: Seed = Field(0, description="of the variants")
 
 
 class TrainingSettings(StageSettings):
@@ -112,8 +128,10 @@ class TrainingSettings(StageSettings):
         json_schema_extra=ENCODERS.schema,
     )
     z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")
-    crop_frames: int = Field(128, ge=16, description="frames of a training view; the same span in both views")
-    batch_size: int = Field(48, ge=2, description="recordings a batch; twice as many views")
+    crop_frames: Annotated[int, Unit("frames")] = Field(
+        128, ge=16, description="length of a training view; the same span in both views"
+    )
+    batch_size: Recordings = Field(48, ge=2, description="recordings a batch; twice as many views")
     loss: Annotated[str, AfterValidator(LOSSES.check)] = Field(
         "discriminative",
         description="nt_xent: the paper's; supervised_contrastive; discriminative: tell machines, attributes and pitch "
@@ -125,24 +143,30 @@ class TrainingSettings(StageSettings):
     contrastive_weight: float = Field(0.1, ge=0, description="of nt_xent in combined; that of discriminative is 1")
     learning_rate: float = Field(1e-3, gt=0, description="Adam; the paper states 0.5")
     cycles: int = Field(4, ge=1, description="cosine cycles: three warm restarts make four")
-    epochs: int = Field(40, ge=1, description="a multiple of cycles")
-    warmup_steps: int = Field(0, ge=0, description="first steps, in which the learning rate rises to that of the cycle")
+    epochs: int = Field(40, ge=1, description="of the training; a multiple of cycles")
+    warmup_steps: Annotated[int, Unit("steps")] = Field(
+        0, ge=0, description="first steps, in which the learning rate rises to that of the cycle"
+    )
     validation_fraction: float = Field(
         0.0,
         ge=0,
         le=0.5,
         description="share of each machine's recordings that does not train, for early stopping; 0: none",
     )
-    patience: int = Field(10, ge=1, description="epochs without a lower validation loss before it stops early")
-    micro_batch: int | None = Field(
+    patience: Annotated[int, Unit("epochs")] = Field(
+        10, ge=1, description="epochs without a lower validation loss before it stops early"
+    )
+    micro_batch: Annotated[int | None, Unit("recordings")] = Field(
         None, ge=2, description="recordings of a batch in memory at a time; all if empty. All negatives count anyway"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA that has it")
     tf32: bool = Field(True, description="CUDA: products of float32 in TF32")
     deterministic: bool = Field(False, description="CUDA: only algorithms that give the same bits again, slower")
     compile: bool = Field(False, description="torch.compile; it needs a C++ compiler and minutes before the first step")
-    seed: int = Field(0, ge=0)
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    seed: Seed = Field(0, description="of initial weights, batches and views")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where the encoder is trained and embeds; auto: a GPU if there is one"
+    )
     processes: int = Field(1, ge=1, description="that share each batch: one for each GPU")
 
     @property
@@ -186,7 +210,7 @@ class NormalitySettings(StageSettings):
         ge=1,
         description="principal components kept before elliptic; if empty all of z, 128 of h. 1000 x 128: a minute",
     )
-    seed: int = Field(0, ge=0, description="random state of elliptic")
+    seed: Seed = Field(0, description="random state of elliptic")
     false_alarm_rate: float = Field(
         0.01, gt=0, lt=1, description="share of normal recordings that may be called anomalous; 0.1 in challenge files"
     )
@@ -217,12 +241,12 @@ class AutoencoderSettings(StageSettings):
     renamed: ClassVar[dict[str, str]] = {"validation_share": "validation_fraction"}
 
     mel: MelSettings = MelSettings(n_fft=1024, amin=2.220446049250313e-16)
-    epochs: int = Field(100, ge=1)
+    epochs: int = Field(100, ge=1, description="of the training of each autoencoder")
     batch_size: int = Field(256, ge=2, description="vectors of five frames")
     learning_rate: float = Field(1e-3, gt=0, description="Adam")
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the vectors that do not train")
     decision_quantile: float = Field(0.9, gt=0, lt=1, description="of the gamma distribution of the training scores")
-    seed: int = Field(13711, ge=0, description="of the published results")
+    seed: Seed = Field(13711, description="of the published results")
 
 
 class GateSettings(StageSettings):
@@ -287,52 +311,3 @@ class Settings(StageSettings):
         if name == "default":
             return cls()
         raise ValueError(f"preset {name!r} is none of {', '.join(PRESETS)}")
-
-
-COMMON = (
-    "recordings.sample_rate",
-    "recordings.channel",
-    "training.encoder",
-    "training.loss",
-    "training.epochs",
-    "training.batch_size",
-    "training.device",
-    "training.processes",
-    "normality.estimator",
-    "normality.scorers",
-    "normality.false_alarm_rate",
-    "gate.margin",
-)
-"""The settings that people set; all others are for experts."""
-
-
-class SettingRow(NamedTuple):
-    """One setting as it is listed to a person."""
-
-    name: str
-    """stage.name, as ``--set`` takes it."""
-    value: str
-    description: str
-    common: bool
-
-
-def setting_rows(settings: Settings = Settings()) -> list[SettingRow]:
-    """All settings with their values, in the order of the stages.
-
-    >>> [row.name for row in setting_rows() if row.common][:2]
-    ['recordings.sample_rate', 'recordings.channel']
-    """
-    return list(_rows_below(settings, ""))
-
-
-def _rows_below(stage: StageSettings, prefix: str) -> Iterator[SettingRow]:
-    for name, field in type(stage).model_fields.items():
-        value, path = getattr(stage, name), prefix + name
-        if isinstance(value, StageSettings):
-            yield from _rows_below(value, f"{path}.")
-            continue
-        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-        parts = [field.description, f"one of {', '.join(map(str, choices))}" if choices else None]
-        text = "; ".join(part for part in parts if part) or name.replace("_", " ")
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
-        yield SettingRow(path, shown, text, path in COMMON)

@@ -6,24 +6,23 @@ reads their docstrings), changelog and contributing guide from the root of the r
 
 import subprocess
 import sys
-import types
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from pydantic.fields import FieldInfo
 
-from asdcore.settings import COMMON, PRESETS, Settings, StageSettings
+from asdcore.setting_rows import SettingRow, setting_rows, shown_value
+from asdcore.settings import PRESETS, Settings
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "asdcore"
 SETTINGS_INTRODUCTION = """# Settings
 
 Every setting, generated from `asdcore/settings.py`; those in **bold** are the ones that people set (`asd settings`
-lists them, `asd settings --all` all), the others are for experts. On the command line `--set stage.name=value` changes
-one, and `--preset` chooses the values to start from; in Python, `Settings` holds one object per stage. Where a preset
-changes a default, its value is listed below the default.
+lists them first), the others are for experts. On the command line `--set stage.name=value` changes one, `--settings`
+those of [a file](../how-to/operations.md#a-settings-file), and `--preset` chooses the values to start from; in Python,
+`Settings` holds one object per stage. Where a preset changes a default, its value is listed below the default.
 """
 COMMAND_LINE_INTRODUCTION = """# Command line
 
@@ -39,7 +38,6 @@ INTRODUCTION_OF_A_PACKAGE = """
       show_root_heading: false
       show_root_toc_entry: false
 """
-LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -62,65 +60,30 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def _settings_page() -> str:
-    presets = {name: Settings.preset(name) for name in PRESETS}
+    presets = {name: {row.name: row.value for row in setting_rows(Settings.preset(name))} for name in PRESETS}
     parts = [SETTINGS_INTRODUCTION]
     for stage, field in Settings.model_fields.items():
         assert field.annotation is not None
         parts.append(f"## `{stage}`\n\n{_first_paragraph(field.annotation.__doc__)}\n")
-        parts.append("| setting | type | default | description |\n|---|---|---|---|")
-        parts += _rows(stage, {name: getattr(values, stage) for name, values in presets.items()})
+        parts.append("| setting | takes | unit | default | description |\n|---|---|---|---|---|")
+        parts += [_row(row, presets) for row in setting_rows() if row.name.startswith(f"{stage}.")]
         parts.append("")
     return "\n".join(parts)
 
 
-def _rows(prefix: str, presets: dict[str, StageSettings]) -> list[str]:
-    """One row per setting of a stage, given its values in each preset; nested settings have dotted names."""
-    rows = []
-    default = presets["default"]
-    for name, field in type(default).model_fields.items():
-        values = {preset: getattr(stage, name) for preset, stage in presets.items()}
-        if isinstance(values["default"], StageSettings):
-            rows += _rows(f"{prefix}.{name}", values)
-            continue
-        others = [f"{preset}: `{_shown(value)}`" for preset, value in values.items() if value != values["default"]]
-        shown = "<br>".join([f"`{_shown(values['default'])}`", *others])
-        kind = f"{_type(field.annotation)}{_limits(field)}"
-        bold = "**" if f"{prefix}.{name}" in COMMON else ""
-        rows.append(f"| {bold}`{prefix}.{name}`{bold} | {kind} | {shown} | {_cell(field.description or '')} |")
-    return rows
-
-
-def _type(annotation: Any) -> str:
-    """A type as a reader of a table wants it: `int`, one of `a`, `b`."""
-    origin = get_origin(annotation)
-    if annotation is type(None):
-        return "empty"
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(annotation))
-    if origin in (Union, types.UnionType):
-        return " or ".join(_type(part) for part in get_args(annotation))
-    if origin is tuple:
-        first, *others = get_args(annotation)
-        return f"list of {_type(first)}" if others == [...] else ", ".join(map(_type, (first, *others)))
-    if origin is not None:  # Annotated, as NonNegativeInt
-        return _type(get_args(annotation)[0])
-    return str(getattr(annotation, "__name__", annotation))
-
-
-def _limits(field: FieldInfo) -> str:
-    limits = [
-        f"{sign} {getattr(part, name):g}"
-        for part in field.metadata
-        for name, sign in LIMITS.items()
-        if getattr(part, name, None) is not None
+def _row(row: SettingRow, presets: dict[str, dict[str, Any]]) -> str:
+    others = [
+        f"{preset}: `{_shown(values[row.name])}`"
+        for preset, values in presets.items()
+        if values[row.name] != row.default
     ]
-    return f", {', '.join(limits)}" if limits else ""
+    shown = "<br>".join([f"`{_shown(row.default)}`", *others])
+    bold = "**" if row.common else ""
+    return f"| {bold}`{row.name}`{bold} | {row.kind} | {row.unit} | {shown} | {_cell(row.description)} |"
 
 
 def _shown(value: object) -> str:
-    if value is None:
-        return "empty"
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return shown_value(value) or "empty"
 
 
 def _cell(text: str) -> str:

@@ -47,7 +47,7 @@ class Version:
 
 
 def registered_models(home: Home) -> list[dict[str, str]]:
-    """One row per registered version, newest first: version, alias, score, date, data, machines, run."""
+    """One row per registered version, newest first: version, alias, score, date, created, data, machines, run."""
     versions = versions_in_file(home)
     rows = []
     for found in _versions_of_mlflow(home) if versions is None else versions:
@@ -58,6 +58,7 @@ def registered_models(home: Home) -> list[dict[str, str]]:
                 "alias": ", ".join(sorted(found.aliases)),
                 "score": found.tags.get("score", ""),
                 "date": f"{date:%Y-%m-%d %H:%M}",
+                "created": date.isoformat(timespec="seconds"),
                 "data": found.tags.get("data", ""),
                 "machines": found.tags.get("machines", ""),
                 "run": found.run,

@@ -22,8 +22,6 @@ from asdcore.settings import NormalitySettings
 from tasks.normality import Rows, Stores
 from tasks.stage import Artifact, Facts, stage
 
-SESSIONS_PLOT = "sessions.png"
-
 
 @stage("runs/reliability/{key}/")
 def report_reliability(
@@ -59,14 +57,19 @@ def report_reliability(
     )
     text = json.dumps(report.to_json(), indent=2, allow_nan=False)
     (out / "reliability.json").write_text(text, encoding="utf-8")
-    reliability_plot(report, machine).savefig(out / "reliability.png", format="png", dpi=110)
-    qq_plot(fitted, machine).savefig(out / "theory.png", format="png", dpi=110)
+    reliability_plot(report, machine).savefig(out / f"reliability-{machine}.png", format="png", dpi=110)
+    qq_plot(fitted, machine).savefig(out / f"theory-{machine}.png", format="png", dpi=110)
     if report.next_sessions:
         sessions = len({group for _, _, group in training})
         needed = sessions_needed(sessions, fitted.calibration.n_effective_, settings.false_alarm_rate)
         plot = sessions_plot(report.next_sessions, machine, settings.false_alarm_rate, needed)
-        plot.savefig(out / SESSIONS_PLOT, format="png", dpi=110)
+        plot.savefig(out / sessions_file(machine), format="png", dpi=110)
     return {"rating": report.rating}
+
+
+def sessions_file(machine: str) -> str:
+    """The name of the plot of what more sessions would bring."""
+    return f"sessions-{machine}.png"
 
 
 def reliability_reports(
@@ -78,8 +81,8 @@ def reliability_reports(
     history: Sequence[Mapping[str, float]],
     own_rates: Mapping[str, float],
 ) -> dict[str, Artifact]:
-    """The folder of the reliability report of each machine: ``reliability.json``, ``reliability.png``,
-    ``theory.png`` and, with three sessions or more, `SESSIONS_PLOT`.
+    """The folder of the reliability report of each machine: ``reliability.json``, ``reliability-<machine>.png``,
+    ``theory-<machine>.png`` and, with three sessions or more, ``sessions-<machine>.png``.
 
     ``history``: of the encoder's training; the reports mention a collapse. ``own_rates``: of the machines that have a
     false-alarm rate of their own; the others have that of the settings.
@@ -110,7 +113,7 @@ def reliability_text(reports: Mapping[str, Artifact]) -> str:
             shares = ", ".join(f"{point.sessions}: {100 * point.strange:.0f} %" for point in report.next_sessions)
             sentences.append(
                 f"Suspect or anomalous of the next session's normal recordings, by sessions known: {shares} "
-                f"({SESSIONS_PLOT})."
+                f"({sessions_file(machine)})."
             )
         lines.append(f"- **{machine}**: {' '.join(sentences)}")
     return "\n".join(lines)

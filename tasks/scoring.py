@@ -27,6 +27,7 @@ from tasks.alarms import raised_alarms
 from tasks.monitoring import examined
 from tasks.registered import load_detector
 from tasks.reports import write_score_report
+from tasks.results import add_to_index
 
 STANDARD_INPUT = Path("-")
 MOST_EXPLAINED = 20
@@ -113,6 +114,7 @@ def _scored(
         if file is not None:
             with atomic_write(file) as temporary:
                 rows.assign(detector=version).to_parquet(temporary)
+    add_to_index(home, table)
     drift = {one.machine: one.sentences for one in examined(home, detector, version, heard)}
     suspicions, page = _suspicions(detector, scores), ""
     if report and heard:
@@ -166,7 +168,7 @@ def _explain(detector: Detector, scores: pd.DataFrame, heard: list[Heard], folde
         recording = heard[row]
         clip = recording.clips[recording.strangest]
         explanation = detector.explain(recording.path, recording.machine, clip, verdict["triggered_by"])
-        plot = folder / f"{number:02d}-{recording.path.stem[:50]}.png"
+        plot = folder / f"{number:02d}-{recording.machine}-{recording.path.stem[:50]}.png"
         with atomic_write(plot) as temporary:
             explanation_plot(explanation, verdict).savefig(temporary, format="png", dpi=120)
         explained.append({"path": verdict["path"], "sentences": explanation.sentences, "plot": str(plot)})

@@ -1,12 +1,13 @@
 """The commands about detectors: train, register, choose and use them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.console import err, out
 from flows.cli.options import HomeOption, MachinesOption, ModelOption, RecordingsOption, existing, names
+from flows.cli.output import Output, number, with_output
 from flows.cli.settings import with_settings
 from flows.cli.startup import announce_api, imports, start
 from flows.cli.user import user_name
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @with_settings
+@with_output
 def retrain(
+    output: Output,
     settings: "Settings",
     recordings: RecordingsOption = None,
     machines: MachinesOption = None,
@@ -31,10 +34,11 @@ def retrain(
     done = flow(
         recordings=recordings, machines=names(machines), settings=settings, warm_start=warm_start, home=place.root
     )
-    from flows.cli.show import show_registered, show_results
+    from flows.cli.show import show_registered, show_results, write_results
 
     show_results(done, place)
     show_registered(done, place)
+    write_results(output, done, place)
 
 
 def enroll(
@@ -78,7 +82,9 @@ def retire(
     show_enrolment(done, place)
 
 
+@with_output
 def score(
+    output: Output,
     recordings: Annotated[
         list[Path], typer.Argument(help="Audio files, or folders of them; - alone: one recording on standard input")
     ],
@@ -108,7 +114,7 @@ def score(
         from asdcore.errors import AsdError
         from asdcore.progress import say
         from flows.cli.published import published
-        from flows.cli.show import print_explanations, print_scores
+        from flows.cli.show import MOST_ROWS, print_explanations, print_scores
         from tasks.scoring import score_recordings
 
     done = None
@@ -129,17 +135,24 @@ def score(
         out.print(f"Report: {done['report']}")
     out.print(f"Detector version {done['version']}. Scores: {done['table']}")
     if done["failed"]:
-        for row in scores[scores["score"].isna()].to_dict("records"):
+        for row in scores[scores["score"].isna()].head(MOST_ROWS).to_dict("records"):
             err.print(f"not scored: {row['path']}: {row['reason']}")
+        if done["failed"] > MOST_ROWS:
+            err.print(f"not scored: {done['failed'] - MOST_ROWS} more; the table of scores has the reasons")
     for machine, sentence in done["alarms"].items():
         err.print(f"alarm: {machine}: {sentence}")
+    counts = ("scored", "failed", "anomalous", "suspect", "new_alarms")
+    facts: dict[str, Any] = {name: value for name, value in done.items() if name not in counts}
+    output.write(scores.assign(detector=number(done["version"])), **facts | {"version": number(done["version"])})
     published(done, place)
     # An alarm is never hidden by a file that could not be read.
     strange = done["suspect"] or done["anomalous"]
     raise typer.Exit(3 if done["alarms"] else 4 if strange else 1 if done["failed"] else 0)
 
 
+@with_output
 def threshold(
+    output: Output,
     machine: Annotated[str, typer.Argument(help="An enrolled machine")],
     rate: Annotated[
         float | None, typer.Argument(help="Its new false-alarm rate, for example 0.05; default: show what it is")
@@ -171,10 +184,12 @@ def threshold(
         show_enrolment(done, place)
         model = done["version"]
     with place.synchronised(out.print):
-        show_threshold(machine, load_detector(place, model)[0], per_day)
+        show_threshold(machine, load_detector(place, model)[0], per_day, output)
 
 
+@with_output
 def models(
+    output: Output,
     machine: Annotated[
         str | None, typer.Option(help="Show the reliability report of this machine", show_default=False)
     ] = None,
@@ -194,15 +209,17 @@ def models(
             with imports():
                 from flows.cli.show import show_reliability
 
-            show_reliability(machine, *load_detector(place, model))
+            show_reliability(machine, *load_detector(place, model), output)
             return
         if diff is not None:
             from flows.cli.show import show_differences
             from tasks.registry import version_facts
 
-            show_differences(diff, *(version_facts(place, version) for version in diff))
+            left, right = (version_facts(place, version) for version in diff)
+            show_differences(diff, left, right, output)
             return
         rows = registered_models(place)
+    output.write(*_models_as_data(rows))
     if not rows:
         out.print(f"Nothing is registered in {place.registry}. `asd retrain` trains and registers a detector.")
         return
@@ -211,6 +228,21 @@ def models(
     out.print(
         "score: harmonic mean of AUC source, AUC target and pAUC over the machines, percent, on the test recordings"
     )
+
+
+def _models_as_data(rows: list[dict[str, str]]) -> tuple[list[dict[str, object]], list[str]]:
+    """The registered versions with their numbers as numbers, and the names of the columns."""
+    names = ["version", "alias", "score", "created", "machines", "data", "run"]
+    typed: list[dict[str, object]] = [
+        {name: row[name] or None for name in names}
+        | {
+            "version": number(row["version"]),
+            "score": float(row["score"]) if row["score"] else None,
+            "machines": row["machines"].split(", ") if row["machines"] else [],
+        }
+        for row in rows
+    ]
+    return typed, names
 
 
 def promote(

@@ -1,15 +1,18 @@
 """The commands that keep a home tidy and say how it is set up."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.console import out
-from flows.cli.options import HomeOption, PresetOption
+from flows.cli.options import HomeOption, PresetOption, SetOption, SettingsOption
+from flows.cli.output import Output, with_output
 from flows.cli.settings import settings_of, with_settings
 from flows.cli.startup import start
 
 if TYPE_CHECKING:
+    from asdcore.setting_rows import SettingRow
     from asdcore.settings import Settings
 
 
@@ -29,19 +32,48 @@ def clean(
         out.print(line)
 
 
+@with_output
 def settings(
+    output: Output,
+    containing: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only those with this in their names", show_default=False)
+    ] = None,
     preset: PresetOption = "default",
-    every: Annotated[bool, typer.Option("--all", help="Expert settings, too")] = False,
+    file: SettingsOption = None,
+    change: SetOption = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write a file of these settings, for --settings", show_default=False)
+    ] = None,
 ) -> None:
-    """List the settings that --set changes: name, value and description."""
-    from asdcore.settings import setting_rows
+    """List all settings: name, value, default where it is another one, unit and description; everyday ones first."""
+    from asdcore.setting_rows import setting_rows, shown_value
+    from asdcore.settings_file import write_settings
     from flows.cli.tables import print_table
 
-    rows = setting_rows(settings_of(preset, None))
-    # The common ones first; the order is otherwise that of the stages.
-    rows.sort(key=lambda row: not row.common)
-    shown = [row for row in rows if every or row.common]
-    print_table(["setting", "value", "description"], [[row.name, row.value, row.description] for row in shown])
-    if len(shown) < len(rows):
-        out.print(f"{len(rows) - len(shown)} expert settings more: `asd settings --all`.")
-    out.print("Change one with --set, for example `asd retrain --set training.epochs=80`.")
+    chosen = settings_of(preset, change, file)
+    if write is not None:
+        write_settings(write, chosen)
+        out.print(f"Settings: {write}. Edit it, and use it with --settings {write}")
+        return
+    rows = [row for row in setting_rows(chosen) if (containing or "") in row.name]
+    if not rows:
+        raise typer.BadParameter(f"no setting has {containing!r} in its name", param_hint="NAME")
+    for title, common in (("Everyday settings", True), ("Expert settings", False)):
+        shown = [
+            [row.name, shown_value(row.value), row.unit, _default(row), row.description]
+            for row in rows
+            if row.common == common
+        ]
+        if shown:
+            print_table(["setting", "value", "unit", "default", "description"], shown, title=title)
+    out.print("--set training.epochs=80 changes one; `asd settings --write plant.yaml` makes a file for --settings.")
+    output.write([row._asdict() for row in rows])
+
+
+def _default(row: "SettingRow") -> str:
+    """The default, where the value is another one."""
+    from asdcore.setting_rows import shown_value
+
+    if row.value == row.default:
+        return ""
+    return shown_value(row.default) or "empty"

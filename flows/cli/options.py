@@ -35,6 +35,16 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
+SettingsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        exists=True,
+        dir_okay=False,
+        help="A YAML file of settings; `asd settings --write FILE` makes one. --set overrides it",
+        show_default=False,
+    ),
+]
 RecordingsOption = Annotated[
     Path | None,
     typer.Option(

@@ -2,12 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.console import err, out
 from flows.cli.options import HomeOption, existing
+from flows.cli.output import Output, with_output
 from flows.cli.settings import with_settings
 from flows.cli.startup import announce_api, imports, prefect_server_named, start
 from flows.cli.user import user_name
@@ -24,7 +25,9 @@ class Unlabelled(StrEnum):
 
 
 @with_settings
+@with_output
 def ingest(
+    output: Output,
     settings: "Settings",
     recordings: Annotated[Path, typer.Argument(callback=existing, help="A folder of recordings, or a manifest CSV")],
     as_: Annotated[
@@ -54,10 +57,14 @@ def ingest(
             )
     from flows.cli.show_recordings import show_ingest
 
-    show_ingest(done, place, settings)
+    rows = show_ingest(done, place, settings)
+    counts: dict[str, Any] = {name: value for name, value in done.items() if name != "machines"}
+    output.write(rows, **counts)
 
 
+@with_output
 def label(
+    output: Output,
     recordings: Annotated[
         list[str] | None,
         typer.Argument(
@@ -81,24 +88,26 @@ def label(
     with imports():
         from asdcore.errors import AsdError
         from asdcore.recordings.catalog import Catalog, pending_review
-        from flows.cli.show_recordings import home_option, show_pending
+        from flows.cli.show_recordings import PENDING, home_option, show_pending
         from tasks.labels import label_recordings
 
     if not recordings:
         with place.lock(out.print):
             catalog = Catalog(place.recordings)
         if as_ is None:
-            show_pending(catalog, machine, home_option(place))
+            output.write(show_pending(catalog, machine, home_option(place)), PENDING)
             return
         if not pending:
             raise AsdError("name the recordings to label, or --pending for all that are")
         recordings = pending_review(catalog.of_machines([machine] if machine else None))["recording"].tolist()
         if not recordings:
             out.print("No recording is pending.")
+            output.write([])
             return
     labelled_by = by or user_name()
     labels = label_recordings(place, recordings, as_, labelled_by)
     out.print(f"{len(labels)} recordings labelled by {labelled_by}.")
+    output.write([{"recording": recording, "label": label} for recording, label in labels.items()])
 
 
 def forget(

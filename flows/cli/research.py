@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.console import out
-from flows.cli.options import HomeOption, MachinesOption, PresetOption, RecordingsOption, SetOption, names
+from flows.cli.options import (
+    HomeOption,
+    MachinesOption,
+    PresetOption,
+    RecordingsOption,
+    SetOption,
+    SettingsOption,
+    names,
+)
+from flows.cli.output import Output, with_output
 from flows.cli.settings import settings_of, with_settings
 from flows.cli.startup import announce_api, start
 
@@ -14,7 +23,8 @@ if TYPE_CHECKING:
     from asdcore.settings import Settings
 
 
-def demo(home: HomeOption = None) -> None:
+@with_output
+def demo(output: Output, home: HomeOption = None) -> None:
     """Simulate three machines, fit a detector to them and show the results, in a home of its own."""
     from asdcore.settings import Settings
 
@@ -27,10 +37,11 @@ def demo(home: HomeOption = None) -> None:
     out.print(f"Simulated recordings of three machines: {folder}")
     announce_api()
     done = flow(recordings=folder, settings=Settings.preset("demo"), home=place.root)
-    from flows.cli.show import show_registered, show_results
+    from flows.cli.show import show_registered, show_results, write_results
 
     show_results(done, place)
     show_registered(done, place)
+    write_results(output, done, place)
 
 
 def simulate(
@@ -87,11 +98,13 @@ def train(
         typer.Option(exists=True, dir_okay=False, help="Start from the weights of this encoder", show_default=False),
     ] = None,
     preset: PresetOption = "default",
+    settings_file: SettingsOption = None,
     change: SetOption = None,
     home: HomeOption = None,
 ) -> None:
     """Train only the encoder, on everything that was ingested. `asd retrain` does this, too."""
-    settings = settings_of(preset, [*(change or []), f"training.processes={processes}"] if processes > 1 else change)
+    own = [f"training.processes={processes}"] if processes > 1 else []
+    settings = settings_of(preset, [*(change or []), *own], settings_file)
     place = start(home)
     from flows.train import train as flow
 
@@ -118,7 +131,9 @@ def pretrain(
 
 
 @with_settings
+@with_output
 def benchmark(
+    output: Output,
     settings: "Settings",
     recordings: RecordingsOption = None,
     systems: Annotated[str, typer.Option(help="Comma-separated; the others are compared with the first")] = (
@@ -131,7 +146,7 @@ def benchmark(
     """Compare systems on the same recordings, with intervals, in the layout of the paper's Table 1."""
     place = start(home)
     from flows.benchmark import benchmark as flow
-    from flows.cli.show import show_results
+    from flows.cli.show import show_results, write_results
 
     announce_api()
     done = flow(
@@ -143,12 +158,14 @@ def benchmark(
         home=place.root,
     )
     show_results(done, place)
+    write_results(output, done, place)
 
 
+@with_output
 def evaluate(
+    output: Output,
     scores: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of anomaly_score_*.csv files")],
     ground_truth: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of ground truth files")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables")] = False,
 ) -> None:
     """Compute the challenge's metrics from official score and decision files, paired by file name."""
     from asdcore.evaluation.metrics import machine_metrics, summary
@@ -156,18 +173,10 @@ def evaluate(
 
     metrics = machine_metrics(read_submission(scores, ground_truth))
     means = summary(metrics)
-    if as_json:
-        import json
-        import math
-
-        # pandas' own JSON would round; a metric that is undefined (NaN) becomes null.
-        rows = metrics.astype(object).where(metrics.notna(), None).to_dict("records")
-        defined = {name: None if math.isnan(value) else value for name, value in means.items()}
-        typer.echo(json.dumps({"machines": rows, "means": defined}, indent=2, allow_nan=False))
-        return
     from flows.cli.show import show_metrics
 
     show_metrics(metrics, means)
+    output.write(metrics, means=means)
 
 
 def submit(

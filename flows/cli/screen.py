@@ -5,43 +5,36 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.console import err, out
+from flows.cli.console import err
 from flows.cli.options import existing
+from flows.cli.output import Output, with_output
 
 SHOWN = 5
 """rows of a machine where nothing, or less, stands out"""
 
 
+@with_output
 def screen(
+    output: Output,
     recordings: Annotated[Path, typer.Argument(callback=existing, help="A folder of recordings, or a manifest CSV")],
     machine: Annotated[
         str | None, typer.Option(help="Machine of those that lie in no machine's folder", show_default=False)
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the whole table to this file", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON and nothing else")] = False,
 ) -> None:
     """Which of these sound wrong? Ranks the recordings of each machine: no label, no detector, nothing is kept.
 
     Exit code 4: something stands out; else 1: something could not be ranked; else 0.
     """
     from asdcore.screening import screen as screened
-    from asdcore.storage.files import atomic_write
     from flows.cli.show import show_screening
 
     table = screened(recordings, machine)
-    if json:
-        typer.echo(table.to_json(orient="records"))
-    else:
-        show_screening(table, SHOWN)
+    show_screening(table, SHOWN)
     bad = table[table["reason"] != ""]
     for (of, reason), own in bad.groupby(["machine", "reason"]):
         # A machine with too few recordings is one complaint.
         first = own["path"].iloc[0]
         what = first if len(own) == 1 else f"{of or first}, {len(own)} files"
         err.print(f"not ranked: {what}: {reason}")
-    if csv is not None:
-        with atomic_write(csv, "choose another file with --csv") as temporary:
-            table.to_csv(temporary, index=False)
-        if not json:
-            out.print(f"All {len(table)} recordings: {csv}")
+    output.write(table)
     raise typer.Exit(4 if table["stands_out"].fillna(False).any() else 1 if len(bad) else 0)

@@ -1,14 +1,14 @@
-"""From ``--preset`` and ``--set`` to the settings of a run."""
+"""From ``--preset``, ``--settings`` and ``--set`` to the settings of a run."""
 
-import difflib
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import typer
 
-from flows.cli.options import PresetOption, SetOption
+from flows.cli.options import PresetOption, SetOption, SettingsOption
 
 if TYPE_CHECKING:
     from asdcore.settings import Settings
@@ -17,17 +17,21 @@ P = ParamSpec("P")
 
 
 def with_settings(command: "Callable[Concatenate[Settings, P], None]") -> Callable[..., None]:
-    """Give a command the options ``--preset`` and ``--set``, and as its first argument the settings that they make.
+    """Give a command the options ``--preset``, ``--settings`` and ``--set``, and as its first argument the settings
+    that they make.
 
     They come before the last option, which is ``--home``.
     """
 
     @wraps(command)
-    def run(preset: str, change: list[str] | None, *args: P.args, **kwargs: P.kwargs) -> None:
-        command(settings_of(preset, change), *args, **kwargs)
+    def run(
+        preset: str, settings_file: Path | None, change: list[str] | None, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        command(settings_of(preset, change, settings_file), *args, **kwargs)
 
     options = [
         Parameter("preset", Parameter.POSITIONAL_OR_KEYWORD, default="default", annotation=PresetOption),
+        Parameter("settings_file", Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=SettingsOption),
         Parameter("change", Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=SetOption),
     ]
     _, *others, home = signature(command).parameters.values()
@@ -37,65 +41,35 @@ def with_settings(command: "Callable[Concatenate[Settings, P], None]") -> Callab
     return run
 
 
-def settings_of(preset: str, changes: list[str] | None) -> "Settings":
+def settings_of(preset: str, changes: list[str] | None, file: Path | None = None) -> "Settings":
     """The settings of a preset with some of them changed.
 
     Args:
         preset: name of the preset.
-        changes: ``stage.name=value`` each.
+        changes: ``stage.name=value`` each; they override the file.
+        file: a YAML file of settings, see `asdcore.settings_file.read_settings`; it overrides the preset.
 
     Raises:
         typer.BadParameter: an unknown preset or setting, or a value that the setting refuses.
     """
-    from pydantic import ValidationError
-
+    from asdcore.errors import AsdError
     from asdcore.settings import PRESETS, Settings
+    from asdcore.settings_file import changed, read_settings
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"{preset!r} is none of {', '.join(PRESETS)}", param_hint="--preset")
-    values = Settings.preset(preset).model_dump()
+    values: dict[str, Any] = {}
     for change in changes or []:
         name, equals, value = change.partition("=")
         if not equals:
             raise typer.BadParameter(
                 f"{change!r} has no value: write stage.name=value, for example training.epochs=80", param_hint="--set"
             )
-        _assign(values, name, value)
+        values[name] = value
+    settings, hint = Settings.preset(preset), "--settings"
     try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-        raise typer.BadParameter(f"{where}: {first['msg']}{given}", param_hint="--set") from error
-
-
-def _assign(values: dict[str, Any], name: str, value: str) -> None:
-    from asdcore.settings import setting_rows
-
-    known = [row.name for row in setting_rows()]
-    if name not in known:
-        raise typer.BadParameter(_unknown(name, known), param_hint="--set")
-    *stages, last = name.split(".")
-    for stage in stages:
-        values = values[stage]
-    values[last] = value.split(",") if isinstance(values[last], tuple) else value
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    """What is said of a setting that does not exist: its nearest neighbours, and the settings of its stage."""
-    from asdcore.settings import Settings
-
-    stage, _, old = name.partition(".")
-    if stage in Settings.model_fields:
-        renamed = getattr(Settings.model_fields[stage].annotation, "renamed", {})
-        if old in renamed:
-            return f"{name!r} is called {stage}.{renamed[old]} now"
-    near = difflib.get_close_matches(name, known, n=3)
-    # The right name under the wrong stage, or under none.
-    near += [other for other in known if other.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1] and other not in near]
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    stages = dict.fromkeys(other.split(".")[0] for other in known)
-    of_stage = [other.removeprefix(f"{stage}.") for other in known if other.startswith(f"{stage}.")]
-    rest = f"Settings of {stage}: {', '.join(of_stage)}" if of_stage else f"Stages: {', '.join(stages)}"
-    return f"there is no setting {name!r}{hint} {rest}"
+        settings = read_settings(file, settings) if file else settings
+        hint = "--set"
+        return changed(settings, values)
+    except AsdError as error:
+        raise typer.BadParameter(str(error), param_hint=hint) from error

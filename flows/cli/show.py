@@ -1,6 +1,6 @@
 """What the command line prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,15 @@ from asdcore.normality.threshold import Threshold
 from asdcore.screening import sentences
 from asdcore.storage.home import Home
 from flows.cli.console import out
+from flows.cli.output import Output, number
 from flows.cli.tables import print_table
 
 if TYPE_CHECKING:
     from asdcore.detector import Detector
 
 
+MOST_ROWS = 50
+"""of a table of recordings; the rest is where the command says"""
 TOGETHER = "those of one session are not; a rule of several recordings may alarm far more often"
 
 
@@ -40,6 +43,26 @@ def show_results(done: Mapping[str, Any], place: Home) -> None:
             out.print(line)
     out.print(f"plots      {short(place.root / done['plots'])}")
     out.print(f"scores     {short(place.root / done['scores'])}")
+
+
+def write_results(output: Output, done: Mapping[str, Any], place: Home) -> None:
+    """What a retraining or benchmark came to, as data."""
+    tables = [
+        pd.read_parquet(place.root / done[name]) if done[name] else pd.DataFrame(columns=names)
+        for name, names in (("table", ["machine", "metric"]), ("differences", ["system", "difference", "low", "high"]))
+    ]
+    facts: dict[str, Any] = {name: done[name] for name in ("detector", "run") if name in done}
+    facts |= {name: number(done[name]) for name in ("version", "champion") if name in done}
+    facts |= {name: str(place.root / done[name]) for name in ("plots", "scores")}
+    judged, outcomes = done.get("judgement"), list(done["outcomes"])
+    output.write(
+        tables[0],
+        list(tables[0].columns),
+        differences=tables[1],
+        outcomes=outcomes,
+        gate=judged["reasons"] if judged else [],
+        **facts,
+    )
 
 
 def show_registered(done: Mapping[str, Any], place: Home) -> None:
@@ -72,12 +95,14 @@ def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
     show_registered(done, place)
 
 
-def show_threshold(machine: str, detector: "Detector", per_day: float | None) -> None:
+def show_threshold(machine: str, detector: "Detector", per_day: float | None, output: Output) -> None:
     """When a machine raises an alarm, whether its recordings support that, and how often it will be false."""
     threshold = detector.threshold_of(detector.enrolled(machine))
     calibration = detector.machines[machine].calibration
     rate = threshold.false_alarm_rate
     rows = [["anomalous", f"at {100 * rate:g} % false alarms"]]
+    low: float | None = None
+    high: float | None = None
     if rate < calibration.supported_rate:
         supported = f"{100 * calibration.supported_rate:.2g} %"
         rows.append(["", f"not supported: {supported} is the lowest rate that its recordings support; suspect at most"])
@@ -91,9 +116,25 @@ def show_threshold(machine: str, detector: "Detector", per_day: float | None) ->
         expected = f"{7 * per_day * often:.2g} a week at {per_day:g} recordings a day"
     rows.append(["false alarms", f"{expected}, if recordings are independent: {TOGETHER}"])
     print_table([machine, ""], rows)
+    output.write(
+        _pairs(rows),
+        machine=machine,
+        false_alarm_rate=rate,
+        supported_rate=calibration.supported_rate,
+        low=low,
+        high=high,
+        needed=threshold.needed,
+        last=threshold.last,
+        false_alarms_per_recording=often,
+    )
 
 
-def show_reliability(machine: str, detector: "Detector", version: str) -> None:
+def _pairs(rows: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """The rows of a table of two columns, as data."""
+    return [{"what": what, "value": value} for what, value in rows]
+
+
+def show_reliability(machine: str, detector: "Detector", version: str, output: Output) -> None:
     """The reliability report of one machine of a registered detector."""
     report = reliability_of(detector, machine)
     if report is None:
@@ -121,6 +162,7 @@ def show_reliability(machine: str, detector: "Detector", version: str) -> None:
         seen = f"{own.rank} of {own.p} directions seen, condition {condition}, effective rank {own.effective_rank:.1f}"
         rows.append([f"{scorer} ({own.estimator})", seen])
     print_table(["what", "value"], rows)
+    output.write(_pairs(rows), machine=machine, version=number(version), **report.to_json())
 
 
 def _asked(rate: float, own: Threshold | None) -> str:
@@ -128,19 +170,28 @@ def _asked(rate: float, own: Threshold | None) -> str:
     return f"{100 * rate:g} %" + (", the machine's own rate (asd threshold)" if own else "")
 
 
-def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str]) -> None:
+def show_differences(names: tuple[str, str], a: dict[str, str], b: dict[str, str], output: Output) -> None:
     """What differs between two registered versions: scores with the difference, machines, settings, lineage."""
     rows = []
-    for what in dict.fromkeys([*a, *b]):
-        left, right = a.get(what, "-"), b.get(what, "-")
+    for what in sorted(dict.fromkeys([*a, *b]), key=lambda what: not what.startswith("score ")):
+        left, right = a.get(what), b.get(what)
         if left != right:
-            both = what.startswith("score ") and "-" not in (left, right)
-            rows.append([what, left, right, f"{float(right) - float(left):+.2f}" if both else ""])
+            scored = what.startswith("score ") and left is not None and right is not None
+            difference = round(float(right) - float(left), 2) if scored and left and right else None
+            rows.append({"what": what, "left": left, "right": right, "difference": difference})
+    output.write(rows, ["what", "left", "right", "difference"])
     if not rows:
         out.print(f"{names[0]} and {names[1]} are the same in settings, recordings, machines and scores.")
         return
-    rows.sort(key=lambda row: not row[0].startswith("score "))
-    print_table(["what", *names, "difference"], rows, right=[3])
+    drawn = [
+        [str(row["what"]), str(row["left"] or "-"), str(row["right"] or "-"), _signed(row["difference"])]
+        for row in rows
+    ]
+    print_table(["what", *names, "difference"], drawn, right=[3])
+
+
+def _signed(value: Any) -> str:
+    return "" if value is None else f"{value:+.2f}"
 
 
 def show_metrics(metrics: pd.DataFrame, means: dict[str, float]) -> None:
@@ -157,9 +208,10 @@ def short(path: Path) -> str:
 
 
 def print_scores(scores: pd.DataFrame, suspicions: Mapping[str, str]) -> None:
-    """One row per recording, the most anomalous first; then what the suspect ones of each machine mean."""
-    ordered = scores.assign(in_training=scores["in_training"].fillna(False))
-    ordered = ordered.sort_values("score", ascending=False, na_position="last")
+    """The most anomalous recordings first, at most `MOST_ROWS`; then what the suspect ones of each machine mean."""
+    ordered = scores.assign(in_training=scores["in_training"].fillna(False), order=scores["verdict"].map(_ORDER))
+    # Scores compare recordings of one machine: of several, the normal ones come after all that are strange.
+    ordered = ordered.sort_values(["order", "score"], ascending=[True, False], na_position="last").head(MOST_ROWS)
     long = bool((scores["clips"] > 1).any())
     header = ["machine", "score", "p-value", "verdict", "triggered by", *(["strangest"] if long else []), "recording"]
     rows: list[list[str | Text]] = []
@@ -170,6 +222,10 @@ def print_scores(scores: pd.DataFrame, suspicions: Mapping[str, str]) -> None:
             verdict = [f"{row['score']:.1f}", f"{row['p_value']:.2g}", _verdict_cell(row), row["triggered_by"]]
         rows.append([row["machine"], *verdict, *([_strangest(row)] if long else []), row["path"]])
     print_table(header, rows, right=[1, 2])
+    if len(scores) > len(rows):
+        out.print(
+            f"The {len(rows)} strangest of {len(scores)} recordings; the table of all is named below, or --csv FILE."
+        )
     for machine, sentence in suspicions.items():
         n = int(((scores["machine"] == machine) & (scores["verdict"] == "suspect")).sum())
         out.print(f"{machine}, {n} suspect: listen to {'it' if n == 1 else 'them'}. {sentence}")
@@ -197,6 +253,7 @@ def _brief(value: float) -> str:
     return f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}"
 
 
+_ORDER = {"anomalous": 0, "suspect": 1, "normal": 2}
 _VERDICTS = {"anomalous": ("ANOMALOUS", "red"), "suspect": ("suspect", "yellow"), "normal": ("normal", "")}
 
 

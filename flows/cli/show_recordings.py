@@ -18,6 +18,8 @@ SHOWN = 20
 """lines of a list of files"""
 DIGITS = 12
 """of a digest"""
+PENDING = ["machine", "labelled_by", "recording", "path"]
+"""columns of what waits for a label"""
 
 
 def home_option(place: Home) -> str:
@@ -25,8 +27,8 @@ def home_option(place: Home) -> str:
     return "" if place.root == Home.default().root else f" --home {shlex.quote(place.name)}"
 
 
-def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> None:
-    """The machines of an ingest, what was done to their recordings, and what was left out."""
+def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> list[dict[str, Any]]:
+    """The machines of an ingest, what was done to their recordings, and what was left out; returns the table."""
     catalog = Catalog(place.recordings)
     rows = [row for row in machine_table(catalog) if row["machine"] in done["machines"]]
     if rows:
@@ -50,6 +52,9 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> Non
     few = [row["machine"] for row in rows if clips.get(row["machine"], 0) < minimum]
     if few:
         err.print(f"too few normal training recordings for a detector (a machine needs {minimum}): {', '.join(few)}")
+    return [
+        {name.replace(" ", "_"): None if value == "unknown" else value for name, value in row.items()} for row in rows
+    ]
 
 
 def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> None:
@@ -69,14 +74,13 @@ def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> No
         err.print(f"  all the others:  asd label --pending --machine {name} --as normal{option}")
 
 
-def show_pending(catalog: Catalog, machine: str | None, option: str) -> None:
-    """The recordings that wait for a label, and the commands that settle them."""
-    waiting = pending_review(catalog.of_machines([machine] if machine else None))
+def show_pending(catalog: Catalog, machine: str | None, option: str) -> pd.DataFrame:
+    """The recordings that wait for a label, and the commands that settle them; returns the table."""
+    waiting = pending_review(catalog.of_machines([machine] if machine else None))[PENDING]
     if waiting.empty:
         out.print("No recording is pending.")
-        return
-    columns = ["machine", "labelled_by", "recording", "path"]
-    rows = waiting[columns].fillna("nobody").astype(str).to_numpy().tolist()
+        return waiting
+    rows = waiting.fillna("nobody").astype(str).to_numpy().tolist()
     print_table(
         ["machine", "judged by", "recording", "path"],
         [[name, judge, digest[:DIGITS], path] for name, judge, digest, path in rows],
@@ -85,6 +89,7 @@ def show_pending(catalog: Catalog, machine: str | None, option: str) -> None:
         f"They do not train until they are labelled: `asd label PATH --as normal{option}`, or `--as anomaly`; all of "
         f"a machine: `asd label --pending --machine NAME --as normal{option}`."
     )
+    return waiting
 
 
 def counts(recordings: pd.DataFrame) -> list[str]:

@@ -14,7 +14,12 @@ from flows.cli.console import out
 def print_table(
     header: list[str], rows: Sequence[Sequence[str | Text]], right: Iterable[int] = (), title: str | None = None
 ) -> None:
-    """Print a table as wide as it is: a line that is longer than the terminal can still be read, a folded one not."""
+    """Print a table as wide as it is: a line that is longer than the terminal can still be read, a folded one not.
+
+    Nothing is printed where standard output has the table as data, see `flows.cli.output`.
+    """
+    if out.stderr:
+        return
     drawn = table(header, rows, right, title)
     width = Measurement.get(out, out.options.update(max_width=10_000), drawn).maximum
     Console(width=max(out.width, width), highlight=False, markup=False).print(drawn)

@@ -65,6 +65,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home.at(tmp_path_factory.mktemp("home"))
 
 
+@pytest.fixture
+def environment() -> Iterator[None]:
+    """Commands that run in this process leave no variable behind."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def asd(prefect_api: str) -> Asd:
     """Run the command line as a user does, against the tests' Prefect API; returns the finished process."""
@@ -82,7 +91,7 @@ def pump_place(asd: Asd, sample_data_if_any: Path | None, tmp_path_factory: pyte
     """The folder of a user of the README: ``.asd`` with a champion for the machine ``pump``, and its recordings.
 
     ``pump/test/new.wav`` is anomalous and ``pump/test/old.wav`` normal: a real motor's where ``ASD_SAMPLE_DATA`` is
-    set, else a simulated machine's.
+    set, else a simulated machine's. ``retrain.json`` is what the retraining has printed.
     """
     place = tmp_path_factory.mktemp("pump")
     pump = place / "pump"
@@ -108,6 +117,7 @@ def pump_place(asd: Asd, sample_data_if_any: Path | None, tmp_path_factory: pyte
     normality = ["normality.false_alarm_rate=0.2", "normality.scorers=spectrum"]
     values = ["training.epochs=4", "training.crop_frames=16", *normality]
     changes = [word for value in values for word in ("--set", value)]
-    done = asd("retrain", "--recordings", pump, "--preset", "demo", *changes, "--home", place / ".asd")
+    done = asd("retrain", "--recordings", pump, "--preset", "demo", *changes, "--home", place / ".asd", "--json")
     assert done.returncode == 0, done.stderr
+    (place / "retrain.json").write_text(done.stdout)
     return place

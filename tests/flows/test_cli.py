@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 from asdcore.datasets.simulate import SAMPLE_RATE, waveform
 from asdcore.errors import AsdError
-from asdcore.settings import COMMON, Settings, setting_rows
+from asdcore.setting_rows import COMMON, setting_rows
+from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.cli.app import GROUPS, app
 from flows.deployment import PREFECT_FILE, planned
@@ -68,13 +69,36 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     assert CliRunner().invoke(app, ["--version"]).output == f"asd {version('asd')}\n"
 
 
-def test_settings_lists_the_common_ones_and_with_all_the_experts_after_them() -> None:
-    common = CliRunner().invoke(app, ["settings", "--preset", "demo"]).output
-    assert re.search(r"training\.epochs +16 ", common)
-    assert "mel.n_fft" not in common
-    every = CliRunner().invoke(app, ["settings", "--all"]).output
-    assert every.index("gate.margin") < every.index("mel.n_fft")
-    assert "autoencoder.mel.n_fft" in every
+def test_settings_lists_all_with_value_unit_and_another_default_and_the_everyday_ones_first() -> None:
+    printed = CliRunner().invoke(app, ["settings", "--preset", "demo"]).output
+    assert re.search(r"training\.epochs +16 +40 +of the training", printed)
+    assert re.search(r"recordings\.sample_rate +16000 +Hz +every recording", printed)
+    assert printed.index("gate.margin") < printed.index("autoencoder.mel.n_fft")
+    assert all(row.name in printed for row in setting_rows())
+    some = CliRunner().invoke(app, ["settings", "false_alarm"]).output
+    assert "normality.false_alarm_rate" in some and "training.epochs " not in some
+
+
+def test_a_settings_file_is_written_shown_and_overridden_by_set(tmp_path: Path) -> None:
+    file = str(tmp_path / "plant.yaml")
+    wanted = ["--preset", "demo", "--set", "recordings.channel=mean"]
+    assert CliRunner().invoke(app, ["settings", *wanted, "--write", file]).exit_code == 0
+    listed = CliRunner().invoke(app, ["settings", "--settings", file, "--set", "training.epochs=24", "--json"])
+    changed = {row["name"]: row["value"] for row in json.loads(listed.stdout) if row["value"] != row["default"]}
+    assert changed["recordings.channel"] == "mean" and changed["training.crop_frames"] == 32
+    assert changed["training.epochs"] == 24
+    again = CliRunner().invoke(app, ["settings", "--write", file])
+    assert again.exit_code == 1 and "not overwritten" in str(again.exception)
+
+
+@pytest.mark.parametrize("command", ["retrain", "train", "benchmark", "deploy", "watch", "clean", "ingest", "features"])
+def test_a_wrong_settings_file_is_refused_by_every_command_that_takes_one(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "plant.yaml"
+    file.write_text("training:\n  epoch: 3\n")
+    place = [str(tmp_path)] if command in ("watch", "ingest") else []
+    result = CliRunner().invoke(app, [command, *place, "--settings", str(file)], env={"COLUMNS": "1000"})
+    assert result.exit_code == 2
+    assert "plant.yaml: there is no setting 'training.epoch'; did you mean training.epochs" in result.output
 
 
 def test_the_common_settings_exist() -> None:
@@ -167,8 +191,10 @@ def test_ingest_takes_what_is_good_and_says_why_it_leaves_the_rest(asd: Asd, tmp
         assert any(name in line and reason in line for line in result.stderr.splitlines())
     assert "too few normal training recordings" in result.stderr
     assert {path: path.read_bytes() for path in pump.iterdir()} == before
-    again = asd("ingest", tmp_path / "recordings", "--home", tmp_path / "home")
-    assert "0 added, 2 known already" in again.stdout
+    again = asd("ingest", tmp_path / "recordings", "--home", tmp_path / "home", "--json")
+    told = json.loads(again.stdout)
+    assert (told["added"], told["known"], len(told["quarantined"])) == (0, 2, 3)
+    assert told["rows"][0] | {"machine": "pump", "total": 2, "sessions": None} == told["rows"][0]
 
 
 @pytest.mark.flow
@@ -193,7 +219,7 @@ def test_evaluate_prints_the_official_evaluators_figures_as_json(sample_data: Pa
     result = CliRunner().invoke(app, ["evaluate", *arguments])
     assert result.exit_code == 0
     expected = json.loads((golden / "expected_scores.json").read_text())[submission]["machines"]
-    printed = {row["machine"]: row for row in json.loads(result.stdout)["machines"]}
+    printed = {row["machine"]: row for row in json.loads(result.stdout)["rows"]}
     assert set(printed) == set(expected)
     for machine, figures in expected.items():
         for name, value in figures.items():

@@ -131,7 +131,8 @@ def test_every_machine_has_a_trust_report_in_the_detector_the_run_and_the_report
     store = client(home)
     assert store.get_run(retrained["run"]).data.metrics["reliability/simFan/collect"] == 85
     names = {artifact.path for artifact in store.list_artifacts(retrained["run"], "reliability/simFan")}
-    assert names == {f"reliability/simFan/{name}" for name in ("reliability.json", "reliability.png", "theory.png")}
+    plots = ("reliability-simFan.png", "theory-simFan.png")
+    assert names == {f"reliability/simFan/{name}" for name in ("reliability.json", *plots)}
 
 
 def test_retraining_again_executes_nothing(

@@ -12,6 +12,7 @@ from rich.text import Text
 from asdcore.normality.calibration import Calibration
 from asdcore.normality.threshold import Threshold
 from asdcore.storage.home import Home
+from flows.cli.output import Output
 from flows.cli.show import print_scores, show_enrolment, show_registered, show_threshold
 from flows.cli.tables import table
 
@@ -50,6 +51,16 @@ def test_without_a_long_recording_there_is_no_column_for_clips(capsys: pytest.Ca
     assert "strangest" not in capsys.readouterr().out
 
 
+def test_of_many_recordings_the_strange_ones_are_shown_and_it_is_said_how_many_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    many = pd.concat([scores().iloc[[2]]] * 200 + [scores()], ignore_index=True)
+    print_scores(many, {})
+    printed = capsys.readouterr().out
+    assert "new.wav" in printed and "day.wav" in printed and printed.count("night.wav") == 48
+    assert "The 50 strangest of 204 recordings" in printed
+
+
 def test_a_verdict_keeps_its_colour_on_a_terminal() -> None:
     terminal = Console(force_terminal=True, color_system="standard", width=80, no_color=False)
     with terminal.capture() as printed:
@@ -78,7 +89,7 @@ def test_the_expected_rate_of_an_alarm_rule_says_what_it_assumes(capsys: pytest.
     detector = SimpleNamespace(
         machines={"pump": machine}, threshold_of=lambda name: Threshold(0.05, 3, 5), enrolled=lambda name: name
     )
-    show_threshold("pump", detector, per_day=96)  # type: ignore[arg-type]
+    show_threshold("pump", detector, 96, Output())  # type: ignore[arg-type]
     printed = capsys.readouterr().out
     assert "0.43 a week at 96 recordings a day, if recordings are independent" in printed
     assert "those of one session are not" in printed
