@@ -58,8 +58,8 @@ def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> No
         n, judge = len(rows), rows["labelled_by"].iloc[0]
         what = "1 new recording is" if n == 1 else f"{n} new recordings are"
         err.print(
-            f"{machine}: {what} pending review: suspect or anomalous to the champion ({judge}), or come together with such "
-            "ones. Nothing learns from them until you have decided:"
+            f"{machine}: {what} pending review: suspect or anomalous to the champion ({judge}), or come together with "
+            "such ones. Nothing learns from them until you have decided:"
         )
         for path in rows["path"].head(SHOWN):
             err.print(f"  {path}")
