@@ -83,6 +83,8 @@ def usable_clips(
             warn(f"quarantined: {file}: {reason}")
         if len(found["quarantined"]) > 10:
             warn(f"quarantined: {len(found['quarantined']) - 10} more; `asd ingest` of the same place lists them")
+        if found["pending"]:
+            warn(f"{len(found['pending'])} new recordings are pending review and do not train: `asd label` lists them")
         machines = machines or found["machines"]
     chosen = Catalog(home.recordings).of_machines(machines)
     if chosen.empty:

@@ -69,13 +69,13 @@ def label(
         list[str] | None,
         typer.Argument(
             help="Files that were ingested or scored, folders, digests, or a CSV with the columns recording (path or "
-            "digest) and label; none: list the recordings that are pending",
+            "digest) and label; none: list the recordings that are pending review",
             show_default=False,
         ),
     ] = None,
     as_: Annotated[str | None, typer.Option("--as", help="normal, anomaly or unknown", show_default=False)] = None,
     pending: Annotated[
-        bool, typer.Option("--pending", help="List those that wait for a label; with --as, label all of them")
+        bool, typer.Option("--pending", help="Those that are pending review: list them; with --as, label them all")
     ] = False,
     machine: Annotated[str | None, typer.Option(help="With --pending: of this machine", show_default=False)] = None,
     by: Annotated[str | None, typer.Option(help="Who labels them; default: the user", show_default=False)] = None,
@@ -101,7 +101,7 @@ def label(
             raise AsdError("name the recordings to label, or --pending for all that are")
         recordings = pending_review(catalog.of_machines([machine] if machine else None))["recording"].tolist()
         if not recordings:
-            out.print("No recording is pending.")
+            out.print("No recording is pending review.")
             output.write([])
             return
     labelled_by = by or user_name()

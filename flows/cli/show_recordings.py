@@ -61,9 +61,10 @@ def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> No
     doubted = recordings[recordings["path"].isin(paths)]
     for machine, rows in doubted.groupby("machine"):
         n, judge = len(rows), rows["labelled_by"].iloc[0]
+        what = "1 new recording is" if n == 1 else f"{n} new recordings are"
         err.print(
-            f"{machine}: {n} new {'recording is' if n == 1 else 'recordings are'} pending: suspect or anomalous to the "
-            f"champion ({judge}), or come together with such ones. Nothing learns from them until you have decided:"
+            f"{machine}: {what} pending review: suspect or anomalous to the champion ({judge}), or come together with "
+            "such ones. Nothing learns from them until you have decided:"
         )
         for path in rows["path"].head(SHOWN):
             err.print(f"  {path}")
@@ -75,10 +76,10 @@ def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> No
 
 
 def show_pending(catalog: Catalog, machine: str | None, option: str) -> pd.DataFrame:
-    """The recordings that wait for a label, and the commands that settle them; returns the table."""
+    """The recordings that are pending review, and the commands that settle them; returns the table."""
     waiting = pending_review(catalog.of_machines([machine] if machine else None))[PENDING]
     if waiting.empty:
-        out.print("No recording is pending.")
+        out.print("No recording is pending review.")
         return waiting
     rows = waiting.fillna("nobody").astype(str).to_numpy().tolist()
     print_table(

@@ -67,7 +67,7 @@ def test_ingest_keeps_what_the_champion_doubts_without_a_server_and_says_how_to_
     for added, imported in ((4, "['torch']"), (0, "[]")):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert f"{added} added" in done.stdout and done.stdout.splitlines()[-1] == f"imported: {imported}"
-        assert ("pump: 4 new recordings are pending" in done.stderr) == bool(added)
+        assert ("pump: 4 new recordings are pending review" in done.stderr) == bool(added)
         assert (f"asd label --pending --machine pump --as normal --home {home.root}" in done.stderr) == bool(added)
     table = Catalog(home.recordings).recordings
     assert len(pending_review(table)) == 4 and len(training_recordings(table)) == before
