@@ -20,6 +20,7 @@ from flows.enroll import enroll
 from tasks.events import RETRAINING_DUE, tell
 from tasks.publishing import score_and_publish
 from tasks.registered import CHAMPION, load_detector
+from tasks.run_names import add_to_run_name, run_name
 from tasks.warn import warn
 
 SESSIONS_A_NEW_ONE = 5
@@ -41,7 +42,7 @@ class Arrivals(TypedDict):
     """of the detector"""
 
 
-@flow(name="arrivals")
+@flow(name="arrivals", flow_run_name=run_name)
 def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> Arrivals:
     """Score unreviewed recordings: normal ones are used for training from now on, the others wait for `asd label`.
 
@@ -73,6 +74,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         # Another version than the champion would become one version more for each machine, and none with all.
         worth = worth_fitting(place, detector) if model == CHAMPION else []
         fitted_again = [machine for machine in worth if _fitted_again(place, machine)]
+    normal, wait = (sum(of_machine[kind] for of_machine in counts.values()) for kind in ("normal", "waiting"))
+    add_to_run_name(f": {normal} normal, {wait} wait for a label{', retraining due' if due else ''}")
     create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, fitted_again, due, version))
     if due:
         tell(RETRAINING_DUE, place, {"why": due})

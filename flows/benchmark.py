@@ -13,13 +13,15 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.retrain import usable_clips
 from tasks.baselines import autoencoders
+from tasks.datasets import log_recordings
 from tasks.encoder import embeddings_of, encoder_note, trained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
 from tasks.features import complete_features, feature_store, originals_artifact, scorer_statistics
 from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
 from tasks.recordings import data_digest
+from tasks.run_names import add_to_run_name, counted, run_name
 from tasks.stage import Artifact
-from tasks.tracking import benchmark_key, client, log_encoder, log_evaluation, tracked_run
+from tasks.tracking import benchmark_key, client, describe, log_encoder, log_evaluation, tracked_run
 from tasks.warn import warn
 
 PAPER_TABLE = ["paper-ml", "paper-elliptic", "baseline-mse", "baseline-mahalanobis", "spectrum"]
@@ -34,7 +36,7 @@ class Benchmarked(Evaluation):
     """Markdown"""
 
 
-@flow(name="benchmark")
+@flow(name="benchmark", flow_run_name=run_name)
 def benchmark(
     recordings: Path | None = None,
     systems: list[str] = PAPER_TABLE,
@@ -72,6 +74,8 @@ def benchmark(
         require_training(clips, settings.recordings.minimum_training_recordings)
         key = benchmark_key(systems, settings, data_digest(clips), published)
         run = tracked_run(place, "benchmark", key, f"benchmark {datetime.now().astimezone():%Y-%m-%d %H:%M}")
+        add_to_run_name(f", {counted(len(systems), 'system')} on {counted(clips['machine'].nunique(), 'machine')}")
+        log_recordings(place, run, clips, recordings)
         stores: Stores = {}
         models: Models = {}
         encoder = None
@@ -95,6 +99,7 @@ def benchmark(
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
         file = str(encoder.path) if encoder else None
         log_evaluation(place.registry, run, settings, file, result["plots"], result["table"], report, fits)
+        describe(place, run, "\n".join([f"Systems side by side: {', '.join(systems)}.", "", *result["outcomes"]]))
         publish("benchmark-report", report)
         return {**result, "run": run, "report": report}
 

@@ -13,19 +13,21 @@ from asdcore.recordings.catalog import Catalog, hold_out, require_training, trai
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
+from tasks.datasets import log_recordings
 from tasks.detector import change_machine
 from tasks.encoder import embeddings_of, kept_encoder
 from tasks.evaluation import any_simulated, publish
 from tasks.explanation import profiles
 from tasks.features import complete_features, feature_store, scorer_statistics
 from tasks.monitoring import failed_enrolment_checks
-from tasks.normality import normality_models, stores_of
+from tasks.normality import fit_metrics, normality_models, stores_of
 from tasks.recordings import data_digest, ingest_recordings
 from tasks.registered import CHAMPION, registered_folder
-from tasks.registry import champion_version, registered_version, set_champion, was_champion
-from tasks.reliability import read_reliability, reliability_reports
+from tasks.registry import champion_version, describe_version, registered_version, set_champion, was_champion
+from tasks.reliability import read_reliability, reliability_metrics, reliability_reports
+from tasks.run_names import run_name
 from tasks.screening import training_screened
-from tasks.tracking import failed_if_it_fails, log_reliability, tracked_run
+from tasks.tracking import failed_if_it_fails, log_metrics, log_parameters, log_reliability, tracked_run
 from tasks.warn import warn
 
 
@@ -58,7 +60,7 @@ class Enrolled(Retired):
     """lines about its training recordings that stand out, see `tasks.screening`"""
 
 
-@flow(name="enroll")
+@flow(name="enroll", flow_run_name=run_name)
 def enroll(
     machine: str, recordings: Path | None = None, model: str = CHAMPION, force: bool = False, home: Path | None = None
 ) -> Enrolled:
@@ -105,7 +107,8 @@ def enroll(
         embeddings = embeddings_of(store, encoder, chosen, settings.training.device)
         system = detector_system(settings.normality)
         stores = stores_of(statistics, embeddings)
-        models = normality_models(stores, chosen, [system])[system.name]
+        parts = normality_models(stores, chosen, [system])
+        models = parts[system.name]
         rates = {name: own.false_alarm_rate for name, own in detector.thresholds.items()}
         history = detector.encoder.history
         reliability = reliability_reports(stores, chosen, system, models, settings.normality, history, rates)
@@ -122,7 +125,11 @@ def enroll(
         folder = change_machine(str(base), digest_of_folder(base), machine, models[machine], profile, about).path
         text = f"enrolled {machine} ({about['training_recordings']} normal recordings)"
         enrolled = registered_change(place, folder, parent, model, machine, text)
-        log_reliability(place, enrolled["run"], {name: report.path for name, report in reliability.items()})
+        run = enrolled["run"]
+        log_recordings(place, run, chosen, recordings)
+        log_parameters(place, run, settings.model_dump(mode="json"))
+        log_metrics(place, run, reliability_metrics(reliability) | fit_metrics(parts))
+        log_reliability(place, run, {name: report.path for name, report in reliability.items()})
         return {
             **enrolled,
             "training_recordings": about["training_recordings"],
@@ -141,7 +148,7 @@ def _at_last_training(detector: Detector, machine: str) -> int:
     return len(detector.machines[machine].clips) if machine in detector.machines else 0
 
 
-@flow(name="retire")
+@flow(name="retire", flow_run_name=run_name)
 def retire(machine: str, model: str = CHAMPION, home: Path | None = None) -> Retired:
     """Register the detector without a machine. Its recordings stay, and `enroll` brings it back.
 
@@ -173,7 +180,10 @@ def registered_change(home: Home, folder: Path, parent: str, model: str, machine
         version = registered_version(home, run, folder, tags)
         if model == CHAMPION and not was_champion(home, version):
             set_champion(home, version, text)
-    champion = champion_version(home)
+        log_parameters(home, run, {"machine": machine, "parent": parent})
+        champion = champion_version(home)
+        stands = "It is" if champion == version else f"Version {champion} is"
+        describe_version(home, version, f"Version {parent}, {text}; all else is the same. {stands} the champion.")
     publish("enrolment", f"Version {version} is version {parent}, {text}. The champion is version {champion}.")
     return {
         "run": run,

@@ -7,10 +7,11 @@ from prefect import flow
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from tasks.recordings import Ingest, ingest_recordings
+from tasks.run_names import run_name
 from tasks.warn import warn
 
 
-@flow(name="ingest")
+@flow(name="ingest", flow_run_name=run_name)
 def ingest(
     recordings: Path,
     settings: RecordingSettings = RecordingSettings(),

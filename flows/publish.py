@@ -7,10 +7,11 @@ from prefect import flow
 
 from asdcore.storage.home import Home
 from tasks import publishing
+from tasks.run_names import add_to_run_name, run_name
 from tasks.warn import warn
 
 
-@flow(name="publish")
+@flow(name="publish", flow_run_name=run_name)
 def publish(scored: dict[str, Any], home: Path | None = None) -> None:
     """Publish a scoring run that is over: artifacts, events, drift over time.
 
@@ -20,4 +21,5 @@ def publish(scored: dict[str, Any], home: Path | None = None) -> None:
     """
     place = Home.at(home) if home else Home.default()
     with place.synchronised(warn):
+        add_to_run_name(f" {publishing.summary(scored)}")  # type: ignore[arg-type]
         publishing.publish(place, scored)  # type: ignore[arg-type]

@@ -14,8 +14,9 @@ from asdcore.recordings.catalog import Catalog, hold_out
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.evaluation import Evaluation, publish
-from tasks.promotion import decided, judgement_text
-from tasks.registry import champion_version, registered_version
+from tasks.promotion import decided, gate_sentence, judgement_text
+from tasks.registry import champion_version, describe_version, registered_version
+from tasks.run_names import run_name
 from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_reliability
 from tasks.warn import warn
 
@@ -53,7 +54,7 @@ class Waiting(TypedDict):
     tags: dict[str, str]
 
 
-@flow(name="register")
+@flow(name="register", flow_run_name=run_name)
 def register(run: str | None = None, home: Path | None = None) -> list[Registered]:
     """Register the detectors of retrainings that ended before their last stage. Nothing is trained again.
 
@@ -100,7 +101,9 @@ def registered(home: Home, run: str) -> Registered:
             report += f"\n\n{judgement_text(judged, version)}\n"
             log_judgement(home, run, judgement_text(judged, version))
         champion = champion_version(home)
-    publish("retrain-report", f"{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n")
+        verdict = gate_sentence(judged, version, champion)
+        describe_version(home, version, "\n".join([verdict, "", *(f"- {line}" for line in result["outcomes"])]))
+    publish("retrain-report", f"**{verdict}**\n\n{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n")
     file.unlink()
     return {
         **result,

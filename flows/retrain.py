@@ -17,6 +17,8 @@ from asdcore.storage.home import Home
 from flows.features import features
 from flows.ingest import ingest
 from flows.register import Registered, keep_for_registration, registered
+from tasks.carried import STAY_ENROLLED, carried_over, enrolled_machines
+from tasks.datasets import log_recordings
 from tasks.detector import assemble_detector, champion_thresholds, first_encoder
 from tasks.encoder import embeddings_of, encoder_note, trained_encoder, training_key
 from tasks.evaluation import Evaluation, any_simulated, evaluation, report_text
@@ -26,13 +28,14 @@ from tasks.normality import Models, fallback_notes, fit_metrics, fit_table, norm
 from tasks.recordings import data_digest
 from tasks.registry import lineage
 from tasks.reliability import read_reliability, reliability_metrics, reliability_reports, reliability_text
+from tasks.run_names import add_to_run_name, counted, run_name
 from tasks.screening import training_screened
 from tasks.stage import Artifact
 from tasks.tracking import failed_if_it_fails, retraining_key, tracked_run
 from tasks.warn import warn
 
 
-@flow(name="retrain")
+@flow(name="retrain", flow_run_name=run_name)
 def retrain(
     recordings: Path | None = None,
     machines: list[str] | None = None,
@@ -43,7 +46,8 @@ def retrain(
     """Ingest, features, training, normality models, detector, evaluation, registry: only what is not done yet.
 
     Args:
-        recordings: ingest these first, and train on the machines that are there; default: all that was ingested.
+        recordings: ingest these first, and train on the machines that are there; default: all that was ingested. A
+            machine that was enrolled in the champion from elsewhere stays in the detector.
         machines: train on these machines only.
         settings: see `Settings`; `Settings.preset("demo")` is minutes on two CPU cores.
         warm_start: begin the training with the champion's encoder, if there is a champion with one of that size.
@@ -59,7 +63,9 @@ def retrain(
         features(settings, sorted(set(clips["machine"])), place.root)
         clips = with_features(clips, settings)
         require_training(clips, settings.recordings.minimum_training_recordings)
-        return _train_to_register(place, clips, settings, warm_start)
+        add_to_run_name(f", {counted(clips['machine'].nunique(), 'machine')}")
+        carried = carried_over(set(clips["machine"]), settings) if recordings and not machines else clips.head(0)
+        return _train_to_register(place, clips, carried, settings, warm_start, recordings)
 
 
 def usable_clips(
@@ -94,13 +100,20 @@ def usable_clips(
     return clips
 
 
-def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm: bool) -> Registered:
+def _train_to_register(
+    home: Home, trained: pd.DataFrame, carried: pd.DataFrame, settings: Settings, warm: bool, origin: Path | None
+) -> Registered:
+    """``trained``: the clips that the encoder learns from, found at ``origin``; ``carried``: those that it does not."""
+    clips = pd.concat([trained, carried], ignore_index=True) if len(carried) else trained
     store, data = feature_store(settings), data_digest(clips)
     first = first_encoder(data, settings) if warm else None
-    key = retraining_key(training_key(store, clips, settings.training, first), settings.normality, data)
+    key = retraining_key(training_key(store, trained, settings.training, first), settings.normality, data)
     run = tracked_run(home, "retraining", key, f"retrain {datetime.now().astimezone():%Y-%m-%d %H:%M}")
     with failed_if_it_fails(home, run):
-        encoder = trained_encoder(store, clips, settings.training, run, first)
+        log_recordings(home, run, trained, origin)
+        if len(carried):
+            log_recordings(home, run, carried, None)
+        encoder = trained_encoder(store, trained, settings.training, run, first)
         embeddings = embeddings_of(store, encoder, clips, settings.training.device)
         statistics = scorer_statistics(clips, originals_artifact(store), settings)
         stores = stores_of(statistics, embeddings)
@@ -120,6 +133,8 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
             "simulated": any_simulated(clips),
             "reliability": {name: read_reliability(folder).to_json() for name, folder in reliability.items()},
         }
+        if stay := sorted(set(enrolled_machines()) & models[scorers.name].keys()):
+            about |= {STAY_ENROLLED: stay}
         about |= {"warm_start": first.path.stem} if first else {}
         usual = profiles(store, clips, settings)
         detector = assemble_detector(settings, encoder, models[scorers.name], usual, about, thresholds)

@@ -5,12 +5,13 @@ from pathlib import Path
 from prefect import flow
 
 from asdcore.storage.home import Home
-from tasks.publishing import score_and_publish
+from tasks.publishing import score_and_publish, summary
+from tasks.run_names import add_to_run_name, run_name
 from tasks.scoring import Scored
 from tasks.warn import warn
 
 
-@flow(name="score")
+@flow(name="score", flow_run_name=run_name)
 def score(
     recordings: list[Path],
     machine: str | None = None,
@@ -35,4 +36,6 @@ def score(
     """
     place = Home.at(home) if home else Home.default()
     with place.synchronised(warn):
-        return score_and_publish(place, [Path(path) for path in recordings], machine, model, explain, report)
+        scored = score_and_publish(place, [Path(path) for path in recordings], machine, model, explain, report)
+        add_to_run_name(f": {summary(scored)}")
+        return scored

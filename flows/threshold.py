@@ -10,10 +10,11 @@ from asdcore.storage.home import Home
 from flows.enroll import Retired, digest_of_folder, registered_change
 from tasks.detector import change_threshold
 from tasks.registered import CHAMPION, registered_folder
+from tasks.run_names import add_to_run_name, run_name
 from tasks.warn import warn
 
 
-@flow(name="threshold")
+@flow(name="threshold", flow_run_name=run_name)
 def threshold(
     machine: str,
     false_alarm_rate: float | None = None,
@@ -39,6 +40,7 @@ def threshold(
         before = detector.threshold_of(detector.enrolled(machine))
         rate = before.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
         changed = Threshold(rate, *(rule_of(alarm) if alarm else (before.needed, before.last)))
+        add_to_run_name(f": {_words(changed)}")
         folder = change_threshold(str(base), digest_of_folder(base), machine, changed).path
         text = f"threshold of {machine}: {_words(changed)} (was {_words(before)})"
         return registered_change(place, folder, parent, model, machine, text)

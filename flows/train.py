@@ -14,6 +14,7 @@ from flows.features import features
 from flows.retrain import usable_clips
 from tasks.encoder import encoder_artifact, trained_encoder, training_key
 from tasks.features import feature_store, with_features
+from tasks.run_names import run_name
 from tasks.tracking import client, failed_if_it_fails, tracked_run
 from tasks.warn import warn
 
@@ -29,7 +30,7 @@ class Trained(TypedDict):
     """of the last epoch"""
 
 
-@flow(name="train")
+@flow(name="train", flow_run_name=run_name)
 def train(
     machines: list[str] | None = None,
     settings: Settings = Settings(),

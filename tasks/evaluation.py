@@ -25,11 +25,11 @@ from asdcore.monitoring.outcomes import outcome_lines, outcomes, with_session_he
 from asdcore.plots import evaluation as plots
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
+from tasks.metrics import OUTCOMES
 from tasks.normality import Models, Stores, training_rows
 from tasks.stage import Artifact, Facts, stage
 
 SCORES, TABLE, DIFFERENCES = "scores.parquet", "results.parquet", "differences.parquet"
-OUTCOMES = "outcomes.parquet"
 
 
 class Evaluation(TypedDict):

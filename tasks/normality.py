@@ -90,13 +90,13 @@ def training_rows(recordings: pd.DataFrame) -> dict[str, list[tuple[str, str, st
 
 
 def fit_metrics(models: Models) -> dict[str, float]:
-    """n, p, rank, condition number and n / p of every Mahalanobis model: ``normality/<system>/<machine>/<metric>``."""
+    """n, p, rank, condition number, n / p of Mahalanobis models: ``training/fit/<system>/<machine>/<metric>``."""
     metrics: dict[str, float] = {}
     for system, machine, model in _covariances(models):
         report = model.report_
         values = {"n": report.n, "p": report.p, "rank": report.rank, "condition": report.condition}
-        for name, value in {**values, "n over p": report.n_over_p}.items():
-            metrics[f"normality/{system}/{machine}/{name}"] = float(value)
+        for name, value in {**values, "n_over_p": report.n_over_p}.items():
+            metrics[f"training/fit/{system}/{machine}/{name}"] = float(value)
     return metrics
 
 
@@ -104,7 +104,7 @@ def fit_table(metrics: Mapping[str, float]) -> str:
     """`fit_metrics` as a Markdown table."""
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for name, value in metrics.items():
-        _, system, machine, metric = name.split("/")
+        system, machine, metric = name.split("/")[-3:]
         rows.setdefault((system, machine), {})[metric] = value
     lines = [
         "| system | machine | n | p | rank | condition | n/p |",
@@ -112,7 +112,7 @@ def fit_table(metrics: Mapping[str, float]) -> str:
     ]
     for (system, machine), values in rows.items():
         counts = " | ".join(f"{values[name]:.0f}" for name in ("n", "p", "rank"))
-        lines.append(f"| {system} | {machine} | {counts} | {values['condition']:.2g} | {values['n over p']:.2f} |")
+        lines.append(f"| {system} | {machine} | {counts} | {values['condition']:.2g} | {values['n_over_p']:.2f} |")
     return "\n".join(lines)
 
 

@@ -7,24 +7,32 @@ import pandas as pd
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
-from asdcore.heard import COLUMNS
+from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.drift import drift_plot
+from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from tasks.events import ALARM, DRIFTED, tell
 from tasks.monitoring import read_history
+from tasks.run_names import counted, named, subject
 from tasks.scoring import Scored, score_recordings
-from tasks.tracking import client, log_metrics, metric_name, tracked_run
+from tasks.tracking import client, describe, log_metrics, metric_name, tracked_run
 from tasks.warn import warn
 
 MOST_ROWS = 100
 """of the score table that the Prefect UI shows"""
 LOGGED_UNTIL = "asd.logged_until"
 """Tag of the MLflow run: the time of the last scoring run that is in it."""
+LOGGED_SINCE = "asd.logged_since"
+"""Tag of the MLflow run: the time of the first one; a step is the minutes since then."""
 SHIFT = "shift_"
 """What the columns of the drift history begin with that hold the shift of a scorer."""
 
 
-@task(name="score recordings")
+def _task_run_name(parameters: dict[str, Any]) -> str:
+    return f"score {subject(parameters)}"
+
+
+@task(name="score recordings", task_run_name=_task_run_name)
 def score_and_publish(
     home: Home, recordings: list[Path], machine: str | None, model: str, explain: bool, report: bool = False
 ) -> Scored:
@@ -46,29 +54,57 @@ def publish(home: Home, scored: Scored) -> None:
         if sentences:
             tell(DRIFTED, home, {"machine": machine, "sentences": sentences})
     table = pd.read_parquet(scored["table"])
-    highest = table.sort_values("score", ascending=False).head(MOST_ROWS)[COLUMNS].astype(object)
     create_table_artifact(
         key="scores",
-        table={str(name): values.where(values.notna(), None).tolist() for name, values in highest.items()},
-        description=f"Highest scores, detector version {scored['version']}; {scored['table']}",
+        table=_shown(table.sort_values("score", ascending=False).head(MOST_ROWS)),
+        description=f"**{summary(scored)}**, by detector version {scored['version']}. "
+        f"{'The highest scores' if len(table) > MOST_ROWS else 'Highest scores first'}; all: `{scored['table']}`",
     )
     rows: list[dict[str, Any]] = [
         {
+            "verdict": "has drifted" if scored["drift"].get(str(machine)) else "within limits",
             "machine": machine,
+            "anomalous": int((own["verdict"] == ANOMALOUS).sum()),
+            "suspect": int((own["verdict"] == SUSPECT).sum()),
             "recordings": len(own),
             "not scored": int(own["score"].isna().sum()),
-            "anomalous": int((own["decision"] == 1).sum()),
             "limits crossed": " ".join(scored["drift"].get(str(machine), [])),
         }
         for machine, own in table.groupby("machine", sort=False)
     ]
-    create_table_artifact(key="drift", table=rows, description="Drift report of each machine in this scoring run")
+    create_table_artifact(key="drift", table=rows, description=_drift_sentence(scored))
     if scored["report"]:
         path = Path(scored["report"])
         said = f"Report of this scoring run: {path}"
         create_link_artifact(key="score-report", link=path.as_uri(), link_text=path.name, description=said)
     log_drift(home)
     log_report(home, scored)
+
+
+def _shown(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """A score table for people: the verdict first, numbers with two digits."""
+    order = ["verdict", "machine", "path", "score", "p_value", "triggered_by", "strangest_at", "reason"]
+    shown = table[order].assign(
+        score=table["score"].round(2),
+        p_value=table["p_value"].map(lambda value: float(f"{value:.2g}")),
+        strangest_at=table["strangest_at"].round(2),
+    )
+    shown = shown.astype(object).rename(columns={"p_value": "p-value", "triggered_by": "triggered by"})
+    shown = shown.rename(columns={"strangest_at": "strangest at (s)"})
+    return {str(name): values.where(values.notna(), None).tolist() for name, values in shown.items()}
+
+
+def _drift_sentence(scored: Scored) -> str:
+    drifted = [machine for machine, sentences in scored["drift"].items() if sentences]
+    return f"**{named(drifted)}: beyond a limit**" if drifted else "No machine is beyond a limit"
+
+
+def summary(scored: Scored) -> str:
+    """A scoring run in a few words: its alarms first."""
+    alarm = f"alarm for {named(scored['alarms'])}; " if scored["alarms"] else ""
+    suspect = f", {scored['suspect']} suspect" if scored["suspect"] else ""
+    failed = f", {scored['failed']} not scored" if scored["failed"] else ""
+    return f"{alarm}{scored['anomalous']} of {counted(scored['scored'], 'recording')} anomalous{suspect}{failed}"
 
 
 def log_report(home: Home, scored: Scored) -> None:
@@ -83,35 +119,47 @@ def log_drift(home: Home) -> None:
     if history.empty:
         return
     run = _drift_run(home)
-    until, step = _logged(home, run, history["machine"].unique().tolist())
+    store = client(home)
+    until, since = _logged(home, run, history)
     new = history[history["at"] > until]
     if new.empty:
         return
-    store = client(home)
+    store.set_tag(run, LOGGED_SINCE, since.isoformat())
     for at, rows in new.groupby("at"):
-        step += 1
         time = pd.Timestamp(str(at))
         metrics = {name: value for row in rows.to_dict("records") for name, value in _metrics(row).items()}
-        log_metrics(home, run, metrics, step, time.timestamp())
+        # A chart of MLflow is drawn against the step: so that is time, and not the number of the run.
+        log_metrics(home, run, metrics, int((time - since).total_seconds() // 60), time.timestamp())
         # After each: a call that is killed does not make the next one log all of them again.
         store.set_tag(run, LOGGED_UNTIL, time.isoformat())
     store.log_figure(run, drift_plot(history), "drift.png")
+    latest = history[history["at"] == history["at"].max()]
+    crossed = sorted(latest.loc[latest["drifted"], "machine"])
+    said = f"beyond a limit: {', '.join(crossed)}" if crossed else "no machine is beyond a limit"
+    describe(home, run, f"In the latest scoring run, {history['at'].max():%Y-%m-%d %H:%M} UTC, {said}.")
 
 
 def _drift_run(home: Home) -> str:
-    return tracked_run(home, "drift", "drift", "drift over time")
+    """Of each home one: several may share an MLflow server."""
+    if home.mlflow_uri == f"sqlite:///{home.root / 'mlflow.db'}":
+        return tracked_run(home, "drift", "drift", "drift over time")
+    return tracked_run(home, "drift", f"drift {digest_of(home.name)}", f"drift over time, {home.name}")
 
 
-def _logged(home: Home, run: str, machines: list[str]) -> tuple[pd.Timestamp, int]:
-    """The time of the last scoring run that is in the MLflow run, and its step."""
-    store = client(home)
-    points = [
-        point for machine in machines for point in store.get_metric_history(run, metric_name(_alarm_share(machine)))
-    ]
-    # Until version 0.2 there was no tag, and a point had the time when it was logged.
-    last = pd.Timestamp(max((point.timestamp for point in points), default=0), unit="ms", tz="UTC")
-    until = store.get_run(run).data.tags.get(LOGGED_UNTIL)
-    return pd.Timestamp(until) if until else last, max((point.step for point in points), default=0)
+def _logged(home: Home, run: str, history: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """The times of the last scoring run that is in the MLflow run, and of the first one, which step 0 is."""
+    tags = client(home).get_run(run).data.tags
+    until = tags.get(LOGGED_UNTIL)
+    last = pd.Timestamp(until) if until else _logged_before_tags(home, run, history["machine"].unique().tolist())
+    since = tags.get(LOGGED_SINCE)
+    return last, pd.Timestamp(since) if since else history.loc[history["at"] > last, "at"].min()
+
+
+def _logged_before_tags(home: Home, run: str, machines: list[str]) -> pd.Timestamp:
+    """The same as `LOGGED_UNTIL` in a run of version 0.1: a point had the time when it was logged."""
+    names = [metric_name(f"drift/{machine}/alarm share") for machine in machines]
+    points = [point for name in names for point in client(home).get_metric_history(run, name)]
+    return pd.Timestamp(max((point.timestamp for point in points), default=0), unit="ms", tz="UTC")
 
 
 def _metrics(row: dict[Any, Any]) -> dict[str, float]:
@@ -119,11 +167,7 @@ def _metrics(row: dict[Any, Any]) -> dict[str, float]:
     machine = row["machine"]
     shifts = {str(name).removeprefix(SHIFT): row[name] for name in row if str(name).startswith(SHIFT)}
     return {
-        _alarm_share(machine): row["alarms"] / max(row["scored"], 1),
-        f"drift/{machine}/level dBFS": float(row["level_dbfs"]),
-        **{f"drift/{machine}/shift {scorer}": float(value) for scorer, value in shifts.items()},
+        f"drift/{machine}/alarm_share": round(row["alarms"] / max(row["scored"], 1), 4),
+        f"drift/{machine}/level_dbfs": round(float(row["level_dbfs"]), 2),
+        **{f"drift/{machine}/shift_{scorer}": round(float(value), 4) for scorer, value in shifts.items()},
     }
-
-
-def _alarm_share(machine: str) -> str:
-    return f"drift/{machine}/alarm share"

@@ -33,7 +33,7 @@ class Ingest(TypedDict):
     """all that the place holds, new or not"""
 
 
-@task(name="ingest recordings")
+@task(name="ingest recordings", task_run_name="ingest {place.name}")
 def ingest_recordings(
     place: Path,
     home: Home,

@@ -1,11 +1,14 @@
 """The registry stage: log the detector with its metrics as an MLflow model, register it, choose the champion."""
 
+import json
+import os
 import warnings
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
@@ -16,12 +19,14 @@ import asdcore
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.monitoring.reliability import reliability_of
+from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.code import code_of_function
-from tasks.registered import CHAMPION, NAME, registered_folder
+from tasks.metrics import scores_of_run
+from tasks.registered import CHAMPION, DESCRIPTION, NAME, registered_folder
 from tasks.stage import Facts, stage
-from tasks.tracking import client, flat
+from tasks.tracking import client, describe, flat
 
 CHALLENGER = "challenger"
 PROMOTED, REPLACED = "promoted", "replaced"
@@ -93,7 +98,6 @@ def lineage(recordings: str, settings: Settings) -> dict[str, str]:
 def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str:
     store = client(home)
     with mlflow.start_run(run_id=run), warnings.catch_warnings():
-        # MLflow would like an input example: a path that is there when the model is loaded. There is none.
         warnings.simplefilter("ignore")
         logged = mlflow.pyfunc.log_model(
             name="detector",
@@ -101,6 +105,7 @@ def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str
             artifacts={"detector": str(detector)},
             code_paths=[str(Path(asdcore.__file__).parent)],
             signature=signature(),
+            input_example=input_example(home, detector),
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in NEEDED_TO_SCORE],
         )
     if not store.search_registered_models(f"name = '{NAME}'"):
@@ -108,9 +113,32 @@ def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str
             NAME, description="Anomaly scores of machine recordings; higher is more anomalous"
         )
     registered = str(store.create_model_version(NAME, logged.model_uri, run, model_id=logged.model_id).version)
+    # As `mlflow.register_model` does it: the page of the logged model names its version.
+    versions = json.dumps([{"name": NAME, "version": int(registered)}])
+    store.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": versions})
     for name, value in tags.items():
         store.set_model_version_tag(NAME, registered, name, value)
     return registered
+
+
+def input_example(home: Home, detector: Path) -> pd.DataFrame | None:
+    """A recording to try the model with, as a path, which has to be readable where it is tried; None: there is none."""
+    machines = json.loads((detector / DESCRIPTION).read_text(encoding="utf-8"))["machines"]
+    known = Catalog(home.recordings).recordings
+    known = known[known["machine"].isin(machines)]
+    known = known[known["path"].map(os.path.isfile)]
+    # A test recording, if there is one: the model has not learned it.
+    return known.sort_values("split", kind="stable")[["path", "machine"]].head(1) if len(known) else None
+
+
+def describe_version(home: Home, version: str, text: str) -> None:
+    """Set the description of a version, of its logged model and of its run: how it did, in Markdown."""
+    store = client(home)
+    found = store.update_model_version(NAME, version, description=text)
+    if found.model_id:
+        store.set_logged_model_tags(found.model_id, {"mlflow.note.content": text})
+    if found.run_id:
+        describe(home, found.run_id, text)
 
 
 def signature() -> ModelSignature:
@@ -150,12 +178,9 @@ def version_facts(home: Home, version: str) -> dict[str, str]:
         reliability = reliability_of(detector, machine)
         domains = ", ".join(f"{n} {domain}" for domain, n in reliability.domains.items()) if reliability else "unknown"
         facts[f"{machine}: normal training recordings"] = domains
-    system = f"{found.tags.get('system', '')}/"
     metrics = client(home).get_run(found.run_id).data.metrics if found.run_id else {}
-    for name, value in sorted(metrics.items()):
-        if name.startswith(system):
-            facts[f"score {name.removeprefix(system)}"] = f"{value:.2f}"
-    return facts
+    scores = scores_of_run(metrics, found.tags.get("system", ""))
+    return facts | {f"score {name}": f"{value:.2f}" for name, value in scores.items()}
 
 
 def set_challenger(home: Home, version: str) -> None:

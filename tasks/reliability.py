@@ -120,11 +120,11 @@ def reliability_metrics(reports: Mapping[str, Artifact]) -> dict[str, float]:
     for machine, folder in reports.items():
         report = read_reliability(folder)
         metrics[f"reliability/{machine}/collect"] = float(report.collect)
-        for what, achieved in (("left out", report.left_out["all"]), ("test", report.test.get("all"))):
+        for what, achieved in (("left_out", report.left_out["all"]), ("test", report.test.get("all"))):
             if achieved is not None:
                 rate = achieved.alarms / achieved.recordings
-                values = {"false alarm rate": rate, "low": achieved.low, "high": achieved.high}
-                metrics |= {f"reliability/{machine}/{what} {name}": value for name, value in values.items()}
+                values = {"false_alarm_rate": rate, "low": achieved.low, "high": achieved.high}
+                metrics |= {f"reliability/{machine}/{what}_{name}": round(value, 4) for name, value in values.items()}
     return metrics
 
 

@@ -35,6 +35,8 @@ P = ParamSpec("P")
 Facts = dict[str, Any]
 """Small facts about a result, as JSON: counts, names. Never arrays."""
 
+NAMED_BY = ("machine", "column")
+"""Inputs that the name of a task run says."""
 _SCRATCH: ContextVar[Path] = ContextVar("scratch")
 
 
@@ -150,8 +152,8 @@ class Stage(Generic[P]):
         return home.root / (self.template or "").format(key=key)
 
     def _run_name(self, inputs: Mapping[str, Any]) -> str:
-        machine = inputs.get("machine")
-        return f"{self.name} {machine}" if machine else self.name
+        what = [str(inputs[name]) for name in NAMED_BY if inputs.get(name)]
+        return f"{self.name}: {', '.join(what)}" if what else self.name
 
     def _executor(self) -> Callable[[str, Home, dict[str, Any]], Result]:
         def execute(key: str, home: Home, inputs: dict[str, Any]) -> Result:

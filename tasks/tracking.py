@@ -21,13 +21,15 @@ from mlflow.tracking import MlflowClient
 
 from asdcore.encoder.metrics import collapse
 from asdcore.encoder.network import TrainedEncoder
-from asdcore.evaluation.table import systems_of
 from asdcore.settings import NormalitySettings, Settings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
+from tasks.metrics import OUTCOMES, headline_metrics, machine_table, outcomes_of_nothing, table_metrics
 from tasks.stage import stage
 
 EXPERIMENT = "asd"
+MACHINES = "machines.json"
+"""Artifact of a run: the table with one row per machine."""
 SERVERS = ("http:", "https:")
 """What a tracking URI begins with that is no database."""
 
@@ -94,11 +96,16 @@ def log_evaluation(
     home = Home.current()
     store = client(home)
     log_parameters(home, run, settings.model_dump(mode="json"))
+    results = pd.read_parquet(home.root / table) if table else None
+    verdicts = home.root / folder / OUTCOMES
+    counted = pd.read_parquet(verdicts) if verdicts.exists() else outcomes_of_nothing()
+    log_metrics(home, run, headline_metrics(results, counted))
+    log_metrics(home, run, fits)
+    if results is not None:
+        log_metrics(home, run, table_metrics(results))
     if encoder is not None:
         log_encoder(home, run, Path(encoder))
-    if table:
-        log_metrics(home, run, table_metrics(pd.read_parquet(home.root / table)))
-    log_metrics(home, run, fits)
+    log_machine_table(home, run, machine_table(results, counted))
     for path in sorted((home.root / folder).iterdir()):
         store.log_artifact(run, str(path), "evaluation")
     store.log_text(run, report, "evaluation/report.md")
@@ -118,14 +125,17 @@ def log_judgement(home: Home, run: str, text: str) -> None:
     client(home).log_text(run, text, "gate.md")
 
 
-def table_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """The metrics of a results table by name: ``<system>/<machine>/<metric>``, and ``<system>/harmonic mean``."""
-    metrics = {}
-    for row in table.to_dict("records"):
-        for system in systems_of(table):
-            last = "harmonic mean" if row["machine"] == "All" else f"{row['machine']}/{row['metric']}"
-            metrics[f"{system}/{last}"] = float(row[system])
-    return metrics
+def log_machine_table(home: Home, run: str, table: pd.DataFrame) -> None:
+    """Log a table with one row per machine, which MLflow shows beside those of other runs."""
+    store = client(home)
+    # MLflow would append to a table that is there: a run that is registered again would have its machines twice.
+    if len(table) and MACHINES not in {artifact.path for artifact in store.list_artifacts(run)}:
+        store.log_table(run, table, MACHINES)
+
+
+def describe(home: Home, run: str, text: str) -> None:
+    """Set the description of a run, in Markdown."""
+    client(home).set_tag(run, "mlflow.note.content", text)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from flows.enroll import enroll, retire
 from flows.retrain import retrain
 from flows.score import score
 from flows.threshold import threshold
+from tasks.carried import enrolled_machines
 from tasks.registered import load_detector, registered_models
 from tasks.registry import set_champion
 
@@ -220,3 +221,27 @@ def test_the_commands_say_what_they_have_done(
     gone = asd("retire", "simPump", "--home", home.root)
     assert gone.returncode == 1
     assert "machine 'simPump' is not enrolled; this detector knows" in gone.stderr
+
+
+def test_a_machine_enrolled_from_elsewhere_stays_when_the_others_are_retrained_even_if_its_files_are_gone(
+    enrolled: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    annex = Path(shutil.copytree(small_machines / "simValve" / "train", tmp_path / "annex"))
+    for index, file in enumerate(sorted(annex.iterdir())):
+        samples, rate = soundfile.read(file)
+        soundfile.write(annex / f"{index}.wav", 0.9 * samples, rate)
+        file.unlink()
+    set_champion(home, "2", "as it was")
+    assert enroll("annexValve", annex, home=home.root)["machines"] == ["annexValve", "simFan", "simValve"]
+    shutil.rmtree(annex)
+    again = retrain(recordings=small_machines / "simFan", settings=small_settings, home=home.root)
+    detector = Detector.load(again["detector"])
+    assert set(detector.machines) == {"annexValve", "simFan", "simValve"}
+    assert again["judgement"] is not None and set(again["judgement"]["by"]) == {"annexValve", "simFan", "simValve"}
+    assert not [reason for reason in again["judgement"]["reasons"] if "does not know" in reason]
+    # The next one keeps them, too, if this one becomes the champion; and a retired machine does not come back.
+    assert detector.about["stay_enrolled"] == ["annexValve", "simValve"]
+    set_champion(home, again["version"], "by hand")
+    retire("annexValve", home=home.root)
+    with home.at_work():
+        assert enrolled_machines() == ["simValve"]

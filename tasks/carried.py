@@ -1,0 +1,61 @@
+"""Machines that a retraining carries over from the champion: `asd enroll` has added them from other recordings."""
+
+from collections.abc import Collection
+
+import pandas as pd
+
+from asdcore.detector import Detector
+from asdcore.errors import OutdatedDetectorError
+from asdcore.recordings.catalog import Catalog, hold_out, training_recordings
+from asdcore.recordings.clips import clip_lengths, cut
+from asdcore.settings import Settings
+from asdcore.storage.home import Home
+from tasks.features import complete_features
+from tasks.registered import CHAMPION, registered_folder
+from tasks.registry import champion_version
+from tasks.warn import warn
+
+STAY_ENROLLED = "stay_enrolled"
+"""In ``Detector.about``: the machines that were enrolled in the champion before it."""
+
+
+def enrolled_machines() -> list[str]:
+    """The machines of the champion that were enrolled in it, or in a champion that it came after."""
+    home = Home.current()
+    if not champion_version(home):
+        return []
+    try:
+        with registered_folder(home, CHAMPION) as (folder, _):
+            champion = Detector.load(folder)
+    except OutdatedDetectorError:
+        return []
+    enrolled = {*champion.about.get("enrolled", ()), *champion.about.get(STAY_ENROLLED, ())}
+    return sorted(enrolled & champion.machines.keys())
+
+
+def carried_over(trained: Collection[str], settings: Settings) -> pd.DataFrame:
+    """The clips, with features, of the enrolled machines that are not among the ``trained`` ones.
+
+    The new encoder embeds them as it is, as `asd enroll` would. A machine whose normal recordings no longer suffice is
+    left out with a warning: it must not keep the others from learning.
+    """
+    catalog = Catalog(Home.current().recordings).recordings
+    enrolled = [machine for machine in enrolled_machines() if machine not in trained]
+    known = catalog[catalog["machine"].isin(enrolled)].reset_index(drop=True)
+    clips = known
+    if len(known):
+        clips = cut(hold_out(known, settings.gate.held_out_fraction), clip_lengths(known, settings.recordings))
+        clips = complete_features(clips, settings, variants=False)
+    counts = training_recordings(clips).groupby("machine").size()
+    enough = settings.recordings.minimum_training_recordings
+    for machine in enrolled:
+        n = int(counts.get(machine, 0))
+        if n < enough:
+            warn(
+                f"{machine} was enrolled, but {n} of its normal recordings can be read, and a machine needs {enough}: "
+                f"the new detector does not know it. `asd enroll {machine} --recordings FOLDER` reads them again, "
+                f"`asd retire {machine}` lets the machine go"
+            )
+        else:
+            warn(f"{machine} was enrolled and stays: it is fitted again on {n} normal recordings")
+    return clips[clips["machine"].map(counts).fillna(0) >= enough].reset_index(drop=True)
