@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.runtime import task_run
 
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.drift import drift_plot
@@ -28,8 +29,8 @@ SHIFT = "shift_"
 """What the columns of the drift history begin with that hold the shift of a scorer."""
 
 
-def _task_run_name(parameters: dict[str, Any]) -> str:
-    return f"score {subject(parameters)}"
+def _task_run_name() -> str:
+    return f"score {subject(task_run.parameters)}"
 
 
 @task(name="score recordings", task_run_name=_task_run_name)
