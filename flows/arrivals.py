@@ -75,8 +75,10 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         worth = worth_fitting(place, detector) if model == CHAMPION else []
         fitted_again = [machine for machine in worth if _fitted_again(place, machine)]
     normal, wait = (sum(of_machine[kind] for of_machine in counts.values()) for kind in ("normal", "waiting"))
-    add_to_run_name(f": {normal} normal, {wait} wait for a label{', retraining due' if due else ''}")
-    create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, fitted_again, due, version))
+    verdict = f"{normal} normal, {wait} wait for a label{', retraining due' if due else ''}"
+    add_to_run_name(f": {verdict}")
+    text = _text(counts, waiting, fitted_again, due, version)
+    create_markdown_artifact(key="arrivals", markdown=text, description=verdict)
     if due:
         tell(RETRAINING_DUE, place, {"why": due})
     return {

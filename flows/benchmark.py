@@ -99,8 +99,11 @@ def benchmark(
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
         file = str(encoder.path) if encoder else None
         log_evaluation(place.registry, run, settings, file, result["plots"], result["table"], report, fits)
-        describe(place, run, "\n".join([f"Systems side by side: {', '.join(systems)}.", "", *result["outcomes"]]))
-        publish("benchmark-report", report)
+        best = sorted(result["official_scores"].items(), key=lambda pair: -pair[1])
+        verdict = ", ".join(f"{name} {mean:.2f}" for name, mean in best) or "There are no labelled test recordings"
+        described = [f"Harmonic means: {verdict}.", "", *(f"- {line}" for line in result["outcomes"])]
+        describe(place, run, "\n".join(described))
+        publish("benchmark-report", report, verdict)
         return {**result, "run": run, "report": report}
 
 

@@ -36,15 +36,17 @@ DEAD_AFTER = timedelta(minutes=7)
 ZOMBIES = "asd: a run whose worker is dead has crashed"
 
 
-def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_after: int) -> list[str]:
+def deploy(
+    home: Home, settings: Settings, recordings: Path | None, retrain_after: int, to_score: Path | None = None
+) -> list[str]:
     """Create the work pool, deploy every flow of prefect.yaml for this home, and end runs without a heartbeat.
 
     Args:
         home: of all runs.
         settings: of features, retrain and benchmark.
-        recordings: the folder that the scheduled `retrain` ingests and the scheduled `score` scores; default:
-            `retrain` uses everything that was ingested, and `score` gets no schedule.
+        recordings: the folder that the scheduled `retrain` ingests; default: everything that was ingested.
         retrain_after: new normal recordings that make a retraining due.
+        to_score: the folder that the scheduled `score` scores; default: it gets no schedule.
 
     Returns:
         The names of the deployments.
@@ -55,20 +57,7 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
     require_server()
     if not PREFECT_FILE.exists():
         raise AsdError(f"{PREFECT_FILE} is missing: install asd again")
-    plan = yaml.safe_load(PREFECT_FILE.read_text(encoding="utf-8"))
-    parameters: dict[str, dict[str, Any]] = {
-        name: {"settings": settings.model_dump(mode="json")} for name in ("features", "retrain", "benchmark")
-    }
-    parameters["arrivals"] = {"retrain_after": retrain_after}
-    parameters["ingest"] = {"settings": settings.recordings.model_dump(mode="json")}
-    if recordings is not None:
-        address = s3_address(recordings) or str(recordings.resolve())
-        parameters["retrain"]["recordings"] = parameters["ingest"]["recordings"] = address
-        parameters["score"] = {"recordings": [address]}
-    for deployment in plan["deployments"]:
-        deployment["parameters"] = {"home": home.name, **parameters.get(deployment["name"], {})}
-        if deployment["name"] == "score" and recordings is None:
-            deployment.pop("schedules")
+    plan = planned(home, settings, recordings, retrain_after, to_score)
     with get_client(sync_client=True) as api, suppress(ObjectAlreadyExists):
         api.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
     rendered = home.root / "prefect.yaml"
@@ -81,6 +70,45 @@ def deploy(home: Home, settings: Settings, recordings: Path | None, retrain_afte
         raise AsdError(f"prefect deploy: {(done.stderr or done.stdout).strip()[-2000:]}")
     end_runs_of_dead_workers()
     return [deployment["name"] for deployment in plan["deployments"]]
+
+
+def planned(
+    home: Home, settings: Settings, recordings: Path | None, retrain_after: int, to_score: Path | None
+) -> dict[str, Any]:
+    """The content of prefect.yaml with the parameters and descriptions of this home; see `deploy`."""
+    plan: dict[str, Any] = yaml.safe_load(PREFECT_FILE.read_text(encoding="utf-8"))
+    parameters: dict[str, dict[str, Any]] = {
+        name: {"settings": settings.model_dump(mode="json")} for name in ("features", "retrain", "benchmark")
+    }
+    parameters["arrivals"] = {"retrain_after": retrain_after}
+    parameters["ingest"] = {"settings": settings.recordings.model_dump(mode="json")}
+    if recordings is not None:
+        address = _address(recordings)
+        parameters["retrain"]["recordings"] = parameters["ingest"]["recordings"] = address
+    if to_score is not None:
+        parameters["score"] = {"recordings": [_address(to_score)]}
+    for deployment in plan["deployments"]:
+        own = parameters.get(deployment["name"], {})
+        deployment["parameters"] = {"home": home.name, **own}
+        deployment["description"] = _described(deployment["description"], home, own)
+        if deployment["name"] == "score" and to_score is None:
+            deployment.pop("schedules")
+    return plan
+
+
+def _address(place: Path) -> str:
+    return s3_address(place) or str(place.resolve())
+
+
+def _described(text: str, home: Home, parameters: dict[str, Any]) -> str:
+    """What a deployment does, and with what; Markdown."""
+    places = parameters.get("recordings", [])
+    given = {
+        "home": home.name,
+        "recordings": ", ".join([places] if isinstance(places, str) else places),
+        "retraining after": f"{after} new normal recordings" if (after := parameters.get("retrain_after")) else "",
+    }
+    return "\n".join([text.strip(), "", *(f"- {name}: `{value}`" for name, value in given.items() if value)])
 
 
 def work(home: Home) -> NoReturn:

@@ -173,7 +173,7 @@ def digest_of_folder(folder: Path) -> str:
 
 def registered_change(home: Home, folder: Path, parent: str, model: str, machine: str, text: str) -> Retired:
     """Register the detector in ``folder``, version ``parent`` with a change; the champion's is the champion then."""
-    run = tracked_run(home, "enrolment", folder.name, f"{text} {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}")
+    run = tracked_run(home, "enrolment", folder.name, f"{text}, {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}")
     with failed_if_it_fails(home, run):
         detector = Detector.load(folder)
         tags = {"data": f"version {parent}, {text}", "machines": ", ".join(sorted(detector.machines)), "parent": parent}
@@ -182,9 +182,10 @@ def registered_change(home: Home, folder: Path, parent: str, model: str, machine
             set_champion(home, version, text)
         log_parameters(home, run, {"machine": machine, "parent": parent})
         champion = champion_version(home)
-        stands = "It is" if champion == version else f"Version {champion} is"
-        describe_version(home, version, f"Version {parent}, {text}; all else is the same. {stands} the champion.")
-    publish("enrolment", f"Version {version} is version {parent}, {text}. The champion is version {champion}.")
+        stays = "It became the champion." if champion == version else f"Version {champion} stays champion."
+        said = f"Version {version} is version {parent}, {text}; everything else is the same. {stays}"
+        describe_version(home, version, said)
+    publish("enrolment", said, said)
     return {
         "run": run,
         "version": version,

@@ -15,7 +15,7 @@ from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.evaluation import Evaluation, publish
 from tasks.promotion import decided, gate_sentence, judgement_text
-from tasks.registry import champion_version, describe_version, registered_version
+from tasks.registry import champion_version, describe_version, registered_version, version_description
 from tasks.run_names import run_name
 from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_reliability
 from tasks.warn import warn
@@ -102,8 +102,12 @@ def registered(home: Home, run: str) -> Registered:
             log_judgement(home, run, judgement_text(judged, version))
         champion = champion_version(home)
         verdict = gate_sentence(judged, version, champion)
-        describe_version(home, version, "\n".join([verdict, "", *(f"- {line}" for line in result["outcomes"])]))
-    publish("retrain-report", f"**{verdict}**\n\n{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n")
+        if judged is None and (said := version_description(home, version)):
+            verdict = said.splitlines()[0]  # It was judged when it was registered.
+        else:
+            describe_version(home, version, "\n".join([verdict, "", *(f"- {line}" for line in result["outcomes"])]))
+    shown = f"**{verdict}**\n\n{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n"
+    publish("retrain-report", shown, verdict)
     file.unlink()
     return {
         **result,

@@ -63,7 +63,6 @@ def retrain(
         features(settings, sorted(set(clips["machine"])), place.root)
         clips = with_features(clips, settings)
         require_training(clips, settings.recordings.minimum_training_recordings)
-        add_to_run_name(f", {counted(clips['machine'].nunique(), 'machine')}")
         carried = carried_over(set(clips["machine"]), settings) if recordings and not machines else clips.head(0)
         return _train_to_register(place, clips, carried, settings, warm_start, recordings)
 
@@ -105,10 +104,12 @@ def _train_to_register(
 ) -> Registered:
     """``trained``: the clips that the encoder learns from, found at ``origin``; ``carried``: those that it does not."""
     clips = pd.concat([trained, carried], ignore_index=True) if len(carried) else trained
+    work = f", {counted(clips['machine'].nunique(), 'machine')}"
+    add_to_run_name(work)
     store, data = feature_store(settings), data_digest(clips)
     first = first_encoder(data, settings) if warm else None
     key = retraining_key(training_key(store, trained, settings.training, first), settings.normality, data)
-    run = tracked_run(home, "retraining", key, f"retrain {datetime.now().astimezone():%Y-%m-%d %H:%M}")
+    run = tracked_run(home, "retraining", key, f"{run_name()}{work}, {datetime.now().astimezone():%Y-%m-%d %H:%M}")
     with failed_if_it_fails(home, run):
         log_recordings(home, run, trained, origin)
         if len(carried):
@@ -149,7 +150,7 @@ def _train_to_register(
                 "reliability": {machine: str(folder.path) for machine, folder in reliability.items()},
                 "evaluation": result,
                 "report": _report(result, models, reliability, settings, about["simulated"]),
-                "metrics": fit_metrics(models) | reliability_metrics(reliability),
+                "metrics": reliability_metrics(reliability) | fit_metrics(models),
                 "listen_first": training_screened(stores, clips, scorers),
                 "tags": _tags(result, systems[0].name, about, settings, sorted(models[scorers.name])),
             },

@@ -23,12 +23,15 @@ from asdcore.evaluation.table import (
 )
 from asdcore.monitoring.outcomes import outcome_lines, outcomes, with_session_heard
 from asdcore.plots import evaluation as plots
+from asdcore.plots.outcomes import outcomes_plot
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.metrics import OUTCOMES
 from tasks.normality import Models, Stores, training_rows
 from tasks.stage import Artifact, Facts, stage
 
+CAUGHT = "caught.png"
+"""The first picture, also by its name."""
 SCORES, TABLE, DIFFERENCES = "scores.parquet", "results.parquet", "differences.parquet"
 
 
@@ -70,6 +73,9 @@ def evaluate(
     judged = scores[scores["verdict"].notna()]
     counted = outcomes(judged[judged["system"] == judged["system"].iloc[0]] if len(judged) else judged)
     counted.to_parquet(out / OUTCOMES)
+    note = " (simulated machines)" if any_simulated(test) else ""
+    if len(counted):
+        _save(outcomes_plot(counted, f"Caught, and false alarms{note}", false_alarm_rate, own_rates), out / CAUGHT)
     lines = outcome_lines(counted, false_alarm_rate, own_rates)
     if encoder is not None and (history := TrainedEncoder.load(encoder.path).history):
         _save(plots.training_plot(history), out / "training.png")
@@ -77,7 +83,6 @@ def evaluate(
     by_system = {name: rows for name, rows in by_system.items() if len(rows)}
     if not by_system:
         return {"official_scores": {}, "outcomes": lines}
-    note = " (simulated machines)" if any_simulated(test) else ""
     table = results_table(by_system)
     table = with_published(table) if published else table
     compared = differences(by_system)
@@ -168,9 +173,9 @@ def read_tables(done: Mapping[str, Any]) -> tuple[pd.DataFrame | None, pd.DataFr
     return pd.read_parquet(root / done["table"]), pd.read_parquet(root / done["differences"])
 
 
-def publish(key: str, text: str) -> None:
-    """Show a report in the Prefect UI."""
-    create_markdown_artifact(key=key, markdown=text)
+def publish(key: str, text: str, verdict: str) -> None:
+    """Show a report in the Prefect UI; ``verdict`` is what its card says."""
+    create_markdown_artifact(key=key, markdown=text, description=verdict)
 
 
 def _save(plot: Figure, path: Path) -> None:

@@ -29,16 +29,18 @@ def headline_metrics(results: pd.DataFrame | None, counted: pd.DataFrame) -> dic
         ``all/<metric>`` and ``by_machine/<machine>/<metric>``.
     """
     metrics = _rates(counted, ALL)
-    of_machines: dict[str, float] = {}
-    for machine, own in counted.groupby("machine"):
-        of_machines |= _rates(own, f"{BY_MACHINE}/{machine}")
+    of_machines = {str(machine): _rates(own, f"{BY_MACHINE}/{machine}") for machine, own in counted.groupby("machine")}
     if results is not None:
-        for name, value in _metrics_of(results, systems_of(results)[0]).items():
-            if name == OFFICIAL:
-                metrics[f"{ALL}/{name}"] = value
+        first = systems_of(results)[0]
+        for row in results.to_dict("records"):
+            if row["machine"] == "All":
+                metrics[f"{ALL}/{OFFICIAL}"] = round(float(row[first]), DIGITS)
             else:
-                of_machines[f"{BY_MACHINE}/{name}"] = value
-    return metrics | of_machines
+                name = f"{BY_MACHINE}/{row['machine']}/{_plain(row['metric'])}"
+                of_machines.setdefault(row["machine"], {})[name] = round(float(row[first]), DIGITS)
+    for own in of_machines.values():
+        metrics |= own
+    return metrics
 
 
 def table_metrics(results: pd.DataFrame) -> dict[str, float]:

@@ -67,7 +67,7 @@ def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence
         models[system.name][machine] = fit_normality(
             machine, stores[system.source], system.column, system.model, rows[machine]
         )
-    for system in systems:
+    for system in {system.name: system for system in systems}.values():
         if isinstance(system, DetectorSystem):
             models[system.name] = {
                 machine: join_scorers(
@@ -96,7 +96,7 @@ def fit_metrics(models: Models) -> dict[str, float]:
         report = model.report_
         values = {"n": report.n, "p": report.p, "rank": report.rank, "condition": report.condition}
         for name, value in {**values, "n_over_p": report.n_over_p}.items():
-            metrics[f"training/fit/{system}/{machine}/{name}"] = float(value)
+            metrics[f"training/fit/{system}/{machine}/{name}"] = float(f"{value:.6g}")
     return metrics
 
 

@@ -69,11 +69,11 @@ def decided(
 def gate_sentence(judged: dict[str, Any] | None, version: str, champion: str) -> str:
     """What became of a registered version, and why."""
     if judged is not None:
-        outcome = "is the champion" if judged["promote"] else f"was not promoted; version {champion} is the champion"
+        outcome = "became the champion" if judged["promote"] else f"was not promoted, version {champion} stays champion"
         return f"Version {version} {outcome}: {' '.join(judged['reasons'])}"
     if champion == version:
-        return f"Version {version} is the champion: there was no other one to compare it with."
-    return f"Version {version} was registered before, and is judged no more; version {champion} is the champion."
+        return f"Version {version} became the champion without a comparison: there was no other one that can be read."
+    return f"Version {version} is not judged again; version {champion} stays champion."
 
 
 def judgement_text(judged: dict[str, Any], version: str) -> str:

@@ -137,7 +137,8 @@ def log_drift(home: Home) -> None:
     latest = history[history["at"] == history["at"].max()]
     crossed = sorted(latest.loc[latest["drifted"], "machine"])
     said = f"beyond a limit: {', '.join(crossed)}" if crossed else "no machine is beyond a limit"
-    describe(home, run, f"In the latest scoring run, {history['at'].max():%Y-%m-%d %H:%M} UTC, {said}.")
+    axis = f" Steps are minutes since {since:%Y-%m-%d %H:%M} UTC."
+    describe(home, run, f"In the latest scoring run, {history['at'].max():%Y-%m-%d %H:%M} UTC, {said}.{axis}")
 
 
 def _drift_run(home: Home) -> str:

@@ -134,7 +134,8 @@ def input_example(home: Home, detector: Path) -> pd.DataFrame | None:
 def describe_version(home: Home, version: str, text: str) -> None:
     """Set the description of a version, of its logged model and of its run: how it did, in Markdown."""
     store = client(home)
-    found = store.update_model_version(NAME, version, description=text)
+    store.update_model_version(NAME, version, description=text)
+    found = store.get_model_version(NAME, version)
     if found.model_id:
         store.set_logged_model_tags(found.model_id, {"mlflow.note.content": text})
     if found.run_id:
@@ -161,6 +162,11 @@ def signature() -> ModelSignature:
         ]
     )
     return ModelSignature(inputs=inputs, outputs=outputs)
+
+
+def version_description(home: Home, version: str) -> str:
+    """What `describe_version` has said of a version; empty: nothing."""
+    return client(home).get_model_version(NAME, version).description or ""
 
 
 def version_facts(home: Home, version: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from asdcore.features.store import Store
 from asdcore.monitoring.next_session import sessions_needed
 from asdcore.monitoring.reliability import Reliability, reliability_report
 from asdcore.normality.machine import MachineModel, Vectors
+from asdcore.plots.outcomes import reliability_plot
 from asdcore.plots.reliability import qq_plot
 from asdcore.plots.sessions import sessions_plot
 from asdcore.progress import progress
@@ -58,7 +59,8 @@ def report_reliability(
     )
     text = json.dumps(report.to_json(), indent=2, allow_nan=False)
     (out / "reliability.json").write_text(text, encoding="utf-8")
-    qq_plot(fitted, machine).savefig(out / "reliability.png", format="png", dpi=110)
+    reliability_plot(report, machine).savefig(out / "reliability.png", format="png", dpi=110)
+    qq_plot(fitted, machine).savefig(out / "theory.png", format="png", dpi=110)
     if report.next_sessions:
         sessions = len({group for _, _, group in training})
         needed = sessions_needed(sessions, fitted.calibration.n_effective_, settings.false_alarm_rate)
@@ -76,8 +78,8 @@ def reliability_reports(
     history: Sequence[Mapping[str, float]],
     own_rates: Mapping[str, float],
 ) -> dict[str, Artifact]:
-    """The folder of the reliability report of each machine: ``reliability.json``, ``reliability.png`` and, with three
-    sessions or more, `SESSIONS_PLOT`.
+    """The folder of the reliability report of each machine: ``reliability.json``, ``reliability.png``,
+    ``theory.png`` and, with three sessions or more, `SESSIONS_PLOT`.
 
     ``history``: of the encoder's training; the reports mention a collapse. ``own_rates``: of the machines that have a
     false-alarm rate of their own; the others have that of the settings.

@@ -100,9 +100,9 @@ def log_evaluation(
     verdicts = home.root / folder / OUTCOMES
     counted = pd.read_parquet(verdicts) if verdicts.exists() else outcomes_of_nothing()
     log_metrics(home, run, headline_metrics(results, counted))
-    log_metrics(home, run, fits)
     if results is not None:
         log_metrics(home, run, table_metrics(results))
+    log_metrics(home, run, fits)
     if encoder is not None:
         log_encoder(home, run, Path(encoder))
     log_machine_table(home, run, machine_table(results, counted))

@@ -9,16 +9,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Transform
 
 from asdcore.explanation.explanation import MOST_SENTENCES, Comparison, Explanation
 from asdcore.explanation.profile import Trait
 from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
 from asdcore.normality.odds import odds
-from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
+from asdcore.plots.colours import ANOMALY, SOURCE, SUSPECT_TEXT
+from asdcore.plots.evaluation import drawable
 from asdcore.plots.frequencies import QUIETEST, band_of, frequency_ticks
 
-WORDS = {ANOMALOUS: ("ANOMALOUS", ANOMALY), SUSPECT: ("suspect", "tab:orange"), NORMAL: ("normal", "black")}
+WORDS = {ANOMALOUS: ("ANOMALOUS", ANOMALY), SUSPECT: ("suspect", SUSPECT_TEXT), NORMAL: ("normal", "black")}
 _PANELS: Mapping[Trait, tuple[str, str]] = {
     "level": ("its average, beside what is usual", "level (dB)"),
     "change": ("from frame to frame", "mean change (dB)"),
@@ -115,16 +117,18 @@ def _mark(left: Axes, panels: Mapping[Trait, Axes], explanation: Explanation) ->
         colour = ANOMALY if finding.decibels > 0 and finding.kind != "gaps" else SOURCE
         for first, last in finding.times or ((0.0, seconds),):
             size = (last - first, end - start)
-            left.add_patch(Rectangle((first, start), *size, facecolor=colour, alpha=0.12))
-            left.add_patch(Rectangle((first, start), *size, fill=False, edgecolor=colour, linewidth=1.3))
+            # An outline with a white rim: what is inside stays as visible as the rest.
+            outline = Rectangle((first, start), *size, fill=False, edgecolor=colour, linewidth=1.4)
+            outline.set_path_effects([withStroke(linewidth=3, foreground="white")])
+            left.add_patch(outline)
         middle = (start + end) / 2
         near = sum(abs(middle - other) < _BADGE for other in placed)
         placed.append(middle)
-        x = finding.times[0][0] if finding.times else (0.02 + 0.04 * near) * seconds
-        _number(left, x, middle, number, colour, left.transData)
+        # Beside the spectrogram, at its frequency: within, it would cover what it points to.
+        _number(left, 1.02 + 0.035 * near, middle, number, colour, left.get_yaxis_transform())
         if panel := panels.get(finding.trait):
-            panel.axhspan(start, end, facecolor=colour, alpha=0.15)
-            _number(panel, 0.04 + 0.06 * near, middle, number, colour, panel.get_yaxis_transform())
+            panel.axhspan(start, end, facecolor=colour, alpha=0.15, zorder=0)
+            _number(panel, 0.96 - 0.06 * near, middle, number, colour, panel.get_yaxis_transform())
 
 
 def _number(axes: Axes, x: float, y: float, number: int, colour: str, transform: Transform) -> None:

@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 
 from asdcore.monitoring.reliability import theory
 from asdcore.normality.machine import MachineModel
-from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
+from asdcore.plots.colours import ANOMALY, SOURCE
+from asdcore.plots.evaluation import drawable
 
 
 def qq_plot(machine: MachineModel, name: str) -> Figure:

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from asdcore.monitoring.next_session import NextSession
-from asdcore.plots.evaluation import ANOMALY, SOURCE, drawable
+from asdcore.plots.colours import ANOMALY, SOURCE
+from asdcore.plots.evaluation import drawable
 
 
 def sessions_plot(points: Sequence[NextSession], name: str, asked: float, needed: int | None = None) -> Figure:
@@ -31,5 +32,5 @@ def sessions_plot(points: Sequence[NextSession], name: str, asked: float, needed
         title += f"\nabout {needed} such sessions support {100 * asked:g} %"
     axes.set(title=drawable(title), xlabel="sessions known", ylabel="normal recordings, %", ylim=(-3, 103))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize="small")
     return figure

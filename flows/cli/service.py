@@ -34,7 +34,19 @@ def deploy(
     settings: "Settings",
     recordings: Annotated[
         Path | None,
-        typer.Option(callback=existing, help="Folder that the schedules retrain on and score", show_default=False),
+        typer.Option(
+            callback=existing,
+            help="Folder that the schedule retrains on; default: all that was ingested",
+            show_default=False,
+        ),
+    ] = None,
+    score: Annotated[
+        Path | None,
+        typer.Option(
+            callback=existing,
+            help="Folder of new recordings that the schedule scores; default: no such schedule",
+            show_default=False,
+        ),
     ] = None,
     retrain_after: RetrainAfterOption = 50,
     home: HomeOption = None,
@@ -43,7 +55,7 @@ def deploy(
     place = start(home)
     from flows.deployment import deploy as deploy_flows
 
-    names = deploy_flows(place, settings, recordings, retrain_after)
+    names = deploy_flows(place, settings, recordings, retrain_after, score)
     out.print(f"Deployed for {place.name}: {', '.join(names)}.")
     out.print("`asd worker` runs them. Activate the schedules in the Prefect UI, under Deployments.")
 

@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 
 from asdcore.datasets.simulate import SAMPLE_RATE, waveform
 from asdcore.errors import AsdError
-from asdcore.settings import COMMON, setting_rows
+from asdcore.settings import COMMON, Settings, setting_rows
 from asdcore.storage.home import Home
 from flows.cli.app import GROUPS, app
-from flows.deployment import PREFECT_FILE
+from flows.deployment import PREFECT_FILE, planned
 
 Asd = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -79,6 +79,19 @@ def test_settings_lists_the_common_ones_and_with_all_the_experts_after_them() ->
 
 def test_the_common_settings_exist() -> None:
     assert set(COMMON) == {row.name for row in setting_rows() if row.common}
+
+
+def test_the_schedule_scores_what_it_is_told_to_and_never_the_training_folder(tmp_path: Path) -> None:
+    home, plant, new = Home.at(tmp_path / "home"), tmp_path / "plant", tmp_path / "new"
+    with_new, without = (
+        {one["name"]: one for one in planned(home, Settings(), plant, 50, to_score)["deployments"]}
+        for to_score in (new, None)
+    )
+    assert with_new["retrain"]["parameters"]["recordings"] == str(plant)
+    assert with_new["score"]["parameters"]["recordings"] == [str(new)] and with_new["score"]["schedules"]
+    assert "recordings" not in without["score"]["parameters"] and "schedules" not in without["score"]
+    assert f"- home: `{home.name}`" in with_new["arrivals"]["description"]
+    assert f"- recordings: `{new}`" in with_new["score"]["description"]
 
 
 def test_the_flows_of_prefect_yaml_can_be_imported_from_the_package() -> None:

@@ -55,10 +55,39 @@ def test_the_run_holds_settings_figures_by_epoch_plots_and_scores(retrained: dic
     assert run.data.params["training.epochs"] == "4"
     assert run.info.status == "FINISHED"
     assert [m.step for m in store.get_metric_history(run.info.run_id, "training/loss")] == [1, 2, 3, 4]
-    assert {"training/effective_rank_z", "ml-h/harmonic mean", "spectrum/simFan/AUC source"} <= set(run.data.metrics)
+    assert {"training/effective_rank_z", "side_by_side/ml-h/harmonic_mean", "by_machine/simFan/auc_source"} <= set(
+        run.data.metrics
+    )
     names = {Path(artifact.path).name for artifact in store.list_artifacts(run.info.run_id, "evaluation")}
-    assert {"training.png", "scores.png", "roc.png", "results.parquet", "report.md"} <= names
+    assert {"caught.png", "training.png", "scores.png", "roc.png", "results.parquet", "report.md"} <= names
     assert "scores.parquet" in names
+
+
+def test_mlflow_shows_the_recordings_the_verdict_the_machines_and_the_links_between_run_model_and_version(
+    retrained: dict[str, Any], home: Home
+) -> None:
+    store = client(home)
+    run = store.get_run(retrained["run"])
+    inputs = {given.tags[0].value: given.dataset for given in run.inputs.dataset_inputs}
+    assert set(inputs) == {"training", "test"}
+    profile = json.loads(inputs["training"].profile)
+    assert profile["recordings"] == {"simFan": 14, "simValve": 14} and profile["num_rows"] == 28
+    assert len(inputs["training"].digest) == 16 and "simulated" in json.loads(inputs["training"].source)["uri"]
+    version = store.get_model_version("asd-detector", "1")
+    verdict = "Version 1 became the champion without a comparison"
+    for description in (version.description, run.data.tags["mlflow.note.content"]):
+        assert description.startswith(verdict) and retrained["outcomes"][0] in description
+    model = store.get_logged_model(version.model_id)
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "asd-detector", "version": 1}]
+    assert model.tags["mlflow.note.content"] == version.description
+    machines = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/machines.json"))
+    assert machines["columns"][:3] == ["machine", "faulty", "caught"]
+    assert [row[0] for row in machines["data"]] == ["simFan", "simValve"]
+    caught = run.data.metrics["all/caught"], run.data.metrics["by_machine/simFan/caught"]
+    assert all(0 <= percent <= 100 for percent in caught)
+    assert not [name for name in run.data.metrics if " " in name]
+    example = mlflow.pyfunc.load_model("models:/asd-detector/1").input_example
+    assert example["machine"].tolist() == ["simFan"] and Path(example["path"][0]).is_file()
 
 
 def test_the_report_compares_the_detector_with_its_eyes_estimators_and_the_spectrum(
@@ -98,7 +127,7 @@ def test_every_machine_has_a_trust_report_in_the_detector_the_run_and_the_report
     store = client(home)
     assert store.get_run(retrained["run"]).data.metrics["reliability/simFan/collect"] == 85
     names = {artifact.path for artifact in store.list_artifacts(retrained["run"], "reliability/simFan")}
-    assert names == {"reliability/simFan/reliability.json", "reliability/simFan/reliability.png"}
+    assert names == {f"reliability/simFan/{name}" for name in ("reliability.json", "reliability.png", "theory.png")}
 
 
 def test_retraining_again_executes_nothing(
@@ -238,7 +267,7 @@ def test_two_versions_are_compared_by_what_differs(
     a, b = (version_facts(copy, version) for version in ("1", "2"))
     assert (a["setting normality.false_alarm_rate"], b["setting normality.false_alarm_rate"]) == ("0.01", "0.05")
     assert a["recordings"] == b["recordings"] and a["settings"] != b["settings"] and b["parent"] == "1"
-    assert a["simFan: normal training recordings"] == "12 source, 2 target" and "score harmonic mean" in a
+    assert a["simFan: normal training recordings"] == "12 source, 2 target" and "score harmonic_mean" in a
     assert len(a["prefect_run"]) == 36 and a["prefect_run"] != b["prefect_run"]
 
 
@@ -334,7 +363,7 @@ def test_machines_whose_names_differ_in_one_letter_keep_their_figures_apart() ->
 
     names = ["ml-z/Pümpe/pAUC", "ml-z/P$mpe/pAUC", "ml-z/P&mpe/pAUC"]
     assert len({metric_name(name) for name in names}) == 3
-    assert metric_name("spectrum/harmonic mean") == "spectrum/harmonic mean"
+    assert metric_name("by_machine/pump 7/caught") == "by_machine/pump 7/caught"
 
 
 def test_a_champion_of_an_older_format_is_refused_and_replaced_by_the_next_retraining(

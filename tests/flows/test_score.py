@@ -205,16 +205,19 @@ def test_what_the_command_found_without_a_server_is_in_mlflow_once_it_is_asked_f
     place = Home.at(home)
     log_drift(place)
     run = tracked_run(place, "drift", "drift", "drift over time")
-    before = client(place).get_metric_history(run, "drift/pump/alarm share")
+    before = client(place).get_metric_history(run, "drift/pump/alarm_share")
     for _ in range(2):
         assert asd("score", anomalous, "--home", home, PREFECT_API_URL="").returncode == 3
-    assert len(client(place).get_metric_history(run, "drift/pump/alarm share")) == len(before)
+    assert len(client(place).get_metric_history(run, "drift/pump/alarm_share")) == len(before)
     for _ in range(2):  # The second time there is nothing to do.
         log_drift(place)
-    points = client(place).get_metric_history(run, "drift/pump/alarm share")
-    assert [point.step for point in points[len(before) :]] == [before[-1].step + 1, before[-1].step + 2]
-    newest = read_history(place)["at"].max()
+    points = client(place).get_metric_history(run, "drift/pump/alarm_share")
+    assert len(points) == len(before) + 2
+    history = read_history(place)["at"]
+    newest = history.max()
     assert points[-1].timestamp == int(1000 * newest.timestamp())
+    # A chart over steps is one over time.
+    assert [point.step for point in points] == [int((at - history.min()).total_seconds() // 60) for at in history]
     assert client(place).get_run(run).data.tags[LOGGED_UNTIL] == newest.isoformat()
 
 

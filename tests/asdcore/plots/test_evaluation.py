@@ -61,11 +61,9 @@ def test_every_machine_has_a_panel_with_all_its_recordings(machines: int, tmp_pa
     for axes in panels:
         heights = [patch.get_height() for patch in axes.patches]
         assert sum(heights) == 200
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-            "normal source (50)",
-            "normal target (50)",
-            "anomaly both domains (100)",
-        ]
+        assert axes.get_legend() is None
+        assert axes.get_xlabel() == "anomaly score\n50 normal source, 50 normal target, 100 faulty"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["normal, source", "normal, target", "faulty"]
     drawn(figure, tmp_path / "scores.png")
 
 
@@ -79,6 +77,45 @@ def test_every_machine_has_a_roc_curve_of_each_system(machines: int, tmp_path: P
         for line in axes.get_lines():
             assert (line.get_xydata()[0] == 0).all() and (line.get_xydata()[-1] == 1).all()
     drawn(figure, tmp_path / "roc.png")
+
+
+def with_verdicts(machines: int) -> pd.DataFrame:
+    """Scores of which those above 150 are suspect, and those above 200 anomalous."""
+    table = scores(machines)
+    kinds = np.select([table["score"] > 200, table["score"] > 150], ["anomalous", "suspect"], "normal")
+    return table.assign(verdict=kinds)
+
+
+def test_the_operating_point_is_marked_in_the_histogram_and_on_the_curve(tmp_path: Path) -> None:
+    table = with_verdicts(2)
+    histogram = score_plot(table, "Scores")
+    for axes in histogram.axes:
+        rows = table[table["machine"] == axes.get_title()]
+        for line, threshold in zip(axes.get_lines(), (150, 200), strict=True):
+            place = line.get_xdata()[0]
+            assert ((rows["score"] > threshold) == (rows["score"] > place)).all()
+    assert [text.get_text() for text in histogram.legends[0].get_texts()][3:] == [
+        "suspect from here on",
+        "anomalous from here on",
+    ]
+    roc = roc_plot({"detector": table, "spectrum": scores(2, seed=1)}, "ROC")
+    for axes in roc.axes:
+        rows = table[table["machine"] == axes.get_title()]
+        faulty = rows["label"] == "anomaly"
+        points = [tuple(points.get_offsets()[0]) for points in axes.collections]
+        called = [rows["score"] > threshold for threshold in (150, 200)]
+        assert points == [pytest.approx((each[~faulty].mean(), each[faulty].mean())) for each in called]
+    drawn(histogram, tmp_path / "scores.png")
+    drawn(roc, tmp_path / "roc.png")
+
+
+def test_a_machine_without_labelled_recordings_has_no_empty_panel() -> None:
+    table = scores(3)
+    unknown = table["machine"] == "machine1"
+    normal_only = (table["machine"] == "machine2") & (table["label"] == "anomaly")
+    table = table.assign(label=table["label"].mask(unknown, "unknown"))[~normal_only]
+    assert [axes.get_title() for axes in score_plot(table, "Scores").axes] == ["machine0", "machine2"]
+    assert [axes.get_title() for axes in roc_plot({"ml": table}, "ROC").axes] == ["machine0"]
 
 
 def test_the_training_figure_has_every_epoch(tmp_path: Path) -> None:
