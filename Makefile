@@ -39,7 +39,7 @@ $(DOCS_INSTALLED): $(INSTALLED)
 pictures: demo
 	mkdir -p docs/pictures
 	latest=$$(ls -td .asd/demo/runs/evaluations/*/ | head -1); \
-	for name in scores roc; do cp "$$latest$$name.png" docs/pictures/; done
+	for name in caught scores roc; do cp "$$latest$$name.png" docs/pictures/; done
 	$(BIN)/asd score --explain --home .asd/demo .asd/demo/simulated/simValve/test/section_00_source_test_anomaly_0004_*.wav \
 		|| test $$? -eq 4  # suspect: 60 recordings support no verdict at 1 %
 	latest=$$(ls -td .asd/demo/scores/score-*/ | head -1); cp "$$latest"01-*.png docs/pictures/explanation.png

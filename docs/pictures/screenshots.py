@@ -52,15 +52,14 @@ def pages(prefect: str, mlflow: str) -> dict[str, tuple[str, str]]:
     """Name of the picture: address, and a text that is there when the page has what it is about."""
     run, version = newest_retraining(prefect), champion(mlflow)
     experiment = asked(f"{mlflow}/api/2.0/mlflow/runs/get?run_id={version['run_id']}")["run"]["info"]["experiment_id"]
+    run_page = f"{mlflow}/#/experiments/{experiment}/runs/{version['run_id']}"
     training = "workflowType=machine_learning"
     return {
         "prefect-runs": (f"{prefect}/runs", "Completed"),
         "prefect-retrain": (f"{prefect}/runs/flow-run/{run}", "Executing deployment step"),
         "prefect-deployments": (f"{prefect}/deployments", "arrivals"),
-        "mlflow-run": (
-            f"{mlflow}/#/experiments/{experiment}/runs/{version['run_id']}/model-metrics?{training}",
-            "harmonic mean",
-        ),
+        "mlflow-run": (f"{run_page}?{training}", "harmonic_mean"),
+        "mlflow-machines": (f"{run_page}/artifacts/machines.json?{training}", "false_alarms"),
         "mlflow-model": (f"{mlflow}/#/models/asd-detector?{training}", "@ champion"),
     }
 
