@@ -134,10 +134,11 @@ def input_example(home: Home, detector: Path) -> pd.DataFrame | None:
 def describe_version(home: Home, version: str, text: str) -> None:
     """Set the description of a version, of its logged model and of its run: how it did, in Markdown."""
     store = client(home)
-    store.update_model_version(NAME, version, description=text)
-    found = store.get_model_version(NAME, version)
-    if found.model_id:
-        store.set_logged_model_tags(found.model_id, {"mlflow.note.content": text})
+    found = store.update_model_version(NAME, version, description=text)
+    # MLflow's SQL store keeps the id of the logged model only as the source of the version.
+    model = found.model_id or str(found.source).removeprefix("models:/")
+    if model.startswith("m-"):
+        store.set_logged_model_tags(model, {"mlflow.note.content": text})
     if found.run_id:
         describe(home, found.run_id, text)
 

@@ -22,4 +22,4 @@ def line_style(index: int) -> tuple[str, str | tuple[int, tuple[int, ...]], str]
     35
     """
     dashes = _DASHES[(index // len(_COLOURS) + index) % len(_DASHES)]
-    return _COLOURS[index % len(_COLOURS)], dashes, _MARKERS[index % len(_MARKERS)]
+    return _COLOURS[index % len(_COLOURS)], dashes, _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)]

@@ -127,7 +127,7 @@ def roc_plot(scores: Mapping[str, pd.DataFrame], title: str) -> Figure:
     first = next(iter(scores.values()))
     known = first[first["label"].isin(["normal", "anomaly"])]
     both = known.groupby("machine")["label"].nunique() == 2
-    figure, panels = _grid(sorted(str(machine) for machine in both[both].index), title)
+    figure, panels = _grid(sorted(str(machine) for machine in both[both].index), title, width=3.2)
     for machine, axes in panels.items():
         axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
         for index, (system, table) in enumerate(scores.items()):
@@ -271,10 +271,10 @@ def titled_figure(width: float, height: float, title: str) -> Figure:
     return figure
 
 
-def _grid(machines: Sequence[str], title: str) -> tuple[Figure, dict[str, Axes]]:
+def _grid(machines: Sequence[str], title: str, width: float = 4.2) -> tuple[Figure, dict[str, Axes]]:
     columns = min(max(len(machines), 1), 4)
     rows = max(-(-len(machines) // columns), 1)
-    figure = titled_figure(4.2 * columns, 3.4 * rows, title)
+    figure = titled_figure(max(width * columns, 5.5), 3.4 * rows, title)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[len(machines) :]:
         unused.axis("off")

@@ -77,7 +77,7 @@ def test_mlflow_shows_the_recordings_the_verdict_the_machines_and_the_links_betw
     verdict = "Version 1 became the champion without a comparison"
     for description in (version.description, run.data.tags["mlflow.note.content"]):
         assert description.startswith(verdict) and retrained["outcomes"][0] in description
-    model = store.get_logged_model(version.model_id)
+    model = store.get_logged_model(version.source.removeprefix("models:/"))
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "asd-detector", "version": 1}]
     assert model.tags["mlflow.note.content"] == version.description
     machines = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/machines.json"))
