@@ -10,6 +10,8 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
+from asdcore.recordings.names import AUDIO_SUFFIXES
+
 MOST_NAMED = 3
 """machines; more are counted"""
 
@@ -25,14 +27,15 @@ def subject(parameters: dict[str, Any]) -> str:
     >>> subject({"recordings": Path("/data/plant"), "machines": None})
     'plant'
     >>> subject({"recordings": [Path("a.wav"), Path("b.wav")], "machine": "pump"})
-    '2 places of pump'
+    '2 recordings of pump'
     >>> subject({"machine": "pump", "recordings": None}), subject({"machines": ["fan", "pump"]}), subject({})
     ('pump', 'of fan, pump', '')
     """
     recordings, machine = parameters.get("recordings"), parameters.get("machine")
     arrived, machines = parameters.get("arrived"), parameters.get("machines")
     places = [recordings] if isinstance(recordings, str | Path) else list(recordings or [])
-    where = Path(places[0]).name if len(places) == 1 else f"{len(places)} places" if places else ""
+    kind = "recording" if all(Path(place).suffix.lower() in AUDIO_SUFFIXES for place in places) else "place"
+    where = Path(places[0]).name if len(places) == 1 else counted(len(places), kind) if places else ""
     if arrived:
         return f"{counted(len(arrived), 'file')} that arrived in {where}"
     if machine:

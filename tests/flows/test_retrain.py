@@ -301,18 +301,27 @@ def test_a_recording_that_vanishes_after_the_ingest_is_quarantined_and_the_rest_
     assert "unreadable" in row["reason"]
 
 
-def test_the_api_lists_flow_runs_and_shows_the_artifacts(retrained: dict[str, Any], prefect_api: str) -> None:
+def test_the_api_lists_flow_runs_and_shows_the_artifacts(
+    retrained: dict[str, Any], prefect_api: str, small_machines: Path
+) -> None:
     """Newer fastapi versions break read_flow_runs without a word from pip."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 
-    async def look() -> tuple[set[str], set[str | None]]:
+    async def look() -> tuple[list[FlowRun], list[TaskRun], list[Artifact]]:
         async with get_client() as api:
-            runs, artifacts = await api.read_flow_runs(), await api.read_artifacts()
-            return {str(run.state_name) for run in runs}, {artifact.key for artifact in artifacts}
+            return await api.read_flow_runs(), await api.read_task_runs(), await api.read_artifacts()
 
-    states, keys = asyncio.run(look())
-    assert "Completed" in states
-    assert {"retrain-report", "recordings", "training"} <= keys
+    flow_runs, task_runs, artifacts = asyncio.run(look())
+    assert "Completed" in {run.state_name for run in flow_runs}
+    # A person who scans the runs sees what each of them does, and to what.
+    assert {f"retrain {small_machines.name}, 2 machines", f"ingest {small_machines.name}"} <= {
+        run.name for run in flow_runs
+    }
+    assert {"fit profile: simFan", "fit normality: simFan, mean"} <= {run.name for run in task_runs}
+    described = {artifact.key: artifact.description for artifact in artifacts}
+    assert {"retrain-report", "recordings", "training"} <= described.keys()
+    assert "became the champion" in str([one.description for one in artifacts if one.key == "retrain-report"])
 
 
 def test_the_flow_forms_know_every_setting() -> None:

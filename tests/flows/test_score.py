@@ -1,5 +1,6 @@
 """`asd score`: what it prints, writes and ends with."""
 
+import json
 import os
 import subprocess
 import sys
@@ -232,7 +233,15 @@ def test_a_run_of_the_command_is_in_the_prefect_ui_where_there_is_a_server(
     table = done.stdout.rpartition("Scores: ")[2].strip()
     with get_client(sync_client=True) as api:
         found = api.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["scores"])))
-    assert any(table in (artifact.description or "") for artifact in found)
+        runs = api.read_flow_runs()
+    (shown,) = [artifact for artifact in found if table in (artifact.description or "")]
+    said = "alarm for pump; 1 of 1 recording anomalous"
+    assert str(shown.description).startswith(f"**{said}**") and f"publish {said}" in {run.name for run in runs}
+    # The verdict first, and numbers that can be read.
+    columns = json.loads(str(shown.data))
+    first = columns[0] if isinstance(columns, list) else {name: values[0] for name, values in columns.items()}
+    assert list(first)[:2] == ["verdict", "machine"] and first["verdict"] == "anomalous"
+    assert first["score"] == round(first["score"], 2)
 
 
 def test_a_server_that_does_not_answer_changes_nothing_of_the_answer(asd: Asd, home: Path, anomalous: Path) -> None:
