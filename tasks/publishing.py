@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow.entities import RunTag
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.runtime import task_run
@@ -25,6 +26,8 @@ LOGGED_UNTIL = "asd.logged_until"
 """Tag of the MLflow run: the time of the last scoring run that is in it."""
 LOGGED_SINCE = "asd.logged_since"
 """Tag of the MLflow run: the time of the first one; a step is the minutes since then."""
+LOGGED_STEP = "asd.logged_step"
+"""Tag of the MLflow run: the last step."""
 SHIFT = "shift_"
 """What the columns of the drift history begin with that hold the shift of a scorer."""
 
@@ -121,18 +124,20 @@ def log_drift(home: Home) -> None:
         return
     run = _drift_run(home)
     store = client(home)
-    until, since = _logged(home, run, history)
+    until, since, step = _logged(home, run, history)
     new = history[history["at"] > until]
     if new.empty:
         return
-    store.set_tag(run, LOGGED_SINCE, since.isoformat())
     for at, rows in new.groupby("at"):
         time = pd.Timestamp(str(at))
         metrics = {name: value for row in rows.to_dict("records") for name, value in _metrics(row).items()}
-        # A chart of MLflow is drawn against the step: so that is time, and not the number of the run.
-        log_metrics(home, run, metrics, int((time - since).total_seconds() // 60), time.timestamp())
+        # A chart of MLflow is drawn against the step: so that is time. Each run has one of its own, whatever the clock
+        # says: MLflow keeps equal points once.
+        step = max(int((time - since).total_seconds() // 60), step + 1)
+        log_metrics(home, run, metrics, step, time.timestamp())
         # After each: a call that is killed does not make the next one log all of them again.
-        store.set_tag(run, LOGGED_UNTIL, time.isoformat())
+        logged = {LOGGED_SINCE: since.isoformat(), LOGGED_UNTIL: time.isoformat(), LOGGED_STEP: str(step)}
+        store.log_batch(run, tags=[RunTag(name, value) for name, value in logged.items()])
     store.log_figure(run, drift_plot(history), "drift.png")
     latest = history[history["at"] == history["at"].max()]
     crossed = sorted(latest.loc[latest["drifted"], "machine"])
@@ -148,13 +153,14 @@ def _drift_run(home: Home) -> str:
     return tracked_run(home, "drift", f"drift {digest_of(home.name)}", f"drift over time, {home.name}")
 
 
-def _logged(home: Home, run: str, history: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """The times of the last scoring run that is in the MLflow run, and of the first one, which step 0 is."""
+def _logged(home: Home, run: str, history: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp, int]:
+    """The times of the last scoring run that is in the MLflow run, and of the first one; and the last step."""
     tags = client(home).get_run(run).data.tags
     until = tags.get(LOGGED_UNTIL)
     last = pd.Timestamp(until) if until else _logged_before_tags(home, run, history["machine"].unique().tolist())
     since = tags.get(LOGGED_SINCE)
-    return last, pd.Timestamp(since) if since else history.loc[history["at"] > last, "at"].min()
+    first = pd.Timestamp(since) if since else history.loc[history["at"] > last, "at"].min()
+    return last, first, int(tags.get(LOGGED_STEP, -1))
 
 
 def _logged_before_tags(home: Home, run: str, machines: list[str]) -> pd.Timestamp:
