@@ -19,6 +19,11 @@ from playwright.sync_api import Page, sync_playwright
 SIZE = {"width": 1280, "height": 860}
 COLOURS = 128
 PATIENCE_MS = 120_000
+WITHOUT_FOLDER = """folder => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(folder, "");
+}"""
+"""JavaScript: the folder where the pictures were taken is of no interest to anybody."""
 
 
 def asked(url: str, question: dict[str, Any] | None = None) -> Any:
@@ -56,7 +61,7 @@ def pages(prefect: str, mlflow: str) -> dict[str, tuple[str, str]]:
     training = "workflowType=machine_learning"
     return {
         "prefect-runs": (f"{prefect}/runs", "Completed"),
-        "prefect-retrain": (f"{prefect}/runs/flow-run/{run}", "Executing deployment step"),
+        "prefect-retrain": (f"{prefect}/runs/flow-run/{run}", "Beginning flow run"),
         "prefect-deployments": (f"{prefect}/deployments", "arrivals"),
         "mlflow-run": (f"{run_page}?{training}", "harmonic_mean"),
         "mlflow-machines": (f"{run_page}/artifacts/machines.json?{training}", "false_alarms"),
@@ -77,6 +82,7 @@ def taken(page: Page, url: str, text: str, path: Path) -> None:
         if "/flow-run/" in url and tab.is_visible():
             tab.click()
     page.wait_for_timeout(3000)
+    page.evaluate(WITHOUT_FOLDER, f"file://{Path.cwd()}/")
     page.screenshot(path=path)
     with Image.open(path) as picture:
         picture.convert("RGB").quantize(COLOURS).save(path, optimize=True)
