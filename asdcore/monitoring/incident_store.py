@@ -6,9 +6,10 @@ killed, and several processes can write at the same time.
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from asdcore.errors import AsdError
@@ -30,6 +31,17 @@ CREATE TABLE machines (name TEXT PRIMARY KEY, recent TEXT NOT NULL DEFAULT '[]',
 CREATE TABLE channels (
     name TEXT PRIMARY KEY, sent INTEGER NOT NULL, failures INTEGER NOT NULL DEFAULT 0, retry_at TEXT, error TEXT);
 """
+
+
+@dataclass(frozen=True)
+class StoredMessage:
+    """What has happened to an incident. ``json``: the incident as it was then."""
+
+    n: int
+    id: str
+    at: datetime
+    event: str
+    json: str
 
 
 class Transaction:
@@ -99,6 +111,56 @@ class Transaction:
     def _keep_of_machine(self, machine: str, column: str, value: str | int) -> None:
         self.run("INSERT OR IGNORE INTO machines (name) VALUES (?)", (machine,))
         self.run(f"UPDATE machines SET {column} = ? WHERE name = ?", (value, machine))
+
+    def messages(self, channel: str) -> list[StoredMessage]:
+        """Those that a channel has not sent yet, oldest first."""
+        rows = self.run(
+            "SELECT n, id, at, event, json FROM messages "
+            "WHERE n > (SELECT sent FROM channels WHERE name = ?) ORDER BY n",
+            (channel,),
+        )
+        return [StoredMessage(n, name, datetime.fromisoformat(at), event, text) for n, name, at, event, text in rows]
+
+    def subscribe(self, channel: str, since: datetime) -> None:
+        """Let a channel that is new send what has happened since then."""
+        self.run(
+            "INSERT OR IGNORE INTO channels (name, sent) "
+            "VALUES (?, (SELECT coalesce(max(n), 0) FROM messages WHERE at < ?))",
+            (channel, since.astimezone(UTC).isoformat(timespec="seconds")),
+        )
+
+    def knows(self, channel: str) -> bool:
+        """Whether `subscribe` was called for it."""
+        return self.run("SELECT 1 FROM channels WHERE name = ?", (channel,)).fetchone() is not None
+
+    def sent(self, channel: str, n: int) -> None:
+        """A channel has sent the messages up to this one."""
+        self.run(
+            "UPDATE channels SET sent = ?, failures = 0, retry_at = NULL, error = NULL WHERE name = ?", (n, channel)
+        )
+
+    def failed(self, channel: str, error: str, at: datetime, pause: Callable[[int], timedelta]) -> None:
+        """A channel has failed; ``pause``: how long it waits, by the number of earlier failures in a row."""
+        (failures,) = self.run("SELECT failures FROM channels WHERE name = ?", (channel,)).fetchone()
+        self.run(
+            "UPDATE channels SET failures = failures + 1, retry_at = ?, error = ? WHERE name = ?",
+            ((at + pause(failures)).isoformat(timespec="seconds"), error, channel),
+        )
+
+    def failure(self, channel: str) -> tuple[datetime, str] | None:
+        """The time of a channel's next attempt and its last error; None if it did not fail."""
+        row = self.run("SELECT retry_at, error FROM channels WHERE name = ? AND retry_at IS NOT NULL", (channel,))
+        found = row.fetchone()
+        return (datetime.fromisoformat(found[0]), str(found[1])) if found else None
+
+    def expire(self, before: datetime) -> dict[str, int]:
+        """Delete messages of before this time; how many each channel has not sent."""
+        at = before.isoformat(timespec="seconds")
+        lost = self.run(
+            "SELECT name, count(*) FROM channels JOIN messages ON n > sent WHERE at < ? GROUP BY name", (at,)
+        ).fetchall()
+        self.run("DELETE FROM messages WHERE at < ?", (at,))
+        return dict(lost)
 
 
 @contextmanager
