@@ -11,6 +11,7 @@ from asdcore.evaluation.systems import AutoencoderSystem, NormalitySystem, syste
 from asdcore.recordings.catalog import require_training
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from flows.retrain import usable_clips
 from tasks.baselines import autoencoders
 from tasks.encoder import embeddings_of, encoder_note, trained_encoder
@@ -34,7 +35,7 @@ class Benchmarked(Evaluation):
     """Markdown"""
 
 
-@flow(name="benchmark")
+@flow(name="benchmark", on_failure=[failed], on_completion=[completed])
 def benchmark(
     recordings: Path | None = None,
     systems: list[str] = PAPER_TABLE,

@@ -6,11 +6,12 @@ from prefect import flow
 
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from tasks.recordings import Ingest, ingest_recordings
 from tasks.warn import warn
 
 
-@flow(name="ingest")
+@flow(name="ingest", on_failure=[failed], on_completion=[completed])
 def ingest(
     recordings: Path,
     settings: RecordingSettings = RecordingSettings(),

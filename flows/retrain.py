@@ -14,6 +14,7 @@ from asdcore.recordings.catalog import Catalog, hold_out, require_training, trai
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from flows.features import features
 from flows.ingest import ingest
 from flows.register import Registered, keep_for_registration, registered
@@ -32,7 +33,7 @@ from tasks.tracking import failed_if_it_fails, retraining_key, tracked_run
 from tasks.warn import warn
 
 
-@flow(name="retrain")
+@flow(name="retrain", on_failure=[failed], on_completion=[completed])
 def retrain(
     recordings: Path | None = None,
     machines: list[str] | None = None,

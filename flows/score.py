@@ -5,12 +5,13 @@ from pathlib import Path
 from prefect import flow
 
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from tasks.publishing import score_and_publish
 from tasks.scoring import Scored
 from tasks.warn import warn
 
 
-@flow(name="score")
+@flow(name="score", on_failure=[failed], on_completion=[completed])
 def score(
     recordings: list[Path],
     machine: str | None = None,

@@ -15,7 +15,7 @@ UNKNOWN = Rule(Threshold(0.01), streak=4)
 
 def ready(home: Home) -> None:
     """Call it before a scoring run stores anything."""
-    _unfailing(lambda: begin_following(home))
+    unfailing(lambda: begin_following(home))
 
 
 def followed(home: Home, detector: Detector) -> None:
@@ -25,11 +25,12 @@ def followed(home: Home, detector: Detector) -> None:
         model = detector.machines.get(machine)
         return Rule.of(detector.threshold_of(machine), model.calibration) if model else UNKNOWN
 
-    _unfailing(lambda: follow(home, rule_of))
+    unfailing(lambda: follow(home, rule_of))
 
 
-def _unfailing(work: Callable[[], None]) -> None:
+def unfailing(work: Callable[[], object]) -> None:
+    """Do something about incidents that the work which led to it must not fail with."""
     try:
         work()
     except (AsdError, OSError) as error:
-        say(f"scored, but no incident was opened or closed: {error}")
+        say(f"no incident was opened or closed: {error}")

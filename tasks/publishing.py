@@ -12,6 +12,7 @@ from asdcore.plots.drift import drift_plot
 from asdcore.storage.home import Home
 from tasks.events import ALARM, DRIFTED, tell
 from tasks.monitoring import read_history
+from tasks.notification import notified
 from tasks.scoring import Scored, score_recordings
 from tasks.tracking import client, log_metrics, metric_name, tracked_run
 from tasks.warn import warn
@@ -33,6 +34,7 @@ def score_and_publish(
     for name, sentences in scored["drift"].items():
         for sentence in sentences:
             warn(f"{name}: {sentence}")
+    notified(home)
     publish(home, scored)
     return scored
 

@@ -179,6 +179,8 @@ def _again(home: Home, kind: Kind, subject: str, sentence: str) -> Incident:
     with changing(home) as stored:
         for incident in open_in(stored):
             if (incident.kind, incident.subject) == (kind, subject):
+                if incident.sentence == sentence:
+                    return incident  # Told twice.
                 again = replace(
                     incident, recordings=incident.recordings + 1, sentence=sentence, last_seen=now(incident)
                 )

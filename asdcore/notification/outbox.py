@@ -40,6 +40,7 @@ def deliver(
     subscriptions: Mapping[str, Subscription],
     since: datetime,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    at_once: bool = False,
 ) -> dict[str, str]:
     """Send what waits to every channel that is not quiet, and not waiting for its next attempt.
 
@@ -51,6 +52,7 @@ def deliver(
         subscriptions: name: channel.
         since: a channel that is new gets what has happened since this time.
         clock: the time, with a time zone.
+        at_once: try a channel that has failed again, whenever that was; quiet hours are kept.
 
     Returns:
         name of a channel: why its next message was not delivered; empty if all is well.
@@ -70,7 +72,7 @@ def deliver(
         try:
             # One after the other: two processes at once would send a message twice, or in another order.
             with FileLock(home.root / f"notify-{name}.lock", timeout=SECONDS_TO_WAIT):
-                failed = _deliver_to(home, name, subscription, clock)
+                failed = _deliver_to(home, name, subscription, clock, at_once)
         except Timeout:
             continue  # The process that holds it sends what waits, or tries again later.
         if failed:
@@ -89,14 +91,15 @@ def _something_waits(home: Home, subscriptions: Mapping[str, Subscription]) -> b
         return stored is not None and any(not stored.knows(name) or stored.messages(name) for name in subscriptions)
 
 
-def _deliver_to(home: Home, name: str, subscription: Subscription, clock: Callable[[], datetime]) -> str:
+def _deliver_to(home: Home, name: str, subscription: Subscription, clock: Callable[[], datetime], at_once: bool) -> str:
     """Send what waits for one channel; why it failed, empty if it did not."""
     while True:
         with reading(home) as stored:
             pending = stored.messages(name) if stored is not None else []
             failure = stored.failure(name) if stored is not None else None
         now = clock()
-        if not pending or subscription.quiet.at(now) or (failure is not None and now < failure[0]):
+        pausing = failure is not None and now < failure[0] and not at_once
+        if not pending or subscription.quiet.at(now) or pausing:
             return ""
         held = list(takewhile(lambda one: subscription.quiet.at(one.at), pending))
         batch = held or pending[:1]
