@@ -51,7 +51,8 @@ def report_crash(flow_run_id: UUID, home: Path | None = None) -> None:
 
 def tell_failure(home: Home, flow: str, run: FlowRun, state: State[Any]) -> None:
     """Open an incident about a run, or update the open one of its flow, and send it."""
-    sentence = f"run {run.name} {(state.name or state.type.value).lower()}: {state.message or 'no reason was given'}"
+    reason = (state.message or "no reason was given").removeprefix("Flow run encountered an exception: ")
+    sentence = f"run {run.name} {(state.name or state.type.value).lower()}: {reason}"
     unfailing(lambda: run_failed(home, flow, sentence[:1000]))
     notified(home)
 

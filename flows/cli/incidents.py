@@ -44,7 +44,7 @@ def listed(
     if not found:
         out.print("No incident is open." if not every else "There has been no incident.")
         return
-    header = ["id", "about", "kind", "since", "last seen", "recordings", *(["closed"] if every else []), ""]
+    header = ["id", "about", "kind", "since", "last seen", "count", *(["closed"] if every else []), ""]
     rows = [
         [
             one.id,
