@@ -19,6 +19,7 @@ from asdcore.recordings.rows import DETECTOR
 from asdcore.recordings.sessions import groups_of
 from asdcore.storage.home import Home
 from flows.enroll import enroll
+from flows.failures import completed, failed
 from tasks.events import RETRAINING_DUE, tell
 from tasks.publishing import score_and_publish
 from tasks.registered import CHAMPION, load_detector
@@ -46,7 +47,7 @@ class Arrivals(TypedDict):
     """of the detector"""
 
 
-@flow(name="arrivals", flow_run_name=run_name)
+@flow(name="arrivals", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> Arrivals:
     """Score unreviewed recordings: normal ones are used for training from now on, the others wait for `asd label`.
 

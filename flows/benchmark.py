@@ -10,6 +10,7 @@ from prefect import flow
 from asdcore.evaluation.systems import AutoencoderSystem, NormalitySystem, systems_named
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from flows.retrain import trainable, usable_clips
 from tasks.baselines import autoencoders
 from tasks.datasets import log_recordings
@@ -35,7 +36,7 @@ class Benchmarked(Evaluation):
     """Markdown"""
 
 
-@flow(name="benchmark", flow_run_name=run_name)
+@flow(name="benchmark", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def benchmark(
     recordings: Path | None = None,
     systems: list[str] = PAPER_TABLE,

@@ -150,6 +150,10 @@ def end_runs_of_dead_workers(after: timedelta = DEAD_AFTER) -> None:
     ends = {"Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"}
     automation = Automation(
         name=ZOMBIES,
+        description=(
+            f"A run that sends no heartbeat for {after.total_seconds() / 60:g} minutes is set to Crashed. Otherwise it "
+            "would stay Running forever, and no other run of its flow could start."
+        ),
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in ends)},

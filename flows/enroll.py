@@ -13,6 +13,7 @@ from asdcore.recordings.catalog import Catalog, hold_out, require_training, trai
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from tasks.datasets import log_recordings
 from tasks.detector import change_machine
 from tasks.encoder import embeddings_of, kept_encoder
@@ -61,7 +62,7 @@ class Enrolled(Retired):
     """lines about its training recordings that stand out, see `tasks.screening`"""
 
 
-@flow(name="enroll", flow_run_name=run_name)
+@flow(name="enroll", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def enroll(
     machine: str, recordings: Path | None = None, model: str = CHAMPION, force: bool = False, home: Path | None = None
 ) -> Enrolled:
@@ -149,7 +150,7 @@ def _at_last_training(detector: Detector, machine: str) -> int:
     return len(detector.machines[machine].clips) if machine in detector.machines else 0
 
 
-@flow(name="retire", flow_run_name=run_name)
+@flow(name="retire", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def retire(machine: str, model: str = CHAMPION, home: Path | None = None) -> Retired:
     """Register the detector without a machine. Its recordings stay, and `enroll` brings it back.
 

@@ -8,12 +8,13 @@ from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.clips import clip_lengths, cut
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from tasks.features import complete_features
 from tasks.run_names import run_name
 from tasks.warn import warn
 
 
-@flow(name="features", flow_run_name=run_name)
+@flow(name="features", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def features(settings: Settings = Settings(), machines: list[str] | None = None, home: Path | None = None) -> int:
     """Compute what the feature store lacks; return how many recordings and clips have features then.
 

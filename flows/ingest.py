@@ -7,13 +7,14 @@ from prefect import flow
 
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from tasks.publishing import ingest_and_publish
 from tasks.recordings import Ingest
 from tasks.run_names import run_name
 from tasks.warn import warn
 
 
-@flow(name="ingest", flow_run_name=run_name)
+@flow(name="ingest", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def ingest(
     recordings: Path,
     settings: RecordingSettings = RecordingSettings(),

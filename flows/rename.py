@@ -9,9 +9,11 @@ from asdcore.detector import Detector
 from asdcore.recordings.catalog import Catalog
 from asdcore.storage.home import Home
 from flows.enroll import digest_of_folder, registered_change
+from flows.failures import completed, failed
 from tasks.detector import change_name
 from tasks.registered import CHAMPION, registered_folder
 from tasks.registry import champion_version
+from tasks.run_names import run_name
 from tasks.warn import warn
 
 
@@ -24,7 +26,7 @@ class Renamed(TypedDict):
     """of the champion that knows the new name; empty if none knows the machine"""
 
 
-@flow(name="rename")
+@flow(name="rename", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def rename(machine: str, name: str, home: Path | None = None) -> Renamed:
     """Give a machine another name. Nothing is computed again; folders and manifests may go on using the old name.
 

@@ -15,6 +15,7 @@ from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.recordings.renamed import renamed
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from flows.features import features
 from flows.ingest import ingest
 from flows.register import Registered, keep_for_registration, registered
@@ -36,7 +37,7 @@ from tasks.tracking import failed_if_it_fails, retraining_key, tracked_run
 from tasks.warn import warn
 
 
-@flow(name="retrain", flow_run_name=run_name)
+@flow(name="retrain", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def retrain(
     recordings: Path | None = None,
     machines: list[str] | None = None,

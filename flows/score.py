@@ -5,13 +5,14 @@ from pathlib import Path
 from prefect import flow
 
 from asdcore.storage.home import Home
+from flows.failures import completed, failed
 from tasks.publishing import score_and_publish, summary
 from tasks.run_names import add_to_run_name, run_name
 from tasks.scoring import Scored
 from tasks.warn import warn
 
 
-@flow(name="score", flow_run_name=run_name)
+@flow(name="score", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def score(
     recordings: list[Path],
     machine: str | None = None,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from asdcore import progress
 from asdcore.errors import AsdError
 from asdcore.storage.home import Home
+from tasks.notification import SECONDS_BETWEEN_MESSAGES, Every, notified
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_START = 120
@@ -75,8 +76,11 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
         logging = multiprocessing.get_context("spawn").Process(target=_log_drift, args=(home,), daemon=True)
         logging.start()
         logging.join()
+        messages = Every(SECONDS_BETWEEN_MESSAGES)
         while all(server.poll() is None for server in servers.values()):
             time.sleep(0.5)
+            if messages.due():
+                notified(home)
         raise AsdError(f"a server has ended; its last words are in {logs}")
     except KeyboardInterrupt:
         say("Stopped.")

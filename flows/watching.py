@@ -14,6 +14,7 @@ from asdcore.storage.home import Home
 from flows.arrivals import arrivals
 from flows.ingest import ingest
 from tasks.events import ARRIVED, tell
+from tasks.notification import SECONDS_BETWEEN_MESSAGES, Every, notified
 
 TICK = 1.0
 """Seconds between two looks at files that are still growing."""
@@ -73,6 +74,7 @@ def watch_folder(
     known = set(Catalog(home.recordings).recordings["path"])
     arriving.look([path for path in _audio(folder) if str(path) not in known])
     say(f"Watching {folder}; a recording has arrived when it has not changed for {quiet:g} s. Ctrl-C ends it.")
+    messages = Every(SECONDS_BETWEEN_MESSAGES)
     changes = watch(folder, rust_timeout=int(1000 * TICK), yield_on_timeout=True, force_polling=poll or None, step=200)
     for changed in changes:
         paths = [Path(path).resolve() for _, path in changed]
@@ -80,6 +82,8 @@ def watch_folder(
         whole = arriving.arrived()
         if whole:
             _take(folder, whole, home, settings, retrain_after, say)
+        if messages.due():
+            notified(home)
 
 
 def _take(

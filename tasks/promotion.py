@@ -9,8 +9,11 @@ import pandas as pd
 from asdcore.detector import Detector
 from asdcore.errors import OutdatedDetectorError
 from asdcore.monitoring.comparison import compare
+from asdcore.monitoring.incidents import challenger_promoted, challenger_refused
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
+from tasks.incidents import unfailing
+from tasks.notification import notified
 from tasks.registered import registered_folder
 from tasks.registry import champion_version, set_challenger, set_champion, was_champion
 from tasks.stage import Facts, stage
@@ -63,6 +66,11 @@ def decided(
         return None
     if judged["promote"]:
         set_champion(home, version, " ".join(judged["reasons"]))
+        unfailing(lambda: challenger_promoted(home, f"the promotion of version {version}"))
+    else:
+        sentence = f"version {version} was not promoted: {' '.join(judged['reasons'])}"
+        unfailing(lambda: challenger_refused(home, sentence))
+    notified(home)
     return judged
 
 

@@ -18,6 +18,7 @@ from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from tasks.events import ALARM, DRIFTED, tell
 from tasks.monitoring import read_history
+from tasks.notification import notified
 from tasks.recordings import Ingest, ingest_recordings, machine_table
 from tasks.review import champions_review
 from tasks.run_names import counted, named, subject
@@ -74,6 +75,7 @@ def score_and_publish(
     for name, sentences in scored["drift"].items():
         for sentence in sentences:
             warn(f"{name}: {sentence}")
+    notified(home)
     publish(home, scored)
     return scored
 

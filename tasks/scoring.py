@@ -24,6 +24,7 @@ from asdcore.recordings.names import AUDIO_SUFFIXES
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.alarms import raised_alarms
+from tasks.incidents import followed, ready
 from tasks.monitoring import examined
 from tasks.registered import load_detector
 from tasks.reports import write_score_report
@@ -107,6 +108,7 @@ def _scored(
     for rows in (scores, clips):
         rows["path"] = rows["path"].replace({str(path): name for path, name in names.items()})
     explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
+    ready(home)
     # Before the table of this run is written: it must not be taken for an earlier one.
     alarms, new_alarms = raised_alarms(home, detector, scores)
     of_clips = table.with_name(f"clips-{table.name}") if len(clips) else None
@@ -116,6 +118,7 @@ def _scored(
                 rows.assign(detector=version).to_parquet(temporary)
     add_to_index(home, table)
     drift = {one.machine: one.sentences for one in examined(home, detector, version, heard)}
+    followed(home, detector)
     suspicions, page = _suspicions(detector, scores), ""
     if report and heard:
         notes = {name: _notes(name, alarms, suspicions, sentences) for name, sentences in drift.items()}

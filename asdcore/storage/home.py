@@ -64,6 +64,11 @@ class Home:
         return self.root / "scores"
 
     @property
+    def incidents(self) -> Path:
+        """SQLite file."""
+        return self.root / "incidents.db"
+
+    @property
     def prefect(self) -> Path:
         return self.root / "prefect"
 

@@ -10,6 +10,7 @@ import typer
 from flows.cli.console import err
 from flows.cli.detectors import enroll, models, promote, register, retire, retrain, rollback, score, threshold
 from flows.cli.housekeeping import clean, settings
+from flows.cli.incidents import incidents, notify
 from flows.cli.recordings import forget, ingest, label, rename
 from flows.cli.research import benchmark, demo, download, evaluate, features, pretrain, simulate, submit, train
 from flows.cli.results import results
@@ -38,6 +39,8 @@ app = typer.Typer(
 for _group, _commands in GROUPS.items():
     for _command in _commands:
         app.command(rich_help_panel=_group)(_command)
+app.add_typer(incidents, name="incidents", rich_help_panel="Detectors")
+app.add_typer(notify, name="notify", rich_help_panel="Service")
 
 
 def _print_version(wanted: bool) -> None:

@@ -251,11 +251,16 @@ def promote(
 ) -> None:
     """Make a version the champion, whatever the gate decided."""
     place = start(home)
+    from asdcore.monitoring.incidents import challenger_promoted
+    from tasks.incidents import unfailing
+    from tasks.notification import notified
     from tasks.registry import champion_version, set_champion
 
     with place.lock(out.print):
         before = champion_version(place)
         set_champion(place, version, f"promoted by {user_name()}")
+        unfailing(lambda: challenger_promoted(place, f"{user_name()}, who promoted version {version}"))
+    notified(place)
     after = "there was none" if not before else f"it was version {before}"
     out.print(f"Version {version} is the champion; {after}. `asd rollback` undoes this.")
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from asdcore.storage.home import Home
 from flows.cli.console import err
 from flows.cli.startup import prefect_server_named
+from tasks.notification import notified
 
 if TYPE_CHECKING:
     from tasks.scoring import Scored
 
 
 def published(done: "Scored", place: Home) -> None:
-    """Tell the servers that are named of a scoring run. Its files are written; without a server, that is all.
+    """Tell the servers that are named of a scoring run, and send messages about incidents. Its files are written.
 
     The next scoring flow, or `asd ui`, adds to MLflow what is not there yet. A server that does not answer changes
     nothing of the answer, nor of the exit code.
@@ -33,3 +34,4 @@ def published(done: "Scored", place: Home) -> None:
         if os.environ.get("ASD_DEBUG"):
             raise
         err.print(f"scored, but not published: {type(error).__name__}: {error}")
+    notified(place)

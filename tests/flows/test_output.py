@@ -56,6 +56,7 @@ def test_every_command_that_prints_a_table_gives_it_as_data(name: str) -> None:
         (["threshold", "pump"], 0, lambda told: (told["false_alarm_rate"], told["needed"]) == (0.2, 1)),
         (["label"], 0, lambda told: told == []),
         (["screen", "{pump}/train"], None, lambda told: {row["machine"] for row in told} == {"pump"}),
+        (["incidents"], 0, lambda told: told[0]["machine"] == "pump" and told[0]["closed"] is None),
         (["settings", "margin"], 0, lambda told: (told[0]["name"], told[0]["value"]) == ("gate.margin", 0.05)),
     ],
 )

@@ -24,6 +24,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from asdcore.datasets.simulate import SAMPLE_RATE, waveform
+from asdcore.monitoring.incidents import open_incidents
 from asdcore.recordings.catalog import Catalog, pending_review
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
@@ -111,7 +112,7 @@ def test_every_flow_is_deployed_with_its_schedule_switched_off_and_dead_workers_
     service: dict[str, Any], home: Home
 ) -> None:
     deployments = {one.name: one for one in ask(service["api"], lambda client: client.read_deployments())}
-    flows = ("ingest", "features", "retrain", "enroll", "retire", "arrivals", "benchmark", "score")
+    flows = ("ingest", "features", "retrain", "enroll", "retire", "arrivals", "benchmark", "score", "report-crash")
     assert set(deployments) == set(flows)
     assert all(one.parameters["home"] == str(home.root) for one in deployments.values())
     assert deployments["retrain"].parameters["settings"]["training"]["epochs"] == 16
@@ -119,7 +120,8 @@ def test_every_flow_is_deployed_with_its_schedule_switched_off_and_dead_workers_
     assert set(schedules) == {"retrain", "arrivals"}
     assert not any(schedule.active for own in schedules.values() for schedule in own)
     automations = ask(service["api"], lambda client: client.read_automations())
-    assert len(automations) == 3  # One for each trigger, and one for runs without a heartbeat.
+    assert len(automations) == 4  # One for each trigger, and one for runs without a heartbeat.
+    assert all(one.name.startswith("asd: ") and one.description for one in automations)
 
 
 def test_a_recording_that_arrives_is_judged_by_the_worker_and_an_anomalous_one_waits_for_a_label(
@@ -238,7 +240,12 @@ def test_the_run_of_a_worker_that_is_killed_does_not_stay_running_and_makes_room
     assert ended(api, run, StateType.CRASHED).message == "no heartbeat: its worker is dead"
     assert slots_taken(api, "features") == 0
     # That of the dead workers' runs was changed, not added.
-    assert len(ask(api, lambda client: client.read_automations())) == 3
+    assert len(ask(api, lambda client: client.read_automations())) == 4
+    # The next worker tells of it.
+    service["start"]("worker", "worker")
+    wait(lambda: open_incidents(home))
+    (incident,) = open_incidents(home)
+    assert incident.subject == "features" and "crashed: no heartbeat: its worker is dead" in incident.sentence
 
 
 def logged(api: str, run: Any) -> str:

@@ -1,0 +1,1 @@
+"""Messages about incidents, by webhook, mail and MQTT."""
