@@ -20,10 +20,11 @@ from asdcore.normality.gaussian import LedoitWolfCovariance
 from asdcore.normality.machine import MachineModel
 from asdcore.normality.threshold import Threshold
 from asdcore.recordings.names import read_manifest
-from asdcore.reports import score
+from asdcore.reports import cards
+from asdcore.reports.cards import MOST_SHOWN
 from asdcore.reports.known import Known
 from asdcore.reports.page import MOST_BYTES
-from asdcore.reports.score import MOST_ROWS, MOST_SHOWN, score_report
+from asdcore.reports.score import MOST_ROWS, score_report
 from asdcore.storage.files import digest_of_file
 
 
@@ -76,7 +77,7 @@ def test_it_says_verdict_score_p_value_and_what_differs(page: str, plant, strang
     text = Page(page).text
     (row,) = plant.detector.score([strange]).to_dict("records")
     assert "1 anomalous, 1 normal of 2 recordings" in text
-    assert "detector version 7" in text
+    assert "Detector version 7" in text
     assert f"{row['p_value']:.2g}" in text
     for sentence in plant.detector.explain(strange).sentences:
         assert sentence in text
@@ -152,11 +153,11 @@ def test_many_recordings_are_bounded_and_it_says_where_the_rest_is(plant, strang
 
 def test_sound_is_left_out_before_pictures_and_it_says_so(plant, strange, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = [*plant.detector.listen([strange])] * 4
-    monkeypatch.setattr(score, "_FOR_SOUND", 1)
+    monkeypatch.setattr(cards, "_FOR_SOUND", 1)
     found = Page(score_report(plant.detector, heard, Known(plant.table)))
     assert found.tags.count("audio") == 2 and found.tags.count("figure") == 8
     assert "Left out, to bound the size of this file: the sound of 3 recordings" in found.text
-    monkeypatch.setattr(score, "_FOR_PICTURES", 1)
+    monkeypatch.setattr(cards, "_FOR_PICTURES", 1)
     found = Page(score_report(plant.detector, heard, Known(plant.table)))
     assert found.tags.count("audio") == 2 and found.tags.count("figure") == 2
     assert "pictures and sound of 3 recordings" in found.text
