@@ -106,7 +106,7 @@ def worth_fitting(home: Home, detector: Detector) -> list[str]:
 def _fitted_again(home: Home, machine: str) -> bool:
     """Whether a machine could be fitted again on all its normal recordings."""
     try:
-        enroll(machine, home=home.root)
+        enroll(machine, report=False, home=home.root)
     except AsdError as error:
         warn(f"{machine} was not fitted again: {error}")
         return False

@@ -14,8 +14,11 @@ from asdcore.recordings.catalog import Catalog, hold_out
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.evaluation import Evaluation, publish
+from tasks.fit_reports import retraining_report
 from tasks.promotion import decided, judgement_text
+from tasks.publishing import publish_report
 from tasks.registry import champion_version, registered_version
+from tasks.screening import StandOut, listen_first
 from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_reliability
 from tasks.warn import warn
 
@@ -32,6 +35,8 @@ class Registered(Evaluation):
     """of MLflow"""
     report: str
     """Markdown"""
+    page: str
+    """HTML file; empty: it could not be written"""
     system: str
     """the system that gives the scores of the detector"""
     detector: str
@@ -49,7 +54,7 @@ class Waiting(TypedDict):
     evaluation: Evaluation
     report: str
     metrics: dict[str, float]
-    listen_first: list[str]
+    stand_out: list[StandOut]
     tags: dict[str, str]
 
 
@@ -100,6 +105,9 @@ def registered(home: Home, run: str) -> Registered:
             report += f"\n\n{judgement_text(judged, version)}\n"
             log_judgement(home, run, judgement_text(judged, version))
         champion = champion_version(home)
+        system = waiting["tags"]["system"]
+        page = retraining_report(home, loaded, version, champion, judged, result, system, waiting["stand_out"])
+        publish_report(home, run, "retrain-page", page)
     publish("retrain-report", f"{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n")
     file.unlink()
     return {
@@ -109,10 +117,10 @@ def registered(home: Home, run: str) -> Registered:
         "judgement": judged,
         "run": run,
         "report": report,
-        "system": waiting["tags"]["system"],
+        "page": page,
+        "system": system,
         "detector": str(detector),
-        # A retraining of before that waits to be registered has none.
-        "listen_first": waiting.get("listen_first", []),
+        "listen_first": listen_first(waiting["stand_out"]),
     }
 
 

@@ -135,7 +135,7 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
                 "evaluation": result,
                 "report": _report(result, models, reliability, settings, about["simulated"]),
                 "metrics": fit_metrics(models) | reliability_metrics(reliability),
-                "listen_first": training_screened(stores, clips, scorers),
+                "stand_out": training_screened(stores, clips, scorers),
                 "tags": _tags(result, systems[0].name, about, settings, sorted(models[scorers.name])),
             },
         )

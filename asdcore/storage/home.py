@@ -64,6 +64,10 @@ class Home:
         return self.root / "scores"
 
     @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
     def prefect(self) -> Path:
         return self.root / "prefect"
 
