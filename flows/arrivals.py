@@ -1,5 +1,6 @@
 """The flow `arrivals`: new recordings are scored, and decide whether a retraining is due."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,8 +19,9 @@ from asdcore.recordings.sessions import groups_of
 from asdcore.storage.home import Home
 from flows.enroll import enroll
 from tasks.events import RETRAINING_DUE, tell
-from tasks.publishing import score_and_publish
+from tasks.publishing import link_report, log_report, score_and_publish
 from tasks.registered import CHAMPION, load_detector
+from tasks.reports import day_page
 from tasks.warn import warn
 
 SESSIONS_A_NEW_ONE = 5
@@ -39,6 +41,8 @@ class Arrivals(TypedDict):
     """machines whose normality models have learned the new sessions"""
     version: str
     """of the detector"""
+    report: str
+    """HTML file of what was scored this day; empty: nothing was, or it could not be written"""
 
 
 @flow(name="arrivals")
@@ -73,6 +77,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         # Another version than the champion would become one version more for each machine, and none with all.
         worth = worth_fitting(place, detector) if model == CHAMPION else []
         fitted_again = [machine for machine in worth if _fitted_again(place, machine)]
+        # After a fit again, the recordings are explained by the new champion.
+        page = _reported(place, load_detector(place, model)) if counts else ""
     create_markdown_artifact(key="arrivals", markdown=_text(counts, waiting, fitted_again, due, version))
     if due:
         tell(RETRAINING_DUE, place, {"why": due})
@@ -82,6 +88,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         "retraining_due": due,
         "fitted_again": fitted_again,
         "version": version,
+        "report": page,
     }
 
 
@@ -128,6 +135,17 @@ def _judged(
     strange = sorted(scores.loc[~normal, "path"])
     counts = {"normal": int(normal.sum()), "waiting": len(strange), "not scored": len(rows) - len(labels)}
     return counts, strange, bool(done["drift"].get(machine))
+
+
+def _reported(home: Home, judge: tuple[Detector, str]) -> str:
+    """Write the report of this day, link it and let MLflow keep it; return its path."""
+    try:
+        page = day_page(home, *judge, datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0))
+    except AsdError:
+        return ""  # No recording could be scored.
+    link_report("day-report", page)
+    log_report(home, page)
+    return page
 
 
 def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:

@@ -6,6 +6,7 @@ why. Templates, sounds and pictures are imported only where a report is written.
 
 import os
 import shlex
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from asdcore.storage.home import Home
 
 if TYPE_CHECKING:
     from asdcore.reports.known import Known
+    from asdcore.screening import Screening
 
 REPORT = "report.html"
 _STAMP = "%Y%m%dT%H%M%S"
@@ -68,6 +70,17 @@ def score_page(
         )
 
     return written(table.with_suffix("") / REPORT, page)
+
+
+def screening_page(home: Home, screening: "Screening", place: Path) -> str:
+    """Write the report of a screening; return its path. ``place``: the folder or manifest that was screened."""
+
+    def page() -> str:
+        from asdcore.reports.screening import screening_report
+
+        return screening_report(screening, shlex.quote(str(place)), option_of(home))
+
+    return written(home.reports / f"screen-{datetime.now(UTC):{_STAMP}}-{uuid.uuid4().hex[:4]}.html", page)
 
 
 def day_page(home: Home, detector: Detector, version: str, since: datetime) -> str:

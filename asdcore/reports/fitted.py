@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,15 @@ import pandas as pd
 
 from asdcore.detector import Detector
 from asdcore.evaluation.table import systems_of
-from asdcore.heard import Heard, clock
+from asdcore.heard import Heard, score_table
 from asdcore.monitoring.reliability import Reliability, reliability_of
-from asdcore.normality.machine import NORMAL, SUSPECT
-from asdcore.normality.odds import odds
-from asdcore.reports.cards import MOST_SHOWN, Card, Compare, bounded
+from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
+from asdcore.reports.cards import Card, Compare, bounded
 from asdcore.reports.comparison import Compared, compared
 from asdcore.reports.known import Known
-from asdcore.reports.machines import STRANGE, drawn, labelled, limits, outcome, simulated_note
-from asdcore.reports.page import count_of, prose, rendered, shortened
-from asdcore.reports.page import score as score_text
-from asdcore.reports.score import below, common_folder
+from asdcore.reports.machines import STRANGE, caption_of, drawn, labelled, limits, outcome, plain, simulated_note
+from asdcore.reports.page import count_of, rendered, shortened
+from asdcore.reports.score import below, common_folder, score_card
 
 MOST_OF_TRAINING, MOST_OF_TEST = 10, 5
 """recordings of interest: training recordings that stand out; faults missed and false alarms, of each"""
@@ -92,7 +91,7 @@ def fitted_report(
     folder = common_folder([Path(path) for path in [*scores["path"], *stand_out["path"]]])
     groups = _groups(detector, scores, stand_out, known, folder)
     cards, left_out = bounded([pair for _, _, found in groups for pair in found])
-    scores = _in_page(scores, cards, groups, folder)
+    scores = _in_page(scores, cards, folder)
     filled = iter(cards)
     simulated = known.rows.loc[known.rows["machine"].isin(list(machines)), "attributes"].str.contains('"simulated"')
     return rendered(
@@ -116,7 +115,7 @@ def fitted_report(
 def _machine(detector: Detector, machine: str, rows: pd.DataFrame) -> dict[str, Any]:
     """What is said of one machine: how far to trust it, what its verdicts come to, and its timeline."""
     report, rate = reliability_of(detector, machine), detector.threshold_of(machine).false_alarm_rate
-    about = detector.about.get("enrolled", {}).get(machine, detector.about)
+    about, lines = detector.about.get("enrolled", {}).get(machine, detector.about), limits(detector, machine)
     return {
         "name": machine,
         "badge": report.rating if report else "unknown",
@@ -125,7 +124,7 @@ def _machine(detector: Detector, machine: str, rows: pd.DataFrame) -> dict[str, 
         "outcome": outcome(rows, rate),
         "learnt_from_simulated": bool(about.get("simulated")),
         "facts": _facts(report) if report else [],
-        **drawn(machine, rows, limits(detector, machine)),
+        **drawn(machine, rows, lines, caption_of(lines)),
     }
 
 
@@ -134,9 +133,9 @@ def _facts(report: Reliability) -> list[tuple[str, str]]:
     sessions = f" of {count_of(report.sessions, 'session')}" if report.sessions else ""
     facts = [
         ("fitted on", f"{report.n} normal recordings{sessions} ({domains})"),
-        ("false alarms asked", f"{100 * report.asked:g} %"),
+        ("asked", f"{100 * report.asked:g} % false alarms"),
     ]
-    for name, achieved in (("left out", report.left_out), ("normal test recordings", report.test)):
+    for name, achieved in (("left out", report.left_out), ("of the test", report.test)):
         if one := achieved.get("all"):
             facts.append((name, f"{one.alarms} false alarms of {one.recordings} (95 % interval {one.percent})"))
     if report.next_sessions:
@@ -170,6 +169,21 @@ def _cell(value: float, low: float, high: float, sign: str) -> tuple[str, str]:
     return f"{value:{sign}.1f}".replace("-", "−"), ends.replace("-", "−")
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Recordings of interest of one kind."""
+
+    heading: str
+    said: str
+    hint: str
+    """what the commands of each are for"""
+    rows: pd.DataFrame
+    """path, machine, and why: in a few words, empty if the heading says it"""
+    badge: str = ""
+    """of each; empty: its verdict"""
+    tone: str = ""
+
+
 Group = tuple[str, str, list[tuple[Card, Compare]]]
 """heading, sentence, recordings"""
 
@@ -179,73 +193,61 @@ def _groups(
 ) -> list[Group]:
     """The recordings of interest: of the training what stands out, of the test what was judged wrongly."""
     first = stand_out.head(MOST_OF_TRAINING)
-    faulty, strange = scores["label"] == "anomaly", scores["verdict"].isin(STRANGE)
-    missed = scores[faulty & (scores["verdict"] == NORMAL)].sort_values("score")
-    false = scores[(scores["label"] == "normal") & strange].sort_values("score", ascending=False)
-    found_by = [f"by its {name}, among the training recordings" for name in first["found_by"]]
+    missed = scores[(scores["label"] == "anomaly") & (scores["verdict"] == NORMAL)].sort_values("score")
+    false = scores[(scores["label"] == "normal") & scores["verdict"].isin(STRANGE)].sort_values("score")[::-1]
     parts = [
-        (
+        _Group(
             "Training recordings that stand out",
-            f"{_of(first, len(stand_out))}Nothing says that they are faults, but a fault would be learned as normal.",
-            first.assign(why=found_by),
+            f"{_of(len(first), len(stand_out))}Perhaps not faults, but a fault would be learned as normal.",
             "If it is a fault, label it, and fit again",
+            first.assign(why="among the training recordings, by its " + first["found_by"]),
         ),
-        (
+        _Group(
             "Faults that were missed",
-            f"{_of(missed.head(MOST_OF_TEST), len(missed))}Labelled anomaly, and judged normal; the best hidden first.",
+            f"{_of(MOST_OF_TEST, len(missed))}Labelled anomaly, and judged normal; the best hidden first.",
+            "If the label is wrong",
             missed.head(MOST_OF_TEST).assign(why=""),
-            "If the label is wrong",
+            "missed fault",
+            ANOMALOUS,
         ),
-        (
+        _Group(
             "False alarms",
-            f"{_of(false.head(MOST_OF_TEST), len(false))}Labelled normal, and not judged normal; the strangest first.",
-            false.head(MOST_OF_TEST).assign(why=""),
+            f"{_of(MOST_OF_TEST, len(false))}Labelled normal, and suspect or anomalous; the strangest first.",
             "If the label is wrong",
+            false.head(MOST_OF_TEST).assign(why=""),
+            "false alarm",
+            SUSPECT,
         ),
     ]
+    place, files = count(1), known.training_files()
     groups: list[Group] = []
-    place, files = 0, known.training_files()
-    for heading, said, rows, hint in parts:
+    for group in parts:
         found: list[tuple[Card, Compare]] = []
-        for row in rows.to_dict("records"):
-            place += 1
+        for row in group.rows.to_dict("records"):
             (one,) = detector.listen([Path(row["path"])], row["machine"])
-            card = _card(one, f"recording-{place}", below(folder, one.path), str(row["why"]), known, hint)
+            card = _card(one, group, str(row["why"]), f"recording-{next(place)}", below(folder, one.path), known)
             found.append((card, partial(_comparison, detector, one, files)))
         if found:
-            groups.append((heading, said, found))
-    assert place <= MOST_SHOWN
+            groups.append((group.heading, group.said, found))
     return groups
 
 
-def _of(shown: pd.DataFrame, count: int) -> str:
-    return f"{len(shown)} of {count}. " if len(shown) < count else ""
+def _of(most: int, n: int) -> str:
+    return f"{most} of {n}. " if most < n else ""
 
 
-def _card(one: Heard, anchor: str, name: str, why: str, known: Known, hint: str) -> Card:
-    (described,) = known.described([one]).to_dict("records")
-    facts = [("machine", one.machine), *([("stands out", why)] if why else [])]
-    if not one.reason:
-        verdict = one.verdict
-        facts.append(
-            ("score", f"{score_text(verdict['score'])}. {prose(odds(verdict['p_value'], verdict['verdict']))}")
-        )
-    if described["session"]:
-        facts.append(("session", str(described["session"])))
-    if described["label"] != "unknown":
-        facts.append(("labelled", str(described["label"])))
-    if len(one.clips) > 1:
-        facts.append(("strangest", f"at {clock(one.starts()[one.strangest])}, of {len(one.clips)} clips"))
-    if not one.reason and one.verdict["in_training"]:
-        facts.append(("in training", "the detector was fitted on it; this is the verdict of a model without it"))
-    badge = "not readable" if one.reason else str(one.verdict["verdict"])
+def _card(one: Heard, group: _Group, why: str, anchor: str, name: str, known: Known) -> Card:
+    (row,) = pd.concat([score_table([one]), known.described([one])], axis=1).to_dict("records")
     # The label that it has needs no command.
-    commands = [line for line in known.commands(one) if not line.startswith("asd label") or _changes(line, described)]
-    return Card(anchor, shortened(name), badge, badge if not one.reason else SUSPECT, facts, hint, commands)
-
-
-def _changes(command: str, described: dict[Any, Any]) -> bool:
-    return f"--as {described['label']}" not in command
+    commands = [line for line in known.commands(one) if f"--as {row['label']}" not in line]
+    card = score_card(plain(row) | {"name": shortened(name), "anchor": anchor}, commands)
+    machine, *facts = card.facts
+    if why:
+        facts = [("stands out", why), *facts]
+    if group.badge and not one.reason:
+        facts.append(("verdict", card.badge))
+        card = replace(card, badge=group.badge, tone=group.tone)
+    return replace(card, facts=[machine, *facts], hint=group.hint)
 
 
 def _comparison(detector: Detector, one: Heard, files: dict[str, tuple[Path, str]], with_sound: bool) -> Compared:
@@ -254,7 +256,7 @@ def _comparison(detector: Detector, one: Heard, files: dict[str, tuple[Path, str
     return compared(detector, one, files, with_sound=with_sound)
 
 
-def _in_page(scores: pd.DataFrame, cards: Sequence[Card], groups: Sequence[Group], folder: Path | None) -> pd.DataFrame:
+def _in_page(scores: pd.DataFrame, cards: Sequence[Card], folder: Path | None) -> pd.DataFrame:
     """The scores as a timeline takes them: the name of each recording, and where in the page there is more about it."""
     names = scores["path"].map(lambda path: shortened(below(folder, Path(path))))
     anchors = {card.name: card.anchor for card in cards}

@@ -52,7 +52,7 @@ def scored_machine(detector: Detector, machine: str, rows: pd.DataFrame, notes: 
         "rate": f"{100 * rate:g} %",
         "supported": ANOMALOUS in lines,
         "supported_rate": f"{100 * calibration.supported_rate:.3g} %",
-        **drawn(machine, rows, lines),
+        **drawn(machine, rows, lines, caption_of(lines)),
     }
 
 
@@ -66,11 +66,28 @@ def limits(detector: Detector, machine: str) -> dict[str, float]:
     return lines
 
 
-def drawn(machine: str, rows: pd.DataFrame, lines: Mapping[str, float]) -> dict[str, Any]:
-    """The timeline of a machine, and what its caption says. ``rows``: as in `scored_machine`."""
+def caption_of(lines: Mapping[str, float]) -> str:
+    """What the lines and signs of a timeline of verdicts mean.
+
+    >>> caption_of({"anomalous": 2.0, "suspect": 1.0})
+    'Dashed: from where on a recording is suspect, and anomalous. ● normal, ▲ suspect, ◆ anomalous'
+    """
+    dashed = f"Dashed: from where on a recording is {', and '.join(sorted(lines, reverse=True))}. " if lines else ""
+    return f"{dashed}● normal, ▲ suspect, ◆ anomalous"
+
+
+def drawn(machine: str, rows: pd.DataFrame, lines: Mapping[str, float], caption: str) -> dict[str, Any]:
+    """The timeline of a machine, and what is said below it.
+
+    Args:
+        machine: its name.
+        rows: its recordings in their order: score, verdict, session, label, name, anchor, in_training.
+        lines: name: score, of the lines to draw.
+        caption: what lines and signs mean.
+    """
     return {
         "timeline": _timeline(machine, rows, lines),
-        "lines": sorted(lines, reverse=True),
+        "caption": caption,
         "each": -(-int(rows["score"].notna().sum()) // MOST_POINTS),
         "in_training": int(rows["in_training"].eq(True).sum()),
     }

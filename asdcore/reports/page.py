@@ -28,7 +28,14 @@ def rendered(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "score": score, "clock": clock, "count_of": count_of, "prose": prose}
+    environment.filters |= {
+        "number": number,
+        "score": score,
+        "brief": brief,
+        "clock": clock,
+        "count_of": count_of,
+        "prose": prose,
+    }
     made = f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}"
     return environment.get_template(template).render(values | {"made": made, "asd": __version__})
 
@@ -49,6 +56,15 @@ def score(value: float) -> str:
     ('12.35', '−0.01', '−1,235', 'inf')
     """
     return f"{value:,.{0 if abs(value) >= 1000 else 2}f}".replace("-", "−")
+
+
+def brief(value: float) -> str:
+    """A ratio, roughly.
+
+    >>> brief(12.34), brief(-0.6), brief(123456.7)
+    ('12.3', '−0.6', '1e+05')
+    """
+    return (f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}").replace("-", "−")
 
 
 def prose(sentence: str) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from asdcore.detector import Detector
 from asdcore.explanation.explanation import Explanation
 from asdcore.heard import Heard, clock, score_table, strangest_recordings
+from asdcore.normality.machine import SUSPECT
 from asdcore.normality.odds import odds
 from asdcore.reports.cards import MOST_SHOWN, Card, Compare, bounded
 from asdcore.reports.comparison import Compared, compared
@@ -137,18 +138,20 @@ def scores_page(
 def score_card(row: Mapping[str, Any], commands: Sequence[str]) -> Card:
     """What is said of a recording that was scored. ``row``: of a table as `scores_page` takes it."""
     facts = [("machine", str(row["machine"]))]
-    facts.append(("score", f"{score_text(row['score'])}. {prose(odds(row['p_value'], row['verdict']))}"))
+    if not row["reason"]:
+        facts.append(("score", f"{score_text(row['score'])}. {prose(odds(row['p_value'], row['verdict']))}"))
     if row["session"]:
         facts.append(("session", str(row["session"])))
     if row["label"] != "unknown":
         facts.append(("labelled", str(row["label"])))
-    if row["clips"] > 1:
+    if row["clips"] and row["clips"] > 1:
         at = f"at {clock(row['strangest_at'])}, of {row['clips']} clips; that clip is shown"
         facts.append(("strangest", at))
     if row["in_training"]:
         facts.append(("in training", "the detector was fitted on it; this is the verdict of a model without it"))
     hint = LABEL if row["in_table"] else ADD_LABELLED
-    return Card(row["anchor"], row["name"], row["verdict"], row["verdict"], facts, hint, commands)
+    badge, tone = ("not readable", SUSPECT) if row["reason"] else (row["verdict"], row["verdict"])
+    return Card(row["anchor"], row["name"], badge, tone, facts, hint, commands)
 
 
 def common_folder(paths: Sequence[Path]) -> Path | None:

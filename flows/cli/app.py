@@ -11,6 +11,7 @@ from flows.cli.console import err
 from flows.cli.detectors import enroll, models, promote, register, retire, retrain, rollback, score, threshold
 from flows.cli.housekeeping import clean, settings
 from flows.cli.recordings import ingest, label
+from flows.cli.report import report
 from flows.cli.research import benchmark, demo, download, evaluate, features, pretrain, simulate, submit, train
 from flows.cli.screen import screen
 from flows.cli.service import deploy, ui, watch, worker
@@ -21,7 +22,7 @@ CTRL_C = 130
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (screen, ingest, label),
-    "Detectors": (retrain, score, enroll, retire, threshold, models, promote, rollback, register),
+    "Detectors": (retrain, score, report, enroll, retire, threshold, models, promote, rollback, register),
     "Research": (demo, simulate, download, features, pretrain, train, benchmark, evaluate, submit),
     "Service": (ui, deploy, worker, watch),
     "Housekeeping": (settings, clean),

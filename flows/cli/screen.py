@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from flows.cli.console import err, out
-from flows.cli.options import existing
+from flows.cli.options import HomeOption, existing
+from flows.cli.startup import start
 
 SHOWN = 5
 """rows of a machine where nothing, or less, stands out"""
@@ -18,17 +19,20 @@ def screen(
         str | None, typer.Option(help="Machine of those that lie in no machine's folder", show_default=False)
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the whole table to this file", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON and nothing else")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON, write no report")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML file about it")] = True,
+    home: HomeOption = None,
 ) -> None:
-    """Which of these sound wrong? Ranks the recordings of each machine: no label, no detector, nothing is kept.
+    """Which of these sound wrong? Ranks the recordings of each machine: no label, no detector, no training.
 
     Exit code 4: something stands out; else 1: something could not be ranked; else 0.
     """
-    from asdcore.screening import screen as screened
+    from asdcore.screening import listen_and_screen
     from asdcore.storage.files import atomic_write
     from flows.cli.show import show_screening
 
-    table = screened(recordings, machine)
+    screening = listen_and_screen(recordings, machine)
+    table = screening.table
     if json:
         typer.echo(table.to_json(orient="records"))
     else:
@@ -44,4 +48,11 @@ def screen(
             table.to_csv(temporary, index=False)
         if not json:
             out.print(f"All {len(table)} recordings: {csv}")
+    if report and not json and screening.machines:
+        from tasks.reports import screening_page
+
+        place = start(home)
+        if page := screening_page(place, screening, recordings):
+            place.send()
+            out.print(f"Report: {page}", highlight=False, markup=False)
     raise typer.Exit(4 if table["stands_out"].fillna(False).any() else 1 if len(bad) else 0)
