@@ -47,11 +47,12 @@ def since_of(text: str | None, now: datetime) -> datetime:
     """
     if text is None:
         return now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if ago := re.fullmatch(r"(\d+)\s*([mhdw])", text.strip()):
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
-        begin = datetime.fromisoformat(text.strip()).astimezone()
-    except ValueError:
+        if ago := re.fullmatch(r"(\d+)\s*([mhdw])", text.strip()):
+            begin = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        else:
+            begin = datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"--since {text!r} is no time; write 2026-05-01, 2026-05-01T06:00, or how long ago: 90m, 12h, 7d, 2w"
         ) from None
