@@ -161,8 +161,9 @@ def _steps(
     again, ingest = f"{again} {option}".rstrip(), f"asd ingest FOLDER {option}".rstrip()
     steps: list[Step] = []
     if n := sum(own["count"] for own in stand_out):
-        which = "the training recording that stands out" if n == 1 else f"the {n} training recordings that stand out"
-        steps.append(Step(f"Listen to {which}, below. If one is a fault, label it, and fit again:", again))
+        which = f"the {n} training recordings that stand out, below. If one"
+        which = which if n > 1 else "the training recording that stands out, below. If it"
+        steps.append(Step(f"Listen to {which} is a fault, label it, and fit again:", again))
     few = [name for name in machines if (report := reliability_of(detector, name)) and report.collect]
     if few:
         until = "strange recordings are suspect at most until then"

@@ -6,8 +6,10 @@ why. Templates, sounds and pictures are imported only where a report is written.
 
 import os
 import shlex
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from asdcore.screening import Screening
 
 REPORT = "report.html"
+KEPT_DAYS = 30
+"""after which `asd clean` deletes a report: the scores stay, and MLflow keeps those of retrainings and enrolments"""
 _STAMP = "%Y%m%dT%H%M%S"
 """of the tables of scores, UTC"""
 
@@ -126,6 +130,21 @@ def known(home: Home) -> "Known":
 def option_of(home: Home) -> str:
     """What a command needs to find this home; empty if nothing."""
     return "" if home.root == Home.default().root else f"--home {shlex.quote(home.name)}"
+
+
+def old_reports(home: Home) -> list[Path]:
+    """The reports that were written more than `KEPT_DAYS` ago."""
+    before = time.time() - KEPT_DAYS * 24 * 3600
+    found = [*home.reports.glob("*.html"), *home.scores.glob(f"score-*/{REPORT}")]
+    return sorted(path for path in found if path.stat().st_mtime < before)
+
+
+def delete_reports(reports: Sequence[Path]) -> None:
+    """Delete them, and the folder that only a report was in."""
+    for path in reports:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # Plots of --explain stay.
+            path.parent.rmdir()
 
 
 def written(path: Path, page: Callable[[], str]) -> str:

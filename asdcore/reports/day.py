@@ -73,6 +73,7 @@ def day_report(
         about=about,
         elsewhere=elsewhere,
         waiting=_waiting(known),
+        label_command=f"asd label {known.option}".rstrip(),
     )
 
 
@@ -94,11 +95,9 @@ def _heard_again(
     return compared(detector, one, files, with_sound=with_sound)
 
 
-def _waiting(known: Known) -> list[str]:
-    """How many recordings of each machine nobody has said to be normal."""
+def _waiting(known: Known) -> dict[str, str]:
+    """Machine: how many of its recordings nobody has said to be normal."""
     if known.table is None:
-        return []
+        return {}
     counts = pending_review(known.table).groupby("machine").size()
-    lines = [f"{machine}: {count_of(int(n), 'recording')}." for machine, n in counts.items()]
-    command = " ".join(["asd label", known.option]).strip()
-    return [*lines, f"They do not train until a person has listened to them: {command} lists them."] if lines else []
+    return {str(machine): count_of(int(n), "recording") for machine, n in counts.items()}

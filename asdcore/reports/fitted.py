@@ -97,7 +97,7 @@ def fitted_report(
     return rendered(
         "fitted.html",
         title=title,
-        about=about,
+        about=[*about, *([f"Recordings in {shortened(str(folder))}"] if folder else [])],
         simulated=simulated_note(simulated),
         decision=decision,
         machines=[_machine(detector, machine, scores[scores["machine"] == machine]) for machine in machines],
@@ -198,7 +198,7 @@ def _groups(
     parts = [
         _Group(
             "Training recordings that stand out",
-            f"{_of(len(first), len(stand_out))}Perhaps not faults, but a fault would be learned as normal.",
+            f"{_of(len(first), len(stand_out))}A fault among them would be learned as normal.",
             "If it is a fault, label it, and fit again",
             first.assign(why="among the training recordings, by its " + first["found_by"]),
         ),

@@ -90,7 +90,8 @@ def scores_page(
     title: str,
     about: Sequence[str],
     elsewhere: str,
-    waiting: Sequence[str] = (),
+    waiting: Mapping[str, str] | None = None,
+    label_command: str = "",
 ) -> str:
     """One HTML page about a table of scores.
 
@@ -103,7 +104,8 @@ def scores_page(
         title: of the page.
         about: lines below it.
         elsewhere: where all scores are.
-        waiting: sentences about recordings that wait for a label.
+        waiting: machine: how many of its recordings wait for a label.
+        label_command: lists them.
     """
     scores = scores.assign(name=scores["name"].map(shortened), anchor="")
     scores.loc[list(compare), "anchor"] = [f"recording-{place}" for place in range(1, len(compare) + 1)]
@@ -124,7 +126,8 @@ def scores_page(
         labelled=labelled(scores),
         cards=cards,
         strange=int(scores["verdict"].isin(STRANGE).sum()),
-        waiting=waiting,
+        waiting=waiting or {},
+        label_command=label_command,
         left_out=left_out,
         table=[plain(row) for row in ordered.head(MOST_ROWS).to_dict("records")],
         count=len(scores),

@@ -1,12 +1,9 @@
 """The report of a scoring run says what was heard, in one file that is safe and not too large."""
 
-import base64
-import io
 import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -26,39 +23,7 @@ from asdcore.reports.known import Known
 from asdcore.reports.page import MOST_BYTES
 from asdcore.reports.score import MOST_ROWS, score_report
 from asdcore.storage.files import digest_of_file
-
-
-class Page(HTMLParser):
-    """What a browser would find: tags, attributes, and the text outside of style."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.ids: list[str] = []
-        self._text: list[str] = []
-        self._open = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self._open = tag
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        if self._open != "style":
-            self._text.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self._text).split())
-
-    def values(self, tag: str, name: str) -> list[str]:
-        return [value for own, attribute, value in self.attributes if (own, attribute) == (tag, name)]
-
-    def sounds(self) -> list[np.ndarray]:
-        content = [value.removeprefix("data:audio/flac;base64,") for value in self.values("audio", "src")]
-        return [soundfile.read(io.BytesIO(base64.b64decode(one)), dtype="float32")[0] for one in content]
+from tests.asdcore.reports.conftest import Page
 
 
 @pytest.fixture(scope="module")
