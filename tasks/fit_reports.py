@@ -18,7 +18,7 @@ from tasks.reports import known, option_of, written
 from tasks.screening import StandOut
 
 if TYPE_CHECKING:
-    from asdcore.reports.fitted import Step, Tested
+    from asdcore.reports.fitted import Step, Verdicts
     from asdcore.reports.known import Known
 
 MOST_HEARD = 200
@@ -49,7 +49,7 @@ def retraining_report(
     """
 
     def page() -> str:
-        from asdcore.reports.fitted import Decision, Tested, fitted_report
+        from asdcore.reports.fitted import Decision, Verdicts, fitted_report
 
         own = version == champion
         sentence = f"Version {version} is the champion"
@@ -68,7 +68,7 @@ def retraining_report(
             machines,
             known(home),
             decision,
-            Tested(scores, table, compared),
+            Verdicts(scores, table, compared),
             _rows(stand_out),
             steps,
             title=f"Retraining: detector version {version}",
@@ -119,9 +119,9 @@ def enrolment_report(
     return written(home.reports / f"enroll-version-{version}.html", page)
 
 
-def _heard(detector: Detector, machine: str, table: "Known") -> "Tested":
+def _heard(detector: Detector, machine: str, table: "Known") -> "Verdicts":
     """What the detector makes of the test recordings of a machine whose labels are known."""
-    from asdcore.reports.fitted import Tested
+    from asdcore.reports.fitted import Verdicts
 
     rows = table.rows.reset_index()
     rows = rows[(rows["machine"] == machine) & (rows["split"] == "test") & rows["label"].isin(["normal", "anomaly"])]
@@ -133,12 +133,12 @@ def _heard(detector: Detector, machine: str, table: "Known") -> "Tested":
     heard = list(detector.listen(rows["path"], machine))
     scored = [not one.reason for one in heard]
     if not any(scored):
-        return Tested()
+        return Verdicts()
     scores = scores_of_heard(detector, [one for one in heard if not one.reason], rows[scored].reset_index(drop=True))
     usable = {name: labelled(own[np.isfinite(own["score"])]) for name, own in scores.items()}
     if len({len(own) for own in usable.values()}) > 1 or usable[DETECTOR].empty:
-        return Tested(scores[DETECTOR], note=note)  # An infinite score has no metrics.
-    return Tested(scores[DETECTOR], results_table(usable), differences(usable), note)
+        return Verdicts(scores[DETECTOR], note=note)  # An infinite score has no metrics.
+    return Verdicts(scores[DETECTOR], results_table(usable), differences(usable), note)
 
 
 def _rows(stand_out: Sequence[StandOut]) -> pd.DataFrame:

@@ -38,7 +38,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Verdicts:
     """What the detector makes of test recordings."""
 
     scores: pd.DataFrame = field(
@@ -67,7 +67,7 @@ def fitted_report(
     machines: Sequence[str],
     known: Known,
     decision: Decision,
-    tested: Tested,
+    tested: Verdicts,
     stand_out: pd.DataFrame,
     steps: Sequence[Step],
     *,
@@ -145,7 +145,7 @@ def _facts(report: Reliability) -> list[tuple[str, str]]:
     return facts
 
 
-def _metrics(tested: Tested) -> dict[str, Any] | None:
+def _metrics(tested: Verdicts) -> dict[str, Any] | None:
     """The table of metrics: names of the systems, and rows of cells, each a value and its interval."""
     if tested.table is None or tested.table.empty:
         return None

@@ -61,6 +61,18 @@ def test_the_run_holds_settings_figures_by_epoch_plots_and_scores(retrained: dic
     assert "scores.parquet" in names
 
 
+def test_its_page_is_kept_by_the_run_and_compares_the_detector_with_each_scorer(
+    retrained: dict[str, Any], home: Home
+) -> None:
+    page = Path(retrained["page"]).read_text()
+    assert Path(retrained["page"]).parent == home.reports
+    assert "Version 1 is the champion" in page and "collect more" in page and "faults caught" in page
+    assert page.index(">detector</th>") < page.index(">spectrum</th>")
+    assert f"asd promote 1 --home {home.root}" not in page and f"asd score FOLDER --home {home.root}" in page
+    kept = {artifact.path for artifact in client(home).list_artifacts(retrained["run"])}
+    assert Path(retrained["page"]).name in kept
+
+
 def test_the_report_compares_the_detector_with_its_eyes_estimators_and_the_spectrum(
     retrained: dict[str, Any],
 ) -> None:
@@ -195,6 +207,9 @@ def test_noise_as_normal_recordings_makes_a_challenger_that_the_gate_refuses_and
     assert not again["judgement"]["promote"]
     assert "simFan: of the 26 newest recordings" in again["judgement"]["reasons"][0]
     assert "the champion calls 12 suspect or anomalous" in again["judgement"]["reasons"][0]
+    page = Path(again["page"]).read_text()
+    assert "Version 2 was not promoted: version 1 stays the champion" in page and "asd promote 2" in page
+    assert "simFan: of the 26 newest recordings" in page
     assert again["judgement"]["by"]["simFan"] == "labelled test recordings: 12 recordings"
     assert [row["alias"] for row in registered_models(copy)] == ["challenger", "champion"]
     set_champion(copy, "2", "promoted by a test")
@@ -283,7 +298,7 @@ def test_the_api_lists_flow_runs_and_shows_the_artifacts(retrained: dict[str, An
 
     states, keys = asyncio.run(look())
     assert "Completed" in states
-    assert {"retrain-report", "recordings", "training"} <= keys
+    assert {"retrain-report", "retrain-page", "recordings", "training"} <= keys
 
 
 def test_the_flow_forms_know_every_setting() -> None:

@@ -107,6 +107,14 @@ class Plant:
         return write(self.folder / name, hum(seed, whistle=whistle, seconds=seconds))
 
 
+def vectors_of(files: list[Path]) -> dict[str, NDArray[np.float32]]:
+    """scorer: (n, p)."""
+    values = [as_stored(spectrogram(soundfile.read(path, dtype="float32")[0], RATE, SETTINGS.mel)) for path in files]
+    scorers = list(build_scorers(SETTINGS.normality).values())
+    rows = [features_of(scorers, one, None) for one in values]
+    return {scorer.name: np.stack([row[scorer.name] for row in rows]) for scorer in scorers}
+
+
 def detector_of(training: list[Path], machine: str = "pump") -> Detector:
     """A detector by spectrum and change; its encoder is random and not used."""
     values = [as_stored(spectrogram(soundfile.read(path, dtype="float32")[0], RATE, SETTINGS.mel)) for path in training]
