@@ -41,7 +41,8 @@ def screening_report(screening: Screening, place: str, option: str = "") -> str:
         screening: of `asdcore.screening.listen_and_screen`; the files of the recordings of interest, and some of the
             others, are read again.
         place: the folder or manifest, as one would type it.
-        option: what `asd label` needs to find the table of recordings, such as ``--home PATH``; empty if nothing.
+        option: what `asd ingest` and `asd label` need to find the table of recordings, such as ``--home PATH``; empty if
+            nothing.
     """
     ranked = _described(screening)
     folder = common_folder([Path(path) for path in screening.table["path"]])
@@ -164,14 +165,15 @@ def _card(row: dict[str, Any], place: str, option: str) -> Card:
         facts.append(("labelled", f"{row['label']}; the ranking does not use it"))
     if row["clips"] > 1:
         facts.append(("strangest", f"at {clock(row['strangest_at'])}, of {row['clips']} clips; that clip is shown"))
+    label = f"asd label {row['digest'][:SHOWN_DIGITS]} --as anomaly"
     return Card(
         row["anchor"],
         row["name"],
         "stands out" if row["stands_out"] else "first of its machine",
         row["verdict"],
         facts,
-        f"If it is a fault, keep it out of the training: after asd ingest {place}",
-        [f"asd label {row['digest'][:SHOWN_DIGITS]} --as anomaly {option}".rstrip()],
+        "If it is a fault, ingest it and keep it out of the training",
+        [" && ".join(f"{command} {option}".rstrip() for command in (f"asd ingest {place}", label))],
         "The most similar of the others",
     )
 

@@ -54,7 +54,7 @@ def reports(plant) -> dict[str, str]:
     known, heard = Known(plant.table), list(plant.detector.listen(files))
     scores = score_table(heard).assign(detector="1")
     stand_out = pd.DataFrame([(str(plant.training[3]), "pump", "change")], columns=["path", "machine", "found_by"])
-    done, steps = Decision("Version 1 is the champion", True, ["It is better."]), [Step("Score:", "asd score FOLDER")]
+    steps, done = [Step("Score:", "asd score")], Decision("Version 1 is the champion", True, ["It is better."])
     odd = plant.folder / "odd" / "pump"
     for seed in range(12):
         write(odd / f"{seed}.wav", hum(seed, 120.0 + seed, whistle=float(seed == 3)))
@@ -62,9 +62,7 @@ def reports(plant) -> dict[str, str]:
     return {
         "score": score_report(plant.detector, heard, known),
         "day": day_report(plant.detector, scores, known, since="2026-05-01 00:00", version="1"),
-        "fitted": fitted_report(
-            plant.detector, ["pump"], known, done, Verdicts(), stand_out, steps, title="Retraining"
-        ),
+        "fitted": fitted_report(plant.detector, ["pump"], known, done, Verdicts(), stand_out, steps, title="Fit"),
         "screening": screening_report(listen_and_screen(odd.parent, settings=settings), "odd"),
     }
 

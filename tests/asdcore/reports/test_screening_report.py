@@ -50,8 +50,7 @@ def test_what_stands_out_is_beside_a_recording_that_does_not_with_both_sounds_an
 
 def test_the_command_labels_it_once_it_is_ingested(page: Page, folder: Path) -> None:
     digest = digest_of_file(folder / "pump" / "03.wav")[:12]
-    assert f"after asd ingest {folder}" in page.text
-    assert f"asd label {digest} --as anomaly --home plant" in page.text
+    assert f"asd ingest {folder} --home plant && asd label {digest} --as anomaly --home plant" in page.text
 
 
 def test_what_could_not_be_ranked_has_its_reason(page: Page) -> None:
