@@ -41,8 +41,7 @@ def screening_report(screening: Screening, place: str, option: str = "") -> str:
         screening: of `asdcore.screening.listen_and_screen`; the files of the recordings of interest, and some of the
             others, are read again.
         place: the folder or manifest, as one would type it.
-        option: what `asd ingest` and `asd label` need to find the table of recordings, such as ``--home PATH``; empty if
-            nothing.
+        option: what a command needs to find the table of recordings, such as ``--home PATH``; empty if nothing.
     """
     ranked = _described(screening)
     folder = common_folder([Path(path) for path in screening.table["path"]])
