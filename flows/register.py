@@ -105,8 +105,9 @@ def registered(home: Home, run: str) -> Registered:
             report += f"\n\n{judgement_text(judged, version)}\n"
             log_judgement(home, run, judgement_text(judged, version))
         champion = champion_version(home)
-        system = waiting["tags"]["system"]
-        page = retraining_report(home, loaded, version, champion, judged, result, system, waiting["stand_out"])
+        # A retraining of before that waits to be registered has none.
+        system, stand_out = waiting["tags"]["system"], waiting.get("stand_out", [])
+        page = retraining_report(home, loaded, version, champion, judged, result, system, stand_out)
         publish_report(home, run, "retrain-page", page)
     publish("retrain-report", f"{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n")
     file.unlink()
@@ -120,7 +121,7 @@ def registered(home: Home, run: str) -> Registered:
         "page": page,
         "system": system,
         "detector": str(detector),
-        "listen_first": listen_first(waiting["stand_out"]),
+        "listen_first": listen_first(stand_out),
     }
 
 

@@ -51,8 +51,6 @@ def screen(
     if report and not json and screening.machines:
         from tasks.reports import screening_page
 
-        place = start(home)
-        if page := screening_page(place, screening, recordings):
-            place.send()
+        if page := screening_page(start(home), screening, recordings):
             out.print(f"Report: {page}", highlight=False, markup=False)
     raise typer.Exit(4 if table["stands_out"].fillna(False).any() else 1 if len(bad) else 0)
