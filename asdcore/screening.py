@@ -1,6 +1,6 @@
 """Which recordings of a folder sound wrong? No label, no detector: each is judged by the others of its machine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from asdcore.encoder.embedding import embeddings
 from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.errors import AsdError
 from asdcore.features.spectrogram import as_stored, spectrogram
+from asdcore.normality.machine import Vectors
 from asdcore.normality.scorers import Embedding, Scorer, build_scorers, features_of
 from asdcore.normality.screening import SCREENED, first_to_hear, screened
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, open_audio, usable_clips
-from asdcore.recordings.clips import SHORTEST, clip_count
+from asdcore.recordings.clips import SHORTEST, Clip, clip_count
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.settings import Settings
@@ -28,22 +29,46 @@ COLUMNS = ["machine", *_RANKED, "path", "clips", "strangest_at", "reason"]
 
 
 @dataclass(frozen=True)
-class _Opened:
+class Opened:
     """A recording that can be opened."""
 
-    path: Path
-    machine: str
+    found: Found
+    digest: str
     seconds: float
+
+    @property
+    def path(self) -> Path:
+        return self.found.path
 
 
 @dataclass
-class _Listened:
-    """The clips of a machine's recordings, one after the other."""
+class Listened:
+    """What was heard of one machine: its clips, those of a recording one after the other."""
 
+    recordings: list[Opened] = field(default_factory=list)
+    """those that were ranked"""
     paths: list[str] = field(default_factory=list)
-    starts: list[float] = field(default_factory=list)
-    """seconds"""
+    """of the recording of each clip"""
+    clips: list[Clip] = field(default_factory=list)
     features: list[dict[str, Any]] = field(default_factory=list)
+    """of each clip: scorer: (p,)"""
+
+    def vectors(self) -> Vectors:
+        """scorer: (n, p), one row per clip."""
+        scorers = self.features[0] if self.features else ()
+        return {scorer: np.stack([row[scorer] for row in self.features]) for scorer in scorers}
+
+
+@dataclass(frozen=True)
+class Screening:
+    """A screened folder."""
+
+    table: pd.DataFrame
+    """as `screen` gives it"""
+    machines: Mapping[str, Listened]
+    """of the ranked machines"""
+    settings: Settings
+    encoder: TrainedEncoder
 
 
 def screen(place: str | Path, machine: str | None = None, settings: Settings = Settings()) -> pd.DataFrame:
@@ -67,18 +92,27 @@ def screen(place: str | Path, machine: str | None = None, settings: Settings = S
 
     >>> screen("recordings")                                       # doctest: +SKIP
     """
+    return listen_and_screen(place, machine, settings).table
+
+
+def listen_and_screen(place: str | Path, machine: str | None = None, settings: Settings = Settings()) -> Screening:
+    """As `screen`, with everything that was heard on the way."""
     opened, reasons = _opened(find_recordings(fetched(Path(place)), machine))
     scorers = list(build_scorers(settings.normality).values())
     encoder = load_base()
-    tables = [
-        _screened(name, [one for one in opened if one.machine == name], scorers, encoder, settings, reasons)
-        for name in sorted({one.machine for one in opened})
-    ]
+    tables, machines = [], {}
+    for name in sorted({one.found.machine for one in opened}):
+        own = [one for one in opened if one.found.machine == name]
+        table, heard = _screened(name, own, scorers, encoder, settings, reasons)
+        tables.append(table)
+        if len(table):
+            machines[name] = heard
     refused = pd.DataFrame([{"machine": of, "path": str(path), "reason": why} for (of, path), why in reasons.items()])
     table = pd.concat([*tables, refused], ignore_index=True).reindex(columns=COLUMNS)
     for text in ("reason", "found_by"):
         table[text] = table[text].astype(object).fillna("")
-    return table.astype({"rank": "Int64", "clips": "Int64", "stands_out": "boolean", "strangest_at": float})
+    table = table.astype({"rank": "Int64", "clips": "Int64", "stands_out": "boolean", "strangest_at": float})
+    return Screening(table, machines, settings, encoder)
 
 
 def sentences(table: pd.DataFrame) -> list[str]:
@@ -87,9 +121,9 @@ def sentences(table: pd.DataFrame) -> list[str]:
     return [first_to_hear(str(machine), own) for machine, own in ranked.groupby("machine")]
 
 
-def _opened(found: Sequence[Found]) -> tuple[list[_Opened], dict[tuple[str, Path], str]]:
+def _opened(found: Sequence[Found]) -> tuple[list[Opened], dict[tuple[str, Path], str]]:
     """The files of different content that can be opened, and why the others are not ranked."""
-    opened: list[_Opened] = []
+    opened: list[Opened] = []
     reasons: dict[tuple[str, Path], str] = {}
     first: dict[tuple[str, str], Path] = {}
     for one in progress(found, "opening"):
@@ -103,7 +137,7 @@ def _opened(found: Sequence[Found]) -> tuple[list[_Opened], dict[tuple[str, Path
             if (known := first.get((one.machine, digest))) is not None:
                 raise BadRecording(f"the same content as {known}" if known != one.path else "listed twice")
             first[one.machine, digest] = one.path
-            opened.append(_Opened(one.path, one.machine, seconds))
+            opened.append(Opened(one, digest, seconds))
         except BadRecording as bad:
             reasons[one.machine, one.path] = str(bad)
         except OSError as error:
@@ -113,50 +147,54 @@ def _opened(found: Sequence[Found]) -> tuple[list[_Opened], dict[tuple[str, Path
 
 def _screened(
     machine: str,
-    opened: Sequence[_Opened],
+    opened: Sequence[Opened],
     scorers: Sequence[Scorer],
     encoder: TrainedEncoder,
     settings: Settings,
     reasons: dict[tuple[str, Path], str],
-) -> pd.DataFrame:
-    """The rows of one machine; what cannot be used is added to the reasons."""
+) -> tuple[pd.DataFrame, Listened]:
+    """The rows of one machine, and what was heard; what cannot be used is added to the reasons."""
     seconds = settings.recordings.clip_seconds
     if sum(clip_count(one.seconds, seconds) for one in opened) < settings.recordings.minimum_training_recordings:
         seconds = min(seconds, SHORTEST)
-    heard = _Listened()
+    heard = Listened()
     for one in progress(opened, machine):
         try:
             made = list(_clips(one, seconds, scorers, encoder, settings))
         except (BadRecording, OSError) as error:
             reasons[machine, one.path] = str(error)
             continue
+        heard.recordings.append(one)
         heard.paths += [str(one.path)] * len(made)
-        heard.starts += [start for start, _ in made]
+        heard.clips += [clip for clip, _ in made]
         heard.features += [features for _, features in made]
-    vectors = {scorer.name: np.stack([row[scorer.name] for row in heard.features]) for scorer in scorers if heard.paths}
     try:
-        table = screened(vectors, {scorer.name: scorer.model() for scorer in scorers}, heard.paths)
+        table = screened(heard.vectors(), {scorer.name: scorer.model() for scorer in scorers}, heard.paths)
     except AsdError as error:
         reasons.update({(machine, Path(path)): str(error) for path in dict.fromkeys(heard.paths)})
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=COLUMNS), heard
     clips = pd.Series(heard.paths).value_counts()
-    starts = np.array(heard.starts)[table["strangest"]]
-    return table.rename(columns={"recording": "path"}).assign(
-        machine=machine, clips=table["recording"].map(clips), strangest_at=starts, reason=""
-    )
+    lengths = {str(one.path): one.seconds for one in heard.recordings}
+    strangest = [heard.clips[row] for row in table["strangest"]]
+    starts = [
+        lengths[path] * (clip.number - 1) / clip.count for path, clip in zip(table["recording"], strangest, strict=True)
+    ]
+    table = table.rename(columns={"recording": "path"})
+    return table.assign(machine=machine, clips=table["path"].map(clips), strangest_at=starts, reason=""), heard
 
 
 def _clips(
-    one: _Opened, seconds: float, scorers: Sequence[Scorer], encoder: TrainedEncoder, settings: Settings
-) -> Iterator[tuple[float, dict[str, Any]]]:
-    """Start, seconds, and features of each clip that can be used.
+    one: Opened, seconds: float, scorers: Sequence[Scorer], encoder: TrainedEncoder, settings: Settings
+) -> Iterator[tuple[Clip, dict[str, Any]]]:
+    """Each clip that can be used, and its features.
 
     Raises:
         BadRecording: none can, or the file is cut off.
     """
     with open_audio(one.path) as audio:
         count = clip_count(one.seconds, seconds)
-        for clip, waveform in usable_clips(audio.read, audio.frames, audio.sample_rate, count, settings.recordings):
+        usable = usable_clips(audio.read, audio.frames, audio.sample_rate, count, settings.recordings, one.digest)
+        for clip, waveform in usable:
             values = as_stored(spectrogram(waveform.samples, settings.recordings.sample_rate, settings.mel))
             ((h, z),) = embeddings(encoder, [values], choose_device("cpu"))
-            yield one.seconds * (clip.number - 1) / count, features_of(scorers, values, Embedding(h, z))
+            yield clip, features_of(scorers, values, Embedding(h, z))

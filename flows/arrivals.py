@@ -1,5 +1,6 @@
 """The flow `arrivals`: new recordings are scored, and decide whether a retraining is due."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
 
@@ -21,8 +22,9 @@ from asdcore.storage.home import Home
 from flows.enroll import enroll
 from flows.failures import completed, failed
 from tasks.events import RETRAINING_DUE, tell
-from tasks.publishing import score_and_publish
+from tasks.publishing import link_report, log_report, score_and_publish
 from tasks.registered import CHAMPION, load_detector
+from tasks.reports import day_page
 from tasks.run_names import add_to_run_name, run_name
 from tasks.warn import warn
 
@@ -45,6 +47,8 @@ class Arrivals(TypedDict):
     """machines whose normality models have learned the new sessions"""
     version: str
     """of the detector"""
+    report: str
+    """HTML file of what was scored this day; empty: nothing was, or it could not be written"""
 
 
 @flow(name="arrivals", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
@@ -80,6 +84,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         # Another version than the champion would become one version more for each machine, and none with all.
         worth = worth_fitting(place, detector) if model == CHAMPION else []
         fitted_again = [machine for machine in worth if _fitted_again(place, detector, machine)]
+        # After a fit again, the recordings are explained by the new champion.
+        page = _reported(place, load_detector(place, model)) if counts else ""
     normal, wait = (sum(of_machine[kind] for of_machine in counts.values()) for kind in ("normal", "waiting"))
     verdict = f"{normal} normal, {wait} wait for a label{', retraining due' if due else ''}"
     add_to_run_name(f": {verdict}")
@@ -93,6 +99,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         "retraining_due": due,
         "fitted_again": fitted_again,
         "version": version,
+        "report": page,
     }
 
 
@@ -129,7 +136,7 @@ def _fitted_again(home: Home, detector: Detector, machine: str) -> bool:
         warn(f"{objection} If that is how it sounds now, `asd enroll {machine}` learns them. It was not fitted again.")
         return False
     try:
-        enroll(machine, home=home.root)
+        enroll(machine, report=False, home=home.root)
     except AsdError as error:
         warn(f"{machine} was not fitted again: {error}")
         return False
@@ -155,6 +162,17 @@ def _judged(
     waiting = sorted(scores.loc[~normal, "path"])
     counts = {"normal": int(normal.sum()), "waiting": len(waiting), "not scored": len(rows) - len(labels)}
     return counts, waiting, bool(done["drift"].get(machine))
+
+
+def _reported(home: Home, judge: tuple[Detector, str]) -> str:
+    """Write the report of this day, link it and let MLflow keep it; return its path."""
+    try:
+        page = day_page(home, *judge, datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0))
+    except AsdError:
+        return ""  # No recording could be scored.
+    link_report("day-report", page)
+    log_report(home, page)
+    return page
 
 
 def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:

@@ -1,6 +1,7 @@
-"""Find features that are no longer needed, and delete them on request. Not a flow: nothing is computed."""
+"""Find features and reports that are no longer needed, and delete them on request. Not a flow: nothing is computed."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from asdcore.errors import AsdError
@@ -10,14 +11,27 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.features import stores_in_use
 from tasks.registered import registered_models, registered_settings
+from tasks.reports import KEPT_DAYS, delete_reports, old_reports
 from tasks.warn import warn
 
 
-def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Orphans:
-    """Find the features that neither ``settings`` nor any registered detector uses; delete them on request.
+@dataclass(frozen=True)
+class Cleaned:
+    """What can be deleted, or was."""
+
+    orphans: Orphans
+    reports: list[Path]
+    """older than `KEPT_DAYS`"""
+    size: int
+    """bytes of all of it"""
+
+
+def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Cleaned:
+    """Find the features that neither ``settings`` nor any registered detector uses, and reports older than
+    `KEPT_DAYS`; delete them on request.
 
     Args:
-        home: where the features are.
+        home: where features and reports are.
         settings: those to work with from now on.
         delete: not only find them.
         verify: read every shard that stays, whether or not it has changed since it was last checked.
@@ -32,9 +46,12 @@ def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Orph
         known = {*catalog.recordings["recording"], *catalog.quarantined["recording"]}
         in_use = stores_in_use([settings, *_registered_settings(home)])
         orphans = find_orphans(home.features, in_use, known, verify=verify)
+        reports = old_reports(home)
+        found = Cleaned(orphans, reports, orphans.size + sum(report.stat().st_size for report in reports))
         if delete:
             delete_orphans(orphans)
-    return orphans
+            delete_reports(reports)
+    return found
 
 
 def _registered_settings(home: Home) -> Iterator[Settings]:
@@ -45,8 +62,9 @@ def _registered_settings(home: Home) -> Iterator[Settings]:
             warn(f"version {row['version']} claims no features: {error}")
 
 
-def told(orphans: Orphans, home: Home, *, deleted: bool) -> Iterator[str]:
+def told(found: Cleaned, home: Home, *, deleted: bool) -> Iterator[str]:
     """The lines that say what was found, and what became of it."""
+    orphans = found.orphans
 
     def short(path: Path) -> str:
         return str(path.relative_to(home.root))
@@ -59,8 +77,10 @@ def told(orphans: Orphans, home: Home, *, deleted: bool) -> Iterator[str]:
         yield f"{short(path)}: damaged; its recordings are computed again when they are needed"
     for path in orphans.partials:
         yield f"{short(path)}: left by a writer that was killed"
-    size = f"{orphans.size / 2**20:.1f} MiB"
-    if orphans.size == 0:
-        yield f"Nothing to clean in {home.features}."
+    for path in found.reports:
+        yield f"{short(path)}: a report older than {KEPT_DAYS} days"
+    size = f"{found.size / 2**20:.1f} MiB"
+    if found.size == 0:
+        yield f"Nothing to clean in {home.root}."
     else:
         yield f"Deleted: {size}." if deleted else f"{size} can go; `asd clean --yes` deletes them."

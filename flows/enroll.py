@@ -20,15 +20,16 @@ from tasks.encoder import embeddings_of, kept_encoder
 from tasks.evaluation import any_simulated, publish
 from tasks.explanation import profiles
 from tasks.features import complete_features, feature_store, scorer_statistics
+from tasks.fit_reports import enrolment_report
 from tasks.monitoring import failed_enrolment_checks
 from tasks.normality import fit_metrics, normality_models, stores_of
-from tasks.publishing import ingest_and_publish
+from tasks.publishing import ingest_and_publish, publish_report
 from tasks.recordings import data_digest
 from tasks.registered import CHAMPION, registered_folder
 from tasks.registry import champion_version, describe_version, registered_version, set_champion, was_champion
 from tasks.reliability import read_reliability, reliability_metrics, reliability_reports
 from tasks.run_names import run_name
-from tasks.screening import training_screened
+from tasks.screening import listen_first, training_screened
 from tasks.tracking import failed_if_it_fails, log_metrics, log_parameters, log_reliability, tracked_run
 from tasks.warn import warn
 
@@ -60,11 +61,18 @@ class Enrolled(Retired):
     """sentences of its reliability report"""
     listen_first: list[str]
     """lines about its training recordings that stand out, see `tasks.screening`"""
+    page: str
+    """HTML file; empty: none was asked for, or it could not be written"""
 
 
 @flow(name="enroll", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def enroll(
-    machine: str, recordings: Path | None = None, model: str = CHAMPION, force: bool = False, home: Path | None = None
+    machine: str,
+    recordings: Path | None = None,
+    model: str = CHAMPION,
+    force: bool = False,
+    report: bool = True,
+    home: Path | None = None,
 ) -> Enrolled:
     """Fit, calibrate and register one machine more, with the encoder as it is.
 
@@ -74,6 +82,7 @@ def enroll(
             those that are known already.
         model: alias or version of the detector that gets the machine.
         force: enroll it even if the enrolment checks fail.
+        report: write an HTML file about it.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
@@ -132,13 +141,18 @@ def enroll(
         log_parameters(place, run, settings.model_dump(mode="json"))
         log_metrics(place, run, reliability_metrics(reliability) | fit_metrics(parts))
         log_reliability(place, run, {name: report.path for name, report in reliability.items()})
+        stand_out, page = training_screened(stores, chosen, system), ""
+        if report:
+            page = enrolment_report(place, folder, machine, enrolled["version"], enrolled["champion"], stand_out)
+            publish_report(place, run, "enrolment-page", page)
         return {
             **enrolled,
             "training_recordings": about["training_recordings"],
             "data": about["data"],
             "failed_checks": failed_checks,
             "reliability": read_reliability(reliability[machine]).sentences,
-            "listen_first": training_screened(stores, chosen, system),
+            "listen_first": listen_first(stand_out),
+            "page": page,
         }
 
 

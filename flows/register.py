@@ -14,9 +14,12 @@ from asdcore.recordings.catalog import Catalog, hold_out
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.evaluation import Evaluation, publish
+from tasks.fit_reports import retraining_report
 from tasks.promotion import decided, gate_sentence, judgement_text
+from tasks.publishing import publish_report
 from tasks.registry import champion_version, describe_version, registered_version, version_description
 from tasks.run_names import run_name
+from tasks.screening import StandOut, listen_first
 from tasks.tracking import failed_if_it_fails, log_evaluation, log_judgement, log_reliability
 from tasks.warn import warn
 
@@ -33,6 +36,8 @@ class Registered(Evaluation):
     """of MLflow"""
     report: str
     """Markdown"""
+    page: str
+    """HTML file; empty: it could not be written"""
     system: str
     """the system that gives the scores of the detector"""
     detector: str
@@ -50,7 +55,7 @@ class Waiting(TypedDict):
     evaluation: Evaluation
     report: str
     metrics: dict[str, float]
-    listen_first: list[str]
+    stand_out: list[StandOut]
     tags: dict[str, str]
 
 
@@ -106,6 +111,10 @@ def registered(home: Home, run: str) -> Registered:
             verdict = said.splitlines()[0]  # It was judged when it was registered.
         else:
             describe_version(home, version, "\n".join([verdict, "", *(f"- {line}" for line in result["outcomes"])]))
+        # A retraining of before that waits to be registered has none.
+        system, stand_out = waiting["tags"]["system"], waiting.get("stand_out", [])
+        page = retraining_report(home, loaded, version, champion, judged, result, system, stand_out)
+        publish_report(home, run, "retrain-page", page)
     shown = f"**{verdict}**\n\n{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n"
     publish("retrain-report", shown, verdict)
     file.unlink()
@@ -116,10 +125,10 @@ def registered(home: Home, run: str) -> Registered:
         "judgement": judged,
         "run": run,
         "report": report,
-        "system": waiting["tags"]["system"],
+        "page": page,
+        "system": system,
         "detector": str(detector),
-        # A retraining of before that waits to be registered has none.
-        "listen_first": waiting.get("listen_first", []),
+        "listen_first": listen_first(stand_out),
     }
 
 

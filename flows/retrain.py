@@ -167,7 +167,7 @@ def _train_to_register(
                 "evaluation": result,
                 "report": _report(result, models, reliability, settings, about["simulated"]),
                 "metrics": reliability_metrics(reliability) | fit_metrics(models),
-                "listen_first": training_screened(stores, clips, scorers),
+                "stand_out": training_screened(stores, clips, scorers),
                 "tags": _tags(result, systems[0].name, about, settings, sorted(models[scorers.name])),
             },
         )

@@ -108,6 +108,8 @@ def _take(
         say(f"{machine}: {counts['normal']} normal, {waiting} anomalous or suspect, {failed} not scored")
     for path in judged["waiting"]:
         say(f"  listen to {path}")
+    if judged["report"]:
+        say(f"Report of this day: {judged['report']}")
     if judged["fitted_again"]:
         say(f"Fitted again on their new sessions: {', '.join(judged['fitted_again'])}")
     if judged["retraining_due"]:

@@ -108,12 +108,9 @@ def publish(home: Home, scored: Scored) -> None:
         for machine, own in table.groupby("machine", sort=False)
     ]
     create_table_artifact(key="drift", table=rows, description=_drift_sentence(scored))
-    if scored["report"]:
-        path = Path(scored["report"])
-        said = f"Report of this scoring run: {path}"
-        create_link_artifact(key="score-report", link=path.as_uri(), link_text=path.name, description=said)
+    link_report("score-report", scored["report"])
     log_drift(home)
-    log_report(home, scored)
+    log_report(home, scored["report"])
 
 
 def _shown(table: pd.DataFrame) -> dict[str, list[Any]]:
@@ -142,10 +139,24 @@ def summary(scored: Scored) -> str:
     return f"{alarm}{scored['anomalous']} of {counted(scored['scored'], 'recording')} anomalous{suspect}{failed}"
 
 
-def log_report(home: Home, scored: Scored) -> None:
-    """Let the MLflow run ``drift over time`` keep the report of this run, the latest one, if there is one."""
-    if scored["report"]:
-        client(home).log_artifact(_drift_run(home), scored["report"])
+def publish_report(home: Home, run: str, key: str, page: str) -> None:
+    """Let an MLflow run keep a report and the Prefect UI link it. ``page``: its HTML file; empty: there is none."""
+    link_report(key, page)
+    if page:
+        client(home).log_artifact(run, page)
+
+
+def link_report(key: str, page: str) -> None:
+    """Link a report in the Prefect UI, from the flow run that this is called in."""
+    if page:
+        path = Path(page)
+        create_link_artifact(key=key, link=path.as_uri(), link_text=path.name, description=f"Report: {path}")
+
+
+def log_report(home: Home, page: str) -> None:
+    """Let the MLflow run ``drift over time`` keep a report of scores, the latest one, if there is one."""
+    if page:
+        client(home).log_artifact(_drift_run(home), page)
 
 
 def log_drift(home: Home) -> None:

@@ -1,21 +1,42 @@
-"""The report stage: the HTML file of a run. `tasks.publishing` shows it in Prefect and MLflow."""
+"""The report stage: HTML files of what a command has done. `tasks.publishing` shows them in Prefect and MLflow.
+
+What a command has done must not be lost for a report that could not be written: then its path is empty, and stderr says
+why. Templates, sounds and pictures are imported only where a report is written.
+"""
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from asdcore.detector import Detector
+from asdcore.errors import AsdError
+from asdcore.explanation.explanation import Explanation
 from asdcore.heard import Heard
 from asdcore.progress import say
 from asdcore.recordings.catalog import Catalog
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 
+if TYPE_CHECKING:
+    from asdcore.reports.known import Known
+    from asdcore.screening import Screening
+
 REPORT = "report.html"
+KEPT_DAYS = 30
+"""after which `asd clean` deletes a report: the scores stay, and MLflow keeps those of retrainings and enrolments"""
+_STAMP = "%Y%m%dT%H%M%S"
+"""of the tables of scores, UTC"""
 
 
-def write_score_report(
+def score_page(
     home: Home,
     detector: Detector,
     version: str,
@@ -23,10 +44,9 @@ def write_score_report(
     notes: Mapping[str, Sequence[str]],
     table: Path,
     names: Mapping[Path, str],
+    explanations: Mapping[str, Explanation],
 ) -> str:
     """Write the report of a scoring run into a folder beside its ``table``, of the same name; return its path.
-
-    An alarm must not be lost for a report that could not be written: then the path is empty, and stderr says why.
 
     Args:
         home: with the table of recordings.
@@ -36,20 +56,106 @@ def write_score_report(
         notes: machine: sentences about it.
         table: the file of all scores.
         names: path: what a recording without a file of its own is called.
+        explanations: recording: its explanation, where there is one.
     """
-    from asdcore.reports.known import Known  # Only here: a run without a report needs none of it.
-    from asdcore.reports.score import score_report
 
-    option = "" if home.root == Home.default().root else f"--home {shlex.quote(home.name)}"
-    path = table.with_suffix("") / REPORT
+    def page() -> str:
+        from asdcore.reports.score import score_report
+
+        return score_report(
+            detector,
+            heard,
+            known(home),
+            version=version,
+            notes=notes,
+            names=names,
+            elsewhere=str(table),
+            explanations=explanations,
+        )
+
+    return written(table.with_suffix("") / REPORT, page)
+
+
+def screening_page(home: Home, screening: "Screening", place: Path) -> str:
+    """Write the report of a screening; return its path. ``place``: the folder or manifest that was screened."""
+
+    def page() -> str:
+        from asdcore.reports.screening import screening_report
+
+        return screening_report(screening, shlex.quote(str(place)), option_of(home))
+
+    return written(home.reports / f"screen-{datetime.now(UTC):{_STAMP}}-{uuid.uuid4().hex[:4]}.html", page)
+
+
+def day_page(home: Home, detector: Detector, version: str, since: datetime) -> str:
+    """Write the report of everything that was scored ``since`` a time; return its path. A later one replaces it.
+
+    Raises:
+        AsdError: nothing was, of any enrolled machine.
+    """
+    scores = scores_since(home, since)
+    if not scores["machine"].isin(list(detector.machines)).any():
+        raise AsdError(f"nothing was scored since {_said(since)} of {', '.join(sorted(detector.machines))}")
+
+    def page() -> str:
+        from asdcore.reports.day import day_report
+
+        return day_report(
+            detector, scores, known(home), since=_said(since), version=version, elsewhere=str(home.scores)
+        )
+
+    return written(home.reports / f"scores-since-{since.astimezone():%Y%m%dT%H%M}.html", page)
+
+
+def scores_since(home: Home, since: datetime) -> pd.DataFrame:
+    """All rows of the tables of scores since a time, those of the first run first."""
+    home.fetch_folder(home.scores)
+    first = f"score-{since.astimezone(UTC):{_STAMP}}"
+    # In the order of their names, which is that of time.
+    tables = [pd.read_parquet(file) for file in sorted(home.scores.glob("score-*.parquet")) if file.name >= first]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["machine"])
+
+
+def _said(since: datetime) -> str:
+    return f"{since.astimezone():%Y-%m-%d %H:%M}"
+
+
+def known(home: Home) -> "Known":
+    """The table of recordings of a home, and the option that a command needs to find it."""
+    from asdcore.reports.known import Known
+
+    return Known(Catalog(home.recordings).recordings, option_of(home))
+
+
+def option_of(home: Home) -> str:
+    """What a command needs to find this home; empty if nothing."""
+    return "" if home.root == Home.default().root else f"--home {shlex.quote(home.name)}"
+
+
+def old_reports(home: Home) -> list[Path]:
+    """The reports that were written more than `KEPT_DAYS` ago."""
+    before = time.time() - KEPT_DAYS * 24 * 3600
+    found = [*home.reports.glob("*.html"), *home.scores.glob(f"score-*/{REPORT}")]
+    return sorted(path for path in found if path.stat().st_mtime < before)
+
+
+def delete_reports(reports: Sequence[Path]) -> None:
+    """Delete them, and the folder that only a report was in."""
+    for path in reports:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # Plots of --explain stay.
+            path.parent.rmdir()
+
+
+def written(path: Path, page: Callable[[], str]) -> str:
+    """Write a page to a file, whole or not at all; return its path, or nothing if that failed."""
     try:
-        known = Known(Catalog(home.recordings).recordings, option)
-        page = score_report(detector, heard, known, version=version, notes=notes, names=names, elsewhere=str(table))
+        content = page()
         with atomic_write(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+            temporary.write_text(content, encoding="utf-8")
     except Exception as error:
         if os.environ.get("ASD_DEBUG"):
             raise
-        say(f"scored, but without a report: {type(error).__name__}: {error}")
+        say(f"done, but without a report: {type(error).__name__}: {error}")
         return ""
     return str(path)

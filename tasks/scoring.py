@@ -16,6 +16,7 @@ import pandas as pd
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
+from asdcore.explanation.explanation import Explanation
 from asdcore.heard import Heard, clip_table, score_table, strangest_recordings
 from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
@@ -27,7 +28,7 @@ from tasks.alarms import raised_alarms
 from tasks.incidents import followed, ready
 from tasks.monitoring import examined
 from tasks.registered import load_detector
-from tasks.reports import write_score_report
+from tasks.reports import score_page
 from tasks.results import add_to_index
 
 STANDARD_INPUT = Path("-")
@@ -107,7 +108,7 @@ def _scored(
     scores, clips = score_table(heard), clip_table(heard)
     for rows in (scores, clips):
         rows["path"] = rows["path"].replace({str(path): name for path, name in names.items()})
-    explained = _explain(detector, scores, heard, table.with_suffix("")) if explain else []
+    explained, explanations = _explain(detector, scores, heard, table.with_suffix("")) if explain else ([], {})
     ready(home)
     # Before the table of this run is written: it must not be taken for an earlier one.
     alarms, new_alarms = raised_alarms(home, detector, scores)
@@ -122,7 +123,7 @@ def _scored(
     suspicions, page = _suspicions(detector, scores), ""
     if report and heard:
         notes = {name: _notes(name, alarms, suspicions, sentences) for name, sentences in drift.items()}
-        page = write_score_report(home, detector, version, heard, notes, table, names)
+        page = score_page(home, detector, version, heard, notes, table, names, explanations)
     failed = int(scores["score"].isna().sum())
     return {
         "version": version,
@@ -161,11 +162,18 @@ def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _explain(detector: Detector, scores: pd.DataFrame, heard: list[Heard], folder: Path) -> list[Explained]:
-    """Draw the recordings that are anomalous or suspect, or else the nearest to it: path, sentences and plot."""
+def _explain(
+    detector: Detector, scores: pd.DataFrame, heard: list[Heard], folder: Path
+) -> tuple[list[Explained], dict[str, Explanation]]:
+    """Draw the recordings that are anomalous or suspect, or else the nearest to it: path, sentences and plot.
+
+    Returns:
+        Them, and the explanation of each recording (digest), for the report.
+    """
     from asdcore.plots.explanation import explanation_plot  # Only here: Matplotlib takes half a second to import.
 
     explained: list[Explained] = []
+    explanations: dict[str, Explanation] = {}
     for number, row in enumerate(strangest_recordings(scores, MOST_EXPLAINED), start=1):
         verdict: dict[str, Any] = {str(name): value for name, value in scores.loc[row].items()}
         recording = heard[row]
@@ -175,7 +183,8 @@ def _explain(detector: Detector, scores: pd.DataFrame, heard: list[Heard], folde
         with atomic_write(plot) as temporary:
             explanation_plot(explanation, verdict).savefig(temporary, format="png", dpi=120)
         explained.append({"path": verdict["path"], "sentences": explanation.sentences, "plot": str(plot)})
-    return explained
+        explanations[recording.recording] = explanation
+    return explained, explanations
 
 
 def _from_standard_input(recordings: list[Path], folder: Path) -> Path:

@@ -1,6 +1,8 @@
 """The screening stage: which training recordings of each machine to listen to first."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -50,13 +52,23 @@ def screen_training(out: Path, machine: str, stores: Stores, system: DetectorSys
     }
 
 
-def training_screened(stores: Stores, clips: pd.DataFrame, system: DetectorSystem) -> list[str]:
-    """Lines about the training recordings of each machine that stand out; none where nothing does.
+class StandOut(TypedDict):
+    """The training recordings of a machine that stand out."""
+
+    machine: str
+    sentence: str
+    count: int
+    first: list[list[str]]
+    """path and what it was found by, of the strangest `LISTED`"""
+
+
+def training_screened(stores: Stores, clips: pd.DataFrame, system: DetectorSystem) -> list[StandOut]:
+    """The training recordings that stand out, of each machine where one does.
 
     Machines with fewer than `FEWEST` recordings or more than `MOST_CLIPS` clips are not screened.
     """
     path_of = dict(zip(clips["recording"].map(recording_of), clips["path"], strict=True))
-    lines: list[str] = []
+    found: list[StandOut] = []
     for machine, rows in training_rows(clips).items():
         if len(rows) > MOST_CLIPS or len({recording_of(clip) for clip, _, _ in rows}) < FEWEST:
             continue
@@ -64,8 +76,24 @@ def training_screened(stores: Stores, clips: pd.DataFrame, system: DetectorSyste
         own: dict[str, Artifact] = {source: stores[source] for source in sources}
         facts = screen_training(machine, own, system, rows).facts
         if facts["stand_out"]:
-            lines.append(str(facts["sentence"]))
-            lines += [f"  {path_of[recording]} ({found_by})" for recording, found_by in facts["first"]]
-            if facts["stand_out"] > LISTED:
-                lines.append(f"  and {facts['stand_out'] - LISTED} more")
+            first = [[str(path_of[recording]), str(found_by)] for recording, found_by in facts["first"]]
+            found.append(
+                {
+                    "machine": machine,
+                    "sentence": str(facts["sentence"]),
+                    "count": int(facts["stand_out"]),
+                    "first": first,
+                }
+            )
+    return found
+
+
+def listen_first(found: Sequence[StandOut]) -> list[str]:
+    """Lines about the training recordings that stand out; none where nothing does."""
+    lines: list[str] = []
+    for own in found:
+        lines.append(own["sentence"])
+        lines += [f"  {path} ({found_by})" for path, found_by in own["first"]]
+        if own["count"] > LISTED:
+            lines.append(f"  and {own['count'] - LISTED} more")
     return lines

@@ -71,7 +71,12 @@ class Compared:
 
 
 def compared(
-    detector: Detector, one: Heard, files: Mapping[str, tuple[Path, str]], *, with_sound: bool = True
+    detector: Detector,
+    one: Heard,
+    files: Mapping[str, tuple[Path, str]],
+    *,
+    with_sound: bool = True,
+    explanation: Explanation | None = None,
 ) -> Compared:
     """Explain the strangest clip of a recording, beside the most similar normal one.
 
@@ -80,11 +85,13 @@ def compared(
         one: the recording; its file is read again.
         files: digest of a training recording: its file and its session.
         with_sound: False: nothing to listen to, to save space.
+        explanation: of that clip, if there is one already.
     """
     clip = one.clips[one.strangest]
     try:
         waveform = decode(one.path, detector.settings.recordings, clip)
-        explanation = detector.explain_clip(waveform.samples, one.machine, one.verdict["triggered_by"])
+        if explanation is None:
+            explanation = detector.explain_clip(waveform.samples, one.machine, one.verdict["triggered_by"])
     except (AsdError, OSError, BadRecording) as error:
         return Compared(missing=f"It cannot be shown: {error}.")
     normal, missing = most_similar(detector, one, files)
@@ -149,7 +156,7 @@ def _sides(
 
 
 def _picture(explanation: Explanation, values: Spectrogram, scale: Span, *, own: bool) -> str:
-    said = "Spectrogram of the most similar normal recording, with the same frequencies marked."
+    said = "Spectrogram of the most similar other recording, with the same frequencies marked."
     if own:
         said = f"Spectrogram of this recording. Marked: {' '.join(explanation.listed)}"
     return marked_spectrogram(

@@ -18,6 +18,8 @@ from asdcore.recordings.sessions import time_stamp
 
 SAYABLE = ("anomaly", "normal")
 """what a person may label a recording"""
+BY_DETECTOR = "detector "
+"""what the name of who has labelled a recording begins with where it was no person, see the flow `arrivals`"""
 SHOWN_DIGITS = 12
 """of a digest"""
 
@@ -56,6 +58,8 @@ class Known:
             if one.recording in known.index:
                 row = known.loc[one.recording]
                 label, session, heard_before = row["label"], row["session"] or "", row["session_heard"]
+                if str(row.get("labelled_by")).startswith(BY_DETECTOR):
+                    label = "unknown"  # What a detector has said is nothing to judge one by.
                 of_simulation = '"simulated"' in row["attributes"]
             else:
                 label, session, heard_before = label_in_name(one.path) or "unknown", _session_of(one.path), pd.NA

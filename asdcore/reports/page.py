@@ -3,11 +3,13 @@
 A report is a template in ``templates`` that extends ``page.html``, and a function that gathers its values.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from asdcore import __version__
 from asdcore.heard import clock
 
 MOST_BYTES = 15_000_000
@@ -15,7 +17,10 @@ MOST_BYTES = 15_000_000
 
 
 def rendered(template: str, **values: Any) -> str:
-    """The page of a template. Every value is escaped, but for `markupsafe.Markup`."""
+    """The page of a template: ``title``, ``about`` (lines), ``simulated`` (the banner) and the values of its own.
+
+    Every value is escaped, but for `markupsafe.Markup`.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -23,8 +28,16 @@ def rendered(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "score": score, "clock": clock, "count_of": count_of, "prose": prose}
-    return environment.get_template(template).render(values)
+    environment.filters |= {
+        "number": number,
+        "score": score,
+        "brief": brief,
+        "clock": clock,
+        "count_of": count_of,
+        "prose": prose,
+    }
+    made = f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}"
+    return environment.get_template(template).render(values | {"made": made, "asd": __version__})
 
 
 def number(value: float) -> str:
@@ -43,6 +56,15 @@ def score(value: float) -> str:
     ('12.35', '−0.01', '−1,235', 'inf')
     """
     return f"{value:,.{0 if abs(value) >= 1000 else 2}f}".replace("-", "−")
+
+
+def brief(value: float) -> str:
+    """A ratio, roughly.
+
+    >>> brief(12.34), brief(-0.6), brief(123456.7)
+    ('12.3', '−0.6', '1e+05')
+    """
+    return (f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}").replace("-", "−")
 
 
 def prose(sentence: str) -> str:

@@ -1,51 +1,29 @@
 """The report of a scoring run: verdicts, timeline, the recordings of interest, the table."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
-from asdcore import __version__
 from asdcore.detector import Detector
+from asdcore.explanation.explanation import Explanation
 from asdcore.heard import Heard, clock, score_table, strangest_recordings
-from asdcore.monitoring.outcomes import outcome_lines, outcomes
-from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
+from asdcore.normality.machine import SUSPECT
 from asdcore.normality.odds import odds
-from asdcore.plots.timeline import Point, timeline
+from asdcore.reports.cards import MOST_SHOWN, Card, Compare, bounded
 from asdcore.reports.comparison import Compared, compared
 from asdcore.reports.known import Known
-from asdcore.reports.page import MOST_BYTES, count_of, rendered, shortened
+from asdcore.reports.machines import STRANGE, labelled, plain, scored_machine, simulated_note
+from asdcore.reports.page import count_of, prose, rendered, shortened
 from asdcore.reports.page import score as score_text
 
-MOST_SHOWN = 20
-"""recordings of interest: a person looks at them one by one"""
 MOST_ROWS = 1000
 """of the table"""
-MOST_POINTS = 1000
-"""of a timeline"""
-_FOR_SOUND, _FOR_PICTURES = round(0.7 * MOST_BYTES), round(0.85 * MOST_BYTES)
-"""size of the recordings of interest from which on the next ones have no sound, and no pictures"""
-_STRANGE = [ANOMALOUS, SUSPECT]
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A recording of interest."""
-
-    row: Row
-    odds: str
-    at: str
-    """where the strangest clip of a long recording is; empty: it was not cut"""
-    compared: Compared | None
-    """None: left out, to bound the size"""
-    commands: Sequence[str]
+LABEL = "If you know what it is, label it"
+ADD_LABELLED = "If you know what it is: it is in no table of recordings yet; this adds it, labelled"
 
 
 def score_report(
@@ -57,6 +35,7 @@ def score_report(
     notes: Mapping[str, Sequence[str]] | None = None,
     names: Mapping[Path, str] | None = None,
     elsewhere: str = "",
+    explanations: Mapping[str, Explanation] | None = None,
 ) -> str:
     """One HTML page about scored recordings.
 
@@ -71,34 +50,86 @@ def score_report(
         notes: machine: sentences about it, such as what its alarm is.
         names: path: what a recording without a file of its own is called.
         elsewhere: where all scores are, for a table that is cut.
+        explanations: recording: what its strangest clip differs by, where that is known already.
     """
-    known, names, notes = known or Known(), names or {}, notes or {}
+    known, names, explanations = known or Known(), names or {}, explanations or {}
     scores = pd.concat([score_table(heard), known.described(heard)], axis=1)
-    folder = _folder([one.path for one in heard if one.path not in names])
-    scores["name"] = [shortened(names.get(one.path) or str(_below(folder, one.path))) for one in heard]
+    folder = common_folder([one.path for one in heard if one.path not in names])
+    scores["name"] = [names.get(one.path) or below(folder, one.path) for one in heard]
+    files = known.training_files()
+
+    def comparison(index: int, with_sound: bool) -> Compared:
+        one = heard[index]
+        explanation = explanations.get(one.recording)
+        return compared(detector, one, files, with_sound=with_sound, explanation=explanation)
+
+    about = [f"Detector version {version}"] if version else []
+    about += [f"Recordings in {shortened(str(folder))}"] if folder else []
     strangest = strangest_recordings(scores, MOST_SHOWN)
-    scores["anchor"] = ""
-    scores.loc[strangest, "anchor"] = [f"recording-{place}" for place in range(1, len(strangest) + 1)]
-    shown, left_out = _shown(detector, heard, scores, strangest, known, names)
-    ordered = scores.sort_values("score", ascending=False, na_position="last")
-    machines = [
-        _machine(detector, str(machine), rows, notes.get(str(machine), ()))
-        for machine, rows in scores.groupby("machine")
+    commands = {index: [] if heard[index].path in names else known.commands(heard[index]) for index in strangest}
+    return scores_page(
+        detector,
+        scores,
+        {index: partial(comparison, index) for index in strangest},
+        commands,
+        notes or {},
+        title=f"Scores of {count_of(len(scores), 'recording')}",
+        about=[f"Detector version {version}"] * bool(version)
+        + [f"Recordings in {shortened(str(folder))}"] * bool(folder),
+        elsewhere=elsewhere,
+    )
+
+
+def scores_page(
+    detector: Detector,
+    scores: pd.DataFrame,
+    compare: Mapping[int, Compare],
+    commands: Mapping[int, Sequence[str]],
+    notes: Mapping[str, Sequence[str]],
+    *,
+    title: str,
+    about: Sequence[str],
+    elsewhere: str,
+    waiting: Mapping[str, str] | None = None,
+    label_command: str = "",
+) -> str:
+    """One HTML page about a table of scores.
+
+    Args:
+        detector: whose limits are drawn; all machines are enrolled.
+        scores: the columns of `asdcore.heard.score_table` and `Known.described`, and name.
+        compare: row: explains a recording of interest; the strangest first.
+        commands: row: the command lines that label it.
+        notes: machine: sentences about it.
+        title: of the page.
+        about: lines below it.
+        elsewhere: where all scores are.
+        waiting: machine: how many of its recordings wait for a label.
+        label_command: lists them.
+    """
+    scores = scores.assign(name=scores["name"].map(shortened), anchor="")
+    scores.loc[list(compare), "anchor"] = [f"recording-{place}" for place in range(1, len(compare) + 1)]
+    found = [
+        (score_card(plain(scores.loc[index].to_dict()), commands[index]), explain) for index, explain in compare.items()
     ]
+    cards, left_out = bounded(found)
+    ordered = scores.sort_values("score", ascending=False, na_position="last")
     return rendered(
         "score.html",
-        title=f"Scores of {count_of(len(scores), 'recording')}",
-        made=f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}",
-        asd=__version__,
-        version=version,
-        folder=shortened(str(folder or "")),
-        simulated=_simulated(scores),
-        machines=machines,
-        labelled=_labelled(scores),
-        shown=shown,
-        strange=int(scores["verdict"].isin(_STRANGE).sum()),
+        title=title,
+        about=about,
+        simulated=simulated_note(scores["simulated"]),
+        machines=[
+            scored_machine(detector, str(machine), rows, notes.get(str(machine), ()))
+            for machine, rows in scores.groupby("machine")
+        ],
+        labelled=labelled(scores),
+        cards=cards,
+        strange=int(scores["verdict"].isin(STRANGE).sum()),
+        waiting=waiting or {},
+        label_command=label_command,
         left_out=left_out,
-        table=[_plain(row) for row in ordered.head(MOST_ROWS).to_dict("records")],
+        table=[plain(row) for row in ordered.head(MOST_ROWS).to_dict("records")],
         count=len(scores),
         long=bool((scores["clips"] > 1).any()),
         sessions=bool((scores["session"] != "").any()),
@@ -107,7 +138,26 @@ def score_report(
     )
 
 
-def _folder(paths: Sequence[Path]) -> Path | None:
+def score_card(row: Mapping[str, Any], commands: Sequence[str]) -> Card:
+    """What is said of a recording that was scored. ``row``: of a table as `scores_page` takes it."""
+    facts = [("machine", str(row["machine"]))]
+    if not row["reason"]:
+        facts.append(("score", f"{score_text(row['score'])}. {prose(odds(row['p_value'], row['verdict']))}"))
+    if row["session"]:
+        facts.append(("session", str(row["session"])))
+    if row["label"] != "unknown":
+        facts.append(("labelled", str(row["label"])))
+    if row["clips"] and row["clips"] > 1:
+        at = f"at {clock(row['strangest_at'])}, of {row['clips']} clips; that clip is shown"
+        facts.append(("strangest", at))
+    if row["in_training"]:
+        facts.append(("in training", "the detector was fitted on it; this is the verdict of a model without it"))
+    hint = LABEL if row["in_table"] else ADD_LABELLED
+    badge, tone = ("not readable", SUSPECT) if row["reason"] else (row["verdict"], row["verdict"])
+    return Card(row["anchor"], row["name"], badge, tone, facts, hint, commands)
+
+
+def common_folder(paths: Sequence[Path]) -> Path | None:
     """The folder that all of them are in; None if they have none in common."""
     try:
         return Path(os.path.commonpath([path.absolute().parent for path in paths]))
@@ -115,118 +165,6 @@ def _folder(paths: Sequence[Path]) -> Path | None:
         return None
 
 
-def _below(folder: Path | None, path: Path) -> Path:
-    return Path(os.path.relpath(path, folder)) if folder else path
-
-
-def _shown(
-    detector: Detector,
-    heard: Sequence[Heard],
-    scores: pd.DataFrame,
-    strangest: Sequence[int],
-    known: Known,
-    names: Mapping[Path, str],
-) -> tuple[list[Shown], list[str]]:
-    """The recordings of interest, the strangest first, and what was left out of them to bound the size."""
-    files = known.training_files()
-    shown: list[Shown] = []
-    size = silent = hidden = 0
-    for index in strangest:
-        one, row = heard[index], _plain(scores.loc[index].to_dict())
-        comparison: Compared | None = None
-        if size < _FOR_PICTURES:
-            silent += size >= _FOR_SOUND
-            comparison = compared(detector, one, files, with_sound=size < _FOR_SOUND)
-            size += comparison.size
-        else:
-            hidden += 1
-        at = f"at {clock(row['strangest_at'])}, of {row['clips']} clips" if row["clips"] > 1 else ""
-        commands = [] if one.path in names else known.commands(one)
-        shown.append(Shown(row, odds(row["p_value"], row["verdict"]), at, comparison, commands))
-    parts = {"the sound": silent, "pictures and sound": hidden}
-    return shown, [f"{what} of {count_of(n, 'recording')}, the least strange ones" for what, n in parts.items() if n]
-
-
-def _machine(detector: Detector, machine: str, rows: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
-    """What is said of one machine at the top of the page, and its timeline."""
-    counts = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in (ANOMALOUS, SUSPECT, NORMAL)}
-    failed = int(rows["score"].isna().sum())
-    calibration, rate = detector.machines[machine].calibration, detector.threshold_of(machine).false_alarm_rate
-    anomalous, suspect = calibration.threshold(rate), calibration.suspicion_threshold(rate)
-    supported = math.isfinite(anomalous)
-    lines = {ANOMALOUS: anomalous} if supported else {}
-    if suspect < anomalous and math.isfinite(suspect):
-        lines[SUSPECT] = suspect
-    about = detector.about.get("enrolled", {}).get(machine, detector.about)
-    worst = next((verdict for verdict, n in counts.items() if n), "not scored")
-    return {
-        "name": machine,
-        "verdict": worst,
-        "counts": ", ".join(
-            [f"{n} {verdict}" for verdict, n in counts.items() if n] + ([f"{failed} not scored"] if failed else [])
-        ),
-        "count": count_of(len(rows), "recording"),
-        "notes": list(notes),
-        "outcome": _outcome(rows, rate),
-        "learnt_from_simulated": bool(about.get("simulated")),
-        "rate": f"{100 * rate:g} %",
-        "supported": supported,
-        "supported_rate": f"{100 * calibration.supported_rate:.3g} %",
-        "timeline": _timeline(machine, rows, lines),
-        "lines": sorted(lines, reverse=True),
-        "each": -(-int(rows["score"].notna().sum()) // MOST_POINTS),
-        "in_training": int(rows["in_training"].eq(True).sum()),
-    }
-
-
-def _timeline(machine: str, rows: pd.DataFrame, lines: Mapping[str, float]) -> Markup:
-    scored = rows[rows["score"].notna()]
-    if scored.empty:
-        return Markup()
-    # Recordings of a session stand together, in the order of the run.
-    order = scored["session"].map({session: place for place, session in enumerate(scored["session"].unique())})
-    ordered = scored.iloc[order.argsort(kind="stable")]
-    each = -(-len(ordered) // MOST_POINTS)
-    highest = ordered.groupby([pd.RangeIndex(len(ordered)) // each])["score"].idxmax()
-    points = []
-    for row in map(_plain, ordered.loc[highest].to_dict("records")):
-        label = "" if row["label"] == "unknown" else f", labelled {row['label']}"
-        text = f"{row['name']}: {row['verdict']}, score {score_text(row['score'])}{label}"
-        link = f"#{row['anchor']}" if row["anchor"] else ""
-        points.append(Point(row["score"], row["verdict"], text, row["session"], row["label"] == "anomaly", link))
-    said = f"Scores of {count_of(len(scored), 'recording')} of {machine}, in their order; the table below has them all."
-    return Markup(timeline(points, lines, said))
-
-
-def _outcome(rows: pd.DataFrame, rate: float) -> str:
-    """Caught and missed faults and false alarms of one machine as a sentence; empty without labels."""
-    new = rows[~rows["in_training"].fillna(False).astype(bool)]
-    table = outcomes(new)
-    machines = table["machine"].unique()
-    return " ".join(outcome_lines(table, rate)).removeprefix(f"{machines[0]}: ") if len(table) else ""
-
-
-def _labelled(scores: pd.DataFrame) -> dict[str, int]:
-    """How many labelled recordings, but for those of the training, were caught, missed, false alarms, quiet."""
-    new = scores[~scores["in_training"].fillna(False).astype(bool) & (scores["verdict"] != "")]
-    strange, faulty, normal = new["verdict"].isin(_STRANGE), new["label"] == "anomaly", new["label"] == "normal"
-    counts = {
-        "faults caught": strange & faulty,
-        "faults missed": ~strange & faulty,
-        "false alarms": strange & normal,
-        "normal, no alarm": ~strange & normal,
-    }
-    numbers = {name: int(rows.sum()) for name, rows in counts.items()}
-    return numbers if any(numbers.values()) else {}
-
-
-def _simulated(scores: pd.DataFrame) -> str:
-    n = int(scores["simulated"].sum())
-    if not n:
-        return ""
-    return "Simulated recordings" if n == len(scores) else f"{n} of {len(scores)} recordings are simulated"
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A row for the template: None where there is nothing."""
-    return {str(name): None if pd.isna(value) else value for name, value in row.items()}
+def below(folder: Path | None, path: Path) -> str:
+    """A path as it is called within a folder."""
+    return os.path.relpath(path, folder) if folder else str(path)

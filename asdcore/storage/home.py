@@ -69,6 +69,10 @@ class Home:
         return self.root / "incidents.db"
 
     @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
     def prefect(self) -> Path:
         return self.root / "prefect"
 

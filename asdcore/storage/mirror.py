@@ -21,7 +21,7 @@ from asdcore.storage.s3 import ELSEWHERE, Bucket, Changed, Found, at_once, cache
 NOTES = ".mirror.json"
 REGISTRY = "mlflow.db"
 RESULTS = "prefect/results"
-ORDER = (("features", "runs", "recordings", "scores"), (RESULTS,))
+ORDER = (("features", "runs", "recordings", "scores", "reports"), (RESULTS,))
 """The folders to send: a result refers to files, so it comes after them."""
 OWN = {"scratch", "registrations", "verified.json"}
 """Local to this machine: unfinished trainings and registrations, and the list of verified shards."""

@@ -1,9 +1,9 @@
-"""Take the picture of a report that docs/how-to/plant.md shows, with headless Chromium: top and first recording.
+"""Take a picture of a report that docs/how-to/plant.md shows, with headless Chromium: top and first recording.
 
     apt-get install chromium && pip install playwright
     python docs/pictures/report.py REPORT PICTURE
 
-where REPORT is the file that `asd score` names, of simulated machines.
+where REPORT is the file that `asd score` or `asd screen` names, of simulated machines.
 """
 
 import shutil

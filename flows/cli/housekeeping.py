@@ -23,7 +23,7 @@ def clean(
     verify: Annotated[bool, typer.Option("--verify", help="Read every shard to find damage on the disk")] = False,
     home: HomeOption = None,
 ) -> None:
-    """List features that neither these settings nor a registered detector needs. They can be computed again."""
+    """List features that neither these settings nor a registered detector needs, and reports older than 30 days."""
     place = start(home)
     from flows.clean import clean as find
     from flows.clean import told

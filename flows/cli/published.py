@@ -29,7 +29,7 @@ def published(done: "Scored", place: Home) -> None:
             from tasks.publishing import log_drift, log_report
 
             log_drift(place)
-            log_report(place, done)
+            log_report(place, done["report"])
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("ASD_DEBUG"):
             raise

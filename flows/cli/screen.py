@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.console import err
-from flows.cli.options import existing
+from flows.cli.console import err, out
+from flows.cli.options import HomeOption, existing
 from flows.cli.output import Output, with_output
+from flows.cli.startup import start
 
 SHOWN = 5
 """rows of a machine where nothing, or less, stands out"""
@@ -20,15 +21,18 @@ def screen(
     machine: Annotated[
         str | None, typer.Option(help="Machine of those that lie in no machine's folder", show_default=False)
     ] = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML file about it")] = True,
+    home: HomeOption = None,
 ) -> None:
-    """Which of these sound wrong? Ranks the recordings of each machine: no label, no detector, nothing is kept.
+    """Which of these sound wrong? Ranks the recordings of each machine: no label, no detector, no training.
 
     Exit code 4: something stands out; else 1: something could not be ranked; else 0.
     """
-    from asdcore.screening import screen as screened
+    from asdcore.screening import listen_and_screen
     from flows.cli.show import show_screening
 
-    table = screened(recordings, machine)
+    screening = listen_and_screen(recordings, machine)
+    table = screening.table
     show_screening(table, SHOWN)
     bad = table[table["reason"] != ""]
     for (of, reason), own in bad.groupby(["machine", "reason"]):
@@ -37,4 +41,9 @@ def screen(
         what = first if len(own) == 1 else f"{of or first}, {len(own)} files"
         err.print(f"not ranked: {what}: {reason}")
     output.write(table)
+    if report and not output.alone and screening.machines:
+        from tasks.reports import screening_page
+
+        if page := screening_page(start(home), screening, recordings):
+            out.print(f"Report: {page}", highlight=False, markup=False)
     raise typer.Exit(4 if table["stands_out"].fillna(False).any() else 1 if len(bad) else 0)

@@ -81,6 +81,8 @@ def show_registered(done: Mapping[str, Any], place: Home) -> None:
     out.print(f"UI         asd ui{option}")
     for line in done.get("listen_first", ()):
         out.print(line)
+    if done.get("page"):
+        out.print(f"Report: {done['page']}", highlight=False, markup=False)
 
 
 def show_enrolment(done: Mapping[str, Any], place: Home) -> None:

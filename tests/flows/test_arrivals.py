@@ -50,12 +50,17 @@ def test_a_new_normal_session_is_learned_at_once_and_a_strange_one_waits(
     judged = arrivals(retrain_after=10, home=home.root)
     assert judged["waiting"] == sorted(str(path) for path in strange) and judged["fitted_again"] == []
     assert load_detector(home)[1] == first["version"]
+    day = Path(judged["report"]).read_text()
+    assert "6 recordings since" in day and "They do not train until" in day and "normal, no alarm" not in day
 
     normal = record_day(place, 6)
     ingest(place, settings.recordings, arrived=normal, home=home.root)
     judged = arrivals(retrain_after=6, home=home.root)
     assert judged["machines"]["pump7"]["normal"] >= 1
     assert judged["fitted_again"] == ["pump7"]
+    # The day has one report, which grows.
+    assert list(home.reports.glob("scores-since-*")) == [Path(judged["report"])]
+    assert "12 recordings since" in Path(judged["report"]).read_text()
     detector, version = load_detector(home)
     assert int(version) == int(first["version"]) + 1
     assert len(detector.machines["pump7"].clips) == 24 + judged["machines"]["pump7"]["normal"]

@@ -239,9 +239,9 @@ def test_evaluate_refuses_a_misspelt_name_and_says_which(sample_data: Path, tmp_
         )
 
 
-def test_screening_needs_neither_home_nor_detector_and_tells_of_what_stands_out(tmp_path: Path) -> None:
-    folder = tmp_path / "pump"
-    folder.mkdir()
+def test_screening_needs_neither_home_nor_detector_and_tells_and_reports_what_stands_out(tmp_path: Path) -> None:
+    folder = tmp_path / "plant" / "pump"
+    folder.mkdir(parents=True)
     for index in range(12):
         rng = np.random.default_rng(index)
         fault = {"fault": "tonal", "strength": 6.0} if index == 7 else {}
@@ -249,13 +249,17 @@ def test_screening_needs_neither_home_nor_detector_and_tells_of_what_stands_out(
         samples = waveform("simFan", domain="source", label=label, rng=rng, seconds=1.0, **fault)
         soundfile.write(folder / f"{index}.wav", samples, SAMPLE_RATE)
     (folder / "broken.wav").write_bytes(b"no sound")
-    command = [sys.executable, "-m", "flows.cli", "screen", str(tmp_path), "--csv", str(tmp_path / "table.csv")]
+    command = [sys.executable, "-m", "flows.cli", "screen", str(folder.parent), "--csv", str(tmp_path / "table.csv")]
     environment = os.environ | {"ASD_HOME": str(tmp_path / "home"), "COLUMNS": "160"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
     assert done.stdout.startswith("pump: listen to one of 12 first; nothing says that it is a fault\n")
-    assert "broken.wav: unreadable" in done.stderr and not (tmp_path / "home").exists()
+    assert "broken.wav: unreadable" in done.stderr
+    (report,) = [line.removeprefix("Report: ") for line in done.stdout.splitlines() if line.startswith("Report: ")]
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == [Path(report)]
+    assert "1 to listen to" in Path(report).read_text() and f"--home {tmp_path}" not in Path(report).read_text()
     ranked = pd.read_csv(tmp_path / "table.csv")
     assert len(ranked) == 13 and ranked["path"][0].endswith("7.wav")
+    environment["ASD_HOME"] = str(tmp_path / "other")
     printed = subprocess.run([*command[:-2], "--json"], env=environment, capture_output=True, text=True, check=False)
-    assert json.loads(printed.stdout)[0]["rank"] == 1
+    assert json.loads(printed.stdout)[0]["rank"] == 1 and not (tmp_path / "other").exists()

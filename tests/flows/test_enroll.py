@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from prefect.artifacts import Artifact
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
@@ -25,6 +26,7 @@ from flows.threshold import threshold
 from tasks.carried import enrolled_machines
 from tasks.registered import load_detector, registered_models
 from tasks.registry import set_champion
+from tasks.tracking import client
 
 pytestmark = pytest.mark.flow
 
@@ -64,6 +66,18 @@ def test_an_enrolled_machine_has_a_trust_report_and_the_command_shows_it(
     assert "14 (12 source, 2 target)" in shown.stdout
     unknown = asd("models", "--machine", "simPump", "--home", home.root)
     assert unknown.returncode == 1 and "'simPump' is not enrolled; this detector knows simFan" in unknown.stderr
+
+
+def test_its_page_says_how_far_to_trust_it_and_what_it_catches_and_the_run_keeps_it(
+    enrolled: dict[str, Any], home: Home
+) -> None:
+    page = Path(enrolled["page"])
+    text = page.read_text()
+    assert "Version 2 has simValve, and is the champion" in text and "Collect 85 more normal recordings" in text
+    assert "faults caught" in text and "AUC source" in text and "data:audio/flac;base64," in text
+    assert page.name in {artifact.path for artifact in client(home).list_artifacts(enrolled["run"])}
+    linked = Artifact.get("enrolment-page")
+    assert linked is not None and page.as_uri() in str(linked.data)
 
 
 def test_everything_else_of_the_detector_is_bit_for_bit_the_same(

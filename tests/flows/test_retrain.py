@@ -94,6 +94,18 @@ def test_mlflow_shows_the_recordings_the_verdict_the_machines_and_the_links_betw
     assert example["machine"].tolist() == ["simFan"] and Path(example["path"][0]).is_file()
 
 
+def test_its_page_is_kept_by_the_run_and_compares_the_detector_with_each_scorer(
+    retrained: dict[str, Any], home: Home
+) -> None:
+    page = Path(retrained["page"]).read_text()
+    assert Path(retrained["page"]).parent == home.reports
+    assert "Version 1 is the champion" in page and "collect more" in page and "faults caught" in page
+    assert page.index(">detector</th>") < page.index(">spectrum</th>")
+    assert f"asd promote 1 --home {home.root}" not in page and f"asd score FOLDER --home {home.root}" in page
+    kept = {artifact.path for artifact in client(home).list_artifacts(retrained["run"])}
+    assert Path(retrained["page"]).name in kept
+
+
 def test_the_report_compares_the_detector_with_its_eyes_estimators_and_the_spectrum(
     retrained: dict[str, Any],
 ) -> None:
@@ -242,9 +254,13 @@ def test_noise_as_normal_recordings_makes_a_challenger_that_the_gate_refuses_and
     again = retrain(settings=small_settings, **work)
     # Twelve test recordings may find it no worse, by luck; that the champion knows none of it is no luck.
     assert not again["judgement"]["promote"]
-    assert again["judgement"]["reasons"][0].startswith(
+    sentence = (
         "simFan: of the 12 recordings newly labelled normal, the champion calls 12 suspect or anomalous. Listen to them"
     )
+    assert again["judgement"]["reasons"][0].startswith(sentence)
+    page = Path(again["page"]).read_text()
+    assert "Version 2 was not promoted: version 1 stays the champion" in page and "asd promote 2" in page
+    assert sentence in page
     assert again["judgement"]["by"]["simFan"] == "labelled test recordings: 12 recordings"
     assert [row["alias"] for row in registered_models(copy)] == ["challenger", "champion"]
     set_champion(copy, "2", "promoted by a test")
@@ -342,7 +358,7 @@ def test_the_api_lists_flow_runs_and_shows_the_artifacts(
     }
     assert {"fit profile: simFan", "fit normality: simFan, mean"} <= {run.name for run in task_runs}
     described = {artifact.key: artifact.description for artifact in artifacts}
-    assert {"retrain-report", "recordings", "training"} <= described.keys()
+    assert {"retrain-report", "retrain-page", "recordings", "training"} <= described.keys()
     assert "became the champion" in str([one.description for one in artifacts if one.key == "retrain-report"])
 
 

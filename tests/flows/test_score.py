@@ -79,6 +79,18 @@ def test_prefect_links_the_report(home: Path, normal: Path, prefect_api: str) ->
     assert artifact is not None and Path(done["report"]).as_uri() in str(artifact.data)
 
 
+def test_everything_that_was_scored_since_a_time_is_one_report(
+    asd: Asd, home: Path, anomalous: Path, normal: Path
+) -> None:
+    for file in (anomalous, normal):
+        assert asd("score", file, "--no-report", "--home", home).returncode in (0, 3)
+    done = asd("report", "--since", "1h", "--home", home)
+    assert done.returncode == 0, done.stderr
+    (said,) = [line.removeprefix("Report: ") for line in done.stdout.splitlines()]
+    page = Path(said).read_text()
+    assert Path(said).parent == home / "reports" and "1 anomalous, 1 normal" in page
+
+
 def test_without_a_report_none_is_written(asd: Asd, home: Path, normal: Path) -> None:
     before = {*(home / "scores").rglob("report.html")}
     done = asd("score", normal, "--no-report", "--home", home)
@@ -95,7 +107,7 @@ def test_a_report_that_can_not_be_written_hides_no_alarm(
     monkeypatch.setattr("asdcore.reports.score.score_report", broken)
     done = score([anomalous], home=home)
     assert done["alarms"] and not done["report"]
-    assert "scored, but without a report: ValueError: no such shape" in capsys.readouterr().err
+    assert "done, but without a report: ValueError: no such shape" in capsys.readouterr().err
 
 
 def test_where_nothing_is_anomalous_it_ends_with_0_and_the_nearest_to_it_is_explained(

@@ -31,7 +31,7 @@ def test_a_few_lines_for_a_machine_where_something_stands_out_and_none_for_the_o
     monkeypatch.setattr(screening, "screen_training", screen_training)
     stores: Any = dict.fromkeys(("mean", "change", "h"))
     chosen = pd.concat([clips("fan", 20), clips("few", 3), clips("pump", 20)], ignore_index=True)
-    lines = screening.training_screened(stores, chosen, detector_system(NormalitySettings()))
+    lines = screening.listen_first(screening.training_screened(stores, chosen, detector_system(NormalitySettings())))
     assert lines == [
         "pump: listen to these 4 of 20 first",
         *(f"  pump{index}.wav (change)" for index in range(3)),

@@ -1,7 +1,10 @@
 """A small detector with the files that it was fitted on, and recordings to report."""
 
+import base64
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,39 @@ def table_of(files: dict[Path, tuple[str, str, str]], machine: str = "pump") -> 
     return pd.DataFrame(rows)
 
 
+class Page(HTMLParser):
+    """What a browser would find: tags, attributes, and the text outside of style."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.ids: list[str] = []
+        self._text: list[str] = []
+        self._open = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._open = tag
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        if self._open != "style":
+            self._text.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self._text).split())
+
+    def values(self, tag: str, name: str) -> list[str]:
+        return [value for own, attribute, value in self.attributes if (own, attribute) == (tag, name)]
+
+    def sounds(self) -> list[np.ndarray]:
+        content = [value.removeprefix("data:audio/flac;base64,") for value in self.values("audio", "src")]
+        return [soundfile.read(io.BytesIO(base64.b64decode(one)), dtype="float32")[0] for one in content]
+
+
 @dataclass
 class Plant:
     folder: Path
@@ -69,6 +105,14 @@ class Plant:
     def recording(self, name: str, seed: int, whistle: float = 0.0, seconds: float = 2.0) -> Path:
         """A new recording, with or without a whistle."""
         return write(self.folder / name, hum(seed, whistle=whistle, seconds=seconds))
+
+
+def vectors_of(files: list[Path]) -> dict[str, NDArray[np.float32]]:
+    """scorer: (n, p)."""
+    values = [as_stored(spectrogram(soundfile.read(path, dtype="float32")[0], RATE, SETTINGS.mel)) for path in files]
+    scorers = list(build_scorers(SETTINGS.normality).values())
+    rows = [features_of(scorers, one, None) for one in values]
+    return {scorer.name: np.stack([row[scorer.name] for row in rows]) for scorer in scorers}
 
 
 def detector_of(training: list[Path], machine: str = "pump") -> Detector:

@@ -1,4 +1,4 @@
-"""The report in headless Chromium: it plays, it fits on a phone, it prints."""
+"""The reports in headless Chromium: they play, fit on a phone, and print."""
 
 import json
 import re
@@ -10,10 +10,18 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from asdcore.heard import score_table
+from asdcore.reports.day import day_report
+from asdcore.reports.fitted import Decision, Step, Verdicts, fitted_report
 from asdcore.reports.known import Known
 from asdcore.reports.score import score_report
+from asdcore.reports.screening import screening_report
+from asdcore.screening import listen_and_screen
+from asdcore.settings import NormalitySettings, Settings
+from tests.asdcore.reports.conftest import hum, write
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the report was seen in no browser")
@@ -40,9 +48,23 @@ document.querySelector("iframe").onload = async event => {{
 
 
 @pytest.fixture(scope="module")
-def report(plant) -> str:
+def reports(plant) -> dict[str, str]:
+    """kind: page, each with one recording beside another."""
     files = [plant.recording("new/whistle.wav", 100, whistle=1.0), plant.recording("new/quiet.wav", 101)]
-    return score_report(plant.detector, list(plant.detector.listen(files)), Known(plant.table))
+    known, heard = Known(plant.table), list(plant.detector.listen(files))
+    scores = score_table(heard).assign(detector="1")
+    stand_out = pd.DataFrame([(str(plant.training[3]), "pump", "change")], columns=["path", "machine", "found_by"])
+    steps, done = [Step("Score:", "asd score")], Decision("Version 1 is the champion", True, ["It is better."])
+    odd = plant.folder / "odd" / "pump"
+    for seed in range(12):
+        write(odd / f"{seed}.wav", hum(seed, 120.0 + seed, whistle=float(seed == 3)))
+    settings = Settings(normality=NormalitySettings(scorers=("change", "spectrum")))
+    return {
+        "score": score_report(plant.detector, heard, known),
+        "day": day_report(plant.detector, scores, known, since="2026-05-01 00:00", version="1"),
+        "fitted": fitted_report(plant.detector, ["pump"], known, done, Verdicts(), stand_out, steps, title="Fit"),
+        "screening": screening_report(listen_and_screen(odd.parent, settings=settings), "odd"),
+    }
 
 
 def looked_at(report: str, profile: Path) -> dict[str, Any]:
@@ -78,13 +100,17 @@ def looked_at(report: str, profile: Path) -> dict[str, Any]:
         server.shutdown()
 
 
-def test_both_sounds_play_all_pictures_are_seen_and_nothing_is_wider_than_a_phone(report: str, tmp_path: Path) -> None:
-    seen = looked_at(report, tmp_path / "profile")
+@pytest.mark.parametrize("kind", ["score", "day", "fitted", "screening"])
+def test_both_sounds_play_all_pictures_are_seen_and_nothing_is_wider_than_a_phone(
+    reports: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    seen = looked_at(reports[kind], tmp_path / "profile")
     assert seen == {"sounds": [2.0, 2.0], "broken": [], "overflow": 0}
 
 
-def test_it_prints_on_a_few_pages(report: str, tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text(report, encoding="utf-8")
+@pytest.mark.parametrize("kind", ["score", "fitted", "screening"])
+def test_it_prints_on_a_few_pages(reports: dict[str, str], tmp_path: Path, kind: str) -> None:
+    (tmp_path / "report.html").write_text(reports[kind], encoding="utf-8")
     pdf = tmp_path / "report.pdf"
     command = [str(CHROMIUM), *HEADLESS, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}"]
     subprocess.run([*command, (tmp_path / "report.html").as_uri()], capture_output=True, timeout=120, check=True)

@@ -1,12 +1,9 @@
 """The report of a scoring run says what was heard, in one file that is safe and not too large."""
 
-import base64
-import io
 import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -20,44 +17,13 @@ from asdcore.normality.gaussian import LedoitWolfCovariance
 from asdcore.normality.machine import MachineModel
 from asdcore.normality.threshold import Threshold
 from asdcore.recordings.names import read_manifest
-from asdcore.reports import score
+from asdcore.reports import cards
+from asdcore.reports.cards import MOST_SHOWN
 from asdcore.reports.known import Known
 from asdcore.reports.page import MOST_BYTES
-from asdcore.reports.score import MOST_ROWS, MOST_SHOWN, score_report
+from asdcore.reports.score import MOST_ROWS, score_report
 from asdcore.storage.files import digest_of_file
-
-
-class Page(HTMLParser):
-    """What a browser would find: tags, attributes, and the text outside of style."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.ids: list[str] = []
-        self._text: list[str] = []
-        self._open = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self._open = tag
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        if self._open != "style":
-            self._text.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self._text).split())
-
-    def values(self, tag: str, name: str) -> list[str]:
-        return [value for own, attribute, value in self.attributes if (own, attribute) == (tag, name)]
-
-    def sounds(self) -> list[np.ndarray]:
-        content = [value.removeprefix("data:audio/flac;base64,") for value in self.values("audio", "src")]
-        return [soundfile.read(io.BytesIO(base64.b64decode(one)), dtype="float32")[0] for one in content]
+from tests.asdcore.reports.conftest import Page
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +42,7 @@ def test_it_says_verdict_score_p_value_and_what_differs(page: str, plant, strang
     text = Page(page).text
     (row,) = plant.detector.score([strange]).to_dict("records")
     assert "1 anomalous, 1 normal of 2 recordings" in text
-    assert "detector version 7" in text
+    assert "Detector version 7" in text
     assert f"{row['p_value']:.2g}" in text
     for sentence in plant.detector.explain(strange).sentences:
         assert sentence in text
@@ -152,11 +118,11 @@ def test_many_recordings_are_bounded_and_it_says_where_the_rest_is(plant, strang
 
 def test_sound_is_left_out_before_pictures_and_it_says_so(plant, strange, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = [*plant.detector.listen([strange])] * 4
-    monkeypatch.setattr(score, "_FOR_SOUND", 1)
+    monkeypatch.setattr(cards, "_FOR_SOUND", 1)
     found = Page(score_report(plant.detector, heard, Known(plant.table)))
     assert found.tags.count("audio") == 2 and found.tags.count("figure") == 8
     assert "Left out, to bound the size of this file: the sound of 3 recordings" in found.text
-    monkeypatch.setattr(score, "_FOR_PICTURES", 1)
+    monkeypatch.setattr(cards, "_FOR_PICTURES", 1)
     found = Page(score_report(plant.detector, heard, Known(plant.table)))
     assert found.tags.count("audio") == 2 and found.tags.count("figure") == 2
     assert "pictures and sound of 3 recordings" in found.text

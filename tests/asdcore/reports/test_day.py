@@ -1,0 +1,75 @@
+"""The report of everything that was scored since a time."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from asdcore.reports.day import day_report
+from asdcore.reports.known import Known
+from asdcore.storage.files import digest_of_file
+from tests.asdcore.reports.conftest import Page, hum, table_of, write
+
+
+@pytest.fixture
+def strange(plant, tmp_path: Path) -> Path:
+    """A whistle; a copy of its own for each test, which may change it."""
+    return write(tmp_path / "arriving" / "whistle.wav", hum(100, whistle=1.0))
+
+
+def scored(plant, files: list[Path], version: str = "3") -> pd.DataFrame:
+    return plant.detector.score(files).assign(detector=version)
+
+
+def report(plant, scores: pd.DataFrame, table: pd.DataFrame | None = None) -> Page:
+    known = Known(plant.table if table is None else table, "--home plant")
+    return Page(day_report(plant.detector, scores, known, since="2026-05-01 06:00", version="3"))
+
+
+def test_the_verdicts_of_several_runs_are_one_page_and_a_recording_counts_once(plant, strange: Path) -> None:
+    quiet = plant.recording("new/quiet.wav", 101)
+    runs = [scored(plant, [strange, quiet], "2"), scored(plant, [plant.recording("new/calm.wav", 102), strange])]
+    page = report(plant, pd.concat(runs, ignore_index=True))
+    assert page.text.startswith("3 recordings since 2026-05-01 06:00")
+    assert "1 anomalous, 2 normal of 3 recordings" in page.text
+    assert "Judged by detector version 2, 3" in page.text and "lines drawn, by version 3" in page.text
+    assert (len(page.sounds()) == 2 and "3.00 kHz" in page.text) or "3.0" in page.text
+
+
+def test_a_recording_that_was_changed_or_deleted_keeps_its_verdict_and_has_no_sound(plant, strange: Path) -> None:
+    scores = scored(plant, [strange])
+    write(strange, hum(7))
+    page = report(plant, scores)
+    assert "1 anomalous of 1 recording" in page.text and "its file has changed since it was scored" in page.text
+    strange.unlink()
+    assert "It cannot be shown: unreadable" in report(plant, scores).text
+    assert not page.sounds()
+
+
+def test_what_a_detector_has_labelled_says_nothing_of_false_alarms(plant, strange: Path) -> None:
+    quiet = plant.recording("new/quiet.wav", 101)
+    rows = table_of({strange: ("train", "unknown", "day 9"), quiet: ("train", "normal", "day 9")})
+    scores = scored(plant, [strange, quiet])
+    judged = pd.concat([plant.table.assign(labelled_by=None), rows.assign(labelled_by="detector 3")])
+    assert "false alarms" not in report(plant, scores, judged).text
+    by_person = pd.concat([plant.table.assign(labelled_by=None), rows.assign(labelled_by="Ada")])
+    assert "false alarms 0 normal, no alarm 1" in report(plant, scores, by_person).text
+
+
+def test_what_waits_for_a_label_has_the_command_that_lists_it_and_those_that_label_it(plant, strange: Path) -> None:
+    rows = table_of({strange: ("train", "unknown", "day 9")}).assign(labelled_by="detector 3")
+    page = report(plant, scored(plant, [strange]), pd.concat([plant.table, rows]))
+    assert "pump 1 recording They do not train until" in page.text and "asd label --home plant" in page.text
+    assert f"asd label {digest_of_file(strange)[:12]} --as normal --home plant" in page.text
+
+
+def test_machines_that_are_no_longer_enrolled_are_named_and_left_out(plant, strange: Path) -> None:
+    scores = scored(plant, [strange])
+    page = report(plant, pd.concat([scores, scores.assign(machine="mill")], ignore_index=True))
+    assert "no longer enrolled: mill" in page.text and re.match(r"1 recording since", page.text)
+
+
+def test_a_recording_on_standard_input_has_a_verdict_and_no_sound(plant, strange: Path) -> None:
+    page = report(plant, scored(plant, [strange]).assign(path="-"))
+    assert "1 anomalous of 1 recording" in page.text and not page.sounds()
