@@ -237,6 +237,27 @@ class Detector:
         }
         return replace(self, machines=rest, thresholds=thresholds, about={**self.about, **kept})
 
+    def with_name(self, machine: str, name: str) -> "Detector":
+        """This detector with another name of a machine, which files in folders of the old name are of; else the same.
+
+        Raises:
+            AsdError: it is not enrolled, or the name is another machine's.
+        """
+        if name in self.machines:
+            raise AsdError(f"this detector knows a machine {name} already: two machines cannot become one")
+        names = dict.fromkeys([self.enrolled(machine)], name)
+        about = dict(self.about)
+        for part in ("reliability", "enrolled"):
+            if part in about:
+                about[part] = {names.get(other, other): facts for other, facts in about[part].items()}
+        before = {old: names.get(new, new) for old, new in about.get("renamed", {}).items()}
+        return replace(
+            self,
+            machines={names.get(other, other): model for other, model in self.machines.items()},
+            thresholds={names.get(other, other): threshold for other, threshold in self.thresholds.items()},
+            about=about | {"renamed": before | names},
+        )
+
     def with_threshold(self, machine: str, threshold: Threshold) -> "Detector":
         """This detector with another threshold of a machine; all else is the same.
 
@@ -269,7 +290,8 @@ class Detector:
     def _machine_of(self, file: Path, machine: str | None) -> str:
         if machine is not None or len(self.machines) == 1:
             return self.enrolled(machine)
-        found = parse_place(file.resolve()).machine
+        said = parse_place(file.resolve()).machine
+        found: str = self.about.get("renamed", {}).get(said, said)
         if found not in self.machines:
             raise AsdError(
                 f"{file}: its folder says machine {found!r}, which is not enrolled; "

@@ -1,6 +1,5 @@
 """Find features that are no longer needed, and delete them on request. Not a flow: nothing is computed."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.features import stores_in_use
-from tasks.registered import registered_folder, registered_models
+from tasks.registered import registered_models, registered_settings
 from tasks.warn import warn
 
 
@@ -41,9 +40,8 @@ def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Orph
 def _registered_settings(home: Home) -> Iterator[Settings]:
     for row in registered_models(home):
         try:
-            with registered_folder(home, str(row["version"])) as (folder, _):
-                yield Settings.model_validate(json.loads((folder / "detector.json").read_text())["settings"])
-        except (AsdError, KeyError, ValueError) as error:
+            yield registered_settings(home, row["version"])
+        except AsdError as error:
             warn(f"version {row['version']} claims no features: {error}")
 
 

@@ -20,7 +20,8 @@ from tasks.explanation import profiles
 from tasks.features import complete_features, feature_store, scorer_statistics
 from tasks.monitoring import failed_enrolment_checks
 from tasks.normality import normality_models, stores_of
-from tasks.recordings import data_digest, ingest_recordings
+from tasks.publishing import ingest_and_publish
+from tasks.recordings import data_digest
 from tasks.registered import CHAMPION, registered_folder
 from tasks.registry import champion_version, registered_version, set_champion, was_champion
 from tasks.reliability import read_reliability, reliability_reports
@@ -81,7 +82,7 @@ def enroll(
         detector = Detector.load(base)
         settings = detector.settings
         if recordings is not None:
-            found = ingest_recordings(Path(recordings), place, settings.recordings, machine)
+            found = ingest_and_publish(Path(recordings), place, settings.recordings, machine)
             for file, reason in list(found["quarantined"].items())[:10]:
                 warn(f"quarantined: {file}: {reason}")
             if machine not in found["machines"]:

@@ -12,6 +12,7 @@ from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system, reported_systems
 from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
+from asdcore.recordings.renamed import renamed
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.features import features
@@ -121,6 +122,8 @@ def _train_to_register(home: Home, clips: pd.DataFrame, settings: Settings, warm
             "reliability": {name: read_reliability(folder).to_json() for name, folder in reliability.items()},
         }
         about |= {"warm_start": first.path.stem} if first else {}
+        names = renamed(home.recordings)
+        about |= {"renamed": names} if names else {}
         usual = profiles(store, clips, settings)
         detector = assemble_detector(settings, encoder, models[scorers.name], usual, about, thresholds)
         rate = settings.normality.false_alarm_rate

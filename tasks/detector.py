@@ -55,6 +55,13 @@ def change_machine(
 
 
 @stage("runs/detectors/{key}/", uncounted=("base",))
+def change_name(out: Path, base: str, base_digest: str, machine: str, name: str) -> Facts:
+    """Write the detector of the folder ``base`` with another name of this machine."""
+    Detector.load(base).with_name(machine, name).save(out)
+    return {"machines": [name]}
+
+
+@stage("runs/detectors/{key}/", uncounted=("base",))
 def change_threshold(out: Path, base: str, base_digest: str, machine: str, threshold: Threshold) -> Facts:
     """Write the detector of the folder ``base`` with another threshold of this machine."""
     Detector.load(base).with_threshold(machine, threshold).save(out)

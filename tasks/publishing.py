@@ -1,5 +1,6 @@
 """Publishing: what Prefect and MLflow show of a scoring run, told from its files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from asdcore.heard import COLUMNS
 from asdcore.plots.drift import drift_plot
+from asdcore.recordings.catalog import Catalog
+from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from tasks.events import ALARM, DRIFTED, tell
 from tasks.monitoring import read_history
+from tasks.recordings import Ingest, ingest_recordings, machine_table
+from tasks.review import champions_review
 from tasks.scoring import Scored, score_recordings
 from tasks.tracking import client, log_metrics, metric_name, tracked_run
 from tasks.warn import warn
@@ -22,6 +27,30 @@ LOGGED_UNTIL = "asd.logged_until"
 """Tag of the MLflow run: the time of the last scoring run that is in it."""
 SHIFT = "shift_"
 """What the columns of the drift history begin with that hold the shift of a scorer."""
+
+
+@task(name="ingest recordings")
+def ingest_and_publish(
+    place: Path,
+    home: Home,
+    settings: RecordingSettings,
+    machine: str | None = None,
+    arrived: Sequence[Path] | None = None,
+    unlabelled: str = "normal",
+    judged: bool = False,
+) -> Ingest:
+    """Add recordings to the table of recordings in a flow: see `ingest_recordings`.
+
+    ``judged``: the champion looks at what would become normal training data, see `tasks.review`.
+    """
+    review = champions_review(home, warn) if judged else None
+    done = ingest_recordings(place, home, settings, machine, arrived, unlabelled, review)
+    table = machine_table(Catalog(home.recordings))
+    create_table_artifact(key="recordings", table=table, description=f"Table of recordings in {home.name}")
+    if done["quarantined"]:
+        rows = [{"file": file, "reason": reason} for file, reason in sorted(done["quarantined"].items())]
+        create_table_artifact(key="quarantine", table=rows, description=f"Quarantined at the ingest of {place}")
+    return done
 
 
 @task(name="score recordings")

@@ -1,4 +1,7 @@
-"""The recordings stage: find, check, add to the table of recordings."""
+"""The recordings stage: find, check, add to the table of recordings.
+
+Neither Prefect nor MLflow is imported here: an ingest of what is known has to answer at once.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,11 +11,9 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import pandas as pd
-from prefect import task
-from prefect.artifacts import create_table_artifact
 
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.catalog import Catalog, Review, training_recordings
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.recordings.sessions import time_stamp
@@ -31,22 +32,34 @@ class Ingest(TypedDict):
     """path: reason"""
     machines: list[str]
     """all that the place holds, new or not"""
+    pending: list[str]
+    """paths of new recordings that the champion calls suspect or anomalous: they wait for a person"""
+    forgotten: list[str]
+    """paths of recordings that a person has removed from the table: they stay out"""
 
 
-@task(name="ingest recordings")
 def ingest_recordings(
     place: Path,
     home: Home,
     settings: RecordingSettings,
     machine: str | None = None,
     arrived: Sequence[Path] | None = None,
+    unlabelled: str = "normal",
+    review: Review | None = None,
 ) -> Ingest:
     """Add new recordings at ``place`` to the table of recordings; return counts, reasons and machines as JSON.
 
-    ``machine``: the machine of all of them, regardless of the folder's name. ``arrived``: only these files, which are
-    not known to be normal: they are not used for training until a person or a detector labels them as normal.
-
     Not cached, because the content of the place may change. Recordings with a known digest are not decoded.
+
+    Args:
+        place: a folder, a manifest CSV or an address in object storage.
+        home: where the table is; locked.
+        settings: how recordings are read, and when one is too bad to use.
+        machine: the machine of all of them, regardless of the folder's name.
+        arrived: only these files, which are not known to be normal: they are not used for training until a person or a
+            detector labels them as normal.
+        unlabelled: the label of training recordings whose place does not say one: normal or unknown.
+        review: looks at what would become normal training data, see `tasks.review`; None: nobody does.
     """
     catalog = Catalog(home.recordings)
     place = fetched(place)
@@ -60,18 +73,12 @@ def ingest_recordings(
             raise AsdError(
                 f"{len(others)} of the recordings in {place} are known as recordings of {names}, not {machine}"
             )
+    found = [one if one.labelled or one.split != "train" else replace(one, label=unlabelled) for one in found]
     if arrived is not None:
         here = {path.resolve() for path in arrived}
         session = f"arrived {datetime.now(UTC):%Y-%m-%dT%H:%M}"
         found = [_pending_review(one, session) for one in found if one.path in here]
-    ingested = catalog.ingest(found, settings)
-    create_table_artifact(
-        key="recordings", table=machine_table(catalog), description=f"Table of recordings in {home.name}"
-    )
-    if ingested.quarantined:
-        rows = [{"file": file, "reason": reason} for file, reason in sorted(ingested.quarantined.items())]
-        create_table_artifact(key="quarantine", table=rows, description=f"Quarantined at the ingest of {place}")
-    return cast("Ingest", asdict(ingested))
+    return cast("Ingest", asdict(catalog.ingest(found, settings, review)))
 
 
 def _pending_review(recording: Found, session: str) -> Found:

@@ -1,5 +1,6 @@
 """What is registered: looked up in MLflow's SQLite file where there is one, as importing MLflow takes three seconds."""
 
+import json
 import os
 import sqlite3
 import tempfile
@@ -17,6 +18,7 @@ from asdcore.storage.home import Home
 
 if TYPE_CHECKING:
     from asdcore.detector import Detector
+    from asdcore.settings import Settings
 
 NAME = "asd-detector"
 CHAMPION = "champion"
@@ -74,6 +76,21 @@ def load_detector(home: Home, model: str = CHAMPION) -> tuple["Detector", str]:
 
     with registered_folder(home, model) as (folder, registered):
         return Detector.load(folder), registered
+
+
+def registered_settings(home: Home, model: str) -> "Settings":
+    """The settings of the registered detector of an alias or version.
+
+    Raises:
+        AsdError: there is none, or its description is damaged or of another version of asd.
+    """
+    from asdcore.settings import Settings  # Only here, as above.
+
+    with registered_folder(home, model) as (folder, version):
+        try:
+            return Settings.model_validate(json.loads((folder / DESCRIPTION).read_text())["settings"])
+        except (KeyError, ValueError) as error:
+            raise AsdError(f"version {version} has no settings that can be read: {error}") from error
 
 
 @contextmanager

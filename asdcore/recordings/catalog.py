@@ -4,11 +4,10 @@ One row says what was known of one recording at one ingest; a later row about th
 on reading. Rows with a ``reason`` are the quarantine.
 """
 
-import json
 import uuid
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +18,22 @@ import pyarrow.parquet as pq
 
 from asdcore.errors import AsdError
 from asdcore.progress import progress
-from asdcore.recordings.audio import BadRecording, examine
 from asdcore.recordings.clips import SHORTEST
 from asdcore.recordings.names import Found
+from asdcore.recordings.renamed import rename, renamed
+from asdcore.recordings.rows import (
+    FACTS,
+    SETTLED,
+    label_stays,
+    plain,
+    refuse_conflicts,
+    row_of,
+    settings_key,
+    supersedes,
+)
 from asdcore.recordings.sessions import groups_of, sessions_by_time, time_stamp
 from asdcore.settings import RecordingSettings
-from asdcore.storage.files import atomic_write, digest_of, digest_of_file
+from asdcore.storage.files import atomic_write, digest_of
 
 SCHEMA = pa.schema(
     [
@@ -46,6 +55,7 @@ SCHEMA = pa.schema(
         ("labelled_by", pa.string()),  # who has settled the label, or looked at it; null: the place of the file says it
         ("labelled_at", pa.timestamp("us", tz="UTC")),
         ("session", pa.string()),  # what was recorded in one go; empty: unknown; null in parts of older versions
+        ("forgotten_by", pa.string()),  # who has removed it from the table; null: nobody
     ]
 )
 
@@ -57,9 +67,10 @@ ENOUGH_TO_HOLD_OUT = 50
 ENOUGH_SESSIONS = 5
 """of these recordings; of fewer, each is needed, and all of them could be held out by chance"""
 LABELS = ("normal", "anomaly", "unknown")
-SETTLED = ("label", "labelled_by", "labelled_at")
-FACTS = ("seconds", "sample_rate", "channels", "treatment", "settings")
-"""Columns that the settings decide, or that only decoding finds out."""
+
+
+Review = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, str]]
+"""Looks at rows that are about to become normal training data: digest: who says that a person has to decide first."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,10 @@ class Ingested:
     quarantined: dict[str, str]
     """path: reason"""
     machines: list[str]
+    pending: list[str]
+    """paths of new recordings that do not train until a person decides, see `Review`"""
+    forgotten: list[str]
+    """paths of recordings that were left out, see `Catalog.forget`"""
 
 
 class Catalog:
@@ -90,7 +105,11 @@ class Catalog:
         self._next_part = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
         self._newest: pd.Timestamp = rows["ingested_at"].max()  # NaT: there is none
         # The newest word on a path and on a content is the one that holds.
+        contents = rows[rows["recording"] != ""].drop_duplicates("recording", keep="last")
+        self.forgotten: pd.DataFrame = contents[contents["forgotten_by"].notna()].reset_index(drop=True)
+        """Recordings that a person has removed, one row each; they stay out whatever is ingested."""
         rows = rows.drop_duplicates("path", keep="last")
+        rows = rows[~rows["recording"].isin(self.forgotten["recording"])]
         readable = rows["recording"] != ""
         rows = pd.concat([rows[~readable], rows[readable].drop_duplicates("recording", keep="last")])
         bad = rows["reason"] != ""
@@ -131,7 +150,7 @@ class Catalog:
         """Take recordings out of use. ``reasons``: recording digest: why."""
         rows = self.recordings[self.recordings["recording"].isin(list(reasons))].to_dict("records")
         self.append(
-            [_plain(row) | {"reason": reasons[row["recording"]], "ingested_at": datetime.now(UTC)} for row in rows]
+            [plain(row) | {"reason": reasons[row["recording"]], "ingested_at": datetime.now(UTC)} for row in rows]
         )
 
     def label(self, labels: Mapping[str, str], by: str) -> None:
@@ -153,7 +172,34 @@ class Catalog:
         now = datetime.now(UTC)
         rows = self.recordings[self.recordings["recording"].isin(list(labels))].to_dict("records")
         settled = {"labelled_by": by, "labelled_at": now, "ingested_at": now}
-        self.append([_plain(row) | {"label": labels[row["recording"]]} | settled for row in rows])
+        self.append([plain(row) | {"label": labels[row["recording"]]} | settled for row in rows])
+
+    def forget(self, recordings: Iterable[str], by: str | None) -> None:
+        """Remove recordings from the table: no later ingest brings them back. Without ``by`` they come back.
+
+        Args:
+            recordings: digests; those that are not in the table, or were not forgotten, are passed over.
+            by: who says so; None: they are in the table again, as they were.
+        """
+        rows = self.recordings if by else self.forgotten
+        chosen = rows[rows["recording"].isin(list(recordings))].to_dict("records")
+        said = {"forgotten_by": by, "ingested_at": datetime.now(UTC)}
+        self.append([plain(row) | said for row in chosen])
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a machine another name; what is ingested of the old one from now on gets the new one.
+
+        Raises:
+            AsdError: no recording of ``old``, recordings of ``new``, or a name that cannot be part of a file's name.
+        """
+        rows = self.of_machines([old])
+        if new in set(self.recordings["machine"]):
+            raise AsdError(f"there are recordings of {new} already: two machines cannot become one")
+        # First what later ingests do: a command that was killed is repeated.
+        rename(self.folder, old, new)
+        rows = pd.concat([rows, self.forgotten[self.forgotten["machine"] == old]])
+        changed = {"machine": new, "ingested_at": datetime.now(UTC)}
+        self.append([plain(row) | changed for row in rows.to_dict("records")])
 
     def _with_sessions(self, found: Sequence[Found], gap: timedelta) -> list[Found]:
         """Give recordings without a session, whose names tell the time, the session of that time."""
@@ -168,28 +214,40 @@ class Catalog:
             sessions |= sessions_by_time(times, gap, {time: session for time, session in known.items() if time})
         return [replace(recording, session=sessions.get(str(recording.path), recording.session)) for recording in found]
 
-    def ingest(self, found: Sequence[Found], settings: RecordingSettings) -> Ingested:
+    def ingest(self, found: Sequence[Found], settings: RecordingSettings, review: Review | None = None) -> Ingested:
         """Add what is new among ``found``; the files themselves are only read.
 
         A known recording is decoded and judged again where ``settings`` differ from those that it was taken with.
+
+        Args:
+            found: what there is.
+            settings: how it is read, and when it is too bad to use.
+            review: looks at what would become normal training data; None: nobody does.
 
         Raises:
             AsdError: one content stands in train and in test, or under two machines or labels. Nothing is added then.
         """
         known = self.recordings.set_index("recording")
         in_quarantine = dict(zip(self.quarantined["path"], self.quarantined["reason"], strict=True))
-
-        key = _settings_key(settings)
+        taken_out = self.quarantined[self.quarantined["labelled_by"].notna()].drop_duplicates("recording", keep="last")
+        # Of a recording that comes back from the quarantine, the label is still settled.
+        labelled = pd.concat([known, taken_out.set_index("recording")])
+        key = settings_key(settings)
+        names = renamed(self.folder)
+        found = [replace(one, machine=names.get(one.machine, one.machine)) for one in found]
         found = self._with_sessions(found, timedelta(minutes=settings.session_gap_minutes))
+        forgotten = set(self.forgotten["recording"])
 
-        def examine(one: Found) -> dict[str, object]:
-            return _row(one, settings, key, known)
+        def described(one: Found) -> dict[str, object]:
+            return row_of(one, settings, key, known, forgotten)
 
         with ThreadPoolExecutor() as threads:
-            rows = list(progress(threads.map(examine, found), "reading recordings", total=len(found)))
+            rows = list(progress(threads.map(described, found), "reading recordings", total=len(found)))
+        left_out = [str(row["path"]) for row in rows if row["recording"] in forgotten]
+        rows = [row for row in rows if row["recording"] not in forgotten]
         # Labelled ones first: of one content under two names the label is kept.
         good = sorted((row for row in rows if not row["reason"]), key=lambda row: row["label"] == "unknown")
-        _refuse_conflicts(good, known.drop(known.index[known["path"].isin([str(one.path) for one in found])]))
+        refuse_conflicts(good, known.drop(known.index[known["path"].isin([str(one.path) for one in found])]))
         new, duplicates, seen = dict[str, dict[str, object]](), [], set[str]()
         for row in good:
             digest = str(row["recording"])
@@ -197,15 +255,16 @@ class Catalog:
                 duplicates.append(row)
                 continue
             seen.add(digest)
-            before = _plain(known.loc[digest].to_dict()) if digest in known.index else None
-            if before is not None and (before["labelled_by"] or (row["split"], row["label"]) == ("train", "unknown")):
-                row |= {name: before[name] for name in SETTLED}
-            if before is None or _supersedes(row, before):
+            before = plain(known.loc[digest].to_dict()) if digest in known.index else None
+            if digest in labelled.index and label_stays(row, settled := plain(labelled.loc[digest].to_dict())):
+                row |= {name: settled[name] for name in SETTLED}
+            if before is None or supersedes(row, before):
                 new[digest] = row
             elif row["settings"] != before["settings"]:
                 # Another file of the same content: what is known of the first one stays.
                 facts = {name: row[name] for name in (*FACTS, "ingested_at")}
                 new[digest] = before | facts | {"recording": digest}
+        pending = _reviewed(new, known, review)
         bad = [row for row in rows if row["reason"]]
         seen_bad: set[object] = set()
         for row in bad:
@@ -223,6 +282,8 @@ class Catalog:
             duplicates=len(duplicates),
             quarantined={str(row["path"]): str(row["reason"]) for row in bad},
             machines=sorted({str(row["machine"]) for row in good}),
+            pending=pending,
+            forgotten=left_out,
         )
 
 
@@ -275,47 +336,18 @@ def hold_out(recordings: pd.DataFrame, share: float) -> pd.DataFrame:
     return recordings.assign(split=split)
 
 
-def _plain(row: Mapping[Hashable, Any]) -> dict[str, Any]:
-    """A row as it is written: pandas' words for nothing become None."""
-    return {str(name): None if pd.isna(value) else value for name, value in row.items()}
-
-
-def _settings_key(settings: RecordingSettings) -> str:
-    """16 digits that change with every setting that decoding or judging a recording depends on."""
-    return digest_of(
-        settings.model_dump_json(exclude={"minimum_training_recordings", "session_gap_minutes", "clip_seconds"})
-    )
-
-
-def _row(one: Found, settings: RecordingSettings, key: str, known: pd.DataFrame) -> dict[str, object]:
-    """The table's row of a found file. A recording that is known with these settings is not decoded again."""
-    row: dict[str, object] = {
-        "recording": "",
-        "path": str(one.path),
-        "machine": one.machine,
-        "section": one.section,
-        "domain": one.domain,
-        "split": one.split,
-        "label": one.label,
-        "attributes": json.dumps(one.attributes, sort_keys=True),
-        "session": one.session,
-        "reason": one.problem,
-        "ingested_at": datetime.now(UTC),
-        "settings": key,
-    }
-    if one.problem:
-        return row
-    digest = ""
-    try:
-        digest = digest_of_file(one.path)
-        if digest in known.index and known.loc[digest, "settings"] == key:
-            return row | {"recording": digest} | {name: known.loc[digest, name] for name in FACTS}
-        return row | {"recording": digest} | asdict(examine(one.path, settings))
-    except OSError as error:
-        return row | {"reason": f"unreadable: {error.strerror}"}
-    except BadRecording as reason:
-        # With its digest where it was in use: whatever path it is known by, it is no longer.
-        return row | {"reason": str(reason), "recording": digest if digest in known.index else ""}
+def _reviewed(new: dict[str, dict[str, Any]], known: pd.DataFrame, review: Review | None) -> list[str]:
+    """Mark rows that must not train until a person decides; their paths."""
+    trained = set(training_recordings(known.reset_index())["recording"])
+    normal = [
+        row
+        for digest, row in new.items()
+        if (row["split"], row["label"]) == ("train", "normal") and not row.get("labelled_by") and digest not in trained
+    ]
+    doubted = review(normal) if review and normal else {}
+    for digest, by in doubted.items():
+        new[digest] |= {"label": "unknown", "labelled_by": by, "labelled_at": datetime.now(UTC)}
+    return sorted(str(new[digest]["path"]) for digest in doubted)
 
 
 def _read_part(part: Path) -> pa.Table:
@@ -323,37 +355,3 @@ def _read_part(part: Path) -> pa.Table:
         return pq.read_table(part, schema=SCHEMA)
     except (pa.ArrowInvalid, OSError) as error:
         raise AsdError(f"{part}: damaged ({error}). Delete it and ingest the recordings again") from error
-
-
-def _supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether a row says something new of a known recording: the same file is described otherwise (a corrected
-    manifest) or was decoded with other settings, the file has moved, or its label has become known.
-    """
-    if row["path"] == before["path"]:
-        described = ("machine", "section", "domain", "split", "label", "attributes", "session", "settings")
-        return any(row[name] != before[name] for name in described)
-    return not Path(before["path"]).exists() or (before["label"] == "unknown" and row["label"] != "unknown")
-
-
-def _refuse_conflicts(good: list[dict[str, object]], elsewhere: pd.DataFrame) -> None:
-    """One content cannot be two things: split and machine must agree, and the label where it is known.
-
-    ``elsewhere``: what the table says of files that are not among ``good``.
-    """
-    same = elsewhere[elsewhere.index.isin([row["recording"] for row in good])]
-    first: dict[str, dict[str, object]] = {
-        str(digest): dict(row) for digest, row in same.iterrows() if Path(str(row["path"])).exists()
-    }
-    conflicts = []
-    for row in good:
-        other = first.setdefault(str(row["recording"]), row)
-        labels = {row["label"], other["label"]} - {"unknown"}
-        if row["split"] != other["split"] or row["machine"] != other["machine"] or len(labels) > 1:
-            conflicts.append(
-                " and ".join(f"{r['path']} ({r['machine']}, {r['split']}, {r['label']})" for r in (other, row))
-            )
-    if conflicts:
-        more = f"\n... and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
-        raise AsdError(
-            "the same sound is given as two things; keep one of each pair:\n" + "\n".join(conflicts[:5]) + more
-        )

@@ -47,6 +47,8 @@ class Found:
     problem: str = ""
     session: str = ""
     """what was recorded in one go, see `asdcore.recordings.sessions`; empty: unknown"""
+    labelled: bool = False
+    """whether its place says the label; a training recording of which it does not is taken to be normal"""
 
 
 def find_recordings(place: Path, machine: str | None = None) -> list[Found]:
@@ -206,7 +208,8 @@ def _described(path: Path, machine: str, split: str, said: dict[str, str]) -> Fo
     label = said.get("label", "normal" if split == "train" else "unknown")
     # Names of 2020 know no domains: all of them are source. An unlabelled evaluation name hides its domain.
     domain = said.get("domain", "unknown" if label == "unknown" and "section" in path.stem else "source")
-    found = Found(path, machine, said["section"], domain, split, label, parse_attributes(said.get("attributes", "")))
+    attributes = parse_attributes(said.get("attributes", ""))
+    found = Found(path, machine, said["section"], domain, split, label, attributes, labelled=True)
     if split == "train" and label == "anomaly":
         return replace(found, problem="an anomalous recording in the train split: training takes normal ones only")
     return found
@@ -252,7 +255,7 @@ def read_manifest(path: Path) -> list[Found]:
         for name in ("path", "machine"):
             if name not in values:
                 raise AsdError(f"{path}, line {line}: {name} is empty")
-        if not _fit_for_file_name(values["machine"]):
+        if not fit_for_file_name(values["machine"]):
             raise AsdError(
                 f"{path}, line {line}: machine={values['machine']!r} holds a slash, a backslash or a control "
                 "character; files of results bear the names of machines: name it without"
@@ -273,11 +276,12 @@ def read_manifest(path: Path) -> list[Found]:
         problem = "" if file_path.is_file() else "unreadable: listed in the manifest, but there is no such file"
         if known.get("split", "train") == "train" and known.get("label", "normal") != "normal":
             problem = f"{known['label']} recording in the train split: training takes normal ones only"
-        found.append(Found(file_path, attributes=values, problem=problem, **known))
+        labelled = "label" in known
+        found.append(Found(file_path, attributes=values, problem=problem, labelled=labelled, **known))
     return _mark_simulated(sorted(found, key=lambda f: f.path))
 
 
-def _fit_for_file_name(name: str) -> bool:
+def fit_for_file_name(name: str) -> bool:
     """Spaces and letters of any script are."""
     return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
 

@@ -10,7 +10,7 @@ import typer
 from flows.cli.console import err
 from flows.cli.detectors import enroll, models, promote, register, retire, retrain, rollback, score, threshold
 from flows.cli.housekeeping import clean, settings
-from flows.cli.recordings import ingest, label
+from flows.cli.recordings import forget, ingest, label, rename
 from flows.cli.research import benchmark, demo, download, evaluate, features, pretrain, simulate, submit, train
 from flows.cli.screen import screen
 from flows.cli.service import deploy, ui, watch, worker
@@ -20,7 +20,7 @@ CTRL_C = 130
 """Exit code of Typer after Ctrl-C."""
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Recordings": (screen, ingest, label),
+    "Recordings": (screen, ingest, label, forget, rename),
     "Detectors": (retrain, score, enroll, retire, threshold, models, promote, rollback, register),
     "Research": (demo, simulate, download, features, pretrain, train, benchmark, evaluate, submit),
     "Service": (ui, deploy, worker, watch),

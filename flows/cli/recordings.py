@@ -1,33 +1,58 @@
 """The commands about recordings: what there is, and what each of them is."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.console import out
+from flows.cli.console import err, out
 from flows.cli.options import HomeOption, existing
 from flows.cli.settings import with_settings
-from flows.cli.startup import announce_api, imports, start
+from flows.cli.startup import announce_api, imports, prefect_server_named, start
 from flows.cli.user import user_name
 
 if TYPE_CHECKING:
     from asdcore.settings import Settings
 
 
+class Unlabelled(StrEnum):
+    """What recordings are whose place does not say it."""
+
+    normal = "normal"
+    unknown = "unknown"
+
+
 @with_settings
 def ingest(
     settings: "Settings",
     recordings: Annotated[Path, typer.Argument(callback=existing, help="A folder of recordings, or a manifest CSV")],
+    as_: Annotated[
+        Unlabelled, typer.Option("--as", help="Label of those whose folder, name or manifest says none")
+    ] = Unlabelled.normal,
     home: HomeOption = None,
 ) -> None:
-    """Check recordings and add new ones to the table of recordings. The files are only read."""
-    place = start(home)
-    from flows.ingest import ingest as flow
+    """Check recordings and add new ones to the table of recordings. The files are only read.
 
-    announce_api()
-    done = flow(recordings=recordings, settings=settings.recordings, home=place.root)
-    from flows.cli.show import show_ingest
+    What would become normal training data is judged by the champion, if there is one, and waits for `asd label` if that
+    calls it suspect or anomalous.
+    """
+    place = start(home)
+    if prefect_server_named():
+        from flows.ingest import ingest as flow
+
+        done = flow(recordings=recordings, settings=settings.recordings, unlabelled=as_.value, home=place.root)
+    else:
+        with imports():
+            from asdcore.progress import say
+            from tasks.recordings import ingest_recordings
+            from tasks.review import champions_review
+
+        with place.lock(say):
+            done = ingest_recordings(
+                recordings, place, settings.recordings, unlabelled=as_.value, review=champions_review(place, say)
+            )
+    from flows.cli.show_recordings import show_ingest
 
     show_ingest(done, place, settings)
 
@@ -36,38 +61,93 @@ def label(
     recordings: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders, digests, or a CSV with the columns recording (path or digest) and label; none: list "
-            "the recordings that wait for a label",
+            help="Files that were ingested or scored, folders, digests, or a CSV with the columns recording (path or "
+            "digest) and label; none: list the recordings that are pending",
             show_default=False,
         ),
     ] = None,
     as_: Annotated[str | None, typer.Option("--as", help="normal, anomaly or unknown", show_default=False)] = None,
+    pending: Annotated[
+        bool, typer.Option("--pending", help="List those that wait for a label; with --as, label all of them")
+    ] = False,
+    machine: Annotated[str | None, typer.Option(help="With --pending: of this machine", show_default=False)] = None,
     by: Annotated[str | None, typer.Option(help="Who labels them; default: the user", show_default=False)] = None,
     home: HomeOption = None,
 ) -> None:
     """Label recordings. Normal training recordings train from now on; no later ingest changes the label."""
+    if recordings and (pending or machine):
+        raise typer.BadParameter("name recordings, or all that are --pending")
     place = start(home)
     with imports():
+        from asdcore.errors import AsdError
         from asdcore.recordings.catalog import Catalog, pending_review
-        from asdcore.recordings.labels import labels_of
-        from flows.cli.tables import print_table
+        from flows.cli.show_recordings import home_option, show_pending
+        from tasks.labels import label_recordings
 
-    with place.lock(out.print):
-        catalog = Catalog(place.recordings)
-        if recordings:
-            labels = labels_of(catalog, recordings, as_)
-            labelled_by = by or user_name()
-            catalog.label(labels, labelled_by)
-            out.print(f"{len(labels)} recordings labelled by {labelled_by}.")
+    if not recordings:
+        with place.lock(out.print):
+            catalog = Catalog(place.recordings)
+        if as_ is None:
+            show_pending(catalog, machine, home_option(place))
             return
-    waiting = pending_review(catalog.recordings)
-    if waiting.empty:
-        out.print("No recording waits for a label.")
-        return
-    columns = ["machine", "labelled_by", "recording", "path"]
-    rows = waiting[columns].fillna("nobody").astype(str).values.tolist()
-    print_table(
-        ["machine", "judged by", "recording", "path"],
-        [[machine, judge, digest[:12], path] for machine, judge, digest, path in rows],
-    )
-    out.print("They do not train until they are labelled: `asd label PATH --as normal`, or `--as anomaly`.")
+        if not pending:
+            raise AsdError("name the recordings to label, or --pending for all that are")
+        recordings = pending_review(catalog.of_machines([machine] if machine else None))["recording"].tolist()
+        if not recordings:
+            out.print("No recording is pending.")
+            return
+    labelled_by = by or user_name()
+    labels = label_recordings(place, recordings, as_, labelled_by)
+    out.print(f"{len(labels)} recordings labelled by {labelled_by}.")
+
+
+def forget(
+    recordings: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders or digests", show_default=False)
+    ] = None,
+    machine: Annotated[str | None, typer.Option(help="All recordings of this machine", show_default=False)] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it they are only counted")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring forgotten ones back, labels and all")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Remove recordings from the table of recordings: no ingest adds them again. Your files stay as they are."""
+    if bool(recordings) == bool(machine):
+        raise typer.BadParameter("name recordings, or a --machine")
+    place = start(home)
+    with imports():
+        from flows.cli.show_recordings import counts, home_option
+        from tasks.labels import forget_recordings
+
+    chosen = forget_recordings(place, recordings or [], machine, user_name() if yes else None, undo=undo)
+    for line in counts(chosen):
+        out.print(line)
+    option = home_option(place)
+    if not yes:
+        done = "brought back" if undo else "forgotten"
+        out.print(f"{len(chosen)} recordings would be {done}; --yes does it.")
+    elif undo:
+        out.print(f"{len(chosen)} recordings are in the table again.")
+    else:
+        out.print(
+            f"{len(chosen)} recordings forgotten; `asd forget --undo PATH{option}` brings them back. A detector that "
+            "has learned them knows them until `asd retrain`."
+        )
+
+
+def rename(
+    machine: Annotated[str, typer.Argument(help="A machine of the table of recordings")],
+    name: Annotated[str, typer.Argument(help="Its new name")],
+    home: HomeOption = None,
+) -> None:
+    """Give a machine another name: in the table of recordings, for later ingests, and in the champion."""
+    place = start(home)
+    from flows.rename import rename as flow
+
+    announce_api()
+    done = flow(machine=machine, name=name, home=place.root)
+    out.print(f"{machine} is called {name}: {done['recordings']} recordings. Nothing was computed again.")
+    out.print(f"Folders and manifests may go on calling it {machine}; earlier scores and reports keep the old name.")
+    if done["version"]:
+        out.print(f"registry   asd-detector version {done['version']}, the champion, knows it as {name}.")
+    else:
+        err.print("No champion knows this machine: there was nothing to rename in the registry.")

@@ -12,12 +12,9 @@ from asdcore.evaluation.table import cells
 from asdcore.heard import clock
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.normality.threshold import Threshold
-from asdcore.recordings.catalog import Catalog, training_recordings
-from asdcore.recordings.clips import clip_lengths, cut
 from asdcore.screening import sentences
-from asdcore.settings import Settings
 from asdcore.storage.home import Home
-from flows.cli.console import err, out
+from flows.cli.console import out
 from flows.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -25,34 +22,6 @@ if TYPE_CHECKING:
 
 
 TOGETHER = "those of one session are not; a rule of several recordings may alarm far more often"
-
-
-def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> None:
-    """The machines of an ingest, what was done to their recordings, and what was left out."""
-    from tasks.recordings import machine_table  # Only here: it imports Prefect.
-
-    catalog = Catalog(place.recordings)
-    rows = [row for row in machine_table(catalog) if row["machine"] in done["machines"]]
-    if rows:
-        print_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows], right=range(1, 8))
-    own = catalog.recordings[catalog.recordings["machine"].isin(done["machines"])]
-    treated = own[own["treatment"] != ""]
-    for treatment, n in treated["treatment"].value_counts().items():
-        out.print(f"{n} x {treatment}")
-    out.print(
-        f"{done['added'] + done['known']} recordings of {len(rows)} machine(s) there: {done['added']} added, "
-        f"{done['known']} known already, {done['duplicates']} the same content under another name, "
-        f"{len(done['quarantined'])} quarantined. The table above counts all that was ever ingested of these machines."
-    )
-    for file, reason in sorted(done["quarantined"].items())[:20]:
-        err.print(f"quarantined: {file}: {reason}")
-    if len(done["quarantined"]) > 20:
-        err.print(f"... and {len(done['quarantined']) - 20} more in {place.recordings}")
-    minimum = settings.recordings.minimum_training_recordings
-    clips = training_recordings(cut(own, clip_lengths(own, settings.recordings))).groupby("machine").size()
-    few = [row["machine"] for row in rows if clips.get(row["machine"], 0) < minimum]
-    if few:
-        err.print(f"too few normal training recordings for a detector (a machine needs {minimum}): {', '.join(few)}")
 
 
 def show_results(done: Mapping[str, Any], place: Home) -> None:
