@@ -10,21 +10,27 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from asdcore.heard import clock
 
+TEMPLATES = Path(__file__).with_name("templates")
 MOST_BYTES = 15_000_000
 """of a report"""
 
 
 def rendered(template: str, **values: Any) -> str:
     """The page of a template. Every value is escaped, but for `markupsafe.Markup`."""
+    return template_environment().get_template(template).render(values)
+
+
+def template_environment(*folders: Path) -> Environment:
+    """Jinja2 with the templates and filters of the reports, and before them the templates of these folders."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "score": score, "clock": clock, "count_of": count_of, "prose": prose}
-    return environment.get_template(template).render(values)
+    return environment
 
 
 def number(value: float) -> str:
