@@ -33,8 +33,8 @@ MOST_ROWS = 100_000
 """stored scores that are looked at, the newest ones"""
 SECONDS_BETWEEN_PULLS = 60
 """of a home in object storage"""
-SECONDS_OF_MLFLOW = 60
-"""for which the answer of a registry elsewhere holds"""
+SECONDS_OF_ANSWER = 60
+"""for which an error holds, and the answer of a registry elsewhere: MLflow is not asked at each request"""
 _TYPES: dict[Hashable, Any] = {
     "path": object,
     "recording": object,
@@ -80,7 +80,7 @@ class Records:
         self._tables: frozenset[str] | None = None
         self._catalog: tuple[list[str], pd.DataFrame] | None = None
         self._recordings: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame] | None = None
-        self._in_charge: tuple[str, InCharge] | None = None
+        self._in_charge: tuple[str | None, InCharge | AsdError] | None = None
         self._detector: tuple[Detector, str] | None = None
         self._pulled = self._asked = float("-inf")
 
@@ -124,24 +124,34 @@ class Records:
             return self._catalog[1]
 
     def in_charge(self) -> InCharge | None:
-        """The champion; None if there is none."""
+        """The champion; None if there is none.
+
+        Raises:
+            AsdError: it is registered, but cannot be read.
+        """
         with self._lock:
             versions = versions_in_file(self.home)
-            if versions is None:  # Only MLflow can tell: not at each request.
-                if time.monotonic() - self._asked > SECONDS_OF_MLFLOW:
-                    self._in_charge = None
-                    self._asked = time.monotonic()
-                key = "elsewhere"
-            else:
-                champion = next((found for found in versions if CHAMPION in found.aliases), None)
-                if champion is None:
-                    return None
-                key = f"{champion.number} {champion.location}"
-            if self._in_charge is None or self._in_charge[0] != key:
-                created = champion.created if versions is not None and champion else None
-                with registered_folder(self.home, CHAMPION) as (folder, version):
-                    self._in_charge = key, _described(folder, version, created)
-            return self._in_charge[1]
+            champion = next((found for found in versions or () if CHAMPION in found.aliases), None)
+            if versions is not None and champion is None:
+                return None
+            # None: only MLflow can tell.
+            key = f"{champion.number} {champion.location}" if champion else None
+            known = self._in_charge[1] if self._in_charge and self._in_charge[0] == key else None
+            lasts = champion is not None and isinstance(known, InCharge)
+            if known is None or (not lasts and time.monotonic() - self._asked > SECONDS_OF_ANSWER):
+                self._asked = time.monotonic()
+                known = self._described(champion.created if champion else None)
+                self._in_charge = key, known
+            if isinstance(known, AsdError):
+                raise AsdError(str(known))
+            return known
+
+    def _described(self, created: int | None) -> InCharge | AsdError:
+        try:
+            with registered_folder(self.home, CHAMPION) as (folder, version):
+                return _described(folder, version, created)
+        except AsdError as error:
+            return error
 
     def detector(self) -> tuple["Detector", str]:
         """The champion and its version.
@@ -167,8 +177,9 @@ class Records:
         tables = frozenset(path.name for path in self.home.scores.glob("score-*.parquet"))
         if tables == self._tables:
             return self._scores
-        # All if some were deleted; else those since the newest known run, which may have been read in part.
-        newest = self._scores["at"].max() if self._tables and self._tables <= tables else None
+        # All, unless every new run is later than the known ones: the newest of these may have been read in part.
+        later = self._tables and self._tables <= tables and min(tables - self._tables) > max(self._tables)
+        newest = self._scores["at"].max() if later and len(self._scores) else None
         found = stored_scores(self.home, since=newest, most=MOST_ROWS).rows
         rows = pd.DataFrame(found, columns=[*_TYPES, "scored_at", "table"])
         rows = rows.fillna({"recording": "", "triggered_by": "", "reason": ""}).astype(_TYPES)

@@ -101,8 +101,8 @@ def same_origin(request: HTTPConnection) -> bool:
     if site is not None:
         return site == "same-origin"
     # Over http, and older browsers, say the origin only.
-    origin = request.headers.get("origin", "")
-    return bool(origin) and urlsplit(origin).netloc == request.headers.get("host")
+    host = request.headers.get("host", "")
+    return request.headers.get("origin") in (f"http://{host}", f"https://{host}")
 
 
 def _name_of_server(request: HTTPConnection) -> str:

@@ -65,7 +65,7 @@ class Machines:
     def all(self) -> dict[str, Any]:
         """What the first page shows."""
         in_charge, problems = champion(self.records)
-        lasting = [one for one in incidents(self.records.home) if one.is_open]
+        lasting = [one for one in self._incidents(problems) if one.is_open]
         recordings, judged = self._now()
         names = {*judged, *self.records.catalog()["machine"], *(in_charge.machines if in_charge else ())}
         cards = [
@@ -89,7 +89,7 @@ class Machines:
         enrolled = in_charge is not None and name in in_charge.machines
         if name not in judged and not enrolled and name not in set(self.records.catalog()["machine"]):
             return None
-        own = [one for one in incidents(self.records.home) if one.machine == name]
+        own = [one for one in self._incidents(problems) if one.machine == name]
         card = _card(judged.get(name) or Judged(MachineState(name)), [one for one in own if one.is_open], in_charge)
         reliability: list[str] = []
         rate = None
@@ -108,6 +108,13 @@ class Machines:
             "reliability": reliability,
             **_lists(card.of.state.recordings, own, rate),
         }
+
+    def _incidents(self, problems: list[str]) -> list[Incident]:
+        try:
+            return incidents(self.records.home)
+        except AsdError as error:
+            problems.append(str(error))
+            return []
 
     def _now(self) -> tuple[pd.DataFrame, dict[str, Judged]]:
         recordings = self.records.recordings()

@@ -1,5 +1,6 @@
 """The server of the board: a socket, an address to open, an end within a second of Ctrl-C."""
 
+import gc
 import os
 import secrets
 import signal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TOKEN = "ASD_BOARD_TOKEN"
 """Environment variable: the access token."""
 NOT_ENCRYPTED = "http is not encrypted: outside of a network that you trust, put a proxy with TLS in front."
+SECONDS_TO_WARM_UP = 2.0
 SHORTEST_TOKEN = 12
 """characters"""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -75,8 +77,10 @@ def _run(home: Home, listening: socket.socket, token: str | None, cookie: str) -
         server_header=False,
         timeout_graceful_shutdown=1,
     )
-    # PyTorch, the detector and old scores: so that nobody has to wait for them.
-    threading.Thread(target=_warm_up, args=(records,), daemon=True).start()
+    # So that nobody has to wait for PyTorch and the detector; after the first page, which needs neither.
+    warm_up = threading.Timer(SECONDS_TO_WARM_UP, _warm_up, (records,))
+    warm_up.daemon = True
+    warm_up.start()
     uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -84,6 +88,7 @@ def _warm_up(records: "Records") -> None:
     with suppress(AsdError, OSError):  # A page says what is wrong.
         records.recordings()
         records.detector()
+    gc.freeze()  # What is loaded now lives as long as the program: nothing to look through when it ends.
 
 
 def access_token(host: str) -> str | None:

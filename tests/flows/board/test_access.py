@@ -80,6 +80,7 @@ def test_a_wrong_cookie_is_no_token(tmp_path: Path) -> None:
         {"origin": "http://evil.example"},
         {"origin": "http://127.0.0.1:9999"},
         {"origin": "null"},
+        {"origin": "http://["},
     ],
 )
 @pytest.mark.parametrize("path", [LABEL, "/incidents/12345678/close", "/sign-in"])

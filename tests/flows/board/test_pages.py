@@ -193,6 +193,14 @@ def test_a_detector_that_is_gone_is_named_and_hides_nothing_else(home: Home, tmp
     assert "The detector in charge cannot be read" in text and "3 anomalous of 3 recordings" in text
 
 
+def test_damaged_incidents_hide_no_machine(home: Home, tmp_path: Path) -> None:
+    own = Home.at(shutil.copytree(home.root, tmp_path / "home"))
+    own.incidents.write_bytes(b"no database, and longer than the header of one " * 100)
+    for path in ("/", "/machines/pump"):
+        text = Page(board_of(own).get(path).text).text
+        assert str(own.incidents) in text and "3 anomalous of 3 recordings" in text
+
+
 def test_a_damaged_home_is_said_in_words(home: Home, tmp_path: Path) -> None:
     own = Home.at(shutil.copytree(home.root, tmp_path / "home"))
     part = next(own.recordings.glob("part-*.parquet"))
@@ -222,6 +230,10 @@ def test_a_run_that_is_stored_while_the_board_is_open_is_seen_at_once_and_delete
     assert "1 normal of 1 recording" in Page(board.get("/").text).text
     copied = shutil.copy(second, own.scores)
     assert "3 anomalous of 3 recordings" in Page(board.get("/").text).text
+    (own.scores / first.name).unlink()
+    assert "The last: gone.wav" in Page(board.get("/").text).text
+    shutil.copy(first, own.scores)  # An earlier one that comes later, as from another computer.
+    assert "quiet.wav" in Page(board.get("/machines/pump").text).text
     Path(copied).unlink()
     assert "1 normal of 1 recording" in Page(board.get("/").text).text
 
