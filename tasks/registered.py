@@ -112,6 +112,8 @@ def registered_folder(home: Home, model: str) -> Iterator[tuple[Path, str]]:
             if folder is not None:
                 yield folder, found.number
                 return
+            if urlsplit(found.location).scheme == "file":
+                raise _files_gone(found.number, found.location)
     with _folder_of_mlflow(home, model) as (folder, registered):
         yield folder, registered
 
@@ -202,11 +204,15 @@ def _folder_of_mlflow(home: Home, model: str) -> Iterator[tuple[Path, str]]:
             local = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{found.version}", dst_path=folder))
             (description,) = local.rglob(DESCRIPTION)
         except (MlflowException, OSError, ValueError) as error:
-            raise AsdError(
-                f"the files of version {found.version} are not where the registry says ({found.source}): they were "
-                "deleted, or the home was moved. `asd retrain` registers the detector again"
-            ) from error
+            raise _files_gone(str(found.version), str(found.source)) from error
         yield description.parent, str(found.version)
+
+
+def _files_gone(version: str, place: str) -> AsdError:
+    return AsdError(
+        f"the files of version {version} are not where the registry says ({place}): they were deleted, or the home was "
+        "moved. `asd retrain` registers the detector again"
+    )
 
 
 def _none_registered(home: Home, model: str) -> AsdError:

@@ -11,11 +11,10 @@ import numpy as np
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.svg import add, drawing, text_of
 
-_WIDTH, _HEIGHT = 900.0, 250.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 70.0, 12.0, 30.0
-_ACROSS, _DOWN = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _LETTER = 6.6
 """width"""
+_SHORTEST = 6
+"""letters of a name that is cut"""
 _LINE = 14.0
 """height of text"""
 _ROOM = 22.0
@@ -26,7 +25,8 @@ _ROOM = 22.0
 class Point:
     """A recording in a timeline."""
 
-    score: float
+    value: float
+    """its score, or its p-value"""
     verdict: str
     text: str
     """what is shown of it when the pointer is on it"""
@@ -35,6 +35,33 @@ class Point:
     """known to be anomalous, by its label"""
     link: str = ""
     """where in the page there is more about it"""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where in a drawing the points stand."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    @property
+    def across(self) -> float:
+        return self.width - self.left - self.right
+
+    @property
+    def down(self) -> float:
+        return self.height - self.top - self.bottom
+
+    def x(self, index: float, count: int) -> float:
+        """The middle of one of ``count`` places."""
+        return self.left + self.across * (index + 0.5) / max(count, 1)
+
+
+FRAME = Frame(width=900.0, height=250.0, left=46.0, right=70.0, top=12.0, bottom=30.0)
 
 
 @dataclass(frozen=True)
@@ -63,7 +90,7 @@ class _Scale:
     def y(self, score: float) -> float:
         """The position of a score; infinite ones stand at the edge."""
         bent = min(max(self._bent(score), self.low), self.high)
-        return _TOP + _DOWN * (1 - (bent - self.low) / (self.high - self.low))
+        return FRAME.top + FRAME.down * (1 - (bent - self.low) / (self.high - self.low))
 
     def ticks(self) -> list[float]:
         """Round scores that have room, the roundest first."""
@@ -86,57 +113,60 @@ def timeline(points: Sequence[Point], lines: Mapping[str, float], description: s
         lines: verdict: the score from which on it holds, drawn as a line.
         description: for those who cannot see it.
     """
-    figure = drawing(_WIDTH, _HEIGHT, description)
-    scale = _Scale.of([point.score for point in points], list(lines.values()))
-    _draw_sessions(figure, points)
-    add(figure, "rect", x=_LEFT, y=_TOP, width=_ACROSS, height=_DOWN, class_="frame")
+    figure = drawing(FRAME.width, FRAME.height, description)
+    right = FRAME.left + FRAME.across
+    scale = _Scale.of([point.value for point in points], list(lines.values()))
+    draw_sessions(figure, points, FRAME)
+    add(figure, "rect", x=FRAME.left, y=FRAME.top, width=FRAME.across, height=FRAME.down, class_="frame")
     for score in scale.ticks():
-        y = scale.y(score)
-        add(figure, "line", x1=_LEFT - 4, x2=_LEFT, y1=y, y2=y, class_="tick")
-        add(figure, "text", f"{score:g}".replace("-", "−"), x=_LEFT - 7, y=y + 4, text_anchor="end", class_="axis")
-    lowest = _HEIGHT
+        draw_tick(figure, f"{score:g}", scale.y(score), FRAME)
+    lowest = FRAME.height
     for name, score in sorted(lines.items(), key=lambda line: line[1]):
         y = scale.y(score)
-        add(figure, "line", x1=_LEFT, x2=_LEFT + _ACROSS, y1=y, y2=y, class_=f"limit {name}")
+        add(figure, "line", x1=FRAME.left, x2=right, y1=y, y2=y, class_=f"limit {name}")
         lowest = min(y, lowest - _LINE)  # Names of neighbours do not overlap.
-        add(figure, "text", name, x=_LEFT + _ACROSS + 5, y=lowest + 4, class_=f"axis {name}")
+        add(figure, "text", name, x=right + 5, y=lowest + 4, class_=f"axis {name}")
     for index, point in enumerate(points):
-        parent = add(figure, "a", href=point.link) if point.link else figure
-        _draw_point(parent, point, _x(index, len(points)), scale.y(point.score))
+        draw_point(figure, point, FRAME.x(index, len(points)), scale.y(point.value))
     return text_of(figure)
 
 
-def _x(index: float, count: int) -> float:
-    return _LEFT + _ACROSS * (index + 0.5) / max(count, 1)
+def draw_tick(figure: Element, name: str, y: float, frame: Frame) -> None:
+    """A tick of the axis on the left, and its number."""
+    add(figure, "line", x1=frame.left - 4, x2=frame.left, y1=y, y2=y, class_="tick")
+    add(figure, "text", name.replace("-", "−"), x=frame.left - 7, y=y + 4, text_anchor="end", class_="axis")
 
 
-def _draw_sessions(figure: Element, points: Sequence[Point]) -> None:
-    """Every second one shaded; named where its name has room."""
+def draw_sessions(figure: Element, points: Sequence[Point], frame: Frame) -> None:
+    """Every second one shaded; named below the frame where its name has room."""
     start = 0
     for number, (session, members) in enumerate(groupby(points, key=lambda point: point.session)):
         count = sum(1 for _ in members)
-        left, right = (_x(index - 0.5, len(points)) for index in (start, start + count))
+        left, right = (frame.x(index - 0.5, len(points)) for index in (start, start + count))
         start += count
         shaded = "session shaded" if number % 2 else "session"
-        band = add(figure, "rect", x=left, y=_TOP, width=right - left, height=_DOWN, class_=shaded)
+        band = add(figure, "rect", x=left, y=frame.top, width=right - left, height=frame.down, class_=shaded)
         add(band, "title", f"session {session}" if session else "session unknown")
         room = int((right - left) / _LETTER)
-        if session and room >= 3:
+        if session and frame.bottom >= _LINE and (len(session) <= room or room >= _SHORTEST):
             name = session if len(session) <= room else f"{session[: room - 1]}…"
-            add(figure, "text", name, x=(left + right) / 2, y=_HEIGHT - 12, text_anchor="middle", class_="axis")
+            middle = (left + right) / 2
+            add(figure, "text", name, x=middle, y=frame.height - 12, text_anchor="middle", class_="axis")
 
 
-def _draw_point(parent: Element, point: Point, x: float, y: float) -> None:
+def draw_point(figure: Element, point: Point, x: float, y: float, size: float = 1.0) -> None:
     """A circle if it is normal, a triangle if it is suspect, a diamond if it is anomalous; ringed if it is faulty."""
+    parent = add(figure, "a", href=point.link) if point.link else figure
     group = add(parent, "g", class_=f"point {point.verdict}")
-    add(group, "title", point.text)
+    if point.text:
+        add(group, "title", point.text)
     if point.faulty:
-        add(group, "circle", cx=x, cy=y, r=9, class_="ring")
+        add(group, "circle", cx=x, cy=y, r=9 * size, class_="ring")
     if point.verdict == ANOMALOUS:
-        corners = [(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)]
+        corners = [(0.0, -6.0), (6.0, 0.0), (0.0, 6.0), (-6.0, 0.0)]
     elif point.verdict == SUSPECT:
-        corners = [(x, y - 6), (x + 5.5, y + 4), (x - 5.5, y + 4)]
+        corners = [(0.0, -6.0), (5.5, 4.0), (-5.5, 4.0)]
     else:
-        add(group, "circle", cx=x, cy=y, r=3.5)
+        add(group, "circle", cx=x, cy=y, r=3.5 * size)
         return
-    add(group, "polygon", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in corners))
+    add(group, "polygon", points=" ".join(f"{x + size * a:.1f},{y + size * b:.1f}" for a, b in corners))

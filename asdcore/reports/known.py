@@ -62,7 +62,7 @@ class Known:
                     label = "unknown"  # What a detector has said is nothing to judge one by.
                 of_simulation = '"simulated"' in row["attributes"]
             else:
-                label, session, heard_before = label_in_name(one.path) or "unknown", _session_of(one.path), pd.NA
+                label, session, heard_before = label_in_name(one.path) or "unknown", session_of(one.path), pd.NA
                 folder = one.path.parent
                 if folder not in simulated:
                     simulated[folder] = is_simulated(one.path)
@@ -91,7 +91,7 @@ def _csv(values: Sequence[object]) -> str:
     return line.getvalue().strip()
 
 
-def _session_of(path: Path) -> str:
+def session_of(path: Path) -> str:
     """What folders or the name of a file say; a time stamp counts by its day."""
     stamp = time_stamp(path.stem)
     return parse_place(path.absolute()).session or (f"{stamp:%Y-%m-%d}" if stamp else "")

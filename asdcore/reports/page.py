@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from asdcore import __version__
 from asdcore.heard import clock
 
+TEMPLATES = Path(__file__).with_name("templates")
 MOST_BYTES = 15_000_000
 """of a report"""
 
@@ -21,8 +22,14 @@ def rendered(template: str, **values: Any) -> str:
 
     Every value is escaped, but for `markupsafe.Markup`.
     """
+    made = f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}"
+    return template_environment().get_template(template).render(values | {"made": made, "asd": __version__})
+
+
+def template_environment(*folders: Path) -> Environment:
+    """Jinja2 with the templates and filters of the reports, and before them the templates of these folders."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -36,8 +43,7 @@ def rendered(template: str, **values: Any) -> str:
         "count_of": count_of,
         "prose": prose,
     }
-    made = f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}"
-    return environment.get_template(template).render(values | {"made": made, "asd": __version__})
+    return environment
 
 
 def number(value: float) -> str:

@@ -16,7 +16,7 @@ from flows.cli.report import report
 from flows.cli.research import benchmark, demo, download, evaluate, features, pretrain, simulate, submit, train
 from flows.cli.results import results
 from flows.cli.screen import screen
-from flows.cli.service import deploy, ui, watch, worker
+from flows.cli.service import board, deploy, ui, watch, worker
 
 STOPPED = "stopped; the same command resumes where it stopped"
 CTRL_C = 130
@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (screen, ingest, label, forget, rename),
     "Detectors": (retrain, score, results, report, enroll, retire, threshold, models, promote, rollback, register),
     "Research": (demo, simulate, download, features, pretrain, train, benchmark, evaluate, submit),
-    "Service": (ui, deploy, worker, watch),
+    "Service": (board, ui, deploy, worker, watch),
     "Housekeeping": (settings, clean),
 }
 

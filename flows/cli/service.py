@@ -29,6 +29,20 @@ def ui(
         serve(place, prefect_port, mlflow_port, out.print)
 
 
+def board(
+    home: HomeOption = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but loopback asks for an access token")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free port")] = 5080,
+) -> None:
+    """Serve a web page for the shift: machines, incidents, recordings to listen to and to label. Until Ctrl-C."""
+    place = start(home)
+    from flows.board.server import serve
+
+    serve(place, host, port, out.print)
+
+
 @with_settings
 def deploy(
     settings: "Settings",

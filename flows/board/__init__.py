@@ -1,0 +1,1 @@
+"""The board: a web page for the shift, rendered here, without scripts."""

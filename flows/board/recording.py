@@ -1,0 +1,84 @@
+"""The page of a recording: to listen to it beside the most similar normal one, and to label it."""
+
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from asdcore.errors import AsdError
+from asdcore.heard import clock
+from asdcore.normality.machine import JOINED_BY
+from asdcore.normality.odds import odds
+from asdcore.reports.comparison import Compared, compared
+from asdcore.reports.known import Known
+from flows.board.machines import NO_REAL_MACHINE, champion, rows_of
+from tasks.board import Records
+
+MOST_KEPT = 16
+"""comparisons: each takes about a second and a megabyte"""
+
+
+class Comparisons:
+    """Recordings beside the most similar normal ones, by the detector in charge; one is computed at a time."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self._lock = Lock()
+        self._kept: OrderedDict[tuple[str, str], Compared] = OrderedDict()
+
+    def of(self, row: dict[str, Any]) -> Compared:
+        """The comparison of a scored recording; where it cannot be made, nothing but the reason.
+
+        Args:
+            row: of `Records.recordings`.
+        """
+        with self._lock:
+            try:
+                key = row["recording"], self.records.detector()[1]
+                if key not in self._kept:
+                    self._kept[key] = self._compared(row)
+            except AsdError as error:
+                return Compared(missing=f"It cannot be shown: {error}.")
+            self._kept.move_to_end(key)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+            return self._kept[key]
+
+    def _compared(self, row: dict[str, Any]) -> Compared:
+        detector, _ = self.records.detector()
+        path = Path(row["path"])
+        if row["path"] == "-":
+            raise AsdError("it came on standard input and was not kept")
+        if not path.is_file():
+            raise AsdError(f"{path} is not there any more")
+        one = detector.listen_at(path, row["machine"], row["strangest_at"] or 0.0)
+        if one.recording != row["recording"]:
+            raise AsdError(f"{path} is another recording now")
+        told = row["triggered_by"]
+        if row["clips"] and row["clips"] > 1 and {*told.split(JOINED_BY)} <= {*detector.machines[one.machine].models}:
+            # The verdict is about all clips; what one of them triggers alone may differ.
+            one = replace(one, verdict={**one.verdict, "triggered_by": told})
+        return compared(detector, one, Known(self.records.catalog()).training_files())
+
+
+def recording_page(records: Records, comparisons: Comparisons, digest: str) -> dict[str, Any] | None:
+    """What the page of a recording shows; None if no recording with this digest was ever scored."""
+    recordings = records.recordings()
+    found = rows_of(recordings[recordings["recording"] == digest].tail(1)) if digest else []
+    if not found:
+        return None
+    (row,) = found
+    in_charge, problems = champion(records)
+    verdicts = rows_of(records.verdicts(digest).iloc[::-1])
+    return {
+        "problems": problems,
+        "in_charge": in_charge,
+        "row": row,
+        "name": Path(row["path"]).name,
+        "odds": odds(row["p_value"], row["verdict"]) if row["p_value"] is not None else "",
+        "at": f"at {clock(row['strangest_at'] or 0)}, of {row['clips']} clips" if (row["clips"] or 1) > 1 else "",
+        "both": comparisons.of(row),
+        "verdicts": verdicts,
+        "simulated": NO_REAL_MACHINE if row["simulated"] else "",
+    }
