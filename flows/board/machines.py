@@ -3,21 +3,22 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from markupsafe import Markup
 
-from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.monitoring.incidents import Incident, incidents
-from asdcore.monitoring.reliability import reliability_of
 from asdcore.monitoring.states import STATES, MachineState, machine_states
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.timeline import Point
 from asdcore.plots.trend import small_trend, trend
 from asdcore.reports.page import count_of, number
 from tasks.board import InCharge, Records
+
+if TYPE_CHECKING:
+    from asdcore.detector import Detector
 
 INCIDENT = "incident open"
 _ORDER = (INCIDENT, *STATES)
@@ -94,6 +95,8 @@ class Machines:
         reliability: list[str] = []
         rate = None
         if enrolled:
+            from asdcore.monitoring.reliability import reliability_of  # Only here: it imports PyTorch.
+
             try:
                 detector, _ = self.records.detector()
                 rate, report = supported_rate(detector, name), reliability_of(detector, name)
@@ -159,7 +162,7 @@ def _lists(rows: pd.DataFrame, own: Sequence[Incident], rate: float | None) -> d
     }
 
 
-def supported_rate(detector: Detector, machine: str) -> float | None:
+def supported_rate(detector: "Detector", machine: str) -> float | None:
     """The false-alarm rate of a machine; None: its recordings do not support it, and nothing is called anomalous."""
     rate = detector.threshold_of(machine).false_alarm_rate
     return rate if rate >= detector.machines[machine].calibration.supported_rate else None

@@ -4,16 +4,18 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asdcore.errors import AsdError
 from asdcore.heard import clock
 from asdcore.normality.machine import JOINED_BY
 from asdcore.normality.odds import odds
-from asdcore.reports.comparison import Compared, compared
 from asdcore.reports.known import Known
 from flows.board.machines import NO_REAL_MACHINE, champion, rows_of
 from tasks.board import Records
+
+if TYPE_CHECKING:
+    from asdcore.reports.comparison import Compared
 
 MOST_KEPT = 16
 """comparisons: each takes about a second and a megabyte"""
@@ -27,12 +29,14 @@ class Comparisons:
         self._lock = Lock()
         self._kept: OrderedDict[tuple[str, str], Compared] = OrderedDict()
 
-    def of(self, row: dict[str, Any]) -> Compared:
+    def of(self, row: dict[str, Any]) -> "Compared":
         """The comparison of a scored recording; where it cannot be made, nothing but the reason.
 
         Args:
             row: of `Records.recordings`.
         """
+        from asdcore.reports.comparison import Compared  # Only here: it imports PyTorch.
+
         with self._lock:
             try:
                 key = row["recording"], self.records.detector()[1]
@@ -45,7 +49,9 @@ class Comparisons:
                 self._kept.popitem(last=False)
             return self._kept[key]
 
-    def _compared(self, row: dict[str, Any]) -> Compared:
+    def _compared(self, row: dict[str, Any]) -> "Compared":
+        from asdcore.reports.comparison import compared
+
         detector, _ = self.records.detector()
         path = Path(row["path"])
         if row["path"] == "-":
