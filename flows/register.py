@@ -14,7 +14,7 @@ from asdcore.recordings.catalog import Catalog, hold_out
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.evaluation import Evaluation, publish
-from tasks.fit_reports import retraining_report
+from tasks.fit_reports import kept_report, retraining_report
 from tasks.promotion import decided, gate_sentence, judgement_text
 from tasks.publishing import publish_report
 from tasks.registry import champion_version, describe_version, registered_version, version_description
@@ -106,15 +106,16 @@ def registered(home: Home, run: str) -> Registered:
             report += f"\n\n{judgement_text(judged, version)}\n"
             log_judgement(home, run, judgement_text(judged, version))
         champion = champion_version(home)
-        verdict = gate_sentence(judged, version, champion)
-        if judged is None and (said := version_description(home, version)):
-            verdict = said.splitlines()[0]  # It was judged when it was registered.
-        else:
-            describe_version(home, version, "\n".join([verdict, "", *(f"- {line}" for line in result["outcomes"])]))
         # A retraining of before that waits to be registered has none.
         system, stand_out = waiting["tags"]["system"], waiting.get("stand_out", [])
-        page = retraining_report(home, loaded, version, champion, judged, result, system, stand_out)
-        publish_report(home, run, "retrain-page", page)
+        if judged is None and (said := version_description(home, version)):
+            # It was judged, described and reported when it was registered.
+            verdict, page = said.splitlines()[0], kept_report(home, version)
+        else:
+            verdict = gate_sentence(judged, version, champion)
+            page = retraining_report(home, loaded, version, champion, judged, result, system, stand_out)
+            publish_report(home, run, "retrain-page", page)
+            describe_version(home, version, "\n".join([verdict, "", *(f"- {line}" for line in result["outcomes"])]))
     shown = f"**{verdict}**\n\n{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n"
     publish("retrain-report", shown, verdict)
     file.unlink()

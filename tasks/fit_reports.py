@@ -75,7 +75,17 @@ def retraining_report(
             about=[f"Machines: {', '.join(machines)}"],
         )
 
-    return written(home.reports / f"retrain-version-{version}.html", page)
+    return written(_retraining_page(home, version), page)
+
+
+def kept_report(home: Home, version: str) -> str:
+    """The path of the report of a retraining of before; empty if it was deleted. MLflow keeps it, too."""
+    page = _retraining_page(home, version)
+    return str(page) if page.exists() else ""
+
+
+def _retraining_page(home: Home, version: str) -> Path:
+    return home.reports / f"retrain-version-{version}.html"
 
 
 def enrolment_report(
