@@ -1,5 +1,6 @@
 """Incidents that follow from scoring runs; see `asdcore.monitoring.following`."""
 
+import os
 from collections.abc import Callable
 
 from asdcore.detector import Detector
@@ -34,3 +35,7 @@ def unfailing(work: Callable[[], object]) -> None:
         work()
     except (AsdError, OSError) as error:
         say(f"no incident was opened or closed: {error}")
+    except Exception as error:
+        if os.environ.get("ASD_DEBUG"):
+            raise
+        say(f"no incident was opened or closed: unexpected {type(error).__name__}: {error}")

@@ -167,7 +167,10 @@ def _versions_of_mlflow(home: Home) -> list[Version]:
     try:
         for alias, registered in store.get_registered_model(NAME).aliases.items():
             aliases.setdefault(str(registered), []).append(alias)
-    except MlflowException:
+    except MlflowException as error:
+        # Only a definite answer means that there is none.
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise AsdError(f"the registry does not answer: {error}") from error
         return []
     versions = store.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"])
     return [

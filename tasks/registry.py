@@ -242,8 +242,14 @@ def was_champion(home: Home, version: str) -> bool:
 
 
 def champion_version(home: Home) -> str:
-    """The version that the alias champion names; empty if there is none."""
+    """The version that the alias champion names; empty if there is none.
+
+    Raises:
+        AsdError: the registry does not answer: only a definite answer means that there is none.
+    """
     try:
-        return str(client(home).get_model_version_by_alias(NAME, CHAMPION).version)
-    except MlflowException:
+        return str(client(home).get_registered_model(NAME).aliases.get(CHAMPION, ""))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise AsdError(f"the registry does not answer: {error}") from error
         return ""

@@ -18,7 +18,8 @@ def champions_review(home: Home, say: Callable[[str], None]) -> Review:
     """A `Review` by the champion: what it calls suspect or anomalous waits for a person.
 
     See `asdcore.monitoring.learned.to_decide`. Machines that the champion does not know, recordings that it was fitted
-    on, and those that it cannot score, are passed over; so is everything where there is no champion.
+    on, and those that it cannot score, are passed over; so is everything where there is no champion. Where there may be
+    one, but it cannot be used, everything waits: what is once added is not judged later.
 
     Args:
         home: where the registry is; synchronised when the review is called.
@@ -26,16 +27,16 @@ def champions_review(home: Home, say: Callable[[str], None]) -> Review:
     """
 
     def review(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
-        if not any(CHAMPION in model["alias"].split(", ") for model in registered_models(home)):
-            return {}
+        try:
+            if not any(CHAMPION in model["alias"].split(", ") for model in registered_models(home)):
+                return {}
+            detector, version = load_detector(home)
+        except AsdError as error:
+            say(f"the champion could not judge what is new, so all of it is pending review: {error}")
+            return dict.fromkeys((str(row["recording"]) for row in rows), f"{DETECTOR}unknown")
         # Only here: most ingests find nothing new.
         from asdcore.monitoring.learned import to_decide
 
-        try:
-            detector, version = load_detector(home)
-        except AsdError as error:
-            say(f"nothing was judged before it was added: {error}")
-            return {}
         doubted: dict[str, str] = {}
         for machine in sorted({str(row["machine"]) for row in rows} & set(detector.machines)):
             own = {str(row["recording"]): row for row in rows if row["machine"] == machine}

@@ -7,7 +7,7 @@ An incident opens, is updated while it lasts, and closes. Incidents follow from 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
@@ -71,7 +71,8 @@ class Incident:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` wrote."""
+        """What `to_json` wrote, also that of a newer version, whose further fields are left out."""
+        values = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         times = {
             name: values[name] and datetime.fromisoformat(values[name]) for name in ("opened", "last_seen", "closed")
         }

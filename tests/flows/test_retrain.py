@@ -254,9 +254,7 @@ def test_noise_as_normal_recordings_makes_a_challenger_that_the_gate_refuses_and
     again = retrain(settings=small_settings, **work)
     # Twelve test recordings may find it no worse, by luck; that the champion knows none of it is no luck.
     assert not again["judgement"]["promote"]
-    sentence = (
-        "simFan: of the 12 recordings newly labelled normal, the champion calls 12 suspect or anomalous. Listen to them"
-    )
+    sentence = "simFan: of the 12 recordings newly labelled normal, the champion calls 12 suspect or anomalous."
     assert again["judgement"]["reasons"][0].startswith(sentence)
     page = Path(again["page"]).read_text()
     assert "Version 2 was not promoted: version 1 stays the champion" in page and "asd promote 2" in page

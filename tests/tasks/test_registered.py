@@ -10,6 +10,8 @@ import pytest
 from asdcore.errors import AsdError
 from asdcore.storage.home import Home
 from tasks.registered import NAME, Version, registered_folder, registered_models, versions_in_file
+from tasks.registry import champion_version
+from tasks.review import champions_review
 from tasks.tracking import client
 
 pytestmark = pytest.mark.flow
@@ -103,3 +105,18 @@ def test_files_that_are_gone_are_named(home: Home) -> None:
             read(home, "3")
     finally:
         file.with_name("away").rename(file)
+
+
+def test_a_registry_that_does_not_answer_is_not_one_without_a_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    home = Home.at(tmp_path)
+    for ask in (champion_version, registered_models):
+        with pytest.raises(AsdError, match="the registry does not answer"):
+            ask(home)
+    told: list[str] = []
+    rows = [{"recording": "ab12", "machine": "pump", "path": "a.wav", "session": ""}]
+    assert champions_review(home, told.append)(rows) == {"ab12": "detector unknown"}
+    assert told[0].startswith("the champion could not judge what is new, so all of it is pending review")

@@ -273,3 +273,9 @@ def test_a_file_of_a_newer_format_and_a_damaged_one_are_refused(home: Home) -> N
     home.incidents.write_bytes(b"not a database" * 1000)
     with pytest.raises(AsdError, match="move it away"):
         open_incidents(home)
+
+
+def test_an_incident_of_a_newer_version_is_read_without_the_fields_that_are_not_known_here(home: Home) -> None:
+    store_scores(home, "na")
+    (incident,) = followed(home)
+    assert Incident.from_json(incident.to_json() | {"severity": 3}) == incident
