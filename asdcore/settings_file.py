@@ -62,7 +62,7 @@ def read_settings(file: Path, settings: Settings = Settings()) -> Settings:
         settings: to start from.
 
     Raises:
-        AsdError: an unreadable file, a name that is unknown or there twice, or a refused value; naming the file.
+        AsdError: an unreadable file, a name that is unknown or appears twice, or a refused value; naming the file.
     """
     try:
         content = yaml.load(file.read_text(encoding="utf-8-sig"), _EachNameOnce)  # noqa: S506 # A SafeLoader.
@@ -71,7 +71,7 @@ def read_settings(file: Path, settings: Settings = Settings()) -> Settings:
         changes: dict[str, Any] = {}
         for name, value in _dotted(content or {}):
             if name in changes:
-                raise AsdError(f"{name} is there twice")
+                raise AsdError(f"{name} appears twice")
             changes[name] = value
         return changed(settings, changes)
     except (OSError, UnicodeDecodeError) as error:
@@ -91,13 +91,13 @@ def write_settings(file: Path, settings: Settings) -> None:
         AsdError: the file exists.
     """
     if file.exists():
-        raise AsdError(f"{file} exists, and is not overwritten: choose another name")
+        raise AsdError(f"{file} exists and is not overwritten: choose another name")
     with atomic_write(file, "choose another file") as temporary:
         temporary.write_text(_text(settings), encoding="utf-8")
 
 
 def _text(settings: Settings) -> str:
-    lines = [f"# Settings of asd {__version__}. What is commented out has its default."]
+    lines = [f"# Settings of asd {__version__}. Settings that are commented out have their defaults."]
     above: list[str] = []
     for row in setting_rows(settings):
         *stages, last = row.name.split(".")
@@ -183,5 +183,5 @@ class _EachNameOnce(yaml.SafeLoader):
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise AsdError(f"{twice[0]} is there twice, in line {node.start_mark.line + 1} and below")
+            raise AsdError(f"{twice[0]} appears twice, in line {node.start_mark.line + 1} and below")
         return super().construct_mapping(node, deep=deep)

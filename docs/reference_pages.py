@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "asdcore"
 SETTINGS_INTRODUCTION = """# Settings
 
-Every setting, generated from `asdcore/settings.py`. Everyday settings are in **bold** (`asd settings` lists them first); the
-others are for experts. On the command line `--set stage.name=value` changes one, `--settings FILE` reads
+Every setting, generated from `asdcore/settings.py`. Everyday settings are in **bold** (`asd settings` lists them
+first), the others are for experts. On the command line `--set stage.name=value` changes one, `--settings FILE` reads
 [a file](../how-to/operations.md#a-settings-file), and `--preset` chooses the values to start from; in Python,
 `Settings` holds one object per stage. Where a preset changes a default, its value is listed below the default.
 """

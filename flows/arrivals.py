@@ -38,9 +38,9 @@ class Arrivals(TypedDict):
     """Recordings that came by themselves, judged."""
 
     machines: dict[str, dict[str, int]]
-    """machine: how many are normal, wait, and could not be scored"""
+    """machine: how many are normal, are pending review, and could not be scored"""
     waiting: list[str]
-    """paths of those that wait for a label"""
+    """paths of those that are pending review"""
     retraining_due: str
     """why; empty if none is"""
     fitted_again: list[str]
@@ -48,12 +48,12 @@ class Arrivals(TypedDict):
     version: str
     """of the detector"""
     report: str
-    """HTML file of what was scored this day; empty: nothing was, or it could not be written"""
+    """HTML file about what was scored on this day; empty: nothing was, or it could not be written"""
 
 
 @flow(name="arrivals", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
 def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> Arrivals:
-    """Score unreviewed recordings: normal ones are used for training from now on, the others wait for `asd label`.
+    """Score the recordings that have arrived: normal ones are used for training, the others are pending review.
 
     A machine with enough new sessions is fitted again, with the encoder as it is; see `worth_fitting`.
 
@@ -64,8 +64,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
-        machine: how many are normal, wait, and could not be scored; the paths of those that wait; and why a retraining
-        is due, empty if none is.
+        machine: how many are normal, are pending review, and could not be scored; the paths of those that are pending
+        review; and why a retraining is due, empty if none is.
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
@@ -75,7 +75,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         counts, waiting, moved = dict[str, dict[str, int]](), list[str](), list[str]()
         for machine, own in ((str(name), group) for name, group in rows.groupby("machine")):
             if machine not in detector.machines:
-                warn(f"{len(own)} recordings of {machine}, which is not enrolled: `asd enroll {machine}` them")
+                warn(f"{machine} is not enrolled: {len(own)} recordings are not scored before `asd enroll {machine}`")
                 continue
             counts[machine], strange, drifted = _judged(place, detector, machine, own, model, version)
             waiting += strange
@@ -87,7 +87,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         # After a fit again, the recordings are explained by the new champion.
         page = _reported(place, load_detector(place, model)) if counts else ""
     normal, wait = (sum(of_machine[kind] for of_machine in counts.values()) for kind in ("normal", "waiting"))
-    verdict = f"{normal} normal, {wait} wait for a label{', retraining due' if due else ''}"
+    verdict = f"{normal} normal, {wait} pending review{', retraining due' if due else ''}"
     add_to_run_name(f": {verdict}")
     text = _text(counts, waiting, fitted_again, due, version)
     create_markdown_artifact(key="arrivals", markdown=text, description=verdict)
@@ -133,7 +133,7 @@ def _fitted_again(home: Home, detector: Detector, machine: str) -> bool:
     rows = training_recordings(Catalog(home.recordings).of_machines([machine]))
     clips = cut(rows, {machine: settings.recordings.clip_seconds})
     if objection := newly_learned(detector, clips, machine, settings).objection(machine, rate):
-        warn(f"{objection} If that is how it sounds now, `asd enroll {machine}` learns them. It was not fitted again.")
+        warn(f"{objection} If that is how it sounds now, run `asd enroll {machine}`. It was not fitted again.")
         return False
     try:
         enroll(machine, report=False, home=home.root)
@@ -190,7 +190,7 @@ def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -
         return "new normal recordings: " + ", ".join(f"{n} of {machine}" for machine, n in new.items())
     learnable = [machine for machine in moved if new.get(machine, 0) >= FEWEST_NEW]
     if learnable:
-        return f"the sound of {', '.join(learnable)} has moved, and there are new normal recordings"
+        return f"the sound of {', '.join(learnable)} has drifted, and there are new normal recordings"
     return ""
 
 
@@ -198,7 +198,7 @@ def _text(
     counts: dict[str, dict[str, int]], waiting: list[str], fitted_again: list[str], due: str, version: str
 ) -> str:
     lines = [f"## Recordings that arrived, judged by detector version {version}", ""]
-    lines += ["| machine | normal | waiting for a label | not scored |", "|---|--:|--:|--:|"]
+    lines += ["| machine | normal | pending review | not scored |", "|---|--:|--:|--:|"]
     lines += [f"| {name} | {n['normal']} | {n['waiting']} | {n['not scored']} |" for name, n in counts.items()]
     lines += ["", *(f"- `asd label {path} --as normal` or `--as anomaly`" for path in waiting[:50])]
     lines += ["", f"Fitted again on their new sessions: {', '.join(fitted_again)}."] if fitted_again else []

@@ -105,11 +105,11 @@ def _take(
     judged = arrivals(retrain_after=retrain_after, home=home.root)
     for machine, counts in judged["machines"].items():
         waiting, failed = counts["waiting"], counts["not scored"]
-        say(f"{machine}: {counts['normal']} normal, {waiting} anomalous or suspect, {failed} not scored")
+        say(f"{machine}: {counts['normal']} normal, {waiting} pending review, {failed} not scored")
     for path in judged["waiting"]:
         say(f"  listen to {path}")
     if judged["report"]:
-        say(f"Report of this day: {judged['report']}")
+        say(f"Report of the day: {judged['report']}")
     if judged["fitted_again"]:
         say(f"Fitted again on their new sessions: {', '.join(judged['fitted_again'])}")
     if judged["retraining_due"]:

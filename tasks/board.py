@@ -1,4 +1,4 @@
-"""What the board shows, read from the files of a home: scores, labels, incidents, the detector in charge.
+"""What the board shows, read from the files of a home: scores, labels, incidents, the champion.
 
 Files are read once and kept as long as they do not change. Neither Prefect nor MLflow is imported here, unless the
 registry is elsewhere.
@@ -63,7 +63,7 @@ class InCharge:
     """None: not known here"""
     machines: tuple[str, ...]
     simulated: frozenset[str]
-    """machines that were learnt from simulated recordings"""
+    """machines that were learned from simulated recordings"""
 
 
 class Records:

@@ -52,9 +52,9 @@ def carried_over(trained: Collection[str], settings: Settings) -> pd.DataFrame:
         n = int(counts.get(machine, 0))
         if n < enough:
             warn(
-                f"{machine} was enrolled, but {n} of its normal recordings can be read, and a machine needs {enough}: "
-                f"the new detector does not know it. `asd enroll {machine} --recordings FOLDER` reads them again, "
-                f"`asd retire {machine}` lets the machine go"
+                f"{machine} was enrolled, but only {n} of its normal recordings can be read, and it needs {enough}: "
+                f"the new detector does not know it. `asd enroll {machine} --recordings FOLDER` ingests them again; "
+                f"`asd retire {machine}` removes the machine"
             )
         else:
             warn(f"{machine} was enrolled and stays: it is fitted again on {n} normal recordings")

@@ -106,9 +106,9 @@ def enrolment_report(
         from asdcore.reports.fitted import Decision, fitted_report
 
         detector, own = Detector.load(folder), version == champion
-        sentence = f"Version {version} has {machine}, and " + (
-            "is the champion" if own else f"version {champion} stays the champion"
-        )
+        sentence = f"Version {version} includes {machine} and is the champion"
+        if not own:
+            sentence = f"Version {version} includes {machine}; version {champion} stays the champion"
         table = known(home)
         tested = _heard(detector, machine, table)
         again, option = f"asd enroll {machine}", option_of(home)

@@ -21,7 +21,7 @@ def headline_metrics(results: pd.DataFrame | None, counted: pd.DataFrame) -> dic
     """What a run is judged by at first sight, in percent: faults caught, false alarms and the official score.
 
     Args:
-        results: see `asdcore.evaluation.table.results_table`; its first system is the one in charge. None: there are no
+        results: see `asdcore.evaluation.table.results_table`; its first system gives the verdicts. None: there are no
             labelled test recordings.
         counted: see `asdcore.monitoring.outcomes.outcomes`.
 

@@ -1,4 +1,4 @@
-"""Notification: what has happened to incidents is sent, and what could not be sent before."""
+"""Notification: sends the messages about incidents, also those that could not be sent before."""
 
 import os
 import time
@@ -47,7 +47,7 @@ def notified(home: Home) -> None:
         from asdcore.notification.outbox import deliver
 
         for name, error in deliver(home, *subscriptions(file)).items():
-            say(f"{name} did not take a message, and will be tried again: {error}")
+            say(f"{name} did not accept a message, which will be sent again: {error}")
     except AsdError as error:
         say(f"no message was sent: {error}")
     except Exception as error:

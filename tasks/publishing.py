@@ -1,4 +1,4 @@
-"""Publishing: what Prefect and MLflow show of a scoring run, told from its files."""
+"""Publishing: what Prefect and MLflow show of a scoring run, read from its files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,13 +97,13 @@ def publish(home: Home, scored: Scored) -> None:
     )
     rows: list[dict[str, Any]] = [
         {
-            "verdict": "has drifted" if scored["drift"].get(str(machine)) else "within limits",
+            "verdict": "limit exceeded" if scored["drift"].get(str(machine)) else "within limits",
             "machine": machine,
             "anomalous": int((own["verdict"] == ANOMALOUS).sum()),
             "suspect": int((own["verdict"] == SUSPECT).sum()),
             "recordings": len(own),
             "not scored": int(own["score"].isna().sum()),
-            "limits crossed": " ".join(scored["drift"].get(str(machine), [])),
+            "limits exceeded": " ".join(scored["drift"].get(str(machine), [])),
         }
         for machine, own in table.groupby("machine", sort=False)
     ]
@@ -128,7 +128,7 @@ def _shown(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 def _drift_sentence(scored: Scored) -> str:
     drifted = [machine for machine, sentences in scored["drift"].items() if sentences]
-    return f"**{named(drifted)}: beyond a limit**" if drifted else "No machine is beyond a limit"
+    return f"**Limit exceeded: {named(drifted)}**" if drifted else "No machine exceeds a limit"
 
 
 def summary(scored: Scored) -> str:
@@ -183,7 +183,7 @@ def log_drift(home: Home) -> None:
     store.log_figure(run, drift_plot(history), "drift.png")
     latest = history[history["at"] == history["at"].max()]
     crossed = sorted(latest.loc[latest["drifted"], "machine"])
-    said = f"beyond a limit: {', '.join(crossed)}" if crossed else "no machine is beyond a limit"
+    said = f"a limit was exceeded by {', '.join(crossed)}" if crossed else "no machine exceeded a limit"
     axis = f" Steps are minutes since {since:%Y-%m-%d %H:%M} UTC."
     describe(home, run, f"In the latest scoring run, {history['at'].max():%Y-%m-%d %H:%M} UTC, {said}.{axis}")
 

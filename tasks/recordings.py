@@ -33,7 +33,7 @@ class Ingest(TypedDict):
     machines: list[str]
     """all that the place holds, new or not"""
     pending: list[str]
-    """paths of new recordings that the champion calls suspect or anomalous: they wait for a person"""
+    """paths of new recordings that are pending review: the champion calls them suspect or anomalous"""
     forgotten: list[str]
     """paths of recordings that a person has removed from the table: they stay out"""
 

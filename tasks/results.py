@@ -132,7 +132,7 @@ def _index(home: Home) -> Iterator[sqlite3.Connection]:
         _bring_up_to_date(index, home, present)
     except sqlite3.Error as error:
         # Locked for long, on a disk that is full or must not be written, or on one where SQLite cannot lock.
-        say(f"the index {file} cannot be used ({error}): every score table is read")
+        say(f"the index {file} cannot be used ({error}), so every score table is read")
         index = _opened(":memory:")
         _bring_up_to_date(index, home, present)
     with closing(index):
@@ -199,7 +199,7 @@ def _read_into(index: sqlite3.Connection, home: Home, new: Mapping[str, tuple[in
             return name, _rows(home.root / name)
         except (pa.ArrowException, OSError) as error:
             if (home.root / name).exists():
-                say(f"left out, as it is damaged: {home.root / name}: {error}")
+                say(f"left out, since it is damaged: {home.root / name}: {error}")
             return name, None
 
     waiting = progress(list(new), "reading scores") if len(new) > _BATCH else iter(new)

@@ -15,11 +15,11 @@ from tasks.registered import CHAMPION, load_detector, registered_models
 
 
 def champions_review(home: Home, say: Callable[[str], None]) -> Review:
-    """A `Review` by the champion: what it calls suspect or anomalous waits for a person.
+    """A `Review` by the champion: what it calls suspect or anomalous is pending review.
 
     See `asdcore.monitoring.learned.to_decide`. Machines that the champion does not know, recordings that it was fitted
     on, and those that it cannot score, are passed over; so is everything where there is no champion. Where there may be
-    one, but it cannot be used, everything waits: what is once added is not judged later.
+    one, but it cannot be used, everything is pending review: what has been added is not judged later.
 
     Args:
         home: where the registry is; synchronised when the review is called.

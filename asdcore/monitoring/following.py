@@ -90,10 +90,10 @@ def follow(home: Home, rule_of: Callable[[str], Rule]) -> None:
 
     An anomaly opens with an alarm of the machine's threshold, which is one anomalous recording unless it has a rule of
     its own; a suspect streak with as many suspect recordings in a row as `Rule` says, if no anomaly is open. Both
-    count what is suspect or anomalous, and close at the end of a later run, after `NORMALS_TO_CLOSE` consecutive normal
-    recordings. Drift opens with a scoring run that crosses a limit of `asdcore.monitoring.drift`, and closes with one
-    that crosses none and has at least `ENOUGH` recordings; drift that a person has closed opens again only after such a
-    run.
+    count suspect and anomalous recordings, and close at the end of a later run, after `NORMALS_TO_CLOSE` consecutive
+    normal recordings. Drift opens with a scoring run that exceeds a limit of `asdcore.monitoring.drift`, and closes
+    with one that exceeds none and has at least `ENOUGH` recordings; drift that a person has closed opens again only
+    after such a run.
 
     Args:
         home: with the stored files.
@@ -112,7 +112,7 @@ def follow(home: Home, rule_of: Callable[[str], Rule]) -> None:
             try:
                 table = pd.read_parquet(path, columns=COLUMNS if kind == "score" else None)
             except (OSError, ValueError) as error:  # One that cannot be read must not hide the others.
-                say(f"{path} opens no incident: {error}")
+                say(f"{path} could not be read for incidents: {error}")
                 continue
             for machine, rows in table.groupby("machine", sort=False):
                 if kind == "score":
@@ -204,5 +204,5 @@ def _follow_drift(stored: Transaction, machine: str, row: pd.Series) -> None:
         stored.keep_drifts(machine, True)
     elif scored >= ENOUGH:
         if incident is not None:
-            closed(stored, incident, "a scoring run that crossed no limit")
+            closed(stored, incident, "a scoring run that exceeded no limit")
         stored.keep_drifts(machine, False)

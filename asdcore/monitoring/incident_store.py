@@ -222,5 +222,5 @@ def _errors(home: Home) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise AsdError(
-            f"{home.incidents}: {error}. If it is damaged, move it away: incidents begin anew, scores are not affected."
+            f"{home.incidents}: {error}. If it is damaged, move it away: incidents start again, scores stay."
         ) from error

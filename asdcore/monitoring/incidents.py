@@ -1,4 +1,4 @@
-"""Incidents: what a person should know of, once from when it begins until it is over, not once per recording.
+"""Incidents: problems that a person should know about, once from beginning to end, not once per recording.
 
 An incident opens, is updated while it lasts, and closes. Incidents follow from what scoring runs have stored, see
 `asdcore.monitoring.following`, from failed runs of flows and from challengers that the gate has refused.
@@ -33,7 +33,7 @@ STREAK_RARITY = 1e-4
 
 @dataclass(frozen=True)
 class Incident:
-    """Something that a person should know of. ``closed`` is None as long as it lasts."""
+    """A problem that a person should know about. ``closed`` is None as long as it lasts."""
 
     id: str
     """8 hexadecimal digits"""
@@ -45,14 +45,14 @@ class Incident:
     opened: datetime
     last_seen: datetime
     recordings: int
-    """those anomalous or suspect; of drift: of the scoring runs that crossed a limit; else: how often it happened"""
+    """those anomalous or suspect; of drift: of the scoring runs that exceeded a limit; else: how often it happened"""
     sentence: str
     worst: str = ""
     """path of the recording with the lowest p-value; empty if the incident is not about single recordings"""
     worst_p_value: float | None = None
     worst_score: float | None = None
     normal_since: int = 0
-    """normal recordings since the last anomalous or suspect one; of drift: scoring runs that crossed no limit"""
+    """normal recordings since the last anomalous or suspect one; of drift: scoring runs that exceeded no limit"""
     closed: datetime | None = None
     closed_by: str = ""
     """who or what closed it"""
@@ -131,7 +131,7 @@ def incidents(home: Home, since: datetime | None = None, machine: str | None = N
 
 
 def close_incident(home: Home, name: str, by: str) -> Incident:
-    """Close an incident on a person's word.
+    """Close an incident because a person says so.
 
     Args:
         home: where it is kept.

@@ -94,7 +94,7 @@ def configuration_file(home: Home) -> Path:
 def subscriptions(file: Path) -> tuple[dict[str, Subscription], datetime]:
     """The channels of a file, by name, and when it was last changed.
 
-    ``${NAME}`` in a value is the environment variable of that name. Secrets have to be given so.
+    ``${NAME}`` in a value is the environment variable of that name. Secrets must be given this way.
 
     Raises:
         AsdError: a file that cannot be read, an unknown or missing field, a variable that is not set, a secret in the
@@ -125,7 +125,7 @@ def _subscription(file: Path, name: str, fields: Any) -> Subscription:
         values = value.values() if isinstance(value, Mapping) else [value]
         if any(text and not _VARIABLE.search(str(text)) for text in values):
             raise AsdError(
-                f"{file}: {name}: {field}: a secret does not belong into this file; put it into an environment "
+                f"{file}: {name}: {field}: a secret does not belong in this file; put it into an environment "
                 f"variable, and write ${{ITS_NAME}} here"
             )
     try:
@@ -140,7 +140,7 @@ def _subscription(file: Path, name: str, fields: Any) -> Subscription:
 
 
 def _expanded(file: Path, name: str, value: Any) -> Any:
-    """With the values of environment variables in place of their names."""
+    """With the values of environment variables instead of their names."""
     if isinstance(value, Mapping):
         return {key: _expanded(file, name, one) for key, one in value.items()}
     if isinstance(value, list):

@@ -49,7 +49,9 @@ class Mail:
 
     def __post_init__(self) -> None:
         if self.user and self.security == "none" and self.host not in LOOPBACK:
-            raise AsdError(f"mail over {self.host}: a login needs security: starttls or tls, or everybody can read it")
+            raise AsdError(
+                f"mail over {self.host}: a login needs security: starttls or tls; without, anybody can read it"
+            )
 
     def send(self, message: Message) -> None:
         """Hand the message to the mail server."""

@@ -48,7 +48,7 @@ class Mqtt:
 
     def __post_init__(self) -> None:
         if not self.topic or set("+#\0") & set(self.topic):
-            raise AsdError(f"MQTT topic {self.topic!r}: must not be empty, nor contain + or #")
+            raise AsdError(f"MQTT topic {self.topic!r}: must not be empty or contain + or #")
 
     def send(self, message: Message) -> None:
         """Publish events, then states, and wait until the broker has acknowledged each of them."""

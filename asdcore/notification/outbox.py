@@ -27,7 +27,7 @@ SECONDS_TO_WAIT = 30
 
 @dataclass(frozen=True)
 class Subscription:
-    """A channel, and what it wants to know when."""
+    """A channel, and which messages it gets when."""
 
     channel: Channel
     quiet: QuietHours = field(default_factory=QuietHours)
@@ -64,7 +64,7 @@ def deliver(
         return {}
     with changing(home) as stored:
         for name, lost in stored.expire(clock() - KEPT).items():
-            say(f"{name}: {lost} messages were not delivered within {KEPT.days} days, and are given up")
+            say(f"{name}: {lost} messages were not delivered within {KEPT.days} days, and are discarded")
         for name in subscriptions:
             stored.subscribe(name, since)
     failures = {}
@@ -116,12 +116,12 @@ def _deliver_to(home: Home, name: str, subscription: Subscription, clock: Callab
 
 
 def _message(home: Home, batch: Sequence[StoredMessage], kinds: Sequence[Kind]) -> Message | None:
-    """One message of what waits; None if the channel does not want to know of it."""
+    """One message of what waits; None if the channel does not want it."""
     found = [(one, Incident.from_json(json.loads(one.json))) for one in batch]
     found = [(one, incident) for one, incident in found if not kinds or incident.kind in kinds]
     if not found:
         return None
-    # An incident that opened and closed in quiet hours is told as it is now.
+    # An incident that opened and closed in quiet hours is sent as it is now.
     latest = {incident.id: incident for _, incident in found}
     last = found[-1][0]
     if len(found) == 1:

@@ -325,7 +325,7 @@ def _too_few(few: Mapping[str, int], minimum: int) -> str:
         "too few normal training recordings: "
         + ", ".join(f"{machine} has {n}" for machine, n in few.items())
         + f"; a machine needs {minimum}, or longer ones that can be cut into as many clips of {SHORTEST:g} s. "
-        "Record more and ingest them, or `asd forget` what is no machine."
+        "Record more and ingest them, or `asd forget` what is not a machine."
     )
 
 

@@ -71,7 +71,7 @@ def label_recordings(
             raise AsdError(f"{path} cannot be labelled: {reason}")
         gone = [recording for recording in new if recording not in set(catalog.recordings["recording"])]
         if gone:
-            raise AsdError(f"{files[gone[0]].path} is not what was scored any more: score it again")
+            raise AsdError(f"{files[gone[0]].path} has changed since it was scored: score it again")
     catalog.label(labels, by)
     return labels
 
@@ -112,7 +112,7 @@ def labels_of(catalog: Catalog, what: Sequence[str], label: str | None, scored: 
                 )
             for recording in recordings_named(places(catalog.recordings), name, lambda: _more(catalog, scored)):
                 if labels.setdefault(recording, said) != said:
-                    raise AsdError(f"{name} is called {labels[recording]} and {said}")
+                    raise AsdError(f"{name} has two labels: {labels[recording]} and {said}")
     return labels
 
 

@@ -1,4 +1,4 @@
-"""Machines that have got another name: what their folders and manifests still call them, and what they are called."""
+"""Renamed machines: the names that their folders and manifests still use, and their names now."""
 
 import json
 from pathlib import Path
@@ -38,8 +38,8 @@ def rename(folder: Path, old: str, new: str) -> None:
     """
     if not new or not fit_for_file_name(new):
         raise AsdError(
-            f"{new!r} is empty or holds a slash, a backslash or a control character; files of results bear the names "
-            "of machines: choose another one"
+            f"{new!r} is empty or contains a slash, a backslash or a control character; result files are named after "
+            "machines: choose another name"
         )
     names = {name: new if called == old else called for name, called in renamed(folder).items()} | {old: new}
     with atomic_write(folder / FILE) as temporary:

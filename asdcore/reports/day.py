@@ -27,7 +27,7 @@ def day_report(
     version: str = "",
     elsewhere: str = "",
 ) -> str:
-    """One HTML page about what was scored since a time, by whatever version of the detector.
+    """One HTML page about what was scored since a time, by any version of the detector.
 
     The verdicts are those that were given then. The files of the recordings of interest are read again, and
     ``detector`` says where they differ from normal.
@@ -58,10 +58,10 @@ def day_report(
 
     about = [f"Judged by detector version {', '.join(versions)}"]
     if versions != [version]:
-        about.append(f"Explained, and lines drawn, by version {version}")
+        about.append(f"Explanations and dashed lines by version {version}")
     about += [f"Recordings in {shortened(str(folder))}"] if folder else []
     retired = sorted(latest.loc[~enrolled, "machine"].unique())
-    about += [f"Left out, as they are no longer enrolled: {', '.join(retired)}"] if retired else []
+    about += [f"Left out, since no longer enrolled: {', '.join(retired)}"] if retired else []
     strangest = strangest_recordings(rows, MOST_SHOWN)
     return scores_page(
         detector,
@@ -96,7 +96,7 @@ def _heard_again(
 
 
 def _waiting(known: Known) -> dict[str, str]:
-    """Machine: how many of its recordings nobody has said to be normal."""
+    """Machine: how many of its recordings are pending review."""
     if known.table is None:
         return {}
     counts = pending_review(known.table).groupby("machine").size()

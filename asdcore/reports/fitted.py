@@ -28,7 +28,7 @@ MOST_OF_TRAINING, MOST_OF_TEST = 10, 5
 
 @dataclass(frozen=True)
 class Decision:
-    """Which detector is in charge now, and why."""
+    """Which detector is the champion now, and why."""
 
     sentence: str
     champion: bool
@@ -80,7 +80,7 @@ def fitted_report(
         detector: the new one.
         machines: those that the page is about.
         known: labels, sessions and the files of the training recordings.
-        decision: which detector is in charge.
+        decision: which detector is the champion.
         tested: what it makes of test recordings.
         stand_out: training recordings to listen to, the strangest of each machine first: path, machine, found_by.
         steps: what to do next.
@@ -199,12 +199,12 @@ def _groups(
         _Group(
             "Training recordings that stand out",
             f"{_of(len(first), len(stand_out))}A fault among them would be learned as normal.",
-            "If it is a fault, label it, and fit again",
+            "If it is a fault, label it and fit again",
             first.assign(why="among the training recordings, by its " + first["found_by"]),
         ),
         _Group(
             "Faults that were missed",
-            f"{_of(MOST_OF_TEST, len(missed))}Labelled anomaly, and judged normal; the best hidden first.",
+            f"{_of(MOST_OF_TEST, len(missed))}Labelled anomaly, but judged normal; those with the lowest scores first.",
             "If the label is wrong",
             missed.head(MOST_OF_TEST).assign(why=""),
             "missed fault",
@@ -212,7 +212,7 @@ def _groups(
         ),
         _Group(
             "False alarms",
-            f"{_of(MOST_OF_TEST, len(false))}Labelled normal, and suspect or anomalous; the strangest first.",
+            f"{_of(MOST_OF_TEST, len(false))}Labelled normal, but judged suspect or anomalous; the strangest first.",
             "If the label is wrong",
             false.head(MOST_OF_TEST).assign(why=""),
             "false alarm",

@@ -70,9 +70,11 @@ def caption_of(lines: Mapping[str, float]) -> str:
     """What the lines and signs of a timeline of verdicts mean.
 
     >>> caption_of({"anomalous": 2.0, "suspect": 1.0})
-    'Dashed: from where on a recording is suspect, and anomalous. ● normal, ▲ suspect, ◆ anomalous'
+    'Dashed: the score from which a recording is suspect, and anomalous. ● normal, ▲ suspect, ◆ anomalous'
     """
-    dashed = f"Dashed: from where on a recording is {', and '.join(sorted(lines, reverse=True))}. " if lines else ""
+    dashed = (
+        f"Dashed: the score from which a recording is {', and '.join(sorted(lines, reverse=True))}. " if lines else ""
+    )
     return f"{dashed}● normal, ▲ suspect, ◆ anomalous"
 
 
@@ -108,7 +110,7 @@ def _timeline(machine: str, rows: pd.DataFrame, lines: Mapping[str, float]) -> M
         text = f"{row['name']}: {row['verdict']}, score {score_text(row['score'])}{label}"
         link = f"#{row['anchor']}" if row["anchor"] else ""
         points.append(Point(row["score"], row["verdict"], text, row["session"], row["label"] == "anomaly", link))
-    said = f"Scores of {count_of(len(scored), 'recording')} of {machine}, in their order."
+    said = f"Scores of {count_of(len(scored), 'recording')} of {machine}, in order."
     return Markup(timeline(points, lines, said))
 
 

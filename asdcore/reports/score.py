@@ -23,7 +23,7 @@ from asdcore.reports.page import score as score_text
 MOST_ROWS = 1000
 """of the table"""
 LABEL = "If you know what it is, label it"
-ADD_LABELLED = "If you know what it is: it is in no table of recordings yet; this adds it, labelled"
+ADD_LABELLED = "If you know what it is, add it to the table of recordings with its label"
 
 
 def score_report(

@@ -28,7 +28,7 @@ from asdcore.screening import Listened, Screening
 
 MOST_USUAL = 200
 """clips of a machine that a profile of what is usual is fitted on"""
-CAPTION = "Dashed: from where on a recording stands out. ● as usual, ▲ stands out"
+CAPTION = "Dashed: the score from which a recording stands out. ● as usual, ▲ stands out"
 
 
 def screening_report(screening: Screening, place: str, option: str = "") -> str:
@@ -173,7 +173,7 @@ def _card(row: dict[str, Any], place: str, option: str) -> Card:
         facts,
         "If it is a fault, ingest it and keep it out of the training",
         [" && ".join(f"{command} {option}".rstrip() for command in (f"asd ingest {place}", label))],
-        "The most similar of the others",
+        "The most similar other recording",
     )
 
 

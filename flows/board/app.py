@@ -105,7 +105,7 @@ class Board:
         form, digest = await _form(request), request.path_params["digest"]
         said = form.get("label", "")
         if said not in LABELS:
-            return refusal(400, "Not saved", f"{said!r} is no label.")
+            return refusal(400, "Not saved", f"{said!r} is not a label.")
         if not await run_in_threadpool(self.records.knows, digest):
             return _no_such_recording()
         await run_in_threadpool(label, self.records, digest, said, _by(form))

@@ -140,7 +140,7 @@ def _card(judged: Judged, lasting: list[Incident], in_charge: InCharge | None) -
     if in_charge and machine not in in_charge.machines:
         notes.append(f"Not enrolled in version {in_charge.version}; asd enroll adds it.")
     if in_charge and machine in in_charge.simulated:
-        notes.append("Learnt from simulated recordings.")
+        notes.append("Learned from simulated recordings.")
     own = [one for one in lasting if one.machine == machine]
     return Card(INCIDENT if own else judged.state.state, judged, own, notes)
 
@@ -169,11 +169,11 @@ def supported_rate(detector: "Detector", machine: str) -> float | None:
 
 
 def champion(records: Records) -> tuple[InCharge | None, list[str]]:
-    """The detector in charge, and why it cannot be read, if so: the rest of a page can be shown without it."""
+    """The champion, and why it cannot be read, if so: the rest of a page can be shown without it."""
     try:
         return records.in_charge(), []
     except AsdError as error:
-        return None, [f"The detector in charge cannot be read: {error}"]
+        return None, [f"The champion cannot be read: {error}"]
 
 
 def rows_of(recordings: pd.DataFrame) -> list[dict[str, Any]]:

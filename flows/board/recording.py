@@ -22,7 +22,7 @@ MOST_KEPT = 16
 
 
 class Comparisons:
-    """Recordings beside the most similar normal ones, by the detector in charge; one is computed at a time."""
+    """Recordings beside the most similar normal ones, by the champion; one is computed at a time."""
 
     def __init__(self, records: Records) -> None:
         self.records = records
@@ -55,12 +55,12 @@ class Comparisons:
         detector, _ = self.records.detector()
         path = Path(row["path"])
         if row["path"] == "-":
-            raise AsdError("it came on standard input and was not kept")
+            raise AsdError("it was read from standard input and not kept")
         if not path.is_file():
-            raise AsdError(f"{path} is not there any more")
+            raise AsdError(f"{path} no longer exists")
         one = detector.listen_at(path, row["machine"], row["strangest_at"] or 0.0)
         if one.recording != row["recording"]:
-            raise AsdError(f"{path} is another recording now")
+            raise AsdError(f"{path} has changed since it was scored")
         told = row["triggered_by"]
         if row["clips"] and row["clips"] > 1 and {*told.split(JOINED_BY)} <= {*detector.machines[one.machine].models}:
             # The verdict is about all clips; what one of them triggers alone may differ.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TOKEN = "ASD_BOARD_TOKEN"
 """Environment variable: the access token."""
-NOT_ENCRYPTED = "http is not encrypted: outside of a network that you trust, put a proxy with TLS in front."
+NOT_ENCRYPTED = "HTTP is not encrypted: outside a network that you trust, put a proxy with TLS in front."
 SECONDS_TO_WARM_UP = 2.0
 SHORTEST_TOKEN = 12
 """characters"""
@@ -53,7 +53,7 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None]) -> None:
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
         say(f"{address}?token={quote(token, safe='')}" if token else address)
         if host not in _LOOPBACK:
-            say(f"Whoever has the token hears your plant. {NOT_ENCRYPTED}")
+            say(f"Anyone who has the token can listen to your recordings. {NOT_ENCRYPTED}")
         say("Ctrl-C stops it.")
         _run(home, listening, token, f"asd_board_{port}")
     except KeyboardInterrupt:
@@ -95,7 +95,7 @@ def access_token(host: str) -> str | None:
     """The token that the board of this address asks for: that of the environment, else a new one; None on loopback."""
     token = os.environ.get(TOKEN, "")
     if token and len(token) < SHORTEST_TOKEN:
-        raise AsdError(f"{TOKEN} has {len(token)} characters: it needs {SHORTEST_TOKEN} or more that nobody guesses")
+        raise AsdError(f"{TOKEN} has {len(token)} characters: it needs at least {SHORTEST_TOKEN}, hard to guess")
     if token or host in _LOOPBACK:
         return token or None
     return secrets.token_urlsafe(16)

@@ -47,7 +47,7 @@ def enroll(
         Path | None,
         typer.Option(
             callback=existing,
-            help="A folder of its normal recordings, or a manifest CSV; default: those that are known",
+            help="A folder of its normal recordings, or a manifest CSV; default: those that were ingested",
             show_default=False,
         ),
     ] = None,
@@ -95,13 +95,13 @@ def score(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say where anomalous recordings differ from normal, and plot it")
     ] = False,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML file about it")] = True,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report")] = True,
     home: HomeOption = None,
 ) -> None:
     """Score recordings with a registered detector. Higher is more anomalous.
 
-    Exit code 3: an alarm (something is anomalous, or as often as `asd threshold` says); else 4: something is suspect or
-    anomalous; else 1: something could not be scored; else 0.
+    Exit code 3: an alarm (one recording is anomalous, or as many as the rule of `asd threshold` asks for); else 4:
+    something is suspect or anomalous; else 1: something could not be scored; else 0.
     """
     for path in recordings:
         # Typer's own check refuses -, even with allow_dash.
@@ -249,7 +249,7 @@ def promote(
     version: Annotated[str, typer.Argument(help="A registered version; `asd models` lists them")],
     home: HomeOption = None,
 ) -> None:
-    """Make a version the champion, whatever the gate decided."""
+    """Make a version the champion, regardless of the gate."""
     place = start(home)
     from asdcore.monitoring.incidents import challenger_promoted
     from tasks.incidents import unfailing

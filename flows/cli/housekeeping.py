@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @with_settings
 def clean(
     settings: "Settings",
-    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only listed")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it, they are only listed")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every shard to find damage on the disk")] = False,
     home: HomeOption = None,
 ) -> None:
@@ -36,7 +36,7 @@ def clean(
 def settings(
     output: Output,
     containing: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Only those with this in their names", show_default=False)
+        str | None, typer.Argument(metavar="[NAME]", help="Only settings whose names contain this", show_default=False)
     ] = None,
     preset: PresetOption = "default",
     file: SettingsOption = None,
@@ -45,7 +45,7 @@ def settings(
         Path | None, typer.Option(help="Write a file of these settings, for --settings", show_default=False)
     ] = None,
 ) -> None:
-    """List all settings: name, value, default where it is another one, unit and description; everyday ones first."""
+    """List all settings with value, unit, default (if different) and description, everyday ones first."""
     from asdcore.setting_rows import setting_rows, shown_value
     from asdcore.settings_file import write_settings
     from flows.cli.tables import print_table

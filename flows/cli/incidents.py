@@ -1,4 +1,4 @@
-"""The commands about incidents, and about the messages that tell of them."""
+"""The commands for incidents, and for the notifications about them."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +34,7 @@ def listed(
 ) -> None:
     """List what is wrong now: anomalies, suspect streaks, drift, failed runs, refused challengers.
 
-    One incident lasts from when it begins until it is over, however many recordings it has.
+    An incident lasts until it is closed, however many recordings belong to it.
     """
     if context.invoked_subcommand is not None:
         return
@@ -48,7 +48,7 @@ def listed(
     found = [one for one in known(place, machine=machine) if every or one.is_open]
     output.write([asdict(one) for one in found])
     if not found:
-        out.print("No incident is open." if not every else "There has been no incident.")
+        out.print("No incident is open." if not every else "There are no incidents.")
         return
     header = ["id", "about", "kind", "since", "last seen", "count", *(["closed"] if every else []), ""]
     rows = [
@@ -71,11 +71,11 @@ def listed(
 
 @incidents.command()
 def close(
-    incident: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the first digits of it")],
-    by: Annotated[str | None, typer.Option(help="Who closes it; default: the user", show_default=False)] = None,
+    incident: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the first digits of its id")],
+    by: Annotated[str | None, typer.Option(help="Who closes it; default: your user name", show_default=False)] = None,
     home: HomeOption = None,
 ) -> None:
-    """Close an incident that has been dealt with. The next one is told of again."""
+    """Close an incident that has been dealt with. Later recordings can open a new one."""
     place = start(home)
     from asdcore.monitoring.incidents import close_incident
     from tasks.notification import notified
@@ -87,7 +87,7 @@ def close(
 
 @notify.command()
 def test(home: HomeOption = None) -> None:
-    """Send a test message to each channel, and say what became of it. Exit code 1 if one did not take it."""
+    """Send a test message to each channel, and report the result. Exit code 1 if a channel fails."""
     place = start(home)
     from tasks.notification import sent_tests
 
@@ -100,7 +100,7 @@ def test(home: HomeOption = None) -> None:
 
 @notify.command()
 def send(home: HomeOption = None) -> None:
-    """Send what waits: for cron, where neither `asd ui` nor `asd watch` runs, which do so by themselves."""
+    """Send the messages that wait, for use with cron. `asd ui` and `asd watch` do this by themselves."""
     place = start(home)
     from asdcore.notification.outbox import deliver
 
@@ -113,7 +113,7 @@ def send(home: HomeOption = None) -> None:
 @notify.command()
 @with_output
 def status(output: Output, home: HomeOption = None) -> None:
-    """How many messages wait for each channel, and why."""
+    """Show how many messages wait for each channel, and why."""
     place = start(home)
     from asdcore.notification.outbox import waiting
     from flows.cli.tables import print_table
@@ -135,11 +135,11 @@ def _channels(home: "Home") -> "tuple[dict[str, Subscription], datetime]":
     file = configuration_file(home)
     if not file.exists():
         raise AsdError(
-            f"{file} does not exist: it says where messages go; see the page Notifications of the documentation"
+            f"{file} does not exist: it lists the channels that get messages; see Notifications in the documentation"
         )
     channels, changed = subscriptions(file)
     if not channels:
-        raise AsdError(f"{file} names no channel")
+        raise AsdError(f"{file} lists no channel")
     return channels, changed
 
 

@@ -169,7 +169,7 @@ def _refuse_bad_place(csv: Path, json: bool) -> None:
             raise typer.BadParameter("only one of --csv - and --json can be printed", param_hint="--csv")
         return
     if csv.is_dir() or not csv.parent.is_dir():
-        raise typer.BadParameter(f"{csv} is a folder, or in none", param_hint="--csv")
+        raise typer.BadParameter(f"{csv} is a folder, or its folder does not exist", param_hint="--csv")
     # As in `asd score --csv new.wav old.wav`, where the name of the table was forgotten.
     if csv.exists() and csv.suffix.lower() != ".csv":
-        raise typer.BadParameter(f"{csv} exists, and is no .csv file: it is not overwritten", param_hint="--csv")
+        raise typer.BadParameter(f"{csv} exists and is not a .csv file: it is not overwritten", param_hint="--csv")

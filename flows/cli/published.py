@@ -1,4 +1,4 @@
-"""What is done about a scoring run once its answer is printed."""
+"""What happens after the answer of a scoring run is printed."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def published(done: "Scored", place: Home) -> None:
-    """Tell the servers that are named of a scoring run, and send messages about incidents. Its files are written.
+    """Publish a scoring run, whose files are written, to the named servers, and send messages about incidents.
 
     The next scoring flow, or `asd ui`, adds to MLflow what is not there yet. A server that does not answer changes
     nothing of the answer, nor of the exit code.

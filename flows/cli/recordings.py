@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Unlabelled(StrEnum):
-    """What recordings are whose place does not say it."""
+    """The label of recordings whose place does not say it."""
 
     normal = "normal"
     unknown = "unknown"
@@ -31,14 +31,14 @@ def ingest(
     settings: "Settings",
     recordings: Annotated[Path, typer.Argument(callback=existing, help="A folder of recordings, or a manifest CSV")],
     as_: Annotated[
-        Unlabelled, typer.Option("--as", help="Label of those whose folder, name or manifest says none")
+        Unlabelled, typer.Option("--as", help="Label of recordings whose folder, name or manifest says none")
     ] = Unlabelled.normal,
     home: HomeOption = None,
 ) -> None:
     """Check recordings and add new ones to the table of recordings. The files are only read.
 
-    What would become normal training data is judged by the champion, if there is one, and waits for `asd label` if that
-    calls it suspect or anomalous.
+    If there is a champion, it judges what would become normal training data. What it calls suspect or anomalous is
+    pending review, until you label it with `asd label`.
     """
     place = start(home)
     if prefect_server_named():
@@ -77,11 +77,13 @@ def label(
     pending: Annotated[
         bool, typer.Option("--pending", help="Those that are pending review: list them; with --as, label them all")
     ] = False,
-    machine: Annotated[str | None, typer.Option(help="With --pending: of this machine", show_default=False)] = None,
-    by: Annotated[str | None, typer.Option(help="Who labels them; default: the user", show_default=False)] = None,
+    machine: Annotated[
+        str | None, typer.Option(help="With --pending: only of this machine", show_default=False)
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Who labels them; default: your user name", show_default=False)] = None,
     home: HomeOption = None,
 ) -> None:
-    """Label recordings. Normal training recordings train from now on; no later ingest changes the label."""
+    """Label recordings. Normal training recordings are used for training; no later ingest changes the label."""
     if recordings and (pending or machine):
         raise typer.BadParameter("name recordings, or all that are --pending")
     place = start(home)
@@ -115,8 +117,8 @@ def forget(
         list[str] | None, typer.Argument(help="Files, folders or digests", show_default=False)
     ] = None,
     machine: Annotated[str | None, typer.Option(help="All recordings of this machine", show_default=False)] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it they are only counted")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Bring forgotten ones back, labels and all")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, they are only counted")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring forgotten recordings back, with their labels")] = False,
     home: HomeOption = None,
 ) -> None:
     """Remove recordings from the table of recordings: no ingest adds them again. Your files stay as they are."""
@@ -139,7 +141,7 @@ def forget(
     else:
         out.print(
             f"{len(chosen)} recordings forgotten; `asd forget --undo PATH{option}` brings them back. A detector that "
-            "has learned them knows them until `asd retrain`."
+            "was fitted on them does not change until `asd retrain`."
         )
 
 
@@ -148,14 +150,14 @@ def rename(
     name: Annotated[str, typer.Argument(help="Its new name")],
     home: HomeOption = None,
 ) -> None:
-    """Give a machine another name: in the table of recordings, for later ingests, and in the champion."""
+    """Rename a machine in the table of recordings, in later ingests and in the champion."""
     place = start(home)
     from flows.rename import rename as flow
 
     announce_api()
     done = flow(machine=machine, name=name, home=place.root)
-    out.print(f"{machine} is called {name}: {done['recordings']} recordings. Nothing was computed again.")
-    out.print(f"Folders and manifests may go on calling it {machine}; earlier scores and reports keep the old name.")
+    out.print(f"{machine} is now called {name}: {done['recordings']} recordings. Nothing was computed again.")
+    out.print(f"Folders and manifests can keep the name {machine}; earlier scores and reports keep it, too.")
     if done["version"]:
         out.print(f"registry   asd-detector version {done['version']}, the champion, knows it as {name}.")
     else:

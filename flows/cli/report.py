@@ -17,15 +17,15 @@ def report(
     since: Annotated[
         str | None,
         typer.Option(
-            help="A time such as 2026-05-01 or 2026-05-01T06:00, or how long ago: 90m, 12h, 7d, 2w; default: this "
-            "midnight",
+            help="A time such as 2026-05-01 or 2026-05-01T06:00, or how long ago: 90m, 12h, 7d, 2w; default: midnight "
+            "today",
             show_default=False,
         ),
     ] = None,
     model: ModelOption = "champion",
     home: HomeOption = None,
 ) -> None:
-    """Write an HTML file about everything that was scored since a time, by `asd watch`, schedules or hand."""
+    """Write an HTML report about everything that was scored since a time, by `asd watch`, a schedule or `asd score`."""
     begin = since_of(since, datetime.now().astimezone())
     place = start(home)
     with imports():
@@ -43,7 +43,7 @@ def since_of(text: str | None, now: datetime) -> datetime:
     """The time that a person means.
 
     Raises:
-        typer.BadParameter: it is none, or in the future.
+        typer.BadParameter: it is not a time, or in the future.
     """
     if text is None:
         return now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -54,7 +54,7 @@ def since_of(text: str | None, now: datetime) -> datetime:
             begin = datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"--since {text!r} is no time; write 2026-05-01, 2026-05-01T06:00, or how long ago: 90m, 12h, 7d, 2w"
+            f"--since {text!r} is not a time; write 2026-05-01, 2026-05-01T06:00, or how long ago: 90m, 12h, 7d, 2w"
         ) from None
     if begin > now:
         raise typer.BadParameter(f"--since {text!r} is in the future")

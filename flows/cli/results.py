@@ -27,15 +27,15 @@ def results(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="2d, 12h, 30m or 1w ago; or 2026-05-01, or '2026-05-01 08:30'", show_default=False),
+        typer.Option(help="How long ago (30m, 12h, 2d, 1w), or 2026-05-01, or '2026-05-01 08:30'", show_default=False),
     ] = None,
     only: Annotated[
         str | None, typer.Option(help=f"Comma-separated: {', '.join(VERDICTS)}", show_default=False)
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help=f"Print all rows, not {SHOWN} at most")] = False,
+    every: Annotated[bool, typer.Option("--all", help=f"Print all rows, not only the first {SHOWN}")] = False,
     home: HomeOption = None,
 ) -> None:
-    """List stored scores, the newest first: of `asd score`, `asd watch` and scheduled scoring."""
+    """List the stored scores of `asd score`, `asd watch` and scheduled scoring, the newest first."""
     begin, verdicts = _time(since), _verdicts(only)
     place = start(home)
     from flows.cli.tables import print_table
@@ -106,7 +106,7 @@ def _time(since: str | None) -> datetime | None:
         return datetime.fromisoformat(since.strip()).astimezone()  # Without a time zone: of this machine.
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
-            f"{since!r} is no time: write 2d, 12h, 30m or 1w, or 2026-05-01, or '2026-05-01 08:30'",
+            f"{since!r} is not a time: write 30m, 12h, 2d or 1w, or 2026-05-01, or '2026-05-01 08:30'",
             param_hint="--since",
         ) from error
 

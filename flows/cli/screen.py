@@ -1,4 +1,4 @@
-"""The command that ranks the recordings of a folder without label, detector or home."""
+"""The command that ranks the recordings of a folder without labels and without a detector."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from flows.cli.output import Output, with_output
 from flows.cli.startup import start
 
 SHOWN = 5
-"""rows of a machine where nothing, or less, stands out"""
+"""rows of a machine, if fewer stand out"""
 
 
 @with_output
@@ -19,12 +19,12 @@ def screen(
     output: Output,
     recordings: Annotated[Path, typer.Argument(callback=existing, help="A folder of recordings, or a manifest CSV")],
     machine: Annotated[
-        str | None, typer.Option(help="Machine of those that lie in no machine's folder", show_default=False)
+        str | None, typer.Option(help="Machine of recordings that are not in a machine's folder", show_default=False)
     ] = None,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML file about it")] = True,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report")] = True,
     home: HomeOption = None,
 ) -> None:
-    """Which of these sound wrong? Ranks the recordings of each machine: no label, no detector, no training.
+    """Which of these sound wrong? Rank the recordings of each machine: no labels, no detector, no training.
 
     Exit code 4: something stands out; else 1: something could not be ranked; else 0.
     """

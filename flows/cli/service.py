@@ -32,11 +32,11 @@ def ui(
 def board(
     home: HomeOption = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; any but loopback asks for an access token")
+        str, typer.Option(help="Address to listen on; any but loopback requires an access token")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free port")] = 5080,
 ) -> None:
-    """Serve a web page for the shift: machines, incidents, recordings to listen to and to label. Until Ctrl-C."""
+    """Serve a web page for the shift, until Ctrl-C: machines, incidents, recordings to listen to and to label."""
     place = start(home)
     from flows.board.server import serve
 
@@ -50,7 +50,7 @@ def deploy(
         Path | None,
         typer.Option(
             callback=existing,
-            help="Folder that the schedule retrains on; default: all that was ingested",
+            help="Folder that the schedule retrains on; default: everything that was ingested",
             show_default=False,
         ),
     ] = None,
@@ -93,7 +93,7 @@ def watch(
     ] = False,
     home: HomeOption = None,
 ) -> None:
-    """Ingest and judge recordings as they arrive, until Ctrl-C. Anomalous ones never train before `asd label`."""
+    """Ingest and judge recordings as they arrive, until Ctrl-C. Suspect and anomalous ones are pending review."""
     place = start(home)
     from flows.watching import watch_folder
 

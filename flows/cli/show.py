@@ -147,7 +147,7 @@ def show_reliability(machine: str, detector: "Detector", version: str, output: O
         out.print(f"- {sentence}")
     own_about = detector.about.get("enrolled", {}).get(machine, detector.about)
     if own_about.get("simulated"):
-        out.print("- Learnt from simulated recordings.")
+        out.print("- Learned from simulated recordings.")
     rows = [["normal training recordings", f"{report.n} ({domains})"]]
     rows += [["false alarms asked", _asked(report.asked, detector.thresholds.get(machine))]]
     for what, achieved in (("left out of the training", report.left_out), ("of the test", report.test)):
@@ -226,7 +226,7 @@ def print_scores(scores: pd.DataFrame, suspicions: Mapping[str, str]) -> None:
     print_table(header, rows, right=[1, 2])
     if len(scores) > len(rows):
         out.print(
-            f"The {len(rows)} strangest of {len(scores)} recordings; the table of all is named below, or --csv FILE."
+            f"The {len(rows)} strangest of {len(scores)} recordings; the table named below, or --csv FILE, has all."
         )
     for machine, sentence in suspicions.items():
         n = int(((scores["machine"] == machine) & (scores["verdict"] == "suspect")).sum())

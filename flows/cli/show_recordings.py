@@ -1,4 +1,4 @@
-"""What the command line prints of recordings: of an ingest, of what waits for a label, of what is forgotten."""
+"""What the command line prints about recordings: ingested, pending review, forgotten."""
 
 import shlex
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ SHOWN = 20
 DIGITS = 12
 """of a digest"""
 PENDING = ["machine", "labelled_by", "recording", "path"]
-"""columns of what waits for a label"""
+"""columns of the recordings that are pending review"""
 
 
 def home_option(place: Home) -> str:
@@ -28,7 +28,7 @@ def home_option(place: Home) -> str:
 
 
 def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> list[dict[str, Any]]:
-    """The machines of an ingest, what was done to their recordings, and what was left out; returns the table."""
+    """Print the machines of an ingest, what was done to their recordings and what was left out; return the table."""
     catalog = Catalog(place.recordings)
     rows = [row for row in machine_table(catalog) if row["machine"] in done["machines"]]
     if rows:
@@ -45,7 +45,7 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> lis
     _list([f"quarantined: {file}: {reason}" for file, reason in sorted(done["quarantined"].items())], place)
     _show_doubted(done["pending"], own, home_option(place))
     if done["forgotten"]:
-        _list([f"left out, as it was forgotten: {file}" for file in done["forgotten"]], place)
+        _list([f"left out, since it was forgotten: {file}" for file in done["forgotten"]], place)
         err.print(f"`asd forget --undo PATH{home_option(place)}` brings them back.")
     minimum = settings.recordings.minimum_training_recordings
     clips = training_recordings(cut(own, clip_lengths(own, settings.recordings))).groupby("machine").size()
@@ -63,8 +63,8 @@ def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> No
         n, judge = len(rows), rows["labelled_by"].iloc[0]
         what = "1 new recording is" if n == 1 else f"{n} new recordings are"
         err.print(
-            f"{machine}: {what} pending review: suspect or anomalous to the champion ({judge}), or come together with "
-            "such ones. Nothing learns from them until you have decided:"
+            f"{machine}: {what} pending review: called suspect or anomalous by the champion ({judge}), or ingested "
+            "together with such recordings. Not used for training until you label them:"
         )
         for path in rows["path"].head(SHOWN):
             err.print(f"  {path}")
@@ -76,7 +76,7 @@ def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> No
 
 
 def show_pending(catalog: Catalog, machine: str | None, option: str) -> pd.DataFrame:
-    """The recordings that are pending review, and the commands that settle them; returns the table."""
+    """Print the recordings that are pending review, and the commands that label them; return the table."""
     waiting = pending_review(catalog.of_machines([machine] if machine else None))[PENDING]
     if waiting.empty:
         out.print("No recording is pending review.")
@@ -87,8 +87,8 @@ def show_pending(catalog: Catalog, machine: str | None, option: str) -> pd.DataF
         [[name, judge, digest[:DIGITS], path] for name, judge, digest, path in rows],
     )
     out.print(
-        f"They do not train until they are labelled: `asd label PATH --as normal{option}`, or `--as anomaly`; all of "
-        f"a machine: `asd label --pending --machine NAME --as normal{option}`."
+        f"They are not used for training until you label them: `asd label PATH --as normal{option}`, or `--as "
+        f"anomaly`; all of a machine: `asd label --pending --machine NAME --as normal{option}`."
     )
     return waiting
 

@@ -73,7 +73,7 @@ def test_its_page_says_how_far_to_trust_it_and_what_it_catches_and_the_run_keeps
 ) -> None:
     page = Path(enrolled["page"])
     text = page.read_text()
-    assert "Version 2 has simValve, and is the champion" in text and "Collect 85 more normal recordings" in text
+    assert "Version 2 includes simValve and is the champion" in text and "Collect 85 more normal recordings" in text
     assert "faults caught" in text and "AUC source" in text and "data:audio/flac;base64," in text
     assert page.name in {artifact.path for artifact in client(home).list_artifacts(enrolled["run"])}
     linked = Artifact.get("enrolment-page")

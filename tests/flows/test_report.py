@@ -26,5 +26,5 @@ def test_a_time_is_a_date_or_how_long_ago_and_midnight_by_default(text: str | No
 
 @pytest.mark.parametrize("text", ["yesterday", "", "12", "99999999999d", "2026-13-01", "2026-05-03"])
 def test_what_is_no_time_or_in_the_future_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match=r"is no time; write 2026-05-01|is in the future"):
+    with pytest.raises(typer.BadParameter, match=r"is not a time; write 2026-05-01|is in the future"):
         since_of(text, NOW)

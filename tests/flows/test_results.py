@@ -67,7 +67,11 @@ def test_options_choose_machines_times_and_verdicts(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--since", "yesterday"], "write 2d"), (["--since", "99999999w"], "is no time"), (["--only", "bad"], "none of")],
+    [
+        (["--since", "yesterday"], "write 30m"),
+        (["--since", "99999999w"], "is not a time"),
+        (["--only", "bad"], "none of"),
+    ],
 )
 def test_what_is_no_time_and_no_verdict_is_refused(home: Path, arguments: list[str], said: str) -> None:
     result = listed(home, *arguments)

@@ -211,7 +211,7 @@ def test_a_table_that_cannot_be_read_does_not_hide_the_others(home: Home, capsys
     store_scores(home, "a")
     (home.scores / "score-19990101T000000-0000.parquet").write_bytes(b"damaged")
     assert len(followed(home)) == 1
-    assert "score-19990101T000000-0000.parquet opens no incident" in capsys.readouterr().err
+    assert "score-19990101T000000-0000.parquet could not be read for incidents" in capsys.readouterr().err
 
 
 def test_incidents_are_found_by_machine_and_time_and_survive_json(home: Home) -> None:

@@ -59,7 +59,7 @@ plc:
         ("a:\n  type: mqtt", "a: host: Field required"),
         ("a:\n  type: mqtt\n  host: x\n  colour: red", "a: colour: Extra inputs are not permitted"),
         ("a:\n  type: webhook\n  url: ftp://x/s3cret", "a: url: String should match"),
-        ("a:\n  type: mqtt\n  host: x\n  password: s3cret", "a: password: a secret does not belong into this file"),
+        ("a:\n  type: mqtt\n  host: x\n  password: s3cret", "a: password: a secret does not belong in this file"),
         ("a:\n  type: webhook\n  url: http://x\n  headers: {X: s3cret}", "a: headers: a secret does not belong"),
         ("a:\n  type: webhook\n  url: ${NOT_SET}", "a: the environment variable NOT_SET is not set"),
         ("a:\n  type: mqtt\n  host: x\n  quiet_hours: [night]", "a: quiet hours 'night'"),

@@ -85,7 +85,7 @@ def test_two_machines_do_not_become_one_and_a_name_that_is_no_file_name_is_refus
     ingest(home, place)
     with pytest.raises(AsdError, match="there are recordings of fan already: two machines cannot become one"):
         Catalog(home).rename("pump", "fan")
-    with pytest.raises(AsdError, match="'a/b' is empty or holds a slash"):
+    with pytest.raises(AsdError, match="'a/b' is empty or contains a slash"):
         Catalog(home).rename("pump", "a/b")
     with pytest.raises(AsdError, match="no recording of machine saw"):
         Catalog(home).rename("saw", "jigsaw")

@@ -121,7 +121,7 @@ def test_recordings_are_named_by_file_folder_digest_or_csv(catalog: Catalog, pla
         (["abc"], "normal", "abc: no recording of the table"),
         (["{monday}"], None, "label None is none of normal, anomaly, unknown; give --as normal"),
         (["{place}/wrong.csv"], "normal", "no column recording"),
-        (["{place}/twice.csv"], None, "is called normal and anomaly"),
+        (["{place}/twice.csv"], None, "has two labels: normal and anomaly"),
     ],
 )
 def test_what_names_no_recording_or_has_no_label_is_refused(

@@ -33,7 +33,7 @@ def test_the_verdicts_of_several_runs_are_one_page_and_a_recording_counts_once(p
     page = report(plant, pd.concat(runs, ignore_index=True))
     assert page.text.startswith("3 recordings since 2026-05-01 06:00")
     assert "1 anomalous, 2 normal of 3 recordings" in page.text
-    assert "Judged by detector version 2, 3" in page.text and "lines drawn, by version 3" in page.text
+    assert "Judged by detector version 2, 3" in page.text and "dashed lines by version 3" in page.text
     assert (len(page.sounds()) == 2 and "3.00 kHz" in page.text) or "3.0" in page.text
 
 
@@ -60,7 +60,7 @@ def test_what_a_detector_has_labelled_says_nothing_of_false_alarms(plant, strang
 def test_what_waits_for_a_label_has_the_command_that_lists_it_and_those_that_label_it(plant, strange: Path) -> None:
     rows = table_of({strange: ("train", "unknown", "day 9")}).assign(labelled_by="detector 3")
     page = report(plant, scored(plant, [strange]), pd.concat([plant.table, rows]))
-    assert "pump 1 recording They do not train until" in page.text and "asd label --home plant" in page.text
+    assert "pump 1 recording They are not used for training until" in page.text and "asd label --home plant" in page.text
     assert f"asd label {digest_of_file(strange)[:12]} --as normal --home plant" in page.text
 
 

@@ -41,7 +41,7 @@ def test_what_to_listen_to_is_said_of_each_machine_the_one_with_most_of_it_first
 def test_what_stands_out_is_beside_a_recording_that_does_not_with_both_sounds_and_the_difference(
     page: Page, folder: Path
 ) -> None:
-    assert page.text.count("The most similar of the others") == 3
+    assert page.text.count("The most similar other recording") == 3
     assert len(page.sounds()) == 6
     assert "component around 3." in page.text
     beside = re.findall(r"(\d\d)\.wav\. Dashed", page.text)

@@ -40,7 +40,7 @@ def test_the_first_page_says_the_state_of_each_machine_its_incident_and_which_de
     board: TestClient,
 ) -> None:
     page = Page(board.get("/").text)
-    assert "Detector version 1 is in charge" in page.text
+    assert "Detector version 1 is the champion" in page.text
     assert "incident open" in page.text and "3 anomalous of 3 recordings" in page.text
     assert "The last: gone.wav" in page.text
     assert {"point normal", "point anomalous"} <= {*page.values("g", "class")}
@@ -51,7 +51,7 @@ def test_the_first_page_says_the_state_of_each_machine_its_incident_and_which_de
 
 def test_the_page_of_a_machine_lists_what_to_listen_to_first_and_how_reliable_it_is(board: TestClient) -> None:
     text = Page(board.get("/machines/pump").text).text
-    _, first, latest = re.split("To listen to first|Latest recordings", text)
+    _, first, latest = re.split("Listen to first|Latest recordings", text)
     assert "Anomalous or suspect, and not labelled yet: 3" in first
     assert "quiet.wav" not in first and "quiet.wav" in latest
 
@@ -66,7 +66,7 @@ def test_the_page_of_a_recording_has_both_sounds_both_pictures_and_sentences(boa
 def test_a_recording_whose_file_is_gone_can_still_be_looked_up(board: TestClient, home: Home) -> None:
     answer = board.get(address(home, "gone.wav"))
     assert answer.status_code == 200
-    assert "gone.wav is not there any more" in Page(answer.text).text
+    assert "gone.wav no longer exists" in Page(answer.text).text
 
 
 def test_a_file_that_was_replaced_is_not_shown_for_the_recording_that_was_scored(
@@ -80,7 +80,7 @@ def test_a_file_that_was_replaced_is_not_shown_for_the_recording_that_was_scored
         page = Page(board_of(home).get(where).text)
     finally:
         shutil.copy(kept, file)
-    assert "b.wav is another recording now" in page.text and not page.sounds()
+    assert "b.wav has changed since it was scored" in page.text and not page.sounds()
 
 
 def test_a_label_is_written_as_asd_label_would_and_changes_the_state(home: Home, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_names_are_text_whatever_they_are(tmp_path: Path) -> None:
 def test_an_empty_home_says_how_to_begin(tmp_path: Path) -> None:
     board = board_of(Home.at(tmp_path / "none"))
     text = Page(board.get("/").text).text
-    assert "This home is empty" in text and "asd retrain" in text and "No detector is in charge" in text
+    assert "This home is empty" in text and "asd retrain" in text and "There is no champion" in text
     assert "No incident is open" in Page(board.get("/incidents").text).text
     assert not (tmp_path / "none").exists()
 
@@ -179,7 +179,7 @@ def test_without_a_champion_scores_are_shown_all_the_same(home: Home, tmp_path: 
     shutil.copytree(home.scores, own.scores)
     board = board_of(own)
     text = Page(board.get("/").text).text
-    assert "No detector is in charge" in text and "3 anomalous of 3 recordings" in text
+    assert "There is no champion" in text and "3 anomalous of 3 recordings" in text
     assert "no registered detector" in Page(board.get(address(own, "a.wav")).text).text
 
 
@@ -190,7 +190,7 @@ def test_a_detector_that_is_gone_is_named_and_hides_nothing_else(home: Home, tmp
         text = Page(board_of(own).get("/").text).text
     finally:
         (home.root / "away").rename(home.mlartifacts)
-    assert "The detector in charge cannot be read" in text and "3 anomalous of 3 recordings" in text
+    assert "The champion cannot be read" in text and "3 anomalous of 3 recordings" in text
 
 
 def test_damaged_incidents_hide_no_machine(home: Home, tmp_path: Path) -> None:
