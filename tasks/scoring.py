@@ -64,7 +64,7 @@ class Scored(TypedDict):
     """machines whose alarm began in this run"""
     explained: list[Explained]
     drift: dict[str, list[str]]
-    """machine: limits that it crossed"""
+    """machine: limits that it exceeded"""
     suspicions: dict[str, str]
     """machine with suspect recordings: how rare they are, and what to collect to be certain"""
     report: str

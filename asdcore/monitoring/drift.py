@@ -27,7 +27,7 @@ LEVEL_MOVED = 6.0
 
 @dataclass(frozen=True)
 class DriftReport:
-    """One machine in one scoring run. ``sentences``: one per limit that was crossed."""
+    """One machine in one scoring run. ``sentences``: one per limit that was exceeded."""
 
     machine: str
     recordings: int
@@ -55,7 +55,7 @@ class DriftReport:
 
     @property
     def drifted(self) -> bool:
-        """Whether any limit was crossed."""
+        """Whether any limit was exceeded."""
         return bool(self.sentences)
 
     def to_json(self) -> dict[str, Any]:

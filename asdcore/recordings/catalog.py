@@ -330,7 +330,7 @@ def _too_few(few: Mapping[str, int], minimum: int) -> str:
 
 
 def pending_review(recordings: pd.DataFrame) -> pd.DataFrame:
-    """The training recordings that nobody has said to be normal: they do not train, and wait for `Catalog.label`."""
+    """The training recordings that are not used before a person labels them, see `Catalog.label`."""
     return recordings[(recordings["split"] == "train") & (recordings["label"] == "unknown")].reset_index(drop=True)
 
 

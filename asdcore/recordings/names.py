@@ -257,8 +257,8 @@ def read_manifest(path: Path) -> list[Found]:
                 raise AsdError(f"{path}, line {line}: {name} is empty")
         if not fit_for_file_name(values["machine"]):
             raise AsdError(
-                f"{path}, line {line}: machine={values['machine']!r} holds a slash, a backslash or a control "
-                "character; files of results bear the names of machines: name it without"
+                f"{path}, line {line}: machine={values['machine']!r} contains a slash, a backslash or a control "
+                "character; result files are named after machines: choose another name"
             )
         for name, choices in allowed.items():
             if name in values and values[name] not in choices:

@@ -122,7 +122,7 @@ def _machine(detector: Detector, machine: str, rows: pd.DataFrame) -> dict[str, 
         "tone": NORMAL if report and report.rating == "reliable" else SUSPECT,
         "sentences": report.sentences if report else ["There is no reliability report."],
         "outcome": outcome(rows, rate),
-        "learnt_from_simulated": bool(about.get("simulated")),
+        "learned_from_simulated": bool(about.get("simulated")),
         "facts": _facts(report) if report else [],
         **drawn(machine, rows, lines, caption_of(lines)),
     }

@@ -48,7 +48,7 @@ def scored_machine(detector: Detector, machine: str, rows: pd.DataFrame, notes: 
         "count": count_of(len(rows), "recording"),
         "notes": list(notes),
         "outcome": outcome(rows, rate),
-        "learnt_from_simulated": bool(about.get("simulated")),
+        "learned_from_simulated": bool(about.get("simulated")),
         "rate": f"{100 * rate:g} %",
         "supported": ANOMALOUS in lines,
         "supported_rate": f"{100 * calibration.supported_rate:.3g} %",

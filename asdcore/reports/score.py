@@ -104,7 +104,7 @@ def scores_page(
         title: of the page.
         about: lines below it.
         elsewhere: where all scores are.
-        waiting: machine: how many of its recordings wait for a label.
+        waiting: machine: how many of its recordings are pending review.
         label_command: lists them.
     """
     scores = scores.assign(name=scores["name"].map(shortened), anchor="")
