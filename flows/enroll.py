@@ -198,7 +198,7 @@ def registered_change(home: Home, folder: Path, parent: str, model: str, machine
             set_champion(home, version, text)
         log_parameters(home, run, {"machine": machine, "parent": parent})
         champion = champion_version(home)
-        stays = "It became the champion." if champion == version else f"Version {champion} stays champion."
+        stays = "It became the champion." if champion == version else f"Version {champion} stays the champion."
         said = f"Version {version} is version {parent}, {text}; everything else is the same. {stays}"
         describe_version(home, version, said)
     publish("enrolment", said, said)

@@ -77,11 +77,12 @@ def decided(
 def gate_sentence(judged: dict[str, Any] | None, version: str, champion: str) -> str:
     """What became of a registered version, and why."""
     if judged is not None:
-        outcome = "became the champion" if judged["promote"] else f"was not promoted, version {champion} stays champion"
+        stays = f"was not promoted, version {champion} stays the champion"
+        outcome = "became the champion" if judged["promote"] else stays
         return f"Version {version} {outcome}: {' '.join(judged['reasons'])}"
     if champion == version:
-        return f"Version {version} became the champion without a comparison: there was no other one that can be read."
-    return f"Version {version} is not judged again; version {champion} stays champion."
+        return f"Version {version} became the champion without a comparison: there was no other readable champion."
+    return f"Version {version} is not judged again; version {champion} stays the champion."
 
 
 def judgement_text(judged: dict[str, Any], version: str) -> str:
