@@ -51,7 +51,9 @@ def test_a_new_normal_session_is_learned_at_once_and_a_strange_one_waits(
     assert judged["waiting"] == sorted(str(path) for path in strange) and judged["fitted_again"] == []
     assert load_detector(home)[1] == first["version"]
     day = Path(judged["report"]).read_text()
-    assert "6 recordings since" in day and "They do not train until" in day and "normal, no alarm" not in day
+    assert (
+        "6 recordings since" in day and "They are not used for training until" in day and "normal, no alarm" not in day
+    )
 
     normal = record_day(place, 6)
     ingest(place, settings.recordings, arrived=normal, home=home.root)

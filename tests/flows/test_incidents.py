@@ -79,7 +79,7 @@ def test_a_server_that_is_down_and_a_configuration_that_is_wrong_change_nothing_
     configuration.write_text("office:\n  type: webhook\n  url: http://127.0.0.1:1/s3cret\n")
     done = asd("score", new, "--no-report", "--home", plant.root, **alone)
     assert done.returncode == 3 and "ANOMALOUS" in done.stdout
-    assert "office did not take a message" in done.stderr and "s3cret" not in done.stderr
+    assert "office did not accept a message" in done.stderr and "s3cret" not in done.stderr
     status = asd("notify", "status", "--home", plant.root, **alone)
     assert "no connection to 127.0.0.1" in status.stdout and "s3cret" not in status.stdout
     configuration.write_text("office:\n  type: pigeon\n")
