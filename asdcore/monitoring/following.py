@@ -91,8 +91,8 @@ def follow(home: Home, rule_of: Callable[[str], Rule]) -> None:
     An anomaly opens with an alarm of the machine's threshold, which is one anomalous recording unless it has a rule of
     its own; a suspect streak with as many suspect recordings in a row as `Rule` says, if no anomaly is open. Both
     count suspect and anomalous recordings, and close at the end of a later run, after `NORMALS_TO_CLOSE` consecutive
-    normal recordings. Drift opens with a scoring run that exceeds a limit of `asdcore.monitoring.drift`, and closes
-    with one that exceeds none and has at least `ENOUGH` recordings; drift that a person has closed opens again only
+    normal recordings. Drift opens with a scoring run of at least `ENOUGH` recordings that exceeds a limit of
+    `asdcore.monitoring.drift`, and closes with one that exceeds none; drift that a person has closed opens again only
     after such a run.
 
     Args:
@@ -199,6 +199,8 @@ def _follow_drift(stored: Transaction, machine: str, row: pd.Series) -> None:
         if incident is not None:
             recordings = incident.recordings + scored
             kept(stored, replace(incident, recordings=recordings, sentence=sentence, last_seen=now(incident)))
+        elif int(row["recordings"]) < ENOUGH:
+            return  # A few recordings, of another operating condition perhaps, are no reason to call anybody.
         elif not stored.drifts(machine):
             opened(stored, new_incident(stored, DRIFT, machine, machine=machine, recordings=scored, sentence=sentence))
         stored.keep_drifts(machine, True)

@@ -158,6 +158,8 @@ def test_an_alarm_rule_of_the_machine_is_followed_across_runs(home: Home) -> Non
 
 
 def test_drift_opens_where_it_begins_and_closes_with_a_conclusive_run_without_it(home: Home) -> None:
+    store_drift(home, ["The level has changed."], recordings=1)
+    assert followed(home) == []
     store_drift(home, ["The sound drifts."])
     store_drift(home, ["The sound drifts.", "And more."])
     (incident,) = followed(home)
