@@ -84,8 +84,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         # Another version than the champion would become one version more for each machine, and none with all.
         worth = worth_fitting(place, detector) if model == CHAMPION else []
         fitted_again = [machine for machine in worth if _fitted_again(place, detector, machine)]
-        # After a fit again, the recordings are explained by the new champion.
-        page = _reported(place, load_detector(place, model)) if counts else ""
+    page = _reported(place, model) if counts else ""
     normal, wait = (sum(of_machine[kind] for of_machine in counts.values()) for kind in ("normal", "waiting"))
     verdict = f"{normal} normal, {wait} pending review{', retraining due' if due else ''}"
     add_to_run_name(f": {verdict}")
@@ -164,14 +163,21 @@ def _judged(
     return counts, waiting, bool(done["drift"].get(machine))
 
 
-def _reported(home: Home, judge: tuple[Detector, str]) -> str:
-    """Write the report of this day, link it and let MLflow keep it; return its path."""
+def _reported(home: Home, model: str) -> str:
+    """Write the report of this day, link it and let MLflow keep it; return its path, or nothing if that failed.
+
+    The home is not locked: pages take time, and the recordings are judged whatever becomes of the report. After a fit
+    again, they are explained by the new champion.
+    """
+    midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    page = ""
     try:
-        page = day_page(home, *judge, datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0))
-    except AsdError:
-        return ""  # No recording could be scored.
-    link_report("day-report", page)
-    log_report(home, page)
+        with home.synchronised(warn):
+            page = day_page(home, *load_detector(home, model), midnight)
+            link_report("day-report", page)
+            log_report(home, page)
+    except Exception as error:
+        warn(f"the report of this day could not be written or published: {error}")
     return page
 
 

@@ -4,6 +4,7 @@ Neither Prefect nor MLflow is imported here.
 """
 
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from asdcore.recordings.labels import ScoredFile
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from tasks.registered import CHAMPION, registered_settings
+from tasks.results import stored_scores
 
 STANDARD_INPUT = "-"
 
@@ -37,18 +39,17 @@ def label_recordings(home: Home, what: Sequence[str], label: str | None, by: str
     """
     with home.lock(say):
         catalog = Catalog(home.recordings)
-        return labels.label_recordings(catalog, what, label, by, _recording_settings(home), lambda: scored_files(home))
+        scored = cache(partial(scored_files, home))  # Read once, however many names are not in the table.
+        return labels.label_recordings(catalog, what, label, by, _recording_settings(home), scored)
 
 
 def scored_files(home: Home) -> dict[str, ScoredFile]:
     """The recordings that were ever scored and had a file of their own, by digest, each as it was scored last."""
     home.fetch_folder(home.scores)
     files: dict[str, ScoredFile] = {}
-    for table in sorted(home.scores.glob("score-*.parquet")):
-        rows = pd.read_parquet(table, columns=["path", "recording", "machine", "reason"])
-        rows = rows[(rows["reason"] == "") & (rows["path"] != STANDARD_INPUT)]
-        for row in rows.itertuples(index=False):
-            files[str(row.recording)] = ScoredFile(Path(str(row.path)), str(row.machine))
+    for row in stored_scores(home).rows:  # The newest first.
+        if row["recording"] and not row["reason"] and row["path"] != STANDARD_INPUT:
+            files.setdefault(row["recording"], ScoredFile(Path(row["path"]), row["machine"]))
     return files
 
 

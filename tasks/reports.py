@@ -19,11 +19,13 @@ import pandas as pd
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.explanation.explanation import Explanation
+from asdcore.heard import COLUMNS as SCORE_COLUMNS
 from asdcore.heard import Heard
 from asdcore.progress import say
 from asdcore.recordings.catalog import Catalog
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
+from tasks.results import NOT_SCORED, stored_scores
 
 if TYPE_CHECKING:
     from asdcore.reports.known import Known
@@ -108,12 +110,19 @@ def day_page(home: Home, detector: Detector, version: str, since: datetime) -> s
 
 
 def scores_since(home: Home, since: datetime) -> pd.DataFrame:
-    """All rows of the tables of scores since a time, those of the first run first."""
+    """What was scored since a time, that of the first run first: `asdcore.heard.score_table`, and ``detector``.
+
+    A damaged table is left out, and stderr names it. ``decision`` is left out, as no report shows it.
+    """
     home.fetch_folder(home.scores)
-    first = f"score-{since.astimezone(UTC):{_STAMP}}"
-    # In the order of their names, which is that of time.
-    tables = [pd.read_parquet(file) for file in sorted(home.scores.glob("score-*.parquet")) if file.name >= first]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["machine"])
+    columns = [name for name in (*SCORE_COLUMNS, "detector") if name != "decision"]
+    scores = pd.DataFrame(stored_scores(home, since=since).rows[::-1], columns=columns)
+    words = ["recording", "triggered_by", "reason", "detector"]
+    scores[words] = scores[words].fillna("")
+    scores["verdict"] = scores["verdict"].replace(NOT_SCORED, "")
+    return scores.astype(
+        {"score": float, "p_value": float, "strangest_at": float, "clips": "Int64", "in_training": "boolean"}
+    )
 
 
 def _said(since: datetime) -> str:

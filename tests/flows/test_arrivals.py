@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from prefect.logging import disable_run_logger
 
 from asdcore.recordings.catalog import Catalog, pending_review
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
-from flows.arrivals import arrivals, worth_fitting
+from flows.arrivals import _reported, arrivals, worth_fitting
 from flows.ingest import ingest
 from flows.retrain import retrain
 from tasks.registered import load_detector
@@ -71,3 +72,9 @@ def test_a_new_normal_session_is_learned_at_once_and_a_strange_one_waits(
     assert len(pending_review(Catalog(home.recordings).recordings)) >= len(strange)
     assert detector.about["enrolled"]["pump7"]["at_last_training"] == 24
     assert worth_fitting(home, detector) == []
+
+
+def test_a_report_that_cannot_be_written_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with disable_run_logger():
+        assert _reported(Home.at(tmp_path / "empty"), "champion") == ""
+    assert "the report of this day could not be written" in capsys.readouterr().err

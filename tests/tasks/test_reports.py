@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from asdcore.errors import AsdError
+from asdcore.heard import COLUMNS
 from asdcore.storage.home import Home
 from tasks.reports import KEPT_DAYS, REPORT, day_page, delete_reports, old_reports, scores_since, written
+from tests.tasks.test_results import BROKEN, NORMAL, STRANGE, scoring_run
 
 
 @pytest.fixture
@@ -45,11 +47,25 @@ def test_old_reports_are_deleted_and_plots_scores_and_new_reports_stay(home: Hom
 
 
 def test_scores_since_a_time_are_those_of_the_runs_since_then_in_their_order(home: Home) -> None:
-    home.scores.mkdir(parents=True)
     for stamp, score in (("20260501T065959", 1.0), ("20260501T070000", 2.0), ("20260502T000000", 3.0)):
-        pd.DataFrame({"machine": ["fan"], "score": [score]}).to_parquet(home.scores / f"score-{stamp}-abcd.parquet")
+        scoring_run(home, stamp, NORMAL | {"score": score})
     pd.DataFrame({"machine": ["fan"]}).to_parquet(home.scores / "clips-score-20260502T000000-abcd.parquet")
-    assert scores_since(home, datetime(2026, 5, 1, 7, tzinfo=UTC))["score"].tolist() == [2.0, 3.0]
+    scores = scores_since(home, datetime(2026, 5, 1, 7, tzinfo=UTC))
+    assert scores["score"].tolist() == [2.0, 3.0] and scores["detector"].tolist() == ["3", "3"]
+
+
+def test_scores_since_a_time_have_the_values_of_their_tables(home: Home) -> None:
+    table = pd.read_parquet(scoring_run(home, "20260501T070000", NORMAL, STRANGE, BROKEN))
+    scores = scores_since(home, datetime(2026, 5, 1, tzinfo=UTC)).sort_values("score", ignore_index=True)
+    assert set(scores) == set(COLUMNS) - {"decision"} | {"detector"}
+    pd.testing.assert_frame_equal(scores[list(table)], table, check_dtype=False)
+
+
+def test_a_damaged_table_is_named_and_hides_no_other_score(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    scoring_run(home, "20260501T070000", NORMAL)
+    broken = made(home.scores / "score-20260501T080000-abcd.parquet")
+    assert len(scores_since(home, datetime(2026, 5, 1, tzinfo=UTC))) == 1
+    assert str(broken) in capsys.readouterr().err
 
 
 def test_where_nothing_was_scored_it_says_so(home: Home) -> None:
