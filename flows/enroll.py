@@ -9,6 +9,7 @@ from prefect import flow
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system
+from asdcore.monitoring.incidents import machine_retired
 from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.storage.files import digest_of, digest_of_file
@@ -21,6 +22,7 @@ from tasks.evaluation import any_simulated, publish
 from tasks.explanation import profiles
 from tasks.features import complete_features, feature_store, scorer_statistics
 from tasks.fit_reports import enrolment_report
+from tasks.incidents import unfailing
 from tasks.monitoring import failed_enrolment_checks
 from tasks.normality import fit_metrics, normality_models, stores_of
 from tasks.publishing import ingest_and_publish, publish_report
@@ -179,7 +181,10 @@ def retire(machine: str, model: str = CHAMPION, home: Path | None = None) -> Ret
     place = Home.at(home) if home else Home.default()
     with place.lock(warn), registered_folder(place, model) as (base, parent):
         folder = change_machine(str(base), digest_of_folder(base), machine, None, None, {}).path
-        return registered_change(place, folder, parent, model, machine, f"retired {machine}")
+        done = registered_change(place, folder, parent, model, machine, f"retired {machine}")
+        if done["champion"] == done["version"]:
+            unfailing(lambda: machine_retired(place, machine))
+        return done
 
 
 def digest_of_folder(folder: Path) -> str:

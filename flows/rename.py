@@ -6,11 +6,15 @@ from typing import TypedDict
 from prefect import flow
 
 from asdcore.detector import Detector
+from asdcore.errors import AsdError
+from asdcore.monitoring.incidents import machine_renamed
 from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.renamed import renamed
 from asdcore.storage.home import Home
 from flows.enroll import digest_of_folder, registered_change
 from flows.failures import completed, failed
 from tasks.detector import change_name
+from tasks.incidents import unfailing
 from tasks.registered import CHAMPION, registered_folder
 from tasks.registry import champion_version
 from tasks.run_names import run_name
@@ -37,19 +41,32 @@ def rename(machine: str, name: str, home: Path | None = None) -> Renamed:
 
     Raises:
         AsdError: no such machine, or one with the new name; see `asdcore.recordings.catalog.Catalog.rename`.
+            Nothing is renamed then. After another error, the same command goes on with what is left.
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
-        Catalog(place.recordings).rename(machine, name)
-        recordings = len(Catalog(place.recordings).of_machines([name]))
-        return {"recordings": recordings, "version": _champion_renamed(place, machine, name)}
+        enrolled = _champion_machines(place)
+        catalog = Catalog(place.recordings)
+        # An earlier run may have failed after this step.
+        in_table = renamed(catalog.folder).get(machine) == name and machine not in set(catalog.recordings["machine"])
+        if name in enrolled and (machine in enrolled or not in_table):
+            raise AsdError(f"the champion knows a machine {name} already: two machines cannot become one")
+        if not in_table:
+            catalog.rename(machine, name)
+        recordings = len(catalog.of_machines([name]))
+        version = _champion_renamed(place, machine, name) if machine in enrolled else ""
+        unfailing(lambda: machine_renamed(place, machine, name))
+        return {"recordings": recordings, "version": version}
+
+
+def _champion_machines(home: Home) -> set[str]:
+    if not champion_version(home):
+        return set()
+    with registered_folder(home, CHAMPION) as (folder, _):
+        return set(Detector.load(folder).machines)
 
 
 def _champion_renamed(home: Home, machine: str, name: str) -> str:
-    if not champion_version(home):
-        return ""
     with registered_folder(home, CHAMPION) as (base, parent):
-        if machine not in Detector.load(base).machines:
-            return ""
         folder = change_name(str(base), digest_of_folder(base), machine, name).path
         return registered_change(home, folder, parent, CHAMPION, name, f"renamed {machine} to {name}")["version"]

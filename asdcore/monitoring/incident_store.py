@@ -108,6 +108,12 @@ class Transaction:
         """Keep whether a machine drifts."""
         self._keep_of_machine(machine, "drifts", int(drifts))
 
+    def rename(self, old: str, new: str) -> None:
+        """What was kept of a machine is kept under another name; what was kept under that name already stays."""
+        for table, column in (("heard", "machine"), ("machines", "name")):
+            self.run(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {column} = ?", (new, old))
+            self.run(f"DELETE FROM {table} WHERE {column} = ?", (old,))
+
     def _keep_of_machine(self, machine: str, column: str, value: str | int) -> None:
         self.run("INSERT OR IGNORE INTO machines (name) VALUES (?)", (machine,))
         self.run(f"UPDATE machines SET {column} = ? WHERE name = ?", (value, machine))

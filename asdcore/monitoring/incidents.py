@@ -176,6 +176,29 @@ def challenger_promoted(home: Home, by: str) -> None:
     _close_all(home, REFUSED_CHALLENGER, "challenger", by)
 
 
+def machine_renamed(home: Home, old: str, new: str) -> None:
+    """A machine has another name: its open incidents go on under it, and no recording counts twice."""
+    if not home.incidents.exists():
+        return
+    with changing(home) as stored:
+        stored.rename(old, new)
+        for incident in open_in(stored):
+            if incident.machine == old:
+                kept(stored, replace(incident, machine=new, subject=new))
+
+
+def machine_retired(home: Home, machine: str) -> None:
+    """A machine is no longer enrolled: close its open incidents. If it is enrolled again, it begins without a past."""
+    if not home.incidents.exists():
+        return
+    with changing(home) as stored:
+        for incident in open_in(stored):
+            if incident.machine == machine:
+                closed(stored, incident, "retired")
+        stored.keep_recent(machine, "[]")
+        stored.keep_drifts(machine, False)
+
+
 def _again(home: Home, kind: Kind, subject: str, sentence: str) -> Incident:
     with changing(home) as stored:
         for incident in open_in(stored):

@@ -10,9 +10,11 @@ import pytest
 import soundfile
 
 from asdcore.errors import AsdError
+from asdcore.monitoring.incidents import open_incidents
 from asdcore.recordings.catalog import Catalog, pending_review, training_recordings
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
+from flows import rename as rename_flow
 from flows.rename import rename
 from tasks.labels import label_recordings
 from tasks.recordings import ingest_recordings
@@ -95,3 +97,32 @@ def test_a_machine_with_another_name_is_known_by_it_and_nothing_is_computed_agai
     with home.synchronised():
         scored = score_recordings(home, [pump_place / "pump" / "test" / "new.wav"], None, "champion", explain=False)
     assert list(scored["alarms"]) == ["press"]
+
+
+def test_a_rename_that_failed_half_way_is_finished_by_the_same_command(
+    prefect_api: str, home: Home, pump_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with home.synchronised():
+        score_recordings(home, [pump_place / "pump" / "test" / "new.wav"], None, "champion", explain=False)
+    assert [one.machine for one in open_incidents(home)] == ["pump"]
+
+    def no_registry(*_: object) -> None:
+        raise AsdError("the registry cannot be reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rename_flow, "registered_change", no_registry)
+        with pytest.raises(AsdError, match="cannot be reached"):
+            rename("pump", "press", home=home.root)
+    assert set(Catalog(home.recordings).recordings["machine"]) == {"press"}
+    done = rename("pump", "press", home=home.root)
+    detector, version = load_detector(home)
+    assert set(detector.machines) == {"press"} and version == done["version"] and done["recordings"] > 0
+    assert [one.machine for one in open_incidents(home)] == ["press"]
+
+
+def test_a_name_that_the_champion_knows_is_refused_before_anything_changes(prefect_api: str, home: Home) -> None:
+    catalog = Catalog(home.recordings)
+    catalog.rename("pump", "mill")  # A machine of the table that the champion does not know, whose pump is in no table.
+    with pytest.raises(AsdError, match="the champion knows a machine pump already"):
+        rename("mill", "pump", home=home.root)
+    assert set(Catalog(home.recordings).recordings["machine"]) == {"mill"}

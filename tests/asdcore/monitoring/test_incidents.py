@@ -19,6 +19,8 @@ from asdcore.monitoring.incidents import (
     challenger_refused,
     close_incident,
     incidents,
+    machine_renamed,
+    machine_retired,
     open_incidents,
     run_completed,
     run_failed,
@@ -281,3 +283,47 @@ def test_an_incident_of_a_newer_version_is_read_without_the_fields_that_are_not_
     store_scores(home, "na")
     (incident,) = followed(home)
     assert Incident.from_json(incident.to_json() | {"severity": 3}) == incident
+
+
+def test_an_incident_of_a_renamed_machine_goes_on_and_closes_under_the_new_name(home: Home) -> None:
+    store_scores(home, "na", names=["usual", "strange"])
+    store_drift(home, ["it is louder"])
+    before = followed(home)
+    machine_renamed(home, "pump", "press")
+    assert [(one.id, one.machine, one.subject) for one in open_incidents(home)] == [
+        (one.id, "press", "press") for one in before
+    ]
+    assert len(before) == 2 and open_incidents(home, machine="pump") == []
+    # The same recording, scored again: digests do not change with the name of a machine.
+    table = pd.read_parquet(home.scores / "score-20260101T000000-0000.parquet")
+    table.assign(machine="press").to_parquet(home.scores / "score-20260102T000000-0000.parquet")
+    anomaly = next(one for one in followed(home) if one.kind == "anomaly")
+    assert (anomaly.recordings, anomaly.normal_since) == (1, 0)
+    store_scores(home, "n" * NORMALS_TO_CLOSE, machine="press")
+    assert [one.kind for one in followed(home)] == ["drift"]
+
+
+def test_a_name_that_incidents_know_already_keeps_what_they_know(home: Home) -> None:
+    store_scores(home, "s", names=["a"])
+    store_scores(home, "s", names=["a"], machine="press")
+    followed(home)
+    machine_renamed(home, "pump", "press")
+    with reading(home) as stored:
+        assert stored is not None and stored.recent("pump") == "[]" and "/data/a.wav" in stored.recent("press")
+
+
+def test_incidents_of_a_retired_machine_close_and_those_of_others_last(home: Home) -> None:
+    store_scores(home, "a")
+    store_scores(home, "a", machine="fan")
+    store_drift(home, ["it is louder"])
+    assert len(followed(home)) == 3
+    machine_retired(home, "pump")
+    assert [one.machine for one in open_incidents(home)] == ["fan"]
+    assert {one.closed_by for one in incidents(home) if one.machine == "pump"} == {"retired"}
+
+
+def test_a_home_without_incidents_gets_none_by_a_rename_or_a_retirement(tmp_path: Path) -> None:
+    home = Home.at(tmp_path / "another")
+    machine_renamed(home, "pump", "press")
+    machine_retired(home, "pump")
+    assert not home.root.exists()
