@@ -1,9 +1,11 @@
 """A recording beside the most similar normal one of its machine: pictures, sounds, sentences."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from asdcore.detector import Detector
@@ -12,6 +14,7 @@ from asdcore.explanation.explanation import MOST_SENTENCES, Explanation
 from asdcore.explanation.findings import Span
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.heard import Heard
+from asdcore.normality.machine import JOINED_BY
 from asdcore.plots.marked_spectrogram import decibel_bar, marked_spectrogram, scale_of
 from asdcore.recordings.audio import BadRecording, Waveform, decode
 from asdcore.recordings.clips import Clip, clip_named
@@ -108,6 +111,36 @@ def compared(
         gain,
         missing,
     )
+
+
+def compared_again(
+    detector: Detector, row: Mapping[str, Any], files: Mapping[str, tuple[Path, str]], *, with_sound: bool = True
+) -> Compared:
+    """As `compared`, of a recording that was scored earlier: only its strangest clip is read.
+
+    Args:
+        detector: of whatever version; what it finds in that clip is explained.
+        row: path, recording, machine, clips, strangest_at, triggered_by, as in `asdcore.heard.score_table`.
+        files: digest of a training recording: its file and its session.
+        with_sound: False: nothing to listen to, to save space.
+
+    Raises:
+        AsdError: the file is gone, has changed since, or cannot be read; or the machine is not enrolled.
+    """
+    path = Path(row["path"])
+    if row["path"] == "-":
+        raise AsdError("it was read from standard input and not kept")
+    if not path.is_file():
+        raise AsdError(f"{path} no longer exists")
+    one = detector.listen_at(path, row["machine"], 0.0 if pd.isna(row["strangest_at"]) else row["strangest_at"])
+    if one.recording != row["recording"]:
+        raise AsdError(f"{path} has changed since it was scored")
+    told = row["triggered_by"] or ""
+    long = not pd.isna(row["clips"]) and row["clips"] > 1
+    if long and {*told.split(JOINED_BY)} <= {*detector.machines[one.machine].models}:
+        # The verdict is about all clips; what one of them triggers alone may differ.
+        one = replace(one, verdict={**one.verdict, "triggered_by": told})
+    return compared(detector, one, files, with_sound=with_sound)
 
 
 def most_similar(detector: Detector, one: Heard, files: Mapping[str, tuple[Path, str]]) -> tuple[Normal | None, str]:

@@ -1,7 +1,6 @@
 """The report of everything that was scored since a time: a day of watching, from its tables of scores."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from asdcore.detector import Detector
+from asdcore.errors import AsdError
 from asdcore.heard import Heard, strangest_recordings
 from asdcore.recordings.catalog import pending_review
 from asdcore.reports.cards import MOST_SHOWN
-from asdcore.reports.comparison import Compared, compared
+from asdcore.reports.comparison import Compared, compared_again
 from asdcore.reports.known import Known
 from asdcore.reports.page import count_of, shortened
 from asdcore.reports.score import below, common_folder, scores_page
@@ -29,8 +29,8 @@ def day_report(
 ) -> str:
     """One HTML page about what was scored since a time, by any version of the detector.
 
-    The verdicts are those that were given then. The files of the recordings of interest are read again, and
-    ``detector`` says where they differ from normal.
+    The verdicts are those that were given then. Of the recordings of interest the strangest clip is read
+    again, and ``detector`` says where it differs from normal.
 
     Args:
         detector: the champion now.
@@ -54,7 +54,10 @@ def day_report(
 
     def comparison(index: int, with_sound: bool) -> Compared:
         row: dict[str, Any] = {str(name): value for name, value in rows.loc[index].items()}
-        return _heard_again(detector, row, files, same=str(row["detector"]) == version, with_sound=with_sound)
+        try:
+            return compared_again(detector, row, files, with_sound=with_sound)
+        except AsdError as error:
+            return Compared(missing=f"It cannot be shown: {error}.")
 
     about = [f"Judged by detector version {', '.join(versions)}"]
     if versions != [version]:
@@ -79,20 +82,6 @@ def day_report(
 
 def _whose(rows: pd.DataFrame) -> Sequence[tuple[str, str, str]]:
     return [(str(path), str(of), str(what)) for path, of, what in rows[["path", "machine", "recording"]].to_numpy()]
-
-
-def _heard_again(
-    detector: Detector, row: Mapping[str, Any], files: Mapping[str, tuple[Path, str]], *, same: bool, with_sound: bool
-) -> Compared:
-    """Explain a recording that was scored earlier. ``same``: by this version of the detector."""
-    (one,) = detector.listen([Path(row["path"])], row["machine"])
-    if one.reason:
-        return Compared(missing=f"It cannot be shown: {one.reason}.")
-    if one.recording != row["recording"]:
-        return Compared(missing="It cannot be shown: its file has changed since it was scored.")
-    if same:
-        one = replace(one, verdict={**one.verdict, "triggered_by": row["triggered_by"]})
-    return compared(detector, one, files, with_sound=with_sound)
 
 
 def _waiting(known: Known) -> dict[str, str]:

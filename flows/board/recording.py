@@ -1,14 +1,12 @@
 """The page of a recording: to listen to it beside the most similar normal one, and to label it."""
 
 from collections import OrderedDict
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from asdcore.errors import AsdError
 from asdcore.heard import clock
-from asdcore.normality.machine import JOINED_BY
 from asdcore.normality.odds import odds
 from asdcore.reports.known import Known
 from flows.board.machines import NO_REAL_MACHINE, champion, rows_of
@@ -50,22 +48,10 @@ class Comparisons:
             return self._kept[key]
 
     def _compared(self, row: dict[str, Any]) -> "Compared":
-        from asdcore.reports.comparison import compared
+        from asdcore.reports.comparison import compared_again
 
         detector, _ = self.records.detector()
-        path = Path(row["path"])
-        if row["path"] == "-":
-            raise AsdError("it was read from standard input and not kept")
-        if not path.is_file():
-            raise AsdError(f"{path} no longer exists")
-        one = detector.listen_at(path, row["machine"], row["strangest_at"] or 0.0)
-        if one.recording != row["recording"]:
-            raise AsdError(f"{path} has changed since it was scored")
-        told = row["triggered_by"]
-        if row["clips"] and row["clips"] > 1 and {*told.split(JOINED_BY)} <= {*detector.machines[one.machine].models}:
-            # The verdict is about all clips; what one of them triggers alone may differ.
-            one = replace(one, verdict={**one.verdict, "triggered_by": told})
-        return compared(detector, one, Known(self.records.catalog()).training_files())
+        return compared_again(detector, row, Known(self.records.catalog()).training_files())
 
 
 def recording_page(records: Records, comparisons: Comparisons, digest: str) -> dict[str, Any] | None:

@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from asdcore.errors import AsdError
+from asdcore.reports.comparison import compared_again
 from asdcore.reports.day import day_report
 from asdcore.reports.known import Known
 from asdcore.storage.files import digest_of_file
@@ -41,9 +44,9 @@ def test_a_recording_that_was_changed_or_deleted_keeps_its_verdict_and_has_no_so
     scores = scored(plant, [strange])
     write(strange, hum(7))
     page = report(plant, scores)
-    assert "1 anomalous of 1 recording" in page.text and "its file has changed since it was scored" in page.text
+    assert "1 anomalous of 1 recording" in page.text and "whistle.wav has changed since it was scored" in page.text
     strange.unlink()
-    assert "It cannot be shown: unreadable" in report(plant, scores).text
+    assert "whistle.wav no longer exists" in report(plant, scores).text
     assert not page.sounds()
 
 
@@ -74,3 +77,29 @@ def test_machines_that_are_no_longer_enrolled_are_named_and_left_out(plant, stra
 def test_a_recording_on_standard_input_has_a_verdict_and_no_sound(plant, strange: Path) -> None:
     page = report(plant, scored(plant, [strange]).assign(path="-"))
     assert "1 anomalous of 1 recording" in page.text and not page.sounds()
+
+
+def test_of_a_long_recording_only_the_strangest_clip_is_heard_again(
+    plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = np.concatenate([hum(1, seconds=11.0), hum(2, whistle=1.0, seconds=10.0), hum(3, seconds=10.0)])
+    long = write(tmp_path / "long.wav", samples)
+    scores = scored(plant, [long])
+
+    def whole(*_: object) -> None:
+        raise AssertionError("the whole recording is heard")
+
+    monkeypatch.setattr(type(plant.detector), "_heard", whole)
+    page = report(plant, scores)
+    assert "It cannot be shown" not in page.text and page.sounds() and "of 3 clips; that clip is shown" in page.text
+
+
+def test_a_clip_that_is_compared_again_keeps_the_trigger_of_its_recording(plant, tmp_path: Path) -> None:
+    long = write(tmp_path / "long.wav", np.concatenate([hum(1, seconds=11.0), hum(2, whistle=1.0, seconds=10.0)]))
+    (row,) = scored(plant, [long]).to_dict("records")
+    for told in ("change", "spectrum"):
+        again = compared_again(plant.detector, row | {"triggered_by": told}, {})
+        assert again.trigger.startswith(f"Triggered by {told}:")
+    assert "level" not in compared_again(plant.detector, row | {"triggered_by": "level"}, {}).trigger
+    with pytest.raises(AsdError, match="was read from standard input"):
+        compared_again(plant.detector, row | {"path": "-"}, {})
