@@ -16,7 +16,7 @@ from asdcore.monitoring.learned import to_decide
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
 from asdcore.recordings.clips import cut, recording_of
-from asdcore.recordings.rows import DETECTOR
+from asdcore.recordings.names import DETECTOR
 from asdcore.recordings.sessions import groups_of
 from asdcore.storage.home import Home
 from flows.enroll import enroll

@@ -18,8 +18,7 @@ import pandas as pd
 from asdcore.errors import AsdError
 from asdcore.monitoring.states import in_order, judged
 from asdcore.recordings.catalog import Catalog
-from asdcore.recordings.names import is_simulated
-from asdcore.recordings.rows import DETECTOR
+from asdcore.recordings.names import DETECTOR, is_simulated
 from asdcore.reports.known import session_of
 from asdcore.storage.home import Home
 from tasks.labels import label_recordings

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from asdcore.progress import progress, say
-from asdcore.recordings.names import label_in_name
+from asdcore.recordings.names import DETECTOR, label_in_name
 from asdcore.storage.home import Home
 
 INDEX = "scores.db"
-FORMAT = 1
+FORMAT = 2
 NOT_SCORED = "not scored"
 """what a recording without a verdict is called"""
 COLUMNS = (
@@ -51,9 +51,9 @@ _SCHEMA = f"""
     PRAGMA user_version = {FORMAT};"""
 # What a detector has called normal is no label: it would agree with itself.
 _SELECT = f"""
-    SELECT scored_at, file, {", ".join(f"scores.{name}" for name in _OF_FILES)}, coalesce(nullif((
+    SELECT scored_at, file, {", ".join(f"scores.{name}" for name in _OF_FILES)}, nullif(coalesce(nullif((
         SELECT label FROM labels WHERE labels.recording = scores.recording ORDER BY file DESC, rowid DESC LIMIT 1
-    ), ''), nullif(named, '')) AS label
+    ), ''), nullif(named, '')), 'unknown') AS label
     FROM scores"""
 _BATCH = 1000
 """files that are read before their rows are written"""
@@ -233,7 +233,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as parquet:
-        wanted = {*_OF_FILES, "decision", "seen_by", "label", "labelled_by"}
+        wanted = {*_OF_FILES, "decision", "seen_by", "label", "labelled_by", "forgotten_by"}
         columns = [name for name in parquet.schema_arrow.names if name in wanted]
         rows: list[dict[str, Any]] = parquet.read(columns, use_threads=False).to_pylist()
     return rows
@@ -252,8 +252,10 @@ def _insert(index: sqlite3.Connection, name: str, rows: Iterable[Mapping[str, An
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    by_detector = str(row.get("labelled_by") or "").startswith("detector ")
-    return "" if by_detector or row["label"] == "unknown" else str(row["label"])
+    """What a person or a manifest says; empty: nobody does. A person's "unknown" is a word on the recording, too."""
+    by = row.get("labelled_by") or ""
+    nobody = row["label"] == "unknown" and not by
+    return "" if nobody or by.startswith(DETECTOR) or row.get("forgotten_by") else str(row["label"])
 
 
 def _values(row: Mapping[str, Any]) -> Iterator[Any]:

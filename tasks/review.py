@@ -9,7 +9,7 @@ from typing import Any
 
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Review
-from asdcore.recordings.rows import DETECTOR
+from asdcore.recordings.names import DETECTOR
 from asdcore.storage.home import Home
 from tasks.registered import CHAMPION, load_detector, registered_models
 

@@ -19,6 +19,8 @@ from asdcore.recordings.folders import SPLIT_FOLDERS, Location, folders_of, loca
 
 AUDIO_SUFFIXES = {".wav", ".flac"}
 MANIFEST = "manifest.csv"
+DETECTOR = "detector "
+"""What ``labelled_by`` begins with, before a version, where no person has settled a label."""
 NOT_UTF8 = "the name of the file or of its folder is not UTF-8: rename it"
 """why a recording must not be used: no table can hold its path"""
 SIMULATED = "SIMULATED.txt"

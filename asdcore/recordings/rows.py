@@ -11,13 +11,11 @@ import pandas as pd
 
 from asdcore.errors import AsdError
 from asdcore.recordings.audio import BadRecording, examine
-from asdcore.recordings.names import Found
+from asdcore.recordings.names import DETECTOR, Found
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of, digest_of_file
 
 SETTLED = ("label", "labelled_by", "labelled_at")
-DETECTOR = "detector "
-"""What ``labelled_by`` begins with, before a version, where no person has settled a label."""
 FACTS = ("seconds", "sample_rate", "channels", "treatment", "settings")
 """Columns that the settings decide, or that only decoding finds out."""
 

@@ -87,6 +87,23 @@ def test_a_label_is_what_a_person_or_the_name_of_the_file_says_and_not_what_a_de
     assert stored_scores(home).rows[0]["label"] == "normal"
 
 
+def test_a_persons_unknown_and_a_recording_that_is_forgotten_have_no_label(home: Home) -> None:
+    catalog = Catalog(home.recordings)
+    path = "/pump/section_00_source_test_anomaly_0001.wav"
+    described = {"path": path, "machine": "pump", "split": "test", "label": "anomaly", "reason": ""}
+    ingested = {"ingested_at": datetime.now(UTC), "section": "00", "domain": "source", "attributes": "{}"}
+    catalog.append([{"recording": "0a", **described, **ingested}])
+    scoring_run(home, "20260501T080000", STRANGE | {"path": path})
+    catalog.label({"0a": "unknown"}, "anna")
+    assert stored_scores(home).rows[0]["label"] is None
+    catalog.label({"0a": "normal"}, "anna")
+    assert stored_scores(home).rows[0]["label"] == "normal"
+    catalog.forget(["0a"], "anna")
+    assert stored_scores(home).rows[0]["label"] == "anomaly"  # What the name of the file says.
+    catalog.forget(["0a"], None)
+    assert stored_scores(home).rows[0]["label"] == "normal"
+
+
 def test_a_damaged_table_is_named_and_costs_only_its_own_rows(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     scoring_run(home, "20260501T080000", NORMAL)
     broken = home.scores / "score-20260502T080000-ffff.parquet"
