@@ -14,7 +14,7 @@ from asdcore.evaluation.table import differences, labelled, results_table
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.storage.home import Home
 from tasks.evaluation import Evaluation, read_tables
-from tasks.reports import known, option_of, written
+from tasks.reports import known, written
 from tasks.screening import StandOut
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def retraining_report(
         scores = scores.assign(verdict=scores["verdict"].fillna(""))
         table, compared = read_tables(result)
         machines = sorted(detector.machines)
-        steps = _steps(detector, machines, stand_out, "asd retrain", option_of(home), labelled=table is not None)
-        steps += _of_version(version, champion=own, option=option_of(home))
+        steps = _steps(detector, machines, stand_out, "asd retrain", home.option, labelled=table is not None)
+        steps += _of_version(version, champion=own, option=home.option)
         return fitted_report(
             detector,
             machines,
@@ -111,7 +111,7 @@ def enrolment_report(
             sentence = f"Version {version} includes {machine}; version {champion} stays the champion"
         table = known(home)
         tested = _heard(detector, machine, table)
-        again, option = f"asd enroll {machine}", option_of(home)
+        again, option = f"asd enroll {machine}", home.option
         steps = _steps(detector, [machine], stand_out, again, option, labelled=tested.table is not None)
         steps += _of_version(version, champion=own, option=option)
         return fitted_report(

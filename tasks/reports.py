@@ -84,7 +84,7 @@ def screening_page(home: Home, screening: "Screening", place: Path) -> str:
     def page() -> str:
         from asdcore.reports.screening import screening_report
 
-        return screening_report(screening, shlex.quote(str(place)), option_of(home))
+        return screening_report(screening, shlex.quote(str(place)), home.option)
 
     return written(home.reports / f"screen-{datetime.now(UTC):{_STAMP}}-{uuid.uuid4().hex[:4]}.html", page)
 
@@ -133,12 +133,7 @@ def known(home: Home) -> "Known":
     """The table of recordings of a home, and the option that a command needs to find it."""
     from asdcore.reports.known import Known
 
-    return Known(Catalog(home.recordings).recordings, option_of(home))
-
-
-def option_of(home: Home) -> str:
-    """What a command needs to find this home; empty if nothing."""
-    return "" if home.root == Home.default().root else f"--home {shlex.quote(home.name)}"
+    return Known(Catalog(home.recordings).recordings, home.option)
 
 
 def old_reports(home: Home) -> list[Path]:

@@ -1,8 +1,5 @@
 """What is known of scored recordings beside what was heard: labels, sessions, files of the training recordings."""
 
-import csv
-import io
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +10,11 @@ import pandas as pd
 from asdcore.heard import Heard
 from asdcore.monitoring.outcomes import with_session_heard
 from asdcore.recordings.catalog import training_recordings
-from asdcore.recordings.names import is_simulated, label_in_name, parse_place
+from asdcore.recordings.names import DETECTOR, is_simulated, label_in_name, parse_place
 from asdcore.recordings.sessions import time_stamp
 
 SAYABLE = ("anomaly", "normal")
 """what a person may label a recording"""
-BY_DETECTOR = "detector "
-"""what the name of who has labelled a recording begins with where it was no person, see the flow `arrivals`"""
 SHOWN_DIGITS = 12
 """of a digest"""
 
@@ -58,7 +53,7 @@ class Known:
             if one.recording in known.index:
                 row = known.loc[one.recording]
                 label, session, heard_before = row["label"], row["session"] or "", row["session_heard"]
-                if str(row.get("labelled_by")).startswith(BY_DETECTOR):
+                if str(row.get("labelled_by")).startswith(DETECTOR):
                     label = "unknown"  # What a detector has said is nothing to judge one by.
                 of_simulation = '"simulated"' in row["attributes"]
             else:
@@ -72,23 +67,11 @@ class Known:
         return pd.DataFrame(rows, columns=columns).astype({"session_heard": "boolean"})
 
     def commands(self, one: Heard) -> list[str]:
-        """The command lines that label a recording; those of a recording that is in no table put it there first."""
-        option = f" {self.option}" if self.option else ""
-        if not one.recording:
+        """The command lines that label a recording, in the table or only scored; none where there is no file of it."""
+        if self.table is None or not one.recording or str(one.path) == "-":
             return []
-        digits = one.recording[:SHOWN_DIGITS]
-        if one.recording not in self.rows.index:
-            header = shlex.quote("path,machine,split,label")
-            file = f"label-{digits}.csv"
-            rows = [shlex.quote(_csv([one.path.absolute(), one.machine, "test", label])) for label in SAYABLE]
-            return [f"printf '%s\\n' {header} {row} > {file} && asd ingest {file}{option}" for row in rows]
-        return [f"asd label {digits} --as {label}{option}" for label in SAYABLE]
-
-
-def _csv(values: Sequence[object]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(values)
-    return line.getvalue().strip()
+        option = f" {self.option}" if self.option else ""
+        return [f"asd label {one.recording[:SHOWN_DIGITS]} --as {label}{option}" for label in SAYABLE]
 
 
 def session_of(path: Path) -> str:

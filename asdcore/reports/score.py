@@ -23,7 +23,7 @@ from asdcore.reports.page import score as score_text
 MOST_ROWS = 1000
 """of the table"""
 LABEL = "If you know what it is, label it"
-ADD_LABELLED = "If you know what it is, add it to the table of recordings with its label"
+ADD_LABELLED = "If you know what it is, label it: this adds it to the table of recordings"
 
 
 def score_report(
@@ -74,8 +74,7 @@ def score_report(
         commands,
         notes or {},
         title=f"Scores of {count_of(len(scores), 'recording')}",
-        about=[f"Detector version {version}"] * bool(version)
-        + [f"Recordings in {shortened(str(folder))}"] * bool(folder),
+        about=about,
         elsewhere=elsewhere,
     )
 

@@ -1,6 +1,7 @@
 """The home folder: its layout, and the lock that lets one process write at a time."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -89,6 +90,11 @@ class Home:
     def name(self) -> str:
         """The name of this home on every machine: its address, or its folder."""
         return self.address or str(self.root)
+
+    @property
+    def option(self) -> str:
+        """What a command needs to find this home, such as ``--home PATH``; empty if nothing."""
+        return "" if self.root == self.default().root else f"--home {shlex.quote(self.name)}"
 
     @property
     def registry(self) -> str:

@@ -1,9 +1,13 @@
 """The options that several commands share."""
 
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def existing(path: Path | None) -> Path | None:
@@ -16,6 +20,27 @@ def existing(path: Path | None) -> Path | None:
 def names(text: str | None) -> list[str] | None:
     """The parts of a comma-separated list; None if there is none."""
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+def since_of(text: str, now: datetime) -> datetime:
+    """The time that ``--since`` means; without a time zone, of this machine.
+
+    Raises:
+        typer.BadParameter: it is not a time, or in the future.
+    """
+    try:
+        if ago := re.fullmatch(r"(\d+)\s*([mhdw])", text.strip().lower()):
+            begin = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        else:
+            begin = datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is not a time; write 2026-05-01, 2026-05-01T06:00, or how long ago: 90m, 12h, 7d, 2w",
+            param_hint="--since",
+        ) from None
+    if begin > now:
+        raise typer.BadParameter(f"{text!r} is in the future", param_hint="--since")
+    return begin
 
 
 HomeOption = Annotated[

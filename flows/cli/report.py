@@ -1,16 +1,13 @@
 """The command that reports what was scored since a time."""
 
-import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from flows.cli.console import out
-from flows.cli.options import HomeOption, ModelOption
+from flows.cli.options import HomeOption, ModelOption, since_of
 from flows.cli.startup import imports, start
-
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def report(
@@ -26,7 +23,8 @@ def report(
     home: HomeOption = None,
 ) -> None:
     """Write an HTML report about everything that was scored since a time, by `asd watch`, a schedule or `asd score`."""
-    begin = since_of(since, datetime.now().astimezone())
+    now = datetime.now().astimezone()
+    begin = since_of(since, now) if since is not None else now.replace(hour=0, minute=0, second=0, microsecond=0)
     place = start(home)
     with imports():
         from tasks.registered import load_detector
@@ -37,25 +35,3 @@ def report(
     if not page:
         raise typer.Exit(1)
     out.print(f"Report: {page}", highlight=False, markup=False)
-
-
-def since_of(text: str | None, now: datetime) -> datetime:
-    """The time that a person means.
-
-    Raises:
-        typer.BadParameter: it is not a time, or in the future.
-    """
-    if text is None:
-        return now.replace(hour=0, minute=0, second=0, microsecond=0)
-    try:
-        if ago := re.fullmatch(r"(\d+)\s*([mhdw])", text.strip()):
-            begin = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        else:
-            begin = datetime.fromisoformat(text.strip()).astimezone()
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"--since {text!r} is not a time; write 2026-05-01, 2026-05-01T06:00, or how long ago: 90m, 12h, 7d, 2w"
-        ) from None
-    if begin > now:
-        raise typer.BadParameter(f"--since {text!r} is in the future")
-    return begin

@@ -1,14 +1,13 @@
 """The command that lists what was scored."""
 
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from flows.cli.console import out
-from flows.cli.options import HomeOption, names
+from flows.cli.options import HomeOption, names, since_of
 from flows.cli.output import Output, number, with_output
 from flows.cli.startup import start
 
@@ -16,7 +15,6 @@ SHOWN = 50
 """rows, without --all"""
 STRANGE = ("anomalous", "suspect")
 VERDICTS = (*STRANGE, "normal", "not scored")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @with_output
@@ -36,7 +34,8 @@ def results(
     home: HomeOption = None,
 ) -> None:
     """List the stored scores of `asd score`, `asd watch` and scheduled scoring, the newest first."""
-    begin, verdicts = _time(since), _verdicts(only)
+    begin = since_of(since, datetime.now().astimezone()) if since is not None else None
+    verdicts = _verdicts(only)
     place = start(home)
     from flows.cli.tables import print_table
     from tasks.results import COLUMNS, scored_machines, stored_scores
@@ -95,20 +94,6 @@ def _verdicts(only: str | None) -> list[str] | None:
         if verdict not in VERDICTS:
             raise typer.BadParameter(f"{verdict!r} is none of {', '.join(VERDICTS)}", param_hint="--only")
     return wanted
-
-
-def _time(since: str | None) -> datetime | None:
-    if since is None:
-        return None
-    try:
-        if ago := re.fullmatch(r"(\d+)\s*([mhdw])", since.strip().lower()):
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        return datetime.fromisoformat(since.strip()).astimezone()  # Without a time zone: of this machine.
-    except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(
-            f"{since!r} is not a time: write 30m, 12h, 2d or 1w, or 2026-05-01, or '2026-05-01 08:30'",
-            param_hint="--since",
-        ) from error
 
 
 def _refuse_unknown(wanted: list[str] | None, known: list[str]) -> None:

@@ -16,6 +16,7 @@ from asdcore.screening import sentences
 from asdcore.storage.home import Home
 from flows.cli.console import out
 from flows.cli.output import Output, number
+from flows.cli.show_recordings import home_option
 from flows.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def write_results(output: Output, done: Mapping[str, Any], place: Home) -> None:
 
 def show_registered(done: Mapping[str, Any], place: Home) -> None:
     """Where a retraining has left its detector."""
-    option = "" if place.root == Home.default().root else f" --home {place.address or short(place.root)}"
+    option = home_option(place)
     judged = done.get("judgement")
     for reason in judged["reasons"] if judged else ():
         out.print(f"gate       {reason}")

@@ -23,8 +23,8 @@ PENDING = ["machine", "labelled_by", "recording", "path"]
 
 
 def home_option(place: Home) -> str:
-    """What a printed command needs to find this home: empty, or with a space before it."""
-    return "" if place.root == Home.default().root else f" --home {shlex.quote(place.name)}"
+    """`Home.option`, with a space before it if there is one: the end of a command that is printed."""
+    return f" {place.option}".rstrip()
 
 
 def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> list[dict[str, Any]]:

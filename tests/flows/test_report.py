@@ -1,11 +1,11 @@
-"""`asd report`: since when."""
+"""``--since``, of `asd report` and `asd results`."""
 
 from datetime import datetime, timedelta
 
 import pytest
 import typer
 
-from flows.cli.report import since_of
+from flows.cli.options import since_of
 
 NOW = datetime(2026, 5, 2, 13, 30).astimezone()
 
@@ -13,14 +13,13 @@ NOW = datetime(2026, 5, 2, 13, 30).astimezone()
 @pytest.mark.parametrize(
     ("text", "begin"),
     [
-        (None, NOW.replace(hour=0, minute=0)),
         ("12h", NOW - timedelta(hours=12)),
-        ("2 w", NOW - timedelta(weeks=2)),
+        ("2 W", NOW - timedelta(weeks=2)),
         ("2026-05-01", datetime(2026, 5, 1).astimezone()),
         ("2026-05-01T06:00", datetime(2026, 5, 1, 6).astimezone()),
     ],
 )
-def test_a_time_is_a_date_or_how_long_ago_and_midnight_by_default(text: str | None, begin: datetime) -> None:
+def test_a_time_is_a_date_or_how_long_ago(text: str, begin: datetime) -> None:
     assert since_of(text, NOW) == begin
 
 

@@ -68,8 +68,9 @@ def test_options_choose_machines_times_and_verdicts(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--since", "yesterday"], "write 30m"),
+        (["--since", "yesterday"], "is not a time; write"),
         (["--since", "99999999w"], "is not a time"),
+        (["--since", "2999-01-01"], "in the future"),
         (["--only", "bad"], "none of"),
     ],
 )

@@ -1,7 +1,6 @@
 """The report of a scoring run says what was heard, in one file that is safe and not too large."""
 
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from asdcore.normality.calibration import Calibration
 from asdcore.normality.gaussian import LedoitWolfCovariance
 from asdcore.normality.machine import MachineModel
 from asdcore.normality.threshold import Threshold
-from asdcore.recordings.names import read_manifest
 from asdcore.reports import cards
 from asdcore.reports.cards import MOST_SHOWN
 from asdcore.reports.known import Known
@@ -212,17 +210,15 @@ def test_a_report_is_written_where_no_finite_score_is_anomalous(plant, strange, 
     assert "are called anomalous" not in Page(score_report(detector, list(detector.listen([strange])))).text
 
 
-def test_the_command_for_another_recording_writes_a_manifest_that_adds_it_labelled(plant, tmp_path: Path) -> None:
-    file = plant.recording('odd/it\'s $(odd), "quoted".wav', 100, whistle=1.0)
-    (heard,) = plant.detector.listen([file])
-    manifest = f"label-{digest_of_file(file)[:12]}.csv"
-    for label, command in zip(("anomaly", "normal"), Known(plant.table).commands(heard), strict=True):
-        writing, ingest = command.split(" && ")
-        assert ingest == f"asd ingest {manifest}"
-        subprocess.run(["sh", "-c", writing], cwd=tmp_path, check=True)
-        (found,) = read_manifest(tmp_path / manifest)
-        assert (found.path, found.machine, found.split, found.label) == (file, "pump", "test", label)
-        assert not found.problem
+def test_a_recording_that_was_only_scored_is_labelled_by_its_digest(plant, strange) -> None:
+    (heard,) = plant.detector.listen([strange])
+    digits = digest_of_file(strange)[:12]
+    commands = [f"asd label {digits} --as anomaly --home a", f"asd label {digits} --as normal --home a"]
+    assert Known(plant.table, "--home a").commands(heard) == commands
+    page = Page(score_report(plant.detector, [heard], Known(plant.table, "--home a"))).text
+    assert "this adds it to the table of recordings" in page and "asd ingest" not in page
+    # Neither what came on standard input nor what no home knows of can be labelled.
+    assert Known(plant.table).commands(replace(heard, path=Path("-"))) == Known().commands(heard) == []
 
 
 def test_simulated_recordings_are_called_simulated(plant, strange, page: str) -> None:

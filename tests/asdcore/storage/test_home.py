@@ -325,3 +325,11 @@ def test_a_sweep_leaves_scores_and_a_home_inside_this_one_alone(tmp_path: Path) 
         path.touch()
     assert home.sweep() == 2
     assert [path.exists() for path in [*left, *others]] == [False, False, True, True]
+
+
+def test_a_command_needs_no_option_to_find_the_default_home_and_a_quoted_one_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASD_HOME", str(tmp_path / "a"))
+    assert Home.at(tmp_path / "a").option == ""
+    assert Home.at(tmp_path / "b c").option == f"--home '{tmp_path}/b c'"
