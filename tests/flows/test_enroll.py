@@ -15,6 +15,8 @@ from prefect.artifacts import Artifact
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
+from asdcore.monitoring.incident_store import changing
+from asdcore.monitoring.incidents import ANOMALY, new_incident, open_incidents, opened
 from asdcore.normality.threshold import Threshold
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of_file
@@ -122,8 +124,11 @@ def test_spectrograms_of_other_code_are_embedded_again_by_the_same_encoder(
 def test_a_retired_machine_is_unknown_and_comes_back(
     enrolled: dict[str, Any], home: Home, small_machines: Path
 ) -> None:
+    with changing(home) as stored:
+        opened(stored, new_incident(stored, ANOMALY, "simValve", machine="simValve", recordings=1, sentence=""))
     gone = retire("simValve", home=home.root)
     assert gone["machines"] == ["simFan"] and gone["champion"] == gone["version"]
+    assert open_incidents(home, machine="simValve") == []
     with pytest.raises(AsdError, match="'simValve' is not enrolled; this detector knows simFan"):
         score(recordings=[small_machines / "simValve"], machine="simValve", home=home.root)
     with pytest.raises(AsdError, match="simFan is the only machine"):
