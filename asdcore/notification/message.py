@@ -76,6 +76,19 @@ class Channel(Protocol):
         """
 
 
+def failure_to_send(channel: Channel, message: Message) -> str:
+    """Send a message; why it was not delivered, without secrets, empty if it was."""
+    try:
+        channel.send(message)
+    except NotDelivered as error:
+        return str(error)
+    except Exception as error:
+        # Such as of smtplib for a password with an umlaut. The other channels must not fail with it, and its text may
+        # contain a secret.
+        return f"unexpected {type(error).__name__}"
+    return ""
+
+
 def headline(incident: Incident) -> str:
     """What an incident is, in a few words."""
     return incident.kind if incident.subject == "challenger" else f"{incident.subject}: {incident.kind}"
