@@ -85,7 +85,12 @@ def main() -> None:
             _fail(STOPPED, debug=False)
         raise
     except Exception as error:
-        _fail(f"unexpected {type(error).__name__}: {error}\nRun it again with --debug for the stack trace.", debug)
+        from asdcore.storage.home import without_userinfo
+
+        _fail(
+            f"unexpected {type(error).__name__}: {without_userinfo(error)}\nRun it again with --debug for the stack trace.",
+            debug,
+        )
 
 
 def _fail(message: str, debug: bool) -> None:

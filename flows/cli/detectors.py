@@ -221,7 +221,7 @@ def models(
         rows = registered_models(place)
     output.write(*_models_as_data(rows))
     if not rows:
-        out.print(f"Nothing is registered in {place.registry}. `asd retrain` trains and registers a detector.")
+        out.print(f"Nothing is registered in {place.registry_name}. `asd retrain` trains and registers a detector.")
         return
     columns = ["version", "alias", "score", "date", "machines", "data"]
     print_table(columns, [[str(row[name] or "") for name in columns] for row in rows])

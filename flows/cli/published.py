@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from asdcore.storage.home import Home
+from asdcore.storage.home import Home, without_userinfo
 from flows.cli.console import err
 from flows.cli.startup import prefect_server_named
 from tasks.notification import notified
@@ -33,5 +33,5 @@ def published(done: "Scored", place: Home) -> None:
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("ASD_DEBUG"):
             raise
-        err.print(f"scored, but not published: {type(error).__name__}: {error}")
+        err.print(f"scored, but not published: {type(error).__name__}: {without_userinfo(error)}")
     notified(place)
