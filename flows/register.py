@@ -142,8 +142,8 @@ def _kept(detector: Path, run: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise AsdError(
-            f"the detector is complete, in {detector}, but could not be registered: {without_userinfo(error)}. When the store answers "
-            f"again, `asd register {run}` finishes it; nothing is trained again"
+            f"the detector is complete, in {detector}, but could not be registered: {without_userinfo(error)}. When "
+            f"the store answers again, `asd register {run}` finishes it; nothing is trained again"
         ) from error
 
 

@@ -87,10 +87,8 @@ def main() -> None:
     except Exception as error:
         from asdcore.storage.home import without_userinfo
 
-        _fail(
-            f"unexpected {type(error).__name__}: {without_userinfo(error)}\nRun it again with --debug for the stack trace.",
-            debug,
-        )
+        said = f"unexpected {type(error).__name__}: {without_userinfo(error)}"
+        _fail(f"{said}\nRun it again with --debug for the stack trace.", debug)
 
 
 def _fail(message: str, debug: bool) -> None:

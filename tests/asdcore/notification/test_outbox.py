@@ -14,7 +14,7 @@ import pytest
 from asdcore.monitoring import incident_store
 from asdcore.monitoring.incidents import close_incident, run_completed, run_failed
 from asdcore.notification import outbox
-from asdcore.notification.message import Message, NotDelivered
+from asdcore.notification.message import Message
 from asdcore.notification.outbox import FIRST_RETRY, KEPT, Subscription, deliver, waiting
 from asdcore.notification.quiet_hours import QuietHours
 from asdcore.notification.webhook import Webhook
@@ -200,14 +200,3 @@ def test_two_processes_at_once_send_every_message_once(home: Home, tmp_path: Pat
         writer.join()
     sent = file.read_text().split()
     assert len(sent) == len(set(sent)) == 10
-
-
-def test_an_error_of_a_channel_that_is_no_failed_delivery_is_not_hidden(home: Home) -> None:
-    class Broken:
-        def send(self, message: Message) -> None:
-            raise ZeroDivisionError
-
-    run_failed(home, "retrain", "No.")
-    with pytest.raises(ZeroDivisionError):
-        deliver(home, {"broken": Subscription(Broken())}, LONG_AGO)
-    assert issubclass(NotDelivered, Exception)
