@@ -1,18 +1,22 @@
 """What is registered is read from the SQLite file as MLflow would say it."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 from uuid import uuid4
 
 import mlflow
 import pytest
+from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Failed
 
 from asdcore.errors import AsdError
 from asdcore.monitoring.incidents import open_incidents
 from asdcore.storage.home import Home
+from flows.environment import prepare
 from flows.failures import tell_failure
 from flows.servers import serve
 from tasks.registered import NAME, Version, registered_folder, registered_models, versions_in_file
@@ -125,6 +129,12 @@ def test_a_registry_that_does_not_answer_is_said_to_and_its_password_is_shown_no
 def test_a_version_that_was_deleted_cannot_become_the_champion(home: Home) -> None:
     with pytest.raises(AsdError, match="no registered version '2'"):
         set_champion(home, "2", "")
+
+
+def test_mlflow_prints_no_url_between_the_data_of_a_command(tmp_path: Path) -> None:
+    with patch.dict(os.environ):
+        prepare(Home.at(tmp_path), quiet=True)
+        assert MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get()
 
 
 def test_a_model_that_is_not_on_this_machine_is_left_to_mlflow(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
