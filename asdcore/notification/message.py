@@ -10,6 +10,8 @@ from asdcore.monitoring.incidents import Incident
 SCHEMA = "asd.notification"
 VERSION = 1
 """of the JSON; a change that a receiver could stumble over makes it one more"""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""hosts to which a secret may go unencrypted"""
 Event = Literal["opened", "closed", "summary", "test"]
 
 
