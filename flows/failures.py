@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 
 from asdcore.monitoring.incidents import run_completed, run_failed
-from asdcore.storage.home import Home
+from asdcore.storage.home import Home, without_userinfo
 from tasks.incidents import unfailing
 from tasks.notification import notified
 
@@ -53,7 +53,7 @@ def tell_failure(home: Home, flow: str, run: FlowRun, state: State[Any]) -> None
     """Open an incident about a run, or update the open one of its flow, and send it."""
     reason = (state.message or "no reason was given").removeprefix("Flow run encountered an exception: ")
     sentence = f"run {run.name} {(state.name or state.type.value).lower()}: {reason}"
-    unfailing(lambda: run_failed(home, flow, sentence[:1000]))
+    unfailing(lambda: run_failed(home, flow, without_userinfo(sentence)[:1000]))
     notified(home)
 
 

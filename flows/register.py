@@ -12,7 +12,7 @@ from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog, hold_out
 from asdcore.storage.files import atomic_write
-from asdcore.storage.home import Home
+from asdcore.storage.home import Home, without_userinfo
 from tasks.evaluation import Evaluation, publish
 from tasks.fit_reports import kept_report, retraining_report
 from tasks.promotion import decided, gate_sentence, judgement_text
@@ -142,8 +142,8 @@ def _kept(detector: Path, run: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise AsdError(
-            f"the detector is complete, in {detector}, but could not be registered: {error}. When the store answers "
-            f"again, `asd register {run}` finishes it; nothing is trained again"
+            f"the detector is complete, in {detector}, but could not be registered: {without_userinfo(error)}. When "
+            f"the store answers again, `asd register {run}` finishes it; nothing is trained again"
         ) from error
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from asdcore import progress
 from asdcore.errors import AsdError
-from asdcore.storage.home import Home
+from asdcore.storage.home import Home, without_userinfo
 from tasks.notification import SECONDS_BETWEEN_MESSAGES, Every, notified
 
 LOOPBACK = "127.0.0.1"
@@ -51,7 +51,7 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
     }
     if home.mlflow_uri.startswith(("http:", "https:")):
         del commands[f"http://{LOOPBACK}:{mlflow}"]
-        say(f"{'mlflow':8} {home.mlflow_uri}, as MLFLOW_TRACKING_URI says")
+        say(f"{'mlflow':8} {home.registry_name}, as MLFLOW_TRACKING_URI says")
     # systemd and containers stop a program this way; without it the servers would live on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     say("Starting the servers; this takes about half a minute.")
@@ -102,7 +102,7 @@ def _log_drift(home: Home) -> None:
     try:
         log_drift(home)
     except Exception as error:
-        progress.say(f"drift over time is not in MLflow: {type(error).__name__}: {error}")
+        progress.say(f"drift over time is not in MLflow: {type(error).__name__}: {without_userinfo(error)}")
 
 
 def _free(port: int) -> int:

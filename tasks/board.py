@@ -138,8 +138,10 @@ class Records:
             known = self._in_charge[1] if self._in_charge and self._in_charge[0] == key else None
             lasts = champion is not None and isinstance(known, InCharge)
             if known is None or (not lasts and time.monotonic() - self._asked > SECONDS_OF_ANSWER):
-                self._asked = time.monotonic()
                 known = self._described(champion.created if champion else None)
+                self._asked = (
+                    time.monotonic()
+                )  # Not before: a server that is down is waited for longer than this lasts.
                 self._in_charge = key, known
             if isinstance(known, AsdError):
                 raise AsdError(str(known))
@@ -167,9 +169,11 @@ class Records:
     def _pull(self) -> None:
         """Fetch what is new of a home in object storage."""
         if self.home.address and time.monotonic() - self._pulled > SECONDS_BETWEEN_PULLS:
-            with self.home.synchronised():
-                self.home.fetch_folder(self.home.scores)
-            self._pulled = time.monotonic()
+            try:
+                with self.home.synchronised():
+                    self.home.fetch_folder(self.home.scores)
+            finally:  # A bucket that does not answer is not waited for at each request.
+                self._pulled = time.monotonic()
 
     def _read_scores(self) -> pd.DataFrame:
         """The stored scores, the oldest run first: only what is new is read again."""

@@ -24,7 +24,7 @@ from asdcore.recordings.catalog import training_recordings
 from asdcore.registry import ENCODERS, LOSSES
 from asdcore.settings import TrainingSettings
 from asdcore.storage.files import atomic_write, digest_of, digest_of_file
-from asdcore.storage.home import Home
+from asdcore.storage.home import Home, without_userinfo
 from tasks.code import code_of_class
 from tasks.features import originals_artifact
 from tasks.stage import Artifact, scratch_folder, stage
@@ -101,7 +101,8 @@ def _shown_later(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        warn(f"{what} could not be logged during the training and will be logged afterwards: {error}")
+        why = without_userinfo(error)
+        warn(f"{what} could not be logged during the training and will be logged afterwards: {why}")
 
 
 def trained_encoder(

@@ -58,15 +58,12 @@ def notified(home: Home) -> None:
 
 def sent_tests(subscriptions: "dict[str, Subscription]", home: Home) -> dict[str, str]:
     """Send a test message to each channel at once, quiet hours or not: name, and why it failed; empty if it did not."""
-    from asdcore.notification.message import Message, NotDelivered
+    from asdcore.notification.message import Message, failure_to_send
     from asdcore.storage.files import digest_of
 
     answers = {}
     for name, subscription in subscriptions.items():
         at = datetime.now(UTC)
-        try:
-            subscription.channel.send(Message(digest_of(name, at.isoformat()), "test", at, home.name))
-            answers[name] = ""
-        except NotDelivered as error:
-            answers[name] = str(error)
+        message = Message(digest_of(name, at.isoformat()), "test", at, home.name)
+        answers[name] = failure_to_send(subscription.channel, message)
     return answers

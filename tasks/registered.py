@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from asdcore.errors import AsdError
-from asdcore.storage.home import Home
+from asdcore.storage.home import Home, without_userinfo
 
 if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
+
     from asdcore.detector import Detector
     from asdcore.settings import Settings
 
@@ -101,7 +103,7 @@ def registered_folder(home: Home, model: str) -> Iterator[tuple[Path, str]]:
     It is only to be read: it may be the registry's own.
 
     Raises:
-        AsdError: there is none.
+        AsdError: there is none, or the registry does not answer.
     """
     versions = versions_in_file(home)
     if versions == []:
@@ -169,8 +171,8 @@ def _versions_of_mlflow(home: Home) -> list[Version]:
             aliases.setdefault(str(registered), []).append(alias)
     except MlflowException as error:
         # Only a definite answer means that there is none.
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise AsdError(f"the registry does not answer: {error}") from error
+        if not says_unknown(error):
+            raise no_answer(home, error) from None
         return []
     versions = store.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"])
     return [
@@ -201,6 +203,8 @@ def _folder_of_mlflow(home: Home, model: str) -> Iterator[tuple[Path, str]]:
         else:
             found = store.get_model_version_by_alias(NAME, model)
     except MlflowException as error:
+        if not says_unknown(error):
+            raise no_answer(home, error) from None
         raise _none_registered(home, model) from error
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -211,6 +215,16 @@ def _folder_of_mlflow(home: Home, model: str) -> Iterator[tuple[Path, str]]:
         yield description.parent, str(found.version)
 
 
+def says_unknown(error: "MlflowException") -> bool:
+    """Whether MLflow says that there is no such model, version or alias, and not that it cannot be asked."""
+    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # The second: of an alias.
+
+
+def no_answer(home: Home, error: "MlflowException") -> AsdError:
+    """What is raised where the registry cannot be asked."""
+    return AsdError(f"the registry {home.registry_name} does not answer: {without_userinfo(error)}")
+
+
 def _files_gone(version: str, place: str) -> AsdError:
     return AsdError(
         f"the files of version {version} are not where the registry says ({place}): they were deleted, or the home was "
@@ -219,4 +233,4 @@ def _files_gone(version: str, place: str) -> AsdError:
 
 
 def _none_registered(home: Home, model: str) -> AsdError:
-    return AsdError(f"no registered detector {model!r} in {home.registry}; `asd retrain` makes one")
+    return AsdError(f"no registered detector {model!r} in {home.registry_name}; `asd retrain` makes one")

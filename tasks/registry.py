@@ -24,7 +24,7 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.code import code_of_function
 from tasks.metrics import scores_of_run
-from tasks.registered import CHAMPION, DESCRIPTION, NAME, registered_folder
+from tasks.registered import CHAMPION, DESCRIPTION, NAME, no_answer, registered_folder, says_unknown
 from tasks.stage import Facts, stage
 from tasks.tracking import client, describe, flat
 
@@ -201,13 +201,15 @@ def set_champion(home: Home, version: str, why: str, replaced: str | None = None
     ``replaced``: what `rolled_back` would go back to; default: the champion that there is.
 
     Raises:
-        AsdError: there is no such version.
+        AsdError: there is no such version, or the registry does not answer.
     """
     store, before = client(home), champion_version(home)
     try:
         known = store.get_model_version(NAME, version)
     except MlflowException as error:
-        raise AsdError(f"no registered version {version!r} in {home.registry}; `asd models` lists them") from error
+        if not says_unknown(error):
+            raise no_answer(home, error) from None
+        raise AsdError(f"no registered version {version!r} in {home.registry_name}; `asd models` lists them") from error
     tags = {PROMOTED: f"{datetime.now(UTC).isoformat(timespec='seconds')} {why}"}
     if before != version:
         tags[REPLACED] = before if replaced is None else replaced
@@ -250,6 +252,6 @@ def champion_version(home: Home) -> str:
     try:
         return str(client(home).get_registered_model(NAME).aliases.get(CHAMPION, ""))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise AsdError(f"the registry does not answer: {error}") from error
+        if not says_unknown(error):
+            raise no_answer(home, error) from None
         return ""

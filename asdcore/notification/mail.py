@@ -11,13 +11,12 @@ from typing import Literal
 
 from asdcore.errors import AsdError
 from asdcore.monitoring.incidents import Incident
-from asdcore.notification.message import Message, NotDelivered, line, one_line
+from asdcore.notification.message import LOOPBACK, Message, NotDelivered, line, one_line
 from asdcore.progress import say
 
 SECONDS = 10
 """for each answer of the server"""
 Security = Literal["starttls", "tls", "none"]
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from asdcore.monitoring.incidents import Incident
 SCHEMA = "asd.notification"
 VERSION = 1
 """of the JSON; a change that a receiver could stumble over makes it one more"""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""hosts to which a secret may go unencrypted"""
 Event = Literal["opened", "closed", "summary", "test"]
 
 
@@ -74,6 +76,19 @@ class Channel(Protocol):
         Raises:
             NotDelivered: it may not have arrived.
         """
+
+
+def failure_to_send(channel: Channel, message: Message) -> str:
+    """Send a message; why it was not delivered, without secrets, empty if it was."""
+    try:
+        channel.send(message)
+    except NotDelivered as error:
+        return str(error)
+    except Exception as error:
+        # Such as of smtplib for a password with an umlaut. The other channels must not fail with it, and its text may
+        # contain a secret.
+        return f"unexpected {type(error).__name__}"
+    return ""
 
 
 def headline(incident: Incident) -> str:

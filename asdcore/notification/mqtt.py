@@ -10,7 +10,7 @@ from typing import Any
 
 from asdcore.errors import AsdError
 from asdcore.monitoring.incidents import Incident
-from asdcore.notification.message import Message, NotDelivered
+from asdcore.notification.message import LOOPBACK, Message, NotDelivered
 
 SECONDS = 10
 """for the connection, and for each acknowledgement"""
@@ -35,7 +35,7 @@ class Mqtt:
         ca: PEM file of the authority that signed the broker's certificate; default: those of the system.
 
     Raises:
-        AsdError: a topic with a wildcard.
+        AsdError: a topic with a wildcard, or a login that would cross the network unencrypted.
     """
 
     host: str
@@ -49,6 +49,8 @@ class Mqtt:
     def __post_init__(self) -> None:
         if not self.topic or set("+#\0") & set(self.topic):
             raise AsdError(f"MQTT topic {self.topic!r}: must not be empty or contain + or #")
+        if (self.user or self.password) and not self.tls and self.host not in LOOPBACK:
+            raise AsdError(f"MQTT over {self.host}: a login needs tls: true, or everybody can read it")
 
     def send(self, message: Message) -> None:
         """Publish events, then states, and wait until the broker has acknowledged each of them."""

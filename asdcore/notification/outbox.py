@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from asdcore.monitoring.incident_store import StoredMessage, changing, reading
 from asdcore.monitoring.incidents import Incident, Kind, open_incidents
-from asdcore.notification.message import Channel, Event, Message, NotDelivered
+from asdcore.notification.message import Channel, Event, Message, failure_to_send
 from asdcore.notification.quiet_hours import QuietHours
 from asdcore.progress import say
 from asdcore.storage.files import digest_of
@@ -104,14 +104,11 @@ def _deliver_to(home: Home, name: str, subscription: Subscription, clock: Callab
         held = list(takewhile(lambda one: subscription.quiet.at(one.at), pending))
         batch = held or pending[:1]
         message = _message(home, batch, subscription.kinds)
-        try:
-            if message is not None:
-                subscription.channel.send(message)
-        except NotDelivered as error:
-            with changing(home) as stored:
-                stored.failed(name, str(error), now, _pause)
-            return str(error)
+        failed = failure_to_send(subscription.channel, message) if message is not None else ""
         with changing(home) as stored:
+            if failed:
+                stored.failed(name, failed, now, _pause)
+                return failed
             stored.sent(name, batch[-1].n)
 
 

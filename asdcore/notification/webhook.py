@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from asdcore.errors import AsdError
-from asdcore.notification.message import Message, NotDelivered
+from asdcore.notification.message import LOOPBACK, Message, NotDelivered
 
 CONNECT_SECONDS, ANSWER_SECONDS = 3, 10
 RETRIES = 2
@@ -38,7 +38,7 @@ class Webhook:
         ca: PEM file of the authority that signed the server's certificate; default: those of the system.
 
     Raises:
-        AsdError: a key that is none.
+        AsdError: a key that is none, or headers or a login that would cross the network unencrypted.
     """
 
     url: str
@@ -49,6 +49,9 @@ class Webhook:
     def __post_init__(self) -> None:
         if self.key:
             decoded_key(self.key)
+        url = urlsplit(self.url)
+        if (self.headers or url.username) and url.scheme != "https" and url.hostname not in LOOPBACK:
+            raise AsdError(f"webhook to {url.hostname}: headers or a login need https://, or everybody can read them")
 
     def send(self, message: Message) -> None:
         """Post the message; any answer 2xx is success. Redirects are not followed: they would lose the body."""

@@ -1,6 +1,7 @@
 """The home folder: its layout, and the lock that lets one process write at a time."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from asdcore.storage.files import disk_remedies, sweep_partial
 from asdcore.storage.mirror import Mirror, address_of, mirror_folder
 from asdcore.storage.s3 import s3_address
 
+_USERINFO = re.compile(r"(?<=:)//[^\s/?#'\"]*@")
 _CURRENT: ContextVar["Home"] = ContextVar("home")
 
 
@@ -102,6 +104,11 @@ class Home:
         return os.environ.get("MLFLOW_TRACKING_URI") or (
             f"{self.address}/mlflow.db" if self.address else self.mlflow_uri
         )
+
+    @property
+    def registry_name(self) -> str:
+        """`registry` for people: without user and password."""
+        return without_userinfo(self.registry)
 
     @property
     def mlflow_uri(self) -> str:
@@ -212,6 +219,15 @@ class Home:
                 yield
         finally:
             lock.release()
+
+
+def without_userinfo(text: object) -> str:
+    """A text such as an error of MLflow, without the users and passwords of the URLs in it.
+
+    >>> without_userinfo("no answer from http://anna:secret@mlflow.example/api")
+    'no answer from http://mlflow.example/api'
+    """
+    return _USERINFO.sub("//", str(text))
 
 
 @cache

@@ -72,7 +72,9 @@ class Access:
             return refusal(
                 403, "Not from here", "Nothing was changed: the request did not come from a page of this board."
             )
-        if self.token is None or request.url.path in (SIGN_IN, STYLE) or self.knows(request.cookies.get(self.cookie)):
+        # Not request.url: older versions of Starlette read it from the header Host, which may name any path.
+        is_open = self.token is None or request.scope["path"] in (SIGN_IN, STYLE)
+        if is_open or self.knows(request.cookies.get(self.cookie)):
             return None
         if request.method == "GET" and self.knows(request.query_params.get("token")):
             return self.signed_in(request.scope["path"])

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from flows.board.machines import Machines, incident_links
 from flows.board.recording import Comparisons, recording_page
 from flows.board.rendering import page, style
 from tasks.board import Records, label
+from tasks.notification import notified
 
 MOST_FORM = 10_000
 """bytes"""
@@ -114,7 +116,7 @@ class Board:
     async def close(self, request: Request) -> Response:
         form = await _form(request)
         await run_in_threadpool(close_incident, self.records.home, request.path_params["id"], _by(form))
-        return RedirectResponse("/incidents", 303)
+        return RedirectResponse("/incidents", 303, background=BackgroundTask(notified, self.records.home))
 
     def _page(self, template: str, values: dict[str, Any], refresh: int = 0) -> Response:
         """``refresh``: seconds after which a browser asks again; 0: it does not."""

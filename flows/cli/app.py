@@ -85,7 +85,10 @@ def main() -> None:
             _fail(STOPPED, debug=False)
         raise
     except Exception as error:
-        _fail(f"unexpected {type(error).__name__}: {error}\nRun it again with --debug for the stack trace.", debug)
+        from asdcore.storage.home import without_userinfo
+
+        said = f"unexpected {type(error).__name__}: {without_userinfo(error)}"
+        _fail(f"{said}\nRun it again with --debug for the stack trace.", debug)
 
 
 def _fail(message: str, debug: bool) -> None:

@@ -113,7 +113,7 @@ def score(
 
         from asdcore.errors import AsdError
         from asdcore.progress import say
-        from flows.cli.published import published
+        from flows.cli.published import answered, published
         from flows.cli.show import MOST_ROWS, print_explanations, print_scores
         from tasks.scoring import score_recordings
 
@@ -129,11 +129,15 @@ def score(
         for sentence in sentences:
             say(f"{name}: {sentence}")
     scores = pd.read_parquet(done["table"])
-    print_scores(scores, done["suspicions"])
-    print_explanations(done)
-    if done["report"]:
-        out.print(f"Report: {done['report']}")
-    out.print(f"Detector version {done['version']}. Scores: {done['table']}")
+
+    def draw() -> None:
+        print_scores(scores, done["suspicions"])
+        print_explanations(done)
+        if done["report"]:
+            out.print(f"Report: {done['report']}")
+        out.print(f"Detector version {done['version']}. Scores: {done['table']}")
+
+    whole = answered(draw)
     if done["failed"]:
         for row in scores[scores["score"].isna()].head(MOST_ROWS).to_dict("records"):
             err.print(f"not scored: {row['path']}: {row['reason']}")
@@ -143,11 +147,12 @@ def score(
         err.print(f"alarm: {machine}: {sentence}")
     counts = ("scored", "failed", "anomalous", "suspect", "new_alarms")
     facts: dict[str, Any] = {name: value for name, value in done.items() if name not in counts}
-    output.write(scores.assign(detector=number(done["version"])), **facts | {"version": number(done["version"])})
+    facts["version"] = version = number(done["version"])
+    whole &= answered(lambda: output.write(scores.assign(detector=version), **facts))
     published(done, place)
-    # An alarm is never hidden by a file that could not be read.
+    # An alarm is never hidden by a file that could not be read, or an answer that could not be written.
     strange = done["suspect"] or done["anomalous"]
-    raise typer.Exit(3 if done["alarms"] else 4 if strange else 1 if done["failed"] else 0)
+    raise typer.Exit(3 if done["alarms"] else 4 if strange else 1 if done["failed"] or not whole else 0)
 
 
 @with_output
@@ -221,7 +226,7 @@ def models(
         rows = registered_models(place)
     output.write(*_models_as_data(rows))
     if not rows:
-        out.print(f"Nothing is registered in {place.registry}. `asd retrain` trains and registers a detector.")
+        out.print(f"Nothing is registered in {place.registry_name}. `asd retrain` trains and registers a detector.")
         return
     columns = ["version", "alias", "score", "date", "machines", "data"]
     print_table(columns, [[str(row[name] or "") for name in columns] for row in rows])

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Rows: TypeAlias = "pd.DataFrame | Iterable[Mapping[str, Any]]"
 
+INPUTS = ({"recording", "label"}, {"path", "machine"})
+"""columns of CSV files that commands read: labels, and manifests"""
+WRITTEN = {"score", "rank", "labelled_by"}
+"""columns that the tables of commands have, and those files have not"""
+MOST_HEADER = 10_000
+"""characters"""
 STANDARD_OUTPUT = Path("-")
 CsvOption = Annotated[
     Path | None,
@@ -173,3 +179,16 @@ def _refuse_bad_place(csv: Path, json: bool) -> None:
     # As in `asd score --csv new.wav old.wav`, where the name of the table was forgotten.
     if csv.exists() and csv.suffix.lower() != ".csv":
         raise typer.BadParameter(f"{csv} exists and is not a .csv file: it is not overwritten", param_hint="--csv")
+    if csv.is_file() and _is_input(csv):
+        raise typer.BadParameter(
+            f"{csv} has the columns of labels or of a manifest: it is not overwritten. --csv names the file that the "
+            f"command writes; labels and manifests are read without it, as in `asd label {csv.name}`",
+            param_hint="--csv",
+        )
+
+
+def _is_input(csv: Path) -> bool:
+    """Whether a CSV file is one that commands read: labels or a manifest, and no table that a command has written."""
+    with csv.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        header = {name.strip() for name in next(csv_format.reader([lines.readline(MOST_HEADER)]), [])}
+    return not header & WRITTEN and any(columns <= header for columns in INPUTS)

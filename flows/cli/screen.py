@@ -44,6 +44,11 @@ def screen(
     if report and not output.alone and screening.machines:
         from tasks.reports import screening_page
 
-        if page := screening_page(start(home), screening, recordings):
-            out.print(f"Report: {page}", highlight=False, markup=False)
+        try:
+            place = start(home)
+        except OSError as error:  # The ranking needs no home, and must not be lost for one.
+            err.print(f"done, but without a report: the home cannot be used: {error}")
+        else:
+            if page := screening_page(place, screening, recordings):
+                out.print(f"Report: {page}", highlight=False, markup=False)
     raise typer.Exit(4 if table["stands_out"].fillna(False).any() else 1 if len(bad) else 0)

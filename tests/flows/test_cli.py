@@ -260,6 +260,10 @@ def test_screening_needs_neither_home_nor_detector_and_tells_and_reports_what_st
     assert "1 to listen to" in Path(report).read_text() and f"--home {tmp_path}" not in Path(report).read_text()
     ranked = pd.read_csv(tmp_path / "table.csv")
     assert len(ranked) == 13 and ranked["path"][0].endswith("7.wav")
+    environment["ASD_HOME"] = str(tmp_path / "table.csv" / "home")
+    homeless = subprocess.run(command[:-2], env=environment, capture_output=True, text=True, check=False)
+    assert homeless.returncode == 4 and homeless.stdout.startswith("pump: listen to one of 12 first")
+    assert "done, but without a report: the home cannot be used" in homeless.stderr
     environment["ASD_HOME"] = str(tmp_path / "other")
     printed = subprocess.run([*command[:-2], "--json"], env=environment, capture_output=True, text=True, check=False)
     assert json.loads(printed.stdout)[0]["rank"] == 1 and not (tmp_path / "other").exists()

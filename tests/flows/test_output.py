@@ -4,7 +4,7 @@ import csv
 import inspect
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from asdcore.screening import COLUMNS as SCREENED
 from asdcore.storage.home import Home
 from flows.cli.app import GROUPS, app
 from flows.cli.output import Output, plain, with_output
 from flows.cli.show import write_results
+from flows.cli.show_recordings import PENDING
 from flows.cli.tables import print_table
+from tasks.results import COLUMNS
 
 COMMANDS = {command.__name__: command for commands in GROUPS.values() for command in commands}
 WITH_A_TABLE = {
@@ -151,3 +154,25 @@ def test_no_other_file_is_overwritten_and_no_work_is_done_in_vain(command: typer
         result = CliRunner().invoke(command, wrong)
         assert result.exit_code == 2 and "a message" not in result.output
     assert recording.read_bytes() == b"sound"
+
+
+@pytest.mark.parametrize("header", ["recording,label", "label,note,recording", "\ufeffpath,machine,session"])
+def test_labels_and_manifests_are_not_overwritten_by_the_table_of_a_command(
+    command: typer.Typer, tmp_path: Path, header: str
+) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(f"{header}\na,b,c\n")
+    result = CliRunner().invoke(command, ["--csv", str(file)], env={"COLUMNS": "300"})
+    assert result.exit_code == 2 and "a message" not in result.output
+    assert "asd label labels.csv" in result.output
+    assert file.read_text() == f"{header}\na,b,c\n"
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, SCREENED, PENDING, ["path", "machine", "score"], [], ['"not']])
+def test_a_table_that_a_command_has_written_is_written_again(
+    command: typer.Typer, tmp_path: Path, columns: Sequence[str]
+) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text(",".join(columns) + "\n")
+    assert CliRunner().invoke(command, ["--csv", str(file)]).exit_code == 0
+    assert len(file.read_bytes().splitlines()) == 3

@@ -1,16 +1,26 @@
 """What is registered is read from the SQLite file as MLflow would say it."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
+from uuid import uuid4
 
 import mlflow
 import pytest
+from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Failed
 
 from asdcore.errors import AsdError
+from asdcore.monitoring.incidents import open_incidents
 from asdcore.storage.home import Home
+from flows.environment import prepare
+from flows.failures import tell_failure
+from flows.servers import serve
 from tasks.registered import NAME, Version, registered_folder, registered_models, versions_in_file
-from tasks.registry import champion_version
+from tasks.registry import champion_version, set_champion
 from tasks.review import champions_review
 from tasks.tracking import client
 
@@ -91,6 +101,42 @@ def test_another_store_is_left_to_mlflow(home: Home, monkeypatch: pytest.MonkeyP
     assert versions_in_file(home) is None
 
 
+def test_a_registry_that_does_not_answer_is_said_to_and_its_password_is_shown_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:s3cret@127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    home = Home.at(tmp_path)
+    for ask in (registered_models, lambda home: read(home, "champion"), lambda home: set_champion(home, "1", "")):
+        with pytest.raises(AsdError, match=r"the registry http://127\.0\.0\.1:1 does not answer") as raised:
+            ask(home)
+        assert "s3cret" not in str(raised.value) and raised.value.__suppress_context__
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        serve(home, 0, 0, say)
+    assert said == ["mlflow   http://127.0.0.1:1, as MLFLOW_TRACKING_URI says"]
+    tell_failure(home, "retrain", FlowRun(flow_id=uuid4()), Failed(message="no answer from http://anna:s3cret@there/"))
+    (incident,) = open_incidents(home)
+    assert "no answer from http://there/" in incident.sentence and "s3cret" not in incident.sentence
+    assert home.registry == "http://anna:s3cret@127.0.0.1:1"
+
+
+def test_a_version_that_was_deleted_cannot_become_the_champion(home: Home) -> None:
+    with pytest.raises(AsdError, match="no registered version '2'"):
+        set_champion(home, "2", "")
+
+
+def test_mlflow_prints_no_url_between_the_data_of_a_command(tmp_path: Path) -> None:
+    with patch.dict(os.environ):
+        prepare(Home.at(tmp_path), quiet=True)
+        assert MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get()
+
+
 def test_a_model_that_is_not_on_this_machine_is_left_to_mlflow(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = Version("1", 0, "", "s3://plant/mlartifacts/models/1", ("champion",), {})
     monkeypatch.setattr("tasks.registered.versions_in_file", lambda _: [elsewhere])
@@ -114,7 +160,7 @@ def test_a_registry_that_does_not_answer_is_not_one_without_a_champion(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     home = Home.at(tmp_path)
     for ask in (champion_version, registered_models):
-        with pytest.raises(AsdError, match="the registry does not answer"):
+        with pytest.raises(AsdError, match=r"the registry .* does not answer"):
             ask(home)
     told: list[str] = []
     rows = [{"recording": "ab12", "machine": "pump", "path": "a.wav", "session": ""}]

@@ -87,6 +87,15 @@ def test_no_broker_and_a_wildcard_as_topic_are_errors(message: Message) -> None:
         Mqtt("127.0.0.1", topic="asd/#")
 
 
+@pytest.mark.parametrize("login", [{"user": "asd"}, {"password": "s3cret"}])
+def test_a_login_never_crosses_the_network_unencrypted(login: dict[str, str]) -> None:
+    with pytest.raises(AsdError, match=r"broker\.plant: a login needs tls: true") as raised:
+        Mqtt("broker.plant", **login)  # type: ignore[arg-type]
+    assert "s3cret" not in str(raised.value)
+    Mqtt("broker.plant", tls=True, **login)  # type: ignore[arg-type]
+    Mqtt("127.0.0.1", **login)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def guarded(certificates: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a broker that wants TLS and a password."""

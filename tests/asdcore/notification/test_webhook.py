@@ -75,3 +75,15 @@ def test_a_key_that_is_none_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(AsdError, match="openssl rand") as raised:
         Webhook("http://127.0.0.1", key=key)
     assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [("http://plant.example/a", {"Authorization": "s3cret"}), ("http://anna:s3cret@plant.example/a", {})],
+)
+def test_headers_and_logins_never_cross_the_network_unencrypted(url: str, headers: dict[str, str]) -> None:
+    with pytest.raises(AsdError, match=r"plant\.example: headers or a login need https://") as raised:
+        Webhook(url, headers=headers)
+    assert "s3cret" not in str(raised.value)
+    Webhook(url.replace("http:", "https:"), headers=headers)
+    Webhook(url.replace("plant.example", "127.0.0.1:8080"), headers=headers)

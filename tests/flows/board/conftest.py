@@ -1,7 +1,9 @@
 """A home with a champion, scored recordings and incidents, and its board."""
 
+import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from flows.board.app import application
 from tasks.board import Records
 from tasks.registered import CHAMPION, NAME
 from tasks.scoring import score_recordings
+from tests.asdcore.notification.conftest import Receiver
 from tests.asdcore.reports.conftest import SETTINGS, Plant, detector_of, hum, write
 
 ADDRESS = "http://127.0.0.1:5080"
@@ -67,6 +70,20 @@ def home(plant: Plant, tmp_path_factory: pytest.TempPathFactory) -> Home:
     score_recordings(home, whistles, None, CHAMPION, explain=False)
     whistles[2].unlink()
     return home
+
+
+def notify_by(receiver: Receiver, home: Home) -> None:
+    """Let a home tell a receiver of what has happened in it, ever."""
+    file = home.root / "notify.yaml"
+    file.write_text(f"office:\n  type: webhook\n  url: http://127.0.0.1:{receiver.port}\n")
+    os.utime(file, (0, 0))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver().start()
+    yield receiver
+    receiver.stop()
 
 
 @pytest.fixture

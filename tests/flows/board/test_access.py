@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import URL
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from asdcore.errors import AsdError
@@ -35,6 +37,18 @@ def test_with_a_token_nothing_is_seen_without_it(tmp_path: Path, path: str) -> N
     answer = board(tmp_path, SECRET).get(path)
     assert answer.status_code == 401
     assert "Access token" in answer.text and str(tmp_path) not in answer.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1/board.css?", "127.0.0.1/sign-in#", "127.0.0.1/sign-in?a="])
+def test_with_a_token_the_host_header_names_no_page_that_is_open_to_all(
+    tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As Starlette 0.46 makes it; newer versions do not take such a header.
+    monkeypatch.setattr(
+        Request, "url", property(lambda self: URL(f"http://{self.headers['host']}{self.scope['path']}"))
+    )
+    answer = board(tmp_path, SECRET).get("/incidents", headers={"host": host})
+    assert answer.status_code == 401 and "Access token" in answer.text
 
 
 def test_the_address_that_was_printed_signs_in_with_a_cookie_that_scripts_and_other_sites_do_not_get(

@@ -1,6 +1,7 @@
 """The board says what state machines are in, shows recordings, and takes labels."""
 
 import html
+import json
 import os
 import re
 import shutil
@@ -20,9 +21,10 @@ from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
 from flows.board.app import application
 from tasks.board import Records
+from tests.asdcore.notification.conftest import Receiver
 from tests.asdcore.reports.conftest import Plant
 from tests.asdcore.reports.test_score import Page
-from tests.flows.board.conftest import ADDRESS, FROM_HERE
+from tests.flows.board.conftest import ADDRESS, FROM_HERE, notify_by
 
 
 def address(home: Home, name: str) -> str:
@@ -125,8 +127,9 @@ def test_a_form_that_says_nothing_sensible_changes_nothing(
     assert sorted(home.recordings.iterdir()) == before
 
 
-def test_an_incident_is_closed_by_who_says_so(home: Home, tmp_path: Path) -> None:
+def test_an_incident_is_closed_by_who_says_so_and_told_of(home: Home, tmp_path: Path, receiver: Receiver) -> None:
     own = Home.at(shutil.copytree(home.root, tmp_path / "home"))
+    notify_by(receiver, own)
     board = board_of(own)
     (incident,) = [one for one in open_incidents(own) if one.kind == ANOMALY]
     page = Page(board.get("/incidents").text)
@@ -135,6 +138,8 @@ def test_an_incident_is_closed_by_who_says_so(home: Home, tmp_path: Path) -> Non
     text = Page(board.post(f"/incidents/{incident.id}/close", data={"by": "Anna"}).text).text
     assert incident.id not in {one.id for one in open_incidents(own)}
     assert "by Anna" in text.split("Closed")[1]
+    (message,) = [json.loads(body) for _, body in receiver.requests if json.loads(body)["event"] == "closed"]
+    assert message["incidents"][0]["id"] == incident.id
     assert board.post(f"/incidents/{incident.id}/close", data={}).status_code == 503
 
 
