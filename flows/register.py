@@ -17,6 +17,7 @@ from tasks.evaluation import Evaluation, publish
 from tasks.fit_reports import kept_report, retraining_report
 from tasks.promotion import decided, gate_sentence, judgement_text
 from tasks.publishing import publish_report
+from tasks.registered import NoAnswerError
 from tasks.registry import champion_version, describe_version, registered_version, version_description
 from tasks.run_names import run_name
 from tasks.screening import StandOut, listen_first
@@ -138,9 +139,9 @@ def _kept(detector: Path, run: str) -> Iterator[None]:
     """If registering fails, raise an error that says where the detector is and how to finish."""
     try:
         yield
-    except AsdError:
-        raise
     except Exception as error:
+        if isinstance(error, AsdError) and not isinstance(error, NoAnswerError):
+            raise
         raise AsdError(
             f"the detector is complete, in {detector}, but could not be registered: {without_userinfo(error)}. When "
             f"the store answers again, `asd register {run}` finishes it; nothing is trained again"

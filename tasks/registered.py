@@ -48,6 +48,10 @@ class Version:
     tags: dict[str, str]
 
 
+class NoAnswerError(AsdError):
+    """The registry does not answer: what it holds is not known."""
+
+
 def registered_models(home: Home) -> list[dict[str, str]]:
     """One row per registered version, newest first: version, alias, score, date, created, data, machines, run."""
     versions = versions_in_file(home)
@@ -222,7 +226,7 @@ def says_unknown(error: "MlflowException") -> bool:
 
 def no_answer(home: Home, error: "MlflowException") -> AsdError:
     """What is raised where the registry cannot be asked."""
-    return AsdError(f"the registry {home.registry_name} does not answer: {without_userinfo(error)}")
+    return NoAnswerError(f"the registry {home.registry_name} does not answer: {without_userinfo(error)}")
 
 
 def _files_gone(version: str, place: str) -> AsdError:
