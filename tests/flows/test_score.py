@@ -68,7 +68,7 @@ def test_every_run_writes_a_report_beside_its_scores_and_mlflow_keeps_it(
     page = Path(said).read_text()
     assert Path(said).parent.with_suffix(".parquet").exists() and Path(said).parent.parent == home / "scores"
     assert "1 anomalous, 1 normal" in page and "Alarm: 1 of 2 recordings anomalous." in page
-    assert f".csv --home {home}" in page
+    assert f"--as anomaly --home {home}" in page
     (kept,) = (home / "mlartifacts").rglob("report.html")
     assert kept.read_text() == page
 
