@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from asdcore.datasets.simulate import SAMPLE_RATE, waveform
-from asdcore.monitoring.incidents import open_incidents
+from asdcore.monitoring.incidents import FAILED_RUN, Incident, open_incidents
 from asdcore.recordings.catalog import Catalog, pending_review
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
@@ -226,6 +226,10 @@ def test_the_prefect_server_is_killed_and_starts_again_under_a_run_which_goes_on
     assert slots_taken(api, "retrain") == 0
 
 
+def failed_runs(home: Home) -> list[Incident]:
+    return [one for one in open_incidents(home) if one.kind == FAILED_RUN]
+
+
 def test_the_run_of_a_worker_that_is_killed_does_not_stay_running_and_makes_room_for_the_next(
     service: dict[str, Any], home: Home, small_settings: Settings
 ) -> None:
@@ -243,8 +247,8 @@ def test_the_run_of_a_worker_that_is_killed_does_not_stay_running_and_makes_room
     assert len(ask(api, lambda client: client.read_automations())) == 4
     # The next worker tells of it.
     service["start"]("worker", "worker")
-    wait(lambda: open_incidents(home))
-    (incident,) = open_incidents(home)
+    wait(lambda: failed_runs(home))
+    (incident,) = failed_runs(home)
     assert incident.subject == "features" and "crashed: no heartbeat: its worker is dead" in incident.sentence
 
 
