@@ -13,6 +13,9 @@ from asdcore.recordings.names import DETECTOR
 from asdcore.storage.home import Home
 from tasks.registered import CHAMPION, load_detector, registered_models
 
+NOT_JUDGED = f"{DETECTOR}unknown"
+"""``labelled_by`` of recordings that are pending review because the champion could not be used"""
+
 
 def champions_review(home: Home, say: Callable[[str], None]) -> Review:
     """A `Review` by the champion: what it calls suspect or anomalous is pending review.
@@ -33,7 +36,7 @@ def champions_review(home: Home, say: Callable[[str], None]) -> Review:
             detector, version = load_detector(home)
         except AsdError as error:
             say(f"the champion could not judge what is new, so all of it is pending review: {error}")
-            return dict.fromkeys((str(row["recording"]) for row in rows), f"{DETECTOR}unknown")
+            return dict.fromkeys((str(row["recording"]) for row in rows), NOT_JUDGED)
         # Only here: most ingests find nothing new.
         from asdcore.monitoring.learned import to_decide
 

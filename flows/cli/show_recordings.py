@@ -13,6 +13,7 @@ from asdcore.storage.home import Home
 from flows.cli.console import err, out
 from flows.cli.tables import print_table
 from tasks.recordings import machine_table
+from tasks.review import NOT_JUDGED
 
 SHOWN = 20
 """lines of a list of files"""
@@ -62,10 +63,10 @@ def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> No
     for machine, rows in doubted.groupby("machine"):
         n, judge = len(rows), rows["labelled_by"].iloc[0]
         what = "1 new recording is" if n == 1 else f"{n} new recordings are"
-        err.print(
-            f"{machine}: {what} pending review: called suspect or anomalous by the champion ({judge}), or ingested "
-            "together with such recordings. Not used for training until you label them:"
-        )
+        why = f"called suspect or anomalous by the champion ({judge}), or ingested together with such recordings"
+        if judge == NOT_JUDGED:
+            why = "the champion could not judge them"
+        err.print(f"{machine}: {what} pending review: {why}. Not used for training until you label them:")
         for path in rows["path"].head(SHOWN):
             err.print(f"  {path}")
         if n > SHOWN:

@@ -21,7 +21,7 @@ from flows.failures import tell_failure
 from flows.servers import serve
 from tasks.registered import NAME, Version, registered_folder, registered_models, versions_in_file
 from tasks.registry import champion_version, set_champion
-from tasks.review import champions_review
+from tasks.review import NOT_JUDGED, champions_review
 from tasks.tracking import client
 
 pytestmark = pytest.mark.flow
@@ -164,5 +164,5 @@ def test_a_registry_that_does_not_answer_is_not_one_without_a_champion(
             ask(home)
     told: list[str] = []
     rows = [{"recording": "ab12", "machine": "pump", "path": "a.wav", "session": ""}]
-    assert champions_review(home, told.append)(rows) == {"ab12": "detector unknown"}
+    assert champions_review(home, told.append)(rows) == {"ab12": NOT_JUDGED}
     assert told[0].startswith("the champion could not judge what is new, so all of it is pending review")
