@@ -1,0 +1,1 @@
+"""Audio files as plants have them."""

@@ -1,0 +1,1 @@
+"""The machine that asd runs on: networks, disks, stores, signals."""

@@ -1,0 +1,1 @@
+"""Names of files and folders, and what they say of labels."""
