@@ -16,6 +16,7 @@ GROUPS = {
     "test_names_and_folders": "Names and folders",
     "test_audio": "Audio",
     "test_machine_room": "Machine room",
+    "test_stores": "Stores and services",
 }
 
 

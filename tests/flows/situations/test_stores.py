@@ -1,0 +1,1 @@
+"""The stores of Prefect and MLflow, and what is served from them."""
