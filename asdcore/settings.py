@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
+from asdcore.recordings.label_words import answers_of
 from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS
 
 PRESETS = ("paper", "default", "demo")
@@ -54,11 +55,17 @@ class StageSettings(BaseModel):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _no_wrong_answer(text: str) -> str:
+    answers_of(text)
+    return text
+
+
 class RecordingSettings(StageSettings):
     """How an audio file becomes a waveform, and when it is too bad to use."""
 
     renamed: ClassVar[dict[str, str]] = {"maximum_clipped_share": "maximum_clipped_fraction"}
     dropped: ClassVar[frozenset[str]] = frozenset({"maximum_seconds"})
+    where_not_what: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     sample_rate: Annotated[int, Unit("Hz")] = Field(16_000, ge=1_000, description="every recording is resampled to it")
     channel: Literal["first", "mean"] | NonNegativeInt = Field("first", description="first, mean, or an index from 0")
@@ -74,6 +81,11 @@ class RecordingSettings(StageSettings):
         60.0, gt=0, description="a longer pause between the time stamps in file names begins a new session"
     )
     minimum_training_recordings: Recordings = Field(10, ge=2, description="normal training recordings a machine needs")
+    labels: Annotated[str, AfterValidator(_no_wrong_answer)] = Field(
+        "",
+        description="what folders with these names hold, such as dry:anomaly,run_in:normal,leak:machine; machine: the "
+        "name is none of a label",
+    )
 
 
 class MelSettings(StageSettings):
