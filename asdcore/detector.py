@@ -321,11 +321,8 @@ class Detector:
 
     def machine_said(self, file: Path) -> str:
         """The machine that the folders of a file name, enrolled or not; the only one, if there is but one."""
-        if len(self.machines) == 1:
-            return next(iter(self.machines))
         answers = answers_of(self.settings.recordings.labels)
-        said = machine_said(file, self.about.get("renamed", {}), answers)
-        return enrolled_as(said, self.machines) or said
+        return machine_said(file, self.machines, self.about.get("renamed", {}), answers)
 
     def _vectors(self, waveform: NDArray[np.float32]) -> Vectors:
         """(1, p) for each scorer."""

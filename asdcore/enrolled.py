@@ -19,13 +19,17 @@ def enrolled_as(name: str, machines: Collection[str]) -> str | None:
     return next((machine for machine in machines if nfc(machine) == nfc(name)), None)
 
 
-def machine_said(file: Path, renamed: Mapping[str, str], answers: Answers) -> str:
-    """The machine that the folders of a file name. A link is of the machine of the folder that it lies in.
+def machine_said(file: Path, machines: Collection[str], renamed: Mapping[str, str], answers: Answers) -> str:
+    """The machine that the folders of a file name, enrolled or not; the only one of ``machines``, if there is but one.
 
     Args:
-        file: need not exist.
+        file: need not exist. A link is of the machine of the folder that it lies in.
+        machines: that are enrolled.
         renamed: name in folders: name now.
         answers: what a person has said of folders whose names may be labels.
     """
+    if len(machines) == 1:
+        return next(iter(machines))
     said = parse_place(absolute(file), answers).machine
-    return renamed.get(said, said)
+    said = renamed.get(said, said)
+    return enrolled_as(said, machines) or said

@@ -67,7 +67,7 @@ def ingest_recordings(
     """
     catalog = Catalog(home.recordings)
     place = fetched(place)
-    found, left_out = contents_of(place, machine, answers_of(settings.labels))
+    found, left_out = contents_of(place, machine, answers_of(settings.labels), set(catalog.recordings["machine"]))
     if machine is not None:
         machine = nfc(machine)
         found = _all_of(machine, found, place)

@@ -16,7 +16,7 @@ Plain folders: ``<machine>/<name>``, normal recordings for training, with sessio
 import csv
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -82,7 +82,9 @@ def find_recordings(place: Path, machine: str | None = None, answers: Answers = 
     return contents_of(place, machine, answers).recordings
 
 
-def contents_of(place: Path, machine: str | None = None, answers: Answers = NO_ANSWERS) -> Contents:
+def contents_of(
+    place: Path, machine: str | None = None, answers: Answers = NO_ANSWERS, known: Collection[str] = ()
+) -> Contents:
     """Every audio file of ``place``: a manifest CSV, a folder that holds one, or a folder of audio.
 
     Args:
@@ -91,6 +93,7 @@ def contents_of(place: Path, machine: str | None = None, answers: Answers = NO_A
             ``place`` itself says it. A recording of which neither does has a problem.
         answers: what a person has said of folders whose names may be labels, see
             `asdcore.recordings.label_words.answers_of`.
+        known: machines of which there are recordings already: no folder of such a name is asked about.
 
     Raises:
         AsdError: ``place`` does not exist, holds no audio file that can be read, or its manifest has a wrong column or
@@ -119,7 +122,8 @@ def contents_of(place: Path, machine: str | None = None, answers: Answers = NO_A
         else _found(path, locations[path], answers, tuple(folders[path][1 : locations[path].depth]))
         for path in folders
     ]
-    questions = unknown_folders({one.path: folders[one.path] for one in found if not one.labelled}, folders, answers)
+    unlabelled = [one.path for one in found if not one.labelled]
+    questions = unknown_folders(unlabelled, folders, locations, answers, known)
     found = [
         replace(one, machine=questions[one.path][0], problem=questions[one.path][1]) if one.path in questions else one
         for one in found

@@ -1,6 +1,6 @@
 """What only a person can say of a recording's place: which machine it is of, and what an unknown folder is."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from asdcore.recordings.folders import SPLIT_FOLDERS, Location, locate, may_name_a_machine, names_a_session
@@ -9,8 +9,9 @@ from asdcore.recordings.paths import nfc
 
 SAY_IT = "`--set recordings.labels=NAME:machine` says that a word in a name is none of a label"
 _QUESTION = (
-    "the folder {name} lies beside {known}: are its recordings normal, anomalous, or those of a machine of this name? "
-    "Say so with `--set recordings.labels={name}:anomaly` (or normal, or machine), or list them in a manifest CSV"
+    "the folder {name} lies beside {label}: are its recordings normal, anomalous, or those of a machine of this name? "
+    "Say so with `--set recordings.labels={name}:anomaly` (or normal, or machine), and {label}:machine if that is a "
+    "machine; or list the recordings in a manifest CSV"
 )
 
 
@@ -61,33 +62,40 @@ def _folder_named(path: Path, name: str) -> Path:
 
 
 def unknown_folders(
-    asked: Mapping[Path, Sequence[str]], every: Mapping[Path, Sequence[str]], answers: Answers
+    asked: Collection[Path],
+    folders_of: Mapping[Path, Sequence[str]],
+    locations: Mapping[Path, Location],
+    answers: Answers,
+    known: Collection[str],
 ) -> dict[Path, tuple[str, str]]:
     """Recordings in folders beside one that says a label, which may say one, too: the machine above, and the question.
 
-    A machine's folder is none of these if it has a split folder or folders with labels of its own.
+    A folder is a machine's if that machine is known, or if it has a split folder or folders with labels of its own.
 
     Args:
-        asked: recordings whose place says no label: the names of their folders.
-        every: all recordings.
+        asked: recordings whose place says no label.
+        folders_of: the names of the folders of each recording.
+        locations: of each recording.
         answers: what a person has said of such names.
+        known: machines of which there are recordings already.
     """
     beside: dict[tuple[str, ...], str] = {}
-    for folders in every.values():
-        for depth, name in enumerate(folders):
-            if depth and label_said(name, answers):
-                beside.setdefault(tuple(folders[:depth]), name)
+    for path, folders in folders_of.items():
+        for depth in range(locations[path].depth + 1, len(folders)):
+            if label_said(folders[depth], answers):
+                beside.setdefault(tuple(folders[:depth]), folders[depth])
     questions: dict[Path, tuple[str, str]] = {}
-    for path, folders in asked.items():
+    for path in asked:
+        folders = folders_of[path]
         for depth in range(1, len(folders)):
-            name, known = folders[depth], beside.get(tuple(folders[:depth]))
-            if known is None or key(name) in answers or names_a_session(name):
+            name, label = folders[depth], beside.get(tuple(folders[:depth]))
+            if label is None or name in known or key(name) in answers or names_a_session(name):
                 continue
             if any(folder in SPLIT_FOLDERS or label_said(folder, answers) for folder in folders[depth:]):
                 continue
             questions[path] = (
                 locate(folders, {**answers, key(name): "anomaly"}).machine,
-                _QUESTION.format(name=name, known=known),
+                _QUESTION.format(name=name, label=label),
             )
             break
     return questions
