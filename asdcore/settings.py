@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
-from asdcore.recordings.label_words import answers_of
 from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS
 
 PRESETS = ("paper", "default", "demo")
@@ -55,8 +54,15 @@ class StageSettings(BaseModel):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _no_wrong_answer(text: str) -> str:
-    answers_of(text)
+FOLDER_LABELS = ("normal", "anomaly", "machine")
+"""what a person may say of a folder's name; machine: that it is none of a label"""
+
+
+def _folders_and_labels(text: str) -> str:
+    for part in filter(None, map(str.strip, text.split(","))):
+        folder, _, label = part.rpartition(":")
+        if not folder.strip() or label.strip() not in FOLDER_LABELS:
+            raise ValueError(f"expected folder:label, a label being {' or '.join(FOLDER_LABELS)}, got {part!r}")
     return text
 
 
@@ -81,7 +87,7 @@ class RecordingSettings(StageSettings):
         60.0, gt=0, description="a longer pause between the time stamps in file names begins a new session"
     )
     minimum_training_recordings: Recordings = Field(10, ge=2, description="normal training recordings a machine needs")
-    labels: Annotated[str, AfterValidator(_no_wrong_answer)] = Field(
+    labels: Annotated[str, AfterValidator(_folders_and_labels)] = Field(
         "",
         description="what folders with these names hold, such as dry:anomaly,run_in:normal,leak:machine; machine: the "
         "name is none of a label",

@@ -101,7 +101,8 @@ def score_recordings(
     with tempfile.TemporaryDirectory() as folder:
         names = {}
         if STANDARD_INPUT in recordings:
-            chosen = _Chosen([(_from_standard_input(recordings, Path(folder)), detector.enrolled(machine))], [], {}, {})
+            machine = detector.enrolled(machine)
+            chosen = _Chosen([(_from_standard_input(recordings, Path(folder)), machine)], [], {}, {})
             names = {chosen.files[0][0]: str(STANDARD_INPUT)}
         else:
             chosen = _chosen(detector, recordings, machine)

@@ -7,16 +7,17 @@ words of four letters or more may have a number: ``n.i.O.``, ``Not OK``, ``leak_
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
+from asdcore.errors import AsdError
+
 Answers = Mapping[str, str]
 """name of a folder, as `key` has it: normal, anomaly, or machine: the name is none of a label"""
 NO_ANSWERS: Answers = MappingProxyType({})
-SAID = ("normal", "anomaly", "machine")
 
 _NORMAL = {
     "English": "normal, ok, okay, good, healthy, pass, passed, intact, undamaged, no fault, fault free, no defect",
@@ -118,23 +119,17 @@ def has_fault_in(machine: str, answers: Answers = NO_ANSWERS) -> bool:
 
 
 def answers_of(text: str) -> dict[str, str]:
-    """Answers as a person writes them.
+    """Answers as the setting ``recordings.labels`` has them.
 
     Raises:
-        ValueError: no list of ``folder:label``.
+        AsdError: two for one name.
 
     >>> answers_of("Dry run:anomaly, leak:machine")
     {'dryrun': 'anomaly', 'leak': 'machine'}
     """
     answers: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        folder, _, said = part.rpartition(":")
-        if not key(folder) or said.strip() not in SAID:
-            raise ValueError(f"{part!r} is no folder with its label; write folder:label, a label being {_or(SAID)}")
-        if answers.setdefault(key(folder), said.strip()) != said.strip():
-            raise ValueError(f"the folder {folder.strip()} has two labels: {answers[key(folder)]} and {said.strip()}")
+    for part in filter(None, map(str.strip, text.split(","))):
+        folder, _, label = (word.strip() for word in part.rpartition(":"))
+        if answers.setdefault(key(folder), label) != label:
+            raise AsdError(f"recordings.labels: {folder!r} has two labels: {answers[key(folder)]} and {label}")
     return answers
-
-
-def _or(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
