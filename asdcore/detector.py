@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from asdcore import __version__
+from asdcore.arrays import stacked, with_prefix
 from asdcore.encoder.embedding import embeddings
 from asdcore.encoder.network import TrainedEncoder, choose_device
+from asdcore.enrolled import enrolled_as, machine_said
 from asdcore.errors import AsdError, OutdatedDetectorError
 from asdcore.explanation.explanation import Explanation, Triggers, explain
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
@@ -34,7 +36,8 @@ from asdcore.recordings.audio import (
     usable_clips,
 )
 from asdcore.recordings.clips import Clip, clip_count
-from asdcore.recordings.names import NOT_UTF8, parse_place, printable
+from asdcore.recordings.label_words import answers_of
+from asdcore.recordings.paths import NOT_UTF8, can_be_told, on_disk, printable
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_folder, digest_of_file
 
@@ -94,17 +97,17 @@ class Detector:
         """
         return score_table(self.listen(paths, machine))
 
-    def listen(self, paths: Iterable[str | Path], machine: str | None = None) -> Iterator[Heard]:
-        """As `score`, one recording after the other, with everything that was computed of it on the way."""
+    def listen(self, paths: Iterable[str | Path], machine: str | Sequence[str] | None = None) -> Iterator[Heard]:
+        """As `score`, one recording after the other, with everything computed on the way; or a machine for each."""
         files = [Path(path) for path in paths]
-        machines = [self._machine_of(file, machine) for file in files]
+        given = [machine] * len(files) if machine is None or isinstance(machine, str) else machine
+        machines = [self._machine_of(file, of) for file, of in zip(files, given, strict=True)]
         for file, of in zip(progress(files, "scoring"), machines, strict=True):
-            digest = ""
-            if printable(file) != file:
-                yield Heard(printable(file), of, NOT_UTF8)
-                continue
+            digest, named, file = "", on_disk(file), printable(file)
             try:
-                digest = digest_of_file(file)
+                if not can_be_told(named):
+                    raise BadRecording(NOT_UTF8)
+                digest = digest_of_file(named)
                 yield self._heard(file, digest, of)
             except OSError as error:
                 yield Heard(file, of, f"unreadable: {error.strerror}", recording=digest)
@@ -121,7 +124,7 @@ class Detector:
                 measured.append(measure(waveform))
                 vectors.append(self._vectors(waveform.samples))
             whole = combined(measured, audio.seconds)
-        joined = _stacked(vectors)
+        joined = stacked(vectors)
         judged = self._judged(joined, machine, [clip.name for clip in clips])
         return Heard(file, machine, "", whole, joined, judged.verdict, digest, clips, judged.clips, judged.strangest)
 
@@ -136,7 +139,7 @@ class Detector:
             with open_audio(path) as audio:
                 count = clip_count(audio.seconds, clip_seconds)
                 before = int(seconds * count / audio.seconds + 1e-6)  # The start of a clip is not exact.
-            clip = Clip(digest_of_file(path), min(max(before, 0), count - 1) + 1, count)
+            clip = Clip(digest_of_file(on_disk(path)), min(max(before, 0), count - 1) + 1, count)
             vectors = self._vectors(decode(path, self.settings.recordings, clip).samples)
         except (OSError, BadRecording) as error:
             raise AsdError(f"{path} cannot be scored: {error}") from error
@@ -172,7 +175,7 @@ class Detector:
             vectors = [self._vectors(waveform.samples) for _, waveform in clips]
         except BadRecording as bad:
             raise AsdError(f"this waveform cannot be scored: {bad}") from bad
-        verdict = self._judged(_stacked(vectors), known).verdict
+        verdict = self._judged(stacked(vectors), known).verdict
         return {"machine": known} | {name: verdict[name] for name in VERDICT}
 
     def explain(
@@ -198,7 +201,7 @@ class Detector:
         known = self._machine_of(Path(path), machine)
         try:
             if clip is None:
-                heard = self._heard(Path(path), digest_of_file(Path(path)), known)
+                heard = self._heard(Path(path), digest_of_file(on_disk(Path(path))), known)
                 clip = heard.clips[heard.strangest]
                 triggered_by = heard.verdict["triggered_by"] if triggered_by is None else triggered_by
             waveform = decode(Path(path), self.settings.recordings, clip).samples
@@ -300,22 +303,26 @@ class Detector:
         """
         if machine is None and len(self.machines) == 1:
             return next(iter(self.machines))
-        if machine is None or machine not in self.machines:
+        if machine is None or (known := enrolled_as(machine, self.machines)) is None:
             what = "name the machine" if machine is None else f"machine {machine!r} is not enrolled"
             raise AsdError(f"{what}; this detector knows {', '.join(sorted(self.machines))}")
-        return machine
+        return known
 
     def _machine_of(self, file: Path, machine: str | None) -> str:
-        if machine is not None or len(self.machines) == 1:
+        if machine is not None:
             return self.enrolled(machine)
-        said = parse_place(file.resolve()).machine
-        found: str = self.about.get("renamed", {}).get(said, said)
-        if found not in self.machines:
+        said = self.machine_said(file)
+        if said not in self.machines:
             raise AsdError(
-                f"{file}: its folder says machine {found!r}, which is not enrolled; "
+                f"{printable(file)}: its folder says machine {said!r}, which is not enrolled; "
                 f"name one of {', '.join(sorted(self.machines))}"
             )
-        return found
+        return said
+
+    def machine_said(self, file: Path) -> str:
+        """The machine that the folders of a file name, enrolled or not; the only one, if there is but one."""
+        answers = answers_of(self.settings.recordings.labels)
+        return machine_said(file, self.machines, self.about.get("renamed", {}), answers)
 
     def _vectors(self, waveform: NDArray[np.float32]) -> Vectors:
         """(1, p) for each scorer."""
@@ -384,17 +391,8 @@ class Detector:
             raise AsdError(f"{folder / _DESCRIPTION}: no description of a detector ({error!r})") from error
         with np.load(folder / _NORMALITY, allow_pickle=False) as arrays:
             machines = {
-                machine: MachineModel.from_arrays(_with_prefix(arrays, f"{index}."))
+                machine: MachineModel.from_arrays(with_prefix(arrays, f"{index}."))
                 for index, machine in enumerate(names)
             }
         encoder = TrainedEncoder.load(folder / _ENCODER)
         return cls(settings, encoder, machines, about, thresholds, choose_device(device))
-
-
-def _with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
-
-
-def _stacked(vectors: Sequence[Vectors]) -> Vectors:
-    """(1, p) of each clip to (m, p), by scorer."""
-    return {name: np.concatenate([clip[name] for clip in vectors]) for name in vectors[0]}

@@ -29,7 +29,9 @@ from asdcore.progress import progress, say
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
 from asdcore.recordings.clips import clip_lengths, clip_named, cut, recording_count
 from asdcore.recordings.fetch import fetched
+from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import Found, find_recordings
+from asdcore.recordings.paths import nfc, on_disk, printable
 from asdcore.recordings.sessions import groups_of
 from asdcore.settings import Settings
 
@@ -85,7 +87,7 @@ def _ingested(recordings: str | Path | pd.DataFrame, settings: Settings, folder:
     found = (
         list(_rows_found(recordings))
         if isinstance(recordings, pd.DataFrame)
-        else find_recordings(fetched(Path(recordings)))
+        else find_recordings(fetched(Path(recordings)), answers=answers_of(settings.recordings.labels))
     )
     ingested = catalog.ingest(found, settings.recordings)
     for file, reason in ingested.quarantined.items():
@@ -105,7 +107,8 @@ def _rows_found(table: pd.DataFrame) -> Iterator[Found]:
         raise AsdError(f"a table of recordings needs the columns path and machine; there is no {', '.join(missing)}")
     for row in table.to_dict("records"):
         described: dict[str, Any] = {name: str(row[name]) for name in _DESCRIBED if name in row}
-        yield Found(Path(row["path"]).resolve(), **described)
+        described["machine"] = nfc(described["machine"])
+        yield Found(printable(on_disk(Path(row["path"])).resolve()), **described)
 
 
 def _features(

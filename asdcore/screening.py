@@ -20,7 +20,9 @@ from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, open_audio, usable_clips
 from asdcore.recordings.clips import SHORTEST, Clip, clip_count
 from asdcore.recordings.fetch import fetched
+from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import Found, find_recordings
+from asdcore.recordings.paths import on_disk
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of_file
 
@@ -97,7 +99,7 @@ def screen(place: str | Path, machine: str | None = None, settings: Settings = S
 
 def listen_and_screen(place: str | Path, machine: str | None = None, settings: Settings = Settings()) -> Screening:
     """As `screen`, with everything that was heard on the way."""
-    opened, reasons = _opened(find_recordings(fetched(Path(place)), machine))
+    opened, reasons = _opened(find_recordings(fetched(Path(place)), machine, answers_of(settings.recordings.labels)))
     scorers = list(build_scorers(settings.normality).values())
     encoder = load_base()
     tables, machines = [], {}
@@ -130,7 +132,7 @@ def _opened(found: Sequence[Found]) -> tuple[list[Opened], dict[tuple[str, Path]
         try:
             if not one.machine:
                 raise BadRecording(one.problem)
-            digest = digest_of_file(one.path)
+            digest = digest_of_file(on_disk(one.path))
             with open_audio(one.path) as audio:
                 seconds = audio.seconds
             # Twice the same sound would vouch for itself.

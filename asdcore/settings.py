@@ -54,11 +54,24 @@ class StageSettings(BaseModel):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
+FOLDER_LABELS = ("normal", "anomaly", "machine")
+"""what a person may say of a folder's name; machine: that it is none of a label"""
+
+
+def _folders_and_labels(text: str) -> str:
+    for part in filter(None, map(str.strip, text.split(","))):
+        folder, _, label = part.rpartition(":")
+        if not folder.strip() or label.strip() not in FOLDER_LABELS:
+            raise ValueError(f"expected folder:label, a label being {' or '.join(FOLDER_LABELS)}, got {part!r}")
+    return text
+
+
 class RecordingSettings(StageSettings):
     """How an audio file becomes a waveform, and when it is too bad to use."""
 
     renamed: ClassVar[dict[str, str]] = {"maximum_clipped_share": "maximum_clipped_fraction"}
     dropped: ClassVar[frozenset[str]] = frozenset({"maximum_seconds"})
+    where_not_what: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     sample_rate: Annotated[int, Unit("Hz")] = Field(16_000, ge=1_000, description="every recording is resampled to it")
     channel: Literal["first", "mean"] | NonNegativeInt = Field("first", description="first, mean, or an index from 0")
@@ -74,6 +87,11 @@ class RecordingSettings(StageSettings):
         60.0, gt=0, description="a longer pause between the time stamps in file names begins a new session"
     )
     minimum_training_recordings: Recordings = Field(10, ge=2, description="normal training recordings a machine needs")
+    labels: Annotated[str, AfterValidator(_folders_and_labels)] = Field(
+        "",
+        description="what folders with these names hold, such as dry:anomaly,run_in:normal,leak:machine; machine: the "
+        "name is none of a label",
+    )
 
 
 class MelSettings(StageSettings):

@@ -12,6 +12,7 @@ from asdcore.evaluation.systems import detector_system
 from asdcore.monitoring.incidents import machine_retired
 from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
+from asdcore.recordings.paths import nfc
 from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
 from flows.failures import completed, failed
@@ -90,6 +91,7 @@ def enroll(
     Returns:
         version, champion, machine, training_recordings, and where the detector is.
     """
+    machine = nfc(machine)
     place = Home.at(home) if home else Home.default()
     with place.lock(warn), registered_folder(place, model) as (base, parent):
         place.sweep()
@@ -178,6 +180,7 @@ def retire(machine: str, model: str = CHAMPION, home: Path | None = None) -> Ret
     Returns:
         version, champion, machine, and where the detector is.
     """
+    machine = nfc(machine)
     place = Home.at(home) if home else Home.default()
     with place.lock(warn), registered_folder(place, model) as (base, parent):
         folder = change_machine(str(base), digest_of_folder(base), machine, None, None, {}).path

@@ -9,6 +9,7 @@ from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.monitoring.incidents import machine_renamed
 from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.paths import nfc
 from asdcore.recordings.renamed import renamed
 from asdcore.storage.home import Home
 from flows.enroll import digest_of_folder, registered_change
@@ -43,6 +44,7 @@ def rename(machine: str, name: str, home: Path | None = None) -> Renamed:
         AsdError: no such machine, or one with the new name; see `asdcore.recordings.catalog.Catalog.rename`.
             Nothing is renamed then. After another error, the same command goes on with what is left.
     """
+    machine, name = nfc(machine), nfc(name)
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         enrolled = _champion_machines(place)

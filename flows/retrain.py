@@ -12,6 +12,8 @@ from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system, reported_systems
 from asdcore.recordings.catalog import Catalog, hold_out, large_enough, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
+from asdcore.recordings.listing import summed_up
+from asdcore.recordings.paths import on_disk, printable
 from asdcore.recordings.renamed import renamed
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
@@ -84,14 +86,17 @@ def usable_clips(
             warn(f"quarantined: {file}: {reason}")
         if len(found["quarantined"]) > 10:
             warn(f"quarantined: {len(found['quarantined']) - 10} more; `asd ingest` of the same place lists them")
+        for line in summed_up(found["left_out"]):
+            warn(f"left out: {line}")
         if found["pending"]:
             warn(f"{len(found['pending'])} new recordings are pending review and do not train: `asd label` lists them")
         machines = machines or found["machines"]
     chosen = Catalog(home.recordings).of_machines(machines)
     if chosen.empty:
         raise AsdError(f"there is no recording in {home.name}; give --recordings, or `asd ingest` some first")
-    if place is not None and place.is_dir():
-        elsewhere = chosen[~chosen["path"].map(lambda path: Path(path).is_relative_to(place.resolve()))]
+    if place is not None and on_disk(place).is_dir():
+        top = printable(on_disk(place).resolve())
+        elsewhere = chosen[~chosen["path"].map(lambda path: Path(path).is_relative_to(top))]
         for machine, own in elsewhere.groupby("machine"):
             warn(f"{machine}: {len(own)} recordings that were ingested from other places are used, too")
     lengths = clip_lengths(chosen, settings.recordings)

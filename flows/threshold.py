@@ -6,6 +6,7 @@ from prefect import flow
 
 from asdcore.detector import Detector
 from asdcore.normality.threshold import Threshold, rule_of
+from asdcore.recordings.paths import nfc
 from asdcore.storage.home import Home
 from flows.enroll import Retired, digest_of_folder, registered_change
 from tasks.detector import change_threshold
@@ -34,6 +35,7 @@ def threshold(
     Returns:
         version, champion, machine, and where the detector is.
     """
+    machine = nfc(machine)
     place = Home.at(home) if home else Home.default()
     with place.lock(warn), registered_folder(place, model) as (base, parent):
         detector = Detector.load(base)

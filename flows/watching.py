@@ -8,7 +8,7 @@ from pathlib import Path
 from watchfiles import watch
 
 from asdcore.recordings.catalog import Catalog
-from asdcore.recordings.names import AUDIO_SUFFIXES
+from asdcore.recordings.listing import AUDIO_SUFFIXES
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from flows.arrivals import arrivals

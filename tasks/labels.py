@@ -14,6 +14,7 @@ from asdcore.progress import say
 from asdcore.recordings import labels
 from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.labels import ScoredFile
+from asdcore.recordings.paths import nfc
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from tasks.registered import CHAMPION, registered_settings
@@ -85,7 +86,7 @@ def forget_recordings(
         known = labels.places(rows)
         chosen = {digest for name in what for digest in labels.recordings_named(known, name)}
         if machine is not None:
-            own = rows[rows["machine"] == machine]
+            own = rows[rows["machine"] == nfc(machine)]
             if own.empty:
                 there = ", ".join(sorted(set(rows["machine"]))) or "none"
                 raise AsdError(f"no {'forgotten ' if undo else ''}recording of machine {machine}; there are: {there}")

@@ -13,6 +13,7 @@ from prefect.runtime import task_run
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.drift import drift_plot
 from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.listing import summed_up
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
@@ -22,7 +23,7 @@ from tasks.notification import notified
 from tasks.recordings import Ingest, ingest_recordings, machine_table
 from tasks.review import champions_review
 from tasks.run_names import counted, named, subject
-from tasks.scoring import Scored, score_recordings
+from tasks.scoring import Scored, not_enrolled_sentences, score_recordings
 from tasks.tracking import client, describe, log_metrics, metric_name, tracked_run
 from tasks.warn import warn
 
@@ -75,6 +76,8 @@ def score_and_publish(
     for name, sentences in scored["drift"].items():
         for sentence in sentences:
             warn(f"{name}: {sentence}")
+    for line in [*not_enrolled_sentences(scored["not_enrolled"]), *summed_up(scored["left_out"])]:
+        warn(f"not scored: {line}")
     notified(home)
     publish(home, scored)
     return scored

@@ -15,7 +15,9 @@ import pandas as pd
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog, Review, training_recordings
 from asdcore.recordings.fetch import fetched
-from asdcore.recordings.names import Found, find_recordings
+from asdcore.recordings.label_words import answers_of
+from asdcore.recordings.names import Found, contents_of
+from asdcore.recordings.paths import absolute, nfc, on_disk, printable
 from asdcore.recordings.sessions import time_stamp
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of
@@ -36,6 +38,8 @@ class Ingest(TypedDict):
     """paths of new recordings that are pending review: the champion calls them suspect or anomalous"""
     forgotten: list[str]
     """paths of recordings that a person has removed from the table: they stay out"""
+    left_out: dict[str, str]
+    """path of an audio file that is no recording of a machine, or that cannot be decoded: why"""
 
 
 def ingest_recordings(
@@ -63,8 +67,9 @@ def ingest_recordings(
     """
     catalog = Catalog(home.recordings)
     place = fetched(place)
-    found = find_recordings(place, machine)
+    found, left_out = contents_of(place, machine, answers_of(settings.labels), set(catalog.recordings["machine"]))
     if machine is not None:
+        machine = nfc(machine)
         found = _all_of(machine, found, place)
         paths = [str(one.path) for one in found]
         others = catalog.recordings[catalog.recordings["path"].isin(paths) & (catalog.recordings["machine"] != machine)]
@@ -75,10 +80,10 @@ def ingest_recordings(
             )
     found = [one if one.labelled or one.split != "train" else replace(one, label=unlabelled) for one in found]
     if arrived is not None:
-        here = {path.resolve() for path in arrived}
+        here = {name for path in map(on_disk, arrived) for name in (absolute(path), printable(path.resolve()))}
         session = f"arrived {datetime.now(UTC):%Y-%m-%dT%H:%M}"
         found = [_pending_review(one, session) for one in found if one.path in here]
-    return cast("Ingest", asdict(catalog.ingest(found, settings, review)))
+    return cast("Ingest", asdict(catalog.ingest(found, settings, review)) | {"left_out": left_out})
 
 
 def _pending_review(recording: Found, session: str) -> Found:

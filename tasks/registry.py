@@ -1,7 +1,6 @@
 """The registry stage: log the detector with its metrics as an MLflow model, register it, choose the champion."""
 
 import json
-import os
 import warnings
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.paths import on_disk
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.code import code_of_function
@@ -126,7 +126,7 @@ def input_example(home: Home, detector: Path) -> pd.DataFrame | None:
     machines = json.loads((detector / DESCRIPTION).read_text(encoding="utf-8"))["machines"]
     known = Catalog(home.recordings).recordings
     known = known[known["machine"].isin(machines)]
-    known = known[known["path"].map(os.path.isfile)]
+    known = known[known["path"].map(lambda path: on_disk(Path(path)).is_file())]
     # A test recording, if there is one: the model has not learned it.
     return known.sort_values("split", kind="stable")[["path", "machine"]].head(1) if len(known) else None
 

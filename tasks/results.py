@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from asdcore.progress import progress, say
 from asdcore.recordings.names import DETECTOR, label_in_name
+from asdcore.recordings.paths import nfc
 from asdcore.storage.home import Home
 
 INDEX = "scores.db"
@@ -90,7 +91,7 @@ def stored_scores(
         in `asdcore.heard.score_table`, with None where there is nothing.
     """
     wanted, values = [], list[Any]()
-    for name, allowed in (("machine", machines), ("verdict", verdicts)):
+    for name, allowed in (("machine", machines and [nfc(machine) for machine in machines]), ("verdict", verdicts)):
         if allowed is not None:
             wanted.append(f"scores.{name} IN ({', '.join('?' * len(allowed))})")
             values += allowed

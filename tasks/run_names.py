@@ -10,7 +10,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
-from asdcore.recordings.names import AUDIO_SUFFIXES
+from asdcore.recordings.listing import AUDIO_SUFFIXES
 
 MOST_NAMED = 3
 """machines; more are counted"""

@@ -7,10 +7,11 @@ import shutil
 import sys
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pandas as pd
 
@@ -21,7 +22,8 @@ from asdcore.heard import Heard, clip_table, score_table, strangest_recordings
 from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.recordings.fetch import fetched
-from asdcore.recordings.names import AUDIO_SUFFIXES
+from asdcore.recordings.listing import NO_RECORDING, audio_files, summed_up
+from asdcore.recordings.paths import NOT_UTF8, can_be_told, on_disk, printable
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.alarms import raised_alarms
@@ -32,6 +34,8 @@ from tasks.reports import score_page
 from tasks.results import add_to_index
 
 STANDARD_INPUT = Path("-")
+MOST_NAMED = 20
+"""folders of machines that are not enrolled"""
 MOST_EXPLAINED = 20
 """recordings, the most anomalous ones: a person looks at them one by one"""
 
@@ -56,6 +60,12 @@ class Scored(TypedDict):
     """Parquet file, one row per clip of the long recordings; empty if there are none"""
     scored: int
     failed: int
+    refused: list[str]
+    """why files that were named themselves are not in the table: their machines are not enrolled"""
+    not_enrolled: dict[str, int]
+    """folder that names a machine which is not enrolled: how many recordings below the given folders are not scored"""
+    left_out: dict[str, str]
+    """path of an audio file below the given folders that is no recording, or cannot be decoded: why"""
     anomalous: int
     suspect: int
     alarms: dict[str, str]
@@ -78,6 +88,12 @@ def score_recordings(
 
     What `Detector.score` gives, the digest and the version go to a new table in ``scores/``, and the plots of
     ``explain`` and the HTML file of ``report`` to a folder beside it, of the same name.
+
+    Recordings of machines that are not enrolled are not scored; below a folder they are counted, and a file that is
+    named itself has failed.
+
+    Raises:
+        AsdError: nothing can be scored.
     """
     table = home.scores / f"score-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}.parquet"
     recordings = [fetched(place) for place in recordings]
@@ -85,12 +101,19 @@ def score_recordings(
     with tempfile.TemporaryDirectory() as folder:
         names = {}
         if STANDARD_INPUT in recordings:
-            machine, files = detector.enrolled(machine), [_from_standard_input(recordings, Path(folder))]
-            names = {files[0]: str(STANDARD_INPUT)}
+            machine = detector.enrolled(machine)
+            chosen = _Chosen([(_from_standard_input(recordings, Path(folder)), machine)], [], {}, {})
+            names = {chosen.files[0][0]: str(STANDARD_INPUT)}
         else:
-            files = [file for place in recordings for file in _audio_files(place)]
-        heard = list(detector.listen(files, machine))
-        return _scored(home, detector, version, heard, names, explain=explain, report=report, table=table)
+            chosen = _chosen(detector, recordings, machine)
+        heard = list(detector.listen([file for file, _ in chosen.files], [of for _, of in chosen.files]))
+        done = _scored(home, detector, version, heard, names, explain=explain, report=report, table=table)
+        return done | {
+            "failed": done["failed"] + len(chosen.refused),
+            "refused": chosen.refused,
+            "not_enrolled": chosen.not_enrolled,
+            "left_out": chosen.left_out,
+        }
 
 
 def _scored(
@@ -131,6 +154,9 @@ def _scored(
         "clips": str(of_clips or ""),
         "scored": len(scores) - failed,
         "failed": failed,
+        "refused": [],
+        "not_enrolled": {},
+        "left_out": {},
         "anomalous": int((scores["verdict"] == ANOMALOUS).sum()),
         "suspect": int((scores["verdict"] == SUSPECT).sum()),
         "alarms": alarms,
@@ -196,12 +222,71 @@ def _from_standard_input(recordings: list[Path], folder: Path) -> Path:
     return file
 
 
-def _audio_files(place: Path) -> list[Path]:
-    if not place.exists():
-        raise AsdError(f"{place}: no such file or folder")
-    if place.is_file():
-        return [place]
-    files = sorted(path for path in place.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+class _Chosen(NamedTuple):
+    """What is to be scored, and what is not."""
+
+    files: list[tuple[Path, str]]
+    """each with its machine"""
+    refused: list[str]
+    """why files that were named themselves are not scored"""
+    not_enrolled: dict[str, int]
+    left_out: dict[str, str]
+
+
+def _chosen(detector: Detector, places: Sequence[Path], machine: str | None) -> _Chosen:
+    """The recordings of enrolled machines among files and below folders."""
+    files: list[tuple[Path, str]] = []
+    not_enrolled: Counter[str] = Counter()
+    left_out: dict[str, str] = {}
+    refused: list[str] = []
+    of_all = None if machine is None else detector.enrolled(machine)
+    for given in places:
+        place = on_disk(given)
+        if not place.exists():
+            raise AsdError(f"{printable(given)}: no such file or folder")
+        if place.is_file():
+            said = of_all or detector.machine_said(place)
+            if said in detector.machines:
+                files.append((printable(given), said))
+            else:
+                refused.append(f"{printable(given)}: its folder says machine {said!r}, which is not enrolled")
+            continue
+        # The name of a link to a folder says nothing; those of links below it do.
+        top = place.resolve()
+        below = audio_files(top)
+        left_out |= {str(_typed(given, top, path)): reason for path, reason in below.left_out.items()}
+        for path in below.files:
+            said = of_all or detector.machine_said(path)
+            if not can_be_told(path):
+                left_out[f"{_typed(given, top, path)} (not UTF-8)"] = NOT_UTF8
+            elif said in detector.machines:
+                files.append((_typed(given, top, path), said))
+            else:
+                not_enrolled[said] += 1
     if not files:
-        raise AsdError(f"{place}: no .wav or .flac file in this folder or below it")
-    return files
+        where = ", ".join(str(printable(place)) for place in places)
+        reasons = [*refused, *not_enrolled_sentences(not_enrolled), *summed_up(left_out)]
+        if not reasons:
+            raise AsdError(f"{where}: {NO_RECORDING}")
+        known = ", ".join(sorted(detector.machines))
+        raise AsdError(f"nothing to score: {'; '.join(reasons)}; name one of {known} with --machine")
+    return _Chosen(files, refused, dict(not_enrolled), left_out)
+
+
+def _typed(given: Path, top: Path, path: Path) -> Path:
+    """A file below a folder as one would type it, where the folder is called ``given``."""
+    return printable(given / path.relative_to(top))
+
+
+def not_enrolled_sentences(not_enrolled: Mapping[str, int]) -> list[str]:
+    """One for each machine that is not enrolled, the first `MOST_NAMED`, and one for the others.
+
+    >>> not_enrolled_sentences({"fan9": 2})
+    ["2 recordings in a folder 'fan9', which names no enrolled machine"]
+    """
+    said = [
+        f"{n} recording{'s' if n > 1 else ''} in a folder {machine!r}, which names no enrolled machine"
+        for machine, n in sorted(not_enrolled.items())
+    ]
+    rest = sum(not_enrolled.values()) - sum(n for _, n in sorted(not_enrolled.items())[:MOST_NAMED])
+    return said if len(said) <= MOST_NAMED else [*said[:MOST_NAMED], f"{rest} recordings in other such folders"]

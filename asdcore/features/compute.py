@@ -13,6 +13,7 @@ from asdcore.features.store import Row, Store, mark_verified
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.recordings.clips import Clip, clip_named, recording_of
+from asdcore.recordings.paths import on_disk
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of, digest_of_file
 
@@ -107,7 +108,7 @@ def compute_shard(
 def _why_not(digest: str, path: Path) -> str:
     """Why a file is not the recording with this digest; empty if it is."""
     try:
-        same = digest_of_file(path) == digest
+        same = digest_of_file(on_disk(path)) == digest
     except OSError as error:
         return f"unreadable: {error.strerror} ({GONE})"
     return "" if same else "changed: the content of the file differs from when it was ingested; ingest it again"

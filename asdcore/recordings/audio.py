@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from asdcore.progress import progress
 from asdcore.recordings.clips import Clip
+from asdcore.recordings.paths import on_disk
 from asdcore.settings import RecordingSettings
 
 FULL_SCALE = 1.0 - 1.0 / 32_768  # the largest 16-bit sample
@@ -152,7 +153,7 @@ def _opened(source: Path | bytes) -> Iterator["io.RawIOBase | _Bytes"]:
     if isinstance(source, bytes):
         yield _Bytes(source)
         return
-    with source.open("rb", buffering=0) as file:  # libsndfile begins where the descriptor is
+    with on_disk(source).open("rb", buffering=0) as file:  # libsndfile begins where the descriptor is
         yield file
 
 

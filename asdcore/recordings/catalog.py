@@ -20,6 +20,7 @@ from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.recordings.clips import SHORTEST
 from asdcore.recordings.names import Found
+from asdcore.recordings.paths import nfc
 from asdcore.recordings.renamed import rename, renamed
 from asdcore.recordings.rows import (
     FACTS,
@@ -102,6 +103,7 @@ class Catalog:
         tables = [_read_part(part) for part in parts]
         rows = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
         rows["session"] = rows["session"].fillna("")
+        rows["machine"] = rows["machine"].map(nfc)  # Of versions that kept names as disks write them.
         self._next_part = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
         self._newest: pd.Timestamp = rows["ingested_at"].max()  # NaT: there is none
         # The newest word on a path and on a content is the one that holds.
@@ -125,7 +127,7 @@ class Catalog:
         """
         if machines is None:
             return self.recordings
-        there = set(self.recordings["machine"])
+        there, machines = set(self.recordings["machine"]), list(map(nfc, machines))
         unknown = sorted(set(machines) - there)
         if unknown:
             raise AsdError(

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from asdcore.errors import AsdError
-from asdcore.recordings.names import AUDIO_SUFFIXES, SIMULATED
+from asdcore.recordings.listing import AUDIO_SUFFIXES, NO_RECORDING
+from asdcore.recordings.names import SIMULATED
 from asdcore.storage.s3 import Bucket, Found, at_once, cache_folder, s3_address
 
 
@@ -28,7 +29,7 @@ def fetched(place: Path) -> Path:
     there = bucket.find(name if one and not name.lower().endswith(".csv") else "")
     there = {name: found for name, found in there.items() if _is_wanted(name)}
     if not there:
-        raise AsdError(f"{address}: no .wav or .flac file there")
+        raise AsdError(f"{address}: {NO_RECORDING}")
     for path in folder.rglob("*"):
         if not one and _is_wanted(path.name) and str(path.relative_to(folder)) not in there:
             path.unlink()

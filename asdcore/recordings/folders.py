@@ -1,9 +1,13 @@
-"""Which of a recording's folders names its machine, and which its session.
+"""Which of a recording's folders names its machine, which its session, and which says its label.
 
-The machine's folder is the nearest one above the file that is no session, no split and no plain number. Its sessions
-are the folders between it and the file, and a day or a numbered session directly above it (``2026-05-01/pump7/a.wav``).
-If none of these is a day, the nearest day further above is part of the session (``2026-05-01/hall1/pump7/a.wav``).
-What is above the place that was given is not looked at: a tree means the same wherever it lies.
+The machine's folder is the nearest one above the file that is no session, no split, no label and no plain number. Its
+sessions are the folders between it and the file, and a day or a numbered session directly above it
+(``2026-05-01/pump7/a.wav``). If none of these is a day, the nearest day further above is part of the session
+(``2026-05-01/hall1/pump7/a.wav``). Its labels (`asdcore.recordings.label_words`) are in the same places
+(``pump7/OK/a.wav``, ``defect/pump7/a.wav``). What is above the place that was given is not looked at: a tree means the
+same wherever it lies.
+
+Names of machines and sessions are in Unicode's form NFC, whatever form their folders have.
 """
 
 import re
@@ -11,7 +15,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SPLIT_FOLDERS = {"train": "train", "test": "test", "source_test": "test", "target_test": "test"}
+from asdcore.recordings.label_words import NO_ANSWERS, Answers, label_said
+from asdcore.recordings.paths import nfc
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "test": "test",
+    "source_test": "test",
+    "target_test": "test",
+    # The official baseline copies the recordings of test into it, with names that say the label.
+    "test_rename": "test",
+}
 
 _DATE = r"(?:19|20)\d{2}[-_.]?\d{2}[-_.]?\d{2}"
 _TIME = r"(?:[01]\d|2[0-3])[-_.:hH]?[0-5]\d(?:[-_.:mM]?[0-5]\d)?"
@@ -27,6 +41,8 @@ _DAY = re.compile(rf"{_DATE}(?:[T _-]?{_TIME})?(?:[-_ ](?:{_PART}))?", re.IGNORE
 _YEAR_MONTH_DAY = re.compile(r"(?:19|20)\d{2}/(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])")
 _NUMBER = re.compile(r"\d{1,3}")
 """Longer ones are serial numbers: they name machines."""
+_OF_TYPE = re.compile(r"id[-_ ]?(\d{1,2})", re.IGNORECASE)
+"""MIMII's machines: several types have one of this name, so that of the type belongs to it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,12 @@ class Location:
     """folders from the given one to the machine's; 0: the given one is the machine's"""
     below: str = ""
     """the first session folder below the machine's"""
+    labels: tuple[str, ...] = ()
+    """the folders below the machine's that say a label"""
+    labels_above: tuple[str, ...] = ()
+    """those directly above it"""
+    section: str = "00"
+    """the number of a machine that is called by its type and this number"""
 
 
 def names_a_session(folder: str) -> bool:
@@ -72,7 +94,7 @@ def may_name_a_machine(folder: str) -> bool:
     return is_number(folder) or (word is not None and not re.fullmatch(_PART, word, re.IGNORECASE))
 
 
-def folders_of(path: Path, place: Path | None, machine: str | None = None) -> list[str]:
+def folders_of(path: Path, place: Path | None, machine: str | None = None, answers: Answers = NO_ANSWERS) -> list[str]:
     """The names of the folders of ``path``, from the given ``place`` down; all of them for None.
 
     ``machine``, if the user has named it, stands for the place, or above it if the place is a session.
@@ -81,61 +103,72 @@ def folders_of(path: Path, place: Path | None, machine: str | None = None) -> li
     ['hall', 'pump7', 'monday']
     """
     if place is None:
-        return [name for name in path.parent.parts if name != path.anchor]
-    # The folder of a split belongs to the machine that the one above it names.
-    top = place.parent if place.name in SPLIT_FOLDERS else place
+        return [nfc(name) for name in path.parent.parts if name != path.anchor]
+    top = place
+    # The folder of a split or a label belongs to the machine that the one above it names.
+    while top.name in SPLIT_FOLDERS or label_said(top.name, answers):
+        top = top.parent
     below = path.parent.relative_to(top).parts
-    if machine is None:
-        return [top.name, *below]
-    return [machine, *([top.name] if names_a_session(top.name) else []), *below]
+    first = [top.name] if machine is None else [machine, *([top.name] if names_a_session(top.name) else [])]
+    return [nfc(name) for name in (*first, *below)]
 
 
-def locate(folders: Sequence[str]) -> Location:
-    """Machine and session of a recording.
+def locate(folders: Sequence[str], answers: Answers = NO_ANSWERS) -> Location:
+    """Machine, session and labels of a recording.
 
     Args:
-        folders: see `folders_of`. The first one is never a session of what is above it.
+        folders: see `folders_of`. The first one is never a session or a label of what is above it.
+        answers: what a person has said of names that may be labels.
 
-    >>> locate(["plant", "pump7", "2026-05-01", "run_2"])
-    Location(machine='pump7', session='2026-05-01/run_2', split='', depth=1, below='2026-05-01')
+    >>> locate(["plant", "pump7", "2026-05-01", "run_2"]).session
+    '2026-05-01/run_2'
     >>> locate(["plant", "2026-05-01", "pump7"]).session, locate(["plant", "2026-05-01", "hall1", "pump7"]).session
     ('2026-05-01', '2026-05-01')
+    >>> locate(["plant", "pump7", "OK"]).labels, locate(["plant", "defect", "pump7"]).labels_above
+    (('OK',), ('defect',))
     """
-    index, below = _sessions_up(folders, len(folders) - 1)
-    split = ""
-    if index >= 0 and folders[index] in SPLIT_FOLDERS:
-        # A session may be above the split folder, below it, or both.
-        split = folders[index]
-        index, above = _sessions_up(folders, index - 1)
-        below = above + below
+    index, split = len(folders) - 1, ""
+    below: list[str] = []
+    labels: list[str] = []
+    while index >= 0:
+        name = folders[index]
+        if name in SPLIT_FOLDERS and not split:
+            split = name
+        elif index > 0 and label_said(name, answers):
+            labels.append(name)
+        elif index > 0 and names_a_session(name):
+            below.insert(0, name)
+        else:
+            break
+        index -= 1
     if index < 0:
-        return Location("", "/".join(below), split)
-    session = _above(folders[:index]) + below
+        return Location("", "/".join(below), split, labels=tuple(labels))
+    machine, section, of_type = folders[index], "00", _OF_TYPE.fullmatch(folders[index])
+    if of_type and labels and index > 0:
+        machine, section = f"{folders[index - 1]}_{machine}", f"{int(of_type[1]):02d}"
+    above, above_labels = _above(folders[:index], answers)
+    session = above + below
     if not split and not _day_of(session):
         # Far above a split folder there is a data set: when it was stored says nothing of its recordings.
         session = _day_of(folders[:index]) + session
-    return Location(folders[index], "/".join(session), split, index, below[0] if below else "")
+    first = below[0] if below else ""
+    return Location(machine, "/".join(session), split, index, first, tuple(labels), tuple(above_labels), section)
 
 
-def _sessions_up(folders: Sequence[str], index: int) -> tuple[int, list[str]]:
-    """The first folder from ``index`` upwards that is no session, and the sessions below it."""
-    last = index
-    while index > 0 and names_a_session(folders[index]):
-        index -= 1
-    return index, list(folders[index + 1 : last + 1])
-
-
-def _above(folders: Sequence[str]) -> list[str]:
-    """The session that the folders directly above a machine's name; there, a plain number alone is a hall or a line."""
-    rest = list(folders)
-    while rest and rest[-1] in SPLIT_FOLDERS:
-        rest.pop()
-    start = len(rest)
-    while start > 0 and names_a_session(rest[start - 1]):
-        start -= 1
-    while start < len(rest) and is_number(rest[start]):
-        start += 1
-    return rest[start:]
+def _above(folders: Sequence[str], answers: Answers) -> tuple[list[str], list[str]]:
+    """The session and the labels directly above a machine's name; there, a plain number alone is a hall or a line."""
+    sessions: list[str] = []
+    labels: list[str] = []
+    for name in reversed(folders):
+        if label_said(name, answers):
+            labels.append(name)
+        elif names_a_session(name):
+            sessions.insert(0, name)
+        elif sessions or name not in SPLIT_FOLDERS:
+            break
+    while sessions and is_number(sessions[0]):
+        sessions.pop(0)
+    return sessions, labels
 
 
 def _day_of(folders: Sequence[str]) -> list[str]:

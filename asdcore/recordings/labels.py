@@ -10,6 +10,7 @@ import pandas as pd
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import LABELS, Catalog
 from asdcore.recordings.names import Found, is_simulated, parse_place
+from asdcore.recordings.paths import absolute, nfc, on_disk, printable
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of_file
 
@@ -64,7 +65,8 @@ def label_recordings(
     new = [recording for recording in labels if recording not in known]
     if new:
         # A path as it was typed here tells more than the one that was typed where it was scored.
-        here = {digest_of_file(Path(name)): Path(name) for name in what if Path(name).is_file()}
+        typed = [on_disk(Path(name)) for name in what]
+        here = {digest_of_file(path): path for path in typed if path.is_file()}
         files = {digest: replace(file, path=here.get(digest, file.path)) for digest, file in scored().items()}
         done = catalog.ingest([_found(files[recording], labels[recording]) for recording in new], settings)
         for path, reason in done.quarantined.items():
@@ -77,7 +79,7 @@ def label_recordings(
 
 
 def _found(scored: ScoredFile, label: str) -> Found:
-    place = parse_place(scored.path.resolve())
+    place = parse_place(absolute(scored.path))
     split = "test" if label == "anomaly" else place.split
     attributes = place.attributes | ({"simulated": "yes"} if is_simulated(scored.path) else {})
     return replace(
@@ -135,7 +137,7 @@ def _rows(file: Path) -> list[tuple[str, str]]:
 
 
 def _beside(file: Path, name: str) -> str:
-    return str(file.parent / name) if (file.parent / name).exists() else name
+    return str(file.parent / name) if on_disk(file.parent / name).exists() else name
 
 
 def recordings_named(known: Mapping[str, str], name: str, more: Callable[[], Mapping[str, str]] = dict) -> list[str]:
@@ -156,15 +158,15 @@ def recordings_named(known: Mapping[str, str], name: str, more: Callable[[], Map
 
 
 def _named(known: Mapping[str, str], name: str) -> list[str]:
-    path = Path(name)
+    path = on_disk(Path(name))
     if path.is_dir():
-        folder = path.resolve()
+        folder = printable(path.resolve())
         return [digest for digest, place in known.items() if Path(place).is_relative_to(folder)]
     if path.is_file():
         digest = digest_of_file(path)
         return [digest] if digest in known else []
-    place = str(path.expanduser().absolute())
-    found = [digest for digest, other in known.items() if other == place]
+    place = nfc(str(printable(path.expanduser().absolute())))
+    found = [digest for digest, other in known.items() if nfc(other) == place]
     if not found and len(name) >= SHORTEST_DIGEST:
         found = [digest for digest in known if digest.startswith(name)]
         if len(found) > 1:

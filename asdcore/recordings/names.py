@@ -1,38 +1,46 @@
 """What the place of an audio file says about it: DCASE names and layouts, manifest CSV, plain machine folders.
 
-DCASE layouts of 2020 to 2025: ``<machine>/{train,test,source_test,target_test}/<name>`` at any depth, with names such
+DCASE layouts of 2020 to 2026: ``<machine>/{train,test,source_test,target_test}/<name>`` at any depth, with names such
 as ``section_00_source_train_normal_0000_vel_620_ac_0.08.wav`` (2021 on), ``normal_id_00_00000000.wav`` (2020) and, in
-evaluation sets, the same without a label (``section_00_0000.wav``, ``id_01_00000000.wav``). Without a split folder the
-name alone decides: labelled normal is for training, everything else for testing.
+evaluation sets, the same without a label (``section_00_0000.wav``, ``id_01_00000000.wav``). The official baseline's
+folder ``test_rename`` has the recordings of ``test`` once more, with labels. ``supplemental`` (2025 on) is left out.
+Without a split folder the name alone decides: labelled normal is for training, everything else for testing.
+
+Folders that say a label, below or directly above the machine's: ``pump/OK/<name>``, ``pump/niO/<name>``, MIMII's
+``pump/id_00/{normal,abnormal}/<name>`` (machine ``pump_id_00``), ``pump/test/defect/<name>``, ``defect/pump/<name>``.
+Without a split folder normal ones are for training, anomalous ones for testing. See `asdcore.recordings.label_words`.
+
+Plain folders: ``<machine>/<name>``, normal recordings for training, with sessions (`asdcore.recordings.folders`).
 """
 
 import csv
-import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from asdcore.errors import AsdError
-from asdcore.recordings.folders import SPLIT_FOLDERS, Location, folders_of, locate, may_name_a_machine, names_a_session
+from asdcore.recordings.folders import SPLIT_FOLDERS, Location, folders_of, locate
+from asdcore.recordings.label_words import NO_ANSWERS, Answers, has_fault_in, label_said, names_a_fault
+from asdcore.recordings.listing import AUDIO_SUFFIXES, NO_RECORDING, SUPPLEMENTAL, audio_files, summed_up
+from asdcore.recordings.paths import NOT_UTF8, can_be_told, nfc, on_disk, printable
+from asdcore.recordings.questions import SAY_IT, unknown_folders, unnamed
 
-AUDIO_SUFFIXES = {".wav", ".flac"}
 MANIFEST = "manifest.csv"
 DETECTOR = "detector "
 """What ``labelled_by`` begins with, before a version, where no person has settled a label."""
-NOT_UTF8 = "the name of the file or of its folder is not UTF-8: rename it"
-"""why a recording must not be used: no table can hold its path"""
 SIMULATED = "SIMULATED.txt"
 """A folder that holds this file holds simulated recordings: they get the attribute ``simulated``."""
 
 _SECTION_NAME = re.compile(
     r"section_(?P<section>\d+)"
     r"(?:_(?P<domain>source|target))?(?:_(?P<split>train|test))?(?:_(?P<label>normal|anomaly))?"
-    r"_(?P<number>\d+)(?:_(?P<attributes>.+))?"
+    r"_(?P<number>\d+)(?:_(?P<attributes>.*))?"
 )
 _ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<section>\d+)_(?P<number>\d+)")
-_SAYS_ANOMALY = re.compile(r"anomal|abnormal|(?<!de)fault|defect|broken", re.IGNORECASE)
+_LIST_IT = "list it in a manifest CSV"
 
 
 @dataclass(frozen=True)
@@ -53,16 +61,17 @@ class Found:
     """whether its place says the label; a training recording of which it does not is taken to be normal"""
 
 
-def find_recordings(place: Path, machine: str | None = None) -> list[Found]:
-    """Every audio file of ``place``, sorted by path: a manifest CSV, a folder that holds one, or a folder of audio.
+class Contents(NamedTuple):
+    """What a place holds."""
 
-    Args:
-        place: what is above it is not looked at.
-        machine: whose recordings these are where no folder below ``place`` names a machine; None: the name of
-            ``place`` itself says it. A recording of which neither does has a problem.
+    recordings: list[Found]
+    """sorted by path"""
+    left_out: dict[str, str]
+    """path of an audio file that is no recording of a machine, or that cannot be decoded: why"""
 
-    Raises:
-        AsdError: ``place`` does not exist, holds no wav or flac file, or its manifest has a wrong column or value.
+
+def find_recordings(place: Path, machine: str | None = None, answers: Answers = NO_ANSWERS) -> list[Found]:
+    """The recordings of `contents_of`.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()) / "pump"
@@ -70,133 +79,168 @@ def find_recordings(place: Path, machine: str | None = None) -> list[Found]:
     >>> [(f.machine, f.split, f.label) for f in find_recordings(folder.parent)]
     [('pump', 'train', 'normal')]
     """
+    return contents_of(place, machine, answers).recordings
+
+
+def contents_of(
+    place: Path, machine: str | None = None, answers: Answers = NO_ANSWERS, known: Collection[str] = ()
+) -> Contents:
+    """Every audio file of ``place``: a manifest CSV, a folder that holds one, or a folder of audio.
+
+    Args:
+        place: what is above it is not looked at.
+        machine: whose recordings these are where no folder below ``place`` names a machine; None: the name of
+            ``place`` itself says it. A recording of which neither does has a problem.
+        answers: what a person has said of folders whose names may be labels, see
+            `asdcore.recordings.label_words.answers_of`.
+        known: machines of which there are recordings already: no folder of such a name is asked about.
+
+    Raises:
+        AsdError: ``place`` does not exist, holds no audio file that can be read, or its manifest has a wrong column or
+            value.
+    """
+    place, shown = on_disk(place), printable(place)
     if not place.exists():
-        raise AsdError(f"{place}: no such file or folder")
+        raise AsdError(f"{shown}: no such file or folder")
     if place.is_file() and place.suffix.lower() == ".csv":
-        return read_manifest(place)
+        return Contents(read_manifest(place), {})
     if place.is_file():
-        raise AsdError(f"{place}: give the folder that holds the recordings, or a manifest CSV")
+        raise AsdError(f"{shown}: give the folder that holds the recordings, or a manifest CSV")
     if (place / MANIFEST).is_file():
-        return read_manifest(place / MANIFEST)
-    top = place.resolve()
-    locations = {path: locate(folders_of(path, top, machine)) for path in _audio_files(top)}
-    if not locations:
-        raise AsdError(f"{place}: no .wav or .flac file in this folder or below it")
-    unnamed = {} if machine else _unnamed(locations, top)
-    unnamed |= {path: NOT_UTF8 for path in locations if printable(path) != path}
+        return Contents(read_manifest(place / MANIFEST), {})
+    files, left = audio_files(place.resolve())
+    left_out = {str(printable(path)): reason for path, reason in left.items()}
+    if not files:
+        raise AsdError("; ".join([f"{shown}: {NO_RECORDING}", *summed_up(left_out)]))
+    top, machine = printable(place.resolve()), machine and nfc(machine)
+    folders = {path: folders_of(path, top, machine, answers) for path in map(_called, files)}
+    locations = {path: locate(names, answers) for path, names in folders.items()}
+    problems = {} if machine else unnamed(locations, top)
     found = [
-        Found(printable(path), problem=unnamed[path]) if path in unnamed else _found(path, location)
-        for path, location in locations.items()
+        Found(path, problem=problems[path])
+        if path in problems
+        else _found(path, locations[path], answers, tuple(folders[path][1 : locations[path].depth]))
+        for path in folders
+    ]
+    unlabelled = [one.path for one in found if not one.labelled]
+    questions = unknown_folders(unlabelled, folders, locations, answers, known)
+    found = [
+        replace(one, machine=questions[one.path][0], problem=questions[one.path][1]) if one.path in questions else one
+        for one in found
     ]
     attributes = _attribute_tables(found)
-    return _mark_simulated([replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found])
+    return Contents(
+        _mark_simulated([replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found]), left_out
+    )
 
 
-def printable(path: Path) -> Path:
-    r"""The path itself, or what can be printed and stored of one that is not UTF-8.
-
-    >>> str(printable(Path(os.fsdecode(b"pump/valve\xff.wav"))))
-    'pump/valve\\xff.wav'
-    """
-    return Path(os.fsencode(path).decode("utf-8", "backslashreplace"))
+def _called(path: Path) -> Path:
+    """What a file on disk is called, see `printable`; a name of its own where that is another file's."""
+    shown = printable(path)
+    return shown if can_be_told(path) else shown.with_name(f"{shown.name}{_NOT_TOLD}")
 
 
-def parse_place(path: Path) -> Found:
+_NOT_TOLD = " (not UTF-8)"
+
+
+def parse_place(path: Path, answers: Answers = NO_ANSWERS) -> Found:
     """What the folders and the name of one audio file say about it (see the module's text for the layouts).
 
     >>> found = parse_place(Path("gearbox/train/section_00_source_train_normal_0073_volt_1.5_wt_150.wav"))
     >>> found.machine, found.domain, found.attributes
     ('gearbox', 'source', {'volt': '1.5', 'wt': '150'})
     """
-    return _found(path, locate(folders_of(path, None)))
+    path = printable(path)
+    # Above the machine there may be anything, such as the folder of a user whose name is Ng.
+    return _found(path, replace(locate(folders_of(path, None), answers), labels_above=()), answers)
 
 
 def label_in_name(path: Path) -> str:
-    """What the name of a file says it is, ``normal`` or ``anomaly``; empty if it does not say.
+    """What the name of a file, or else of its folder, says it is, ``normal`` or ``anomaly``; empty if neither does.
 
     >>> label_in_name(Path("fan/test/section_00_source_test_anomaly_0003.wav")), label_in_name(Path("fan/monday.wav"))
     ('anomaly', '')
+    >>> label_in_name(Path("plant/fan/niO/0001.wav"))
+    'anomaly'
     """
-    match = _SECTION_NAME.fullmatch(path.stem) or _ID_NAME.fullmatch(path.stem)
-    return (match["label"] or "") if match else ""
+    if label := _said(path).get("label"):
+        return label
+    said = {label_said(folder) for folder in locate(folders_of(printable(path), None)).labels}
+    return said.pop() if len(said) == 1 else ""
 
 
 def is_simulated(path: Path) -> bool:
     """Whether a file lies in a folder of simulated recordings."""
-    return any((above / SIMULATED).is_file() for above in path.resolve().parents)
+    return any((above / SIMULATED).is_file() for above in on_disk(path).resolve().parents)
 
 
-def _unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
-    """Why it is not known of which machine a recording is, where it is not."""
-    named = {location.machine for location in locations.values() if location.depth}
-    parents: dict[str, set[Path]] = {}
-    for path, location in locations.items():
-        if location.machine.isdecimal() and location.depth:
-            parents.setdefault(location.machine, set()).add(_folder_named(path, location.machine).parent)
-    list_it = "or list the recordings in a manifest CSV with the columns path, machine and session"
-    problems: dict[Path, str] = {}
-    for path, location in locations.items():
-        where = "lies in no machine's folder"
-        if location.depth:
-            if len(above := parents.get(location.machine, ())) > 1:
-                folders = " and ".join(sorted(str(folder) for folder in above))
-                problems[path] = (
-                    f"of no known machine: there is a folder {location.machine} in {folders}, and it may be a machine "
-                    f"or a session; name machines' folders with a letter, sessions' run_{location.machine}, {list_it}"
-                )
-        elif names_a_session(location.machine):
-            problems[path] = (
-                f"{where}: the given folder {place} is named after a session, not a machine; give the machine's folder "
-                f"that holds it, {list_it}"
-            )
-        elif may_name_a_machine(location.below):
-            problems[path] = (
-                f"{where}: folder {location.below} of the given folder {place} may be a machine or a session; give "
-                f"{place.parent} if these are sessions of {place.name}, give the folder the name of the machine alone, "
-                f"with a letter in it, if it is a machine, {list_it}"
-            )
-        elif location.below and named:
-            problems[path] = (
-                f"{where}: folder {location.below} is a session beside the machines {_some(named)}; move it into the "
-                f"folder of its machine, {list_it}"
-            )
-    return problems
-
-
-def _some(names: Iterable[str]) -> str:
-    first, *rest = sorted(names)
-    return f"{first} and {len(rest)} more" if len(rest) > 1 else " and ".join([first, *rest])
-
-
-def _folder_named(path: Path, name: str) -> Path:
-    return next(folder for folder in path.parents if folder.name == name)
-
-
-def _found(path: Path, location: Location) -> Found:
-    machine, session = location.machine, location.session
+def _said(path: Path) -> dict[str, str]:
+    """What a DCASE name says; nothing if it is another name."""
     match = _SECTION_NAME.fullmatch(path.stem) or _ID_NAME.fullmatch(path.stem)
-    said = {name: value for name, value in match.groupdict().items() if value} if match else {}
-    if machine == "supplemental":
+    return {name: value for name, value in match.groupdict().items() if value} if match else {}
+
+
+def _found(path: Path, location: Location, answers: Answers = NO_ANSWERS, above: tuple[str, ...] = ()) -> Found:
+    """``above``: further folders, of which those that say a fault count."""
+    machine, session, said = location.machine, location.session, _said(path)
+    unsaid = Found(path, machine=machine, section=location.section, session=session)
+    if path.name.endswith(_NOT_TOLD):
+        return replace(unsaid, problem=NOT_UTF8)
+    if machine == SUPPLEMENTAL:
         return Found(path, problem="supplemental recordings of the challenge are not used")
+    if not fit_for_file_name(machine):
+        return replace(
+            unsaid,
+            machine="",
+            problem=f"its folder {machine!r} cannot name a machine, since it is not UTF-8, or has a backslash or a "
+            "control character in it: rename it, or list the recordings in a manifest CSV",
+        )
+    if not machine or label_said(machine, answers):
+        return replace(
+            unsaid,
+            machine="",
+            problem="of no known machine: its folders say what it is, but none above them names the machine",
+        )
+    faults = [folder for folder in above if label_said(folder, answers) == "anomaly"]
+    labels = {label_said(folder, answers): folder for folder in (*location.labels, *location.labels_above, *faults)}
+    if len(labels) > 1:
+        return replace(unsaid, problem=f"its folders {' and '.join(labels.values())} say two labels: move it into one")
+    if not labels:
+        return _by_name(unsaid, location, said, answers)
+    ((label, folder),) = labels.items()
+    if said.get("label", label) != label or (label == "normal" and names_a_fault(path.stem, answers, machine)):
+        return replace(unsaid, problem=f"its name says another label than its folder {folder}: {_LIST_IT}")
+    if said:
+        return _by_name(unsaid, location, said | {"label": label}, answers)
+    split = SPLIT_FOLDERS.get(location.split, "train" if label == "normal" else "test")
+    domain = "target" if location.split.startswith("target") else "source"
+    return _not_anomalous_in_training(replace(unsaid, split=split, label=label, domain=domain, labelled=True))
+
+
+def _by_name(unsaid: Found, location: Location, said: dict[str, str], answers: Answers) -> Found:
+    """What the split folder and the name say, which is ``said`` if it is a DCASE name."""
+    path, machine, session = unsaid.path, unsaid.machine, unsaid.session
     if location.split:
         return replace(_in_split_folder(path, machine, location.split, said), session=session)
     if said:
         split = said.get("split", "train" if said.get("label") == "normal" else "test")
         return replace(_described(path, machine, split, said), session=session)
-    if machine.lower() == "normal" or _SAYS_ANOMALY.search(f"{machine}/{session}/{path.stem}"):
-        return Found(
-            path,
-            machine=machine,
+    if names_a_fault(f"{session} {path.stem}", answers, machine) or has_fault_in(machine, answers):
+        return replace(
+            unsaid,
             problem="unparsable name: a plain machine folder has the machine's name and holds normal recordings only, "
-            "but this name says otherwise; list the files in a manifest CSV",
+            f"but this name says otherwise; put it into a folder `defect` of the machine's, or {_LIST_IT}; {SAY_IT}",
         )
-    return Found(path, machine=machine, session=session)
+    return unsaid
 
 
 def _in_split_folder(path: Path, machine: str, folder: str, said: dict[str, str]) -> Found:
     split = SPLIT_FOLDERS[folder]
     if not said:
-        problem = f"unparsable name: not a DCASE name, though it lies in a folder {folder}; list it in a manifest CSV"
+        problem = (
+            f"unparsable name: not a DCASE name, though it lies in a folder {folder}; {_LIST_IT}, or put it into "
+            f"a folder `{folder}/normal` or `{folder}/defect`"
+        )
         return Found(path, machine=machine, split=split, problem=problem)
     if said.get("split", split) != split:
         problem = f"unparsable name: says {said['split']}, but lies in a folder {folder}"
@@ -212,7 +256,11 @@ def _described(path: Path, machine: str, split: str, said: dict[str, str]) -> Fo
     domain = said.get("domain", "unknown" if label == "unknown" and "section" in path.stem else "source")
     attributes = parse_attributes(said.get("attributes", ""))
     found = Found(path, machine, said["section"], domain, split, label, attributes, labelled=True)
-    if split == "train" and label == "anomaly":
+    return _not_anomalous_in_training(found)
+
+
+def _not_anomalous_in_training(found: Found) -> Found:
+    if (found.split, found.label) == ("train", "anomaly"):
         return replace(found, problem="an anomalous recording in the train split: training takes normal ones only")
     return found
 
@@ -254,6 +302,7 @@ def read_manifest(path: Path) -> list[Found]:
         if None in row or None in row.values():
             raise AsdError(f"{path}, line {line}: has another number of values than the header has columns")
         values = {name: value.strip() for name, value in row.items() if value.strip()}
+        values |= {name: nfc(values[name]) for name in ("machine", "session") if name in values}
         for name in ("path", "machine"):
             if name not in values:
                 raise AsdError(f"{path}, line {line}: {name} is empty")
@@ -274,36 +323,25 @@ def read_manifest(path: Path) -> list[Found]:
         }
         if known.get("split") == "test":
             known.setdefault("label", "unknown")
-        file_path = (path.parent / values.pop("path")).resolve()
-        problem = "" if file_path.is_file() else "unreadable: listed in the manifest, but there is no such file"
+        file = _listed(path.parent, values.pop("path"))
+        problem = "" if file.is_file() else "unreadable: listed in the manifest, but there is no such file"
         if known.get("split", "train") == "train" and known.get("label", "normal") != "normal":
             problem = f"{known['label']} recording in the train split: training takes normal ones only"
         labelled = "label" in known
-        found.append(Found(file_path, attributes=values, problem=problem, labelled=labelled, **known))
+        found.append(Found(_called(file), attributes=values, problem=problem, labelled=labelled, **known))
     return _mark_simulated(sorted(found, key=lambda f: f.path))
+
+
+def _listed(folder: Path, name: str) -> Path:
+    """The file that a manifest names, in whatever of Unicode's forms the disk has its name."""
+    names = (name, nfc(name), unicodedata.normalize("NFD", name))
+    files = [on_disk(printable(folder / one)) for one in names]
+    return next((file for file in files if file.exists()), files[0]).resolve()
 
 
 def fit_for_file_name(name: str) -> bool:
     """Spaces and letters of any script are."""
     return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
-
-
-def _audio_files(root: Path) -> list[Path]:
-    """Sorted. Links to folders are followed, each folder once; hidden files and folders are left out."""
-    found: list[Path] = []
-    visited: set[Path] = set()
-    for name, below, files in os.walk(root, followlinks=True):
-        folder = Path(name)
-        if folder.resolve() in visited:
-            below.clear()
-            continue
-        visited.add(folder.resolve())
-        # Folders before links: recordings keep the name of the folder that they are really in.
-        below[:] = sorted((b for b in below if not b.startswith(".")), key=lambda b: ((folder / b).is_symlink(), b))
-        paths = [folder / file for file in files if not file.startswith(".")]
-        # A link to nothing is kept: it goes to quarantine as unreadable.
-        found += [p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES and (p.is_file() or p.is_symlink())]
-    return sorted(found)
 
 
 def _attribute_tables(found: Sequence[Found]) -> dict[Path, dict[str, str]]:
@@ -313,20 +351,20 @@ def _attribute_tables(found: Sequence[Found]) -> dict[Path, dict[str, str]]:
     """
     attributes: dict[Path, dict[str, str]] = {}
     machine_folders = {f.path.parent.parent for f in found if f.path.parent.name in SPLIT_FOLDERS}
-    for table in sorted(table for folder in machine_folders for table in folder.glob("attributes_*.csv")):
+    for table in sorted(table for folder in machine_folders for table in on_disk(folder).glob("attributes_*.csv")):
         for _, row in _read_csv(table)[1]:
             name = row.get("file_name") or ""
             split_and_name = Path(name if Path(name).suffix.lower() in AUDIO_SUFFIXES else f"{name}.wav").parts[-2:]
             pairs = ((row.get(f"d{i}p"), row.get(f"d{i}v")) for i in range(1, len(row)))
             said = {p: v or "" for p, v in pairs if p and p != "noAttribute"}
             if name and said:
-                attributes[table.parent.joinpath(*split_and_name)] = said
+                attributes[printable(table.parent).joinpath(*split_and_name)] = said
     return attributes
 
 
 def _mark_simulated(found: Sequence[Found]) -> list[Found]:
     """Each that is simulated gets the attribute, whatever link or manifest leads to it."""
-    folders = {f.path: f.path.resolve().parent for f in found}
+    folders = {f.path: on_disk(f.path).resolve().parent for f in found}
     simulated = {
         folder
         for folder in set(folders.values())

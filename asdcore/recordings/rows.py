@@ -12,6 +12,7 @@ import pandas as pd
 from asdcore.errors import AsdError
 from asdcore.recordings.audio import BadRecording, examine
 from asdcore.recordings.names import DETECTOR, Found
+from asdcore.recordings.paths import on_disk
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of, digest_of_file
 
@@ -28,7 +29,9 @@ def plain(row: Mapping[Hashable, Any]) -> dict[str, Any]:
 def settings_key(settings: RecordingSettings) -> str:
     """16 digits that change with every setting that decoding or judging a recording depends on."""
     return digest_of(
-        settings.model_dump_json(exclude={"minimum_training_recordings", "session_gap_minutes", "clip_seconds"})
+        settings.model_dump_json(
+            exclude={"minimum_training_recordings", "session_gap_minutes", "clip_seconds", "labels"}
+        )
     )
 
 
@@ -54,7 +57,7 @@ def row_of(
         return row
     digest = ""
     try:
-        digest = digest_of_file(one.path)
+        digest = digest_of_file(on_disk(one.path))
         if digest in forgotten:
             return row | {"recording": digest}
         if digest in known.index and known.loc[digest, "settings"] == key:
@@ -86,7 +89,7 @@ def supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     if row["path"] == before["path"]:
         described = ("machine", "section", "domain", "split", "label", "attributes", "session", "settings")
         return any(row[name] != before[name] for name in described)
-    return not Path(before["path"]).exists() or (before["label"] == "unknown" and row["label"] != "unknown")
+    return not on_disk(Path(before["path"])).exists() or (before["label"] == "unknown" and row["label"] != "unknown")
 
 
 def refuse_conflicts(good: list[dict[str, object]], elsewhere: pd.DataFrame) -> None:
@@ -96,7 +99,7 @@ def refuse_conflicts(good: list[dict[str, object]], elsewhere: pd.DataFrame) -> 
     """
     same = elsewhere[elsewhere.index.isin([row["recording"] for row in good])]
     first: dict[str, dict[str, object]] = {
-        str(digest): dict(row) for digest, row in same.iterrows() if Path(str(row["path"])).exists()
+        str(digest): dict(row) for digest, row in same.iterrows() if on_disk(Path(str(row["path"]))).exists()
     }
     conflicts = []
     for row in good:

@@ -18,6 +18,7 @@ from asdcore.normality.machine import JOINED_BY
 from asdcore.plots.marked_spectrogram import decibel_bar, marked_spectrogram, scale_of
 from asdcore.recordings.audio import BadRecording, Waveform, decode
 from asdcore.recordings.clips import Clip, clip_named
+from asdcore.recordings.paths import on_disk
 from asdcore.reports.audio import common_gain, decibels, excerpt, flac
 
 _TRIED = 10
@@ -130,7 +131,7 @@ def compared_again(
     path = Path(row["path"])
     if row["path"] == "-":
         raise AsdError("it was read from standard input and not kept")
-    if not path.is_file():
+    if not on_disk(path).is_file():
         raise AsdError(f"{path} no longer exists")
     one = detector.listen_at(path, row["machine"], 0.0 if pd.isna(row["strangest_at"]) else row["strangest_at"])
     if one.recording != row["recording"]:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -70,6 +71,7 @@ def main() -> None:
     """
     from asdcore.errors import AsdError
 
+    any_text()
     debug = bool(os.environ.get("ASD_DEBUG")) or "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     if debug:
@@ -89,6 +91,13 @@ def main() -> None:
 
         said = f"unexpected {type(error).__name__}: {without_userinfo(error)}"
         _fail(f"{said}\nRun it again with --debug for the stack trace.", debug)
+
+
+def any_text() -> None:
+    """Let names that this terminal, or the file that output goes to, has no signs for be written as ``\\xNN``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str, debug: bool) -> None:

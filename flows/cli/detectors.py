@@ -101,21 +101,21 @@ def score(
     """Score recordings with a registered detector. Higher is more anomalous.
 
     Exit code 3: an alarm (one recording is anomalous, or as many as the rule of `asd threshold` asks for); else 4:
-    something is suspect or anomalous; else 1: something could not be scored; else 0.
+    something is suspect or anomalous; else 1: something could not be scored; else 0. Recordings in folders of machines
+    that are not enrolled are counted, and change nothing unless there are no others.
     """
-    for path in recordings:
-        # Typer's own check refuses -, even with allow_dash.
-        if path != Path("-"):
-            existing(path)
+    # Typer's own check refuses -, even with allow_dash.
+    recordings = [path if path == Path("-") else existing(path) or path for path in recordings]
     place = start(home)
     with imports():
         import pandas as pd
 
         from asdcore.errors import AsdError
         from asdcore.progress import say
+        from asdcore.recordings.listing import summed_up
         from flows.cli.published import answered, published
         from flows.cli.show import MOST_ROWS, print_explanations, print_scores
-        from tasks.scoring import score_recordings
+        from tasks.scoring import not_enrolled_sentences, score_recordings
 
     done = None
     try:
@@ -138,11 +138,17 @@ def score(
         out.print(f"Detector version {done['version']}. Scores: {done['table']}")
 
     whole = answered(draw)
-    if done["failed"]:
+    if unscored := done["failed"] - len(done["refused"]):
         for row in scores[scores["score"].isna()].head(MOST_ROWS).to_dict("records"):
             err.print(f"not scored: {row['path']}: {row['reason']}")
-        if done["failed"] > MOST_ROWS:
-            err.print(f"not scored: {done['failed'] - MOST_ROWS} more; the table of scores has the reasons")
+        if unscored > MOST_ROWS:
+            err.print(f"not scored: {unscored - MOST_ROWS} more; the table of scores has the reasons")
+    for line in done["refused"]:
+        err.print(f"not scored: {line}")
+    for line in not_enrolled_sentences(done["not_enrolled"]):
+        err.print(f"not scored: {line}: `asd enroll` it, or name the machine with --machine")
+    for line in summed_up(done["left_out"]):
+        err.print(f"left out: {line}")
     for machine, sentence in done["alarms"].items():
         err.print(f"alarm: {machine}: {sentence}")
     counts = ("scored", "failed", "anomalous", "suspect", "new_alarms")

@@ -43,9 +43,10 @@ def listed(
 
     from asdcore.monitoring.incidents import incidents as known
     from asdcore.notification.message import one_line
+    from asdcore.recordings.paths import nfc
     from flows.cli.tables import print_table
 
-    found = [one for one in known(place, machine=machine) if every or one.is_open]
+    found = [one for one in known(place, machine=machine and nfc(machine)) if every or one.is_open]
     output.write([asdict(one) for one in found])
     if not found:
         out.print("No incident is open." if not every else "There are no incidents.")

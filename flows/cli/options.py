@@ -12,9 +12,13 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 def existing(path: Path | None) -> Path | None:
     """Refuse a path that does not exist. Whether something is at an ``s3://`` address shows when it is fetched."""
-    if path is not None and not path.exists() and not str(path).startswith("s3:"):
-        raise typer.BadParameter(f"path {str(path)!r} does not exist")
-    return path
+    if path is None or str(path).startswith("s3:"):
+        return path
+    from asdcore.recordings.paths import on_disk, printable
+
+    if not on_disk(path).exists():
+        raise typer.BadParameter(f"path {str(printable(path))!r} does not exist")
+    return printable(path)
 
 
 def names(text: str | None) -> list[str] | None:

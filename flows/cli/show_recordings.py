@@ -8,6 +8,7 @@ import pandas as pd
 
 from asdcore.recordings.catalog import Catalog, pending_review, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut
+from asdcore.recordings.listing import summed_up
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.cli.console import err, out
@@ -44,6 +45,8 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> lis
         f"{len(done['quarantined'])} quarantined. The table above counts all that was ever ingested of these machines."
     )
     _list([f"quarantined: {file}: {reason}" for file, reason in sorted(done["quarantined"].items())], place)
+    for line in summed_up(done["left_out"]):
+        err.print(f"left out: {line}")
     _show_doubted(done["pending"], own, home_option(place))
     if done["forgotten"]:
         _list([f"left out, since it was forgotten: {file}" for file in done["forgotten"]], place)

@@ -6,6 +6,7 @@ import pytest
 
 from asdcore.errors import AsdError
 from asdcore.recordings.names import Found, find_recordings, parse_attributes, parse_place
+from asdcore.recordings.paths import on_disk
 
 
 def touch(*paths: Path) -> None:
@@ -117,8 +118,13 @@ def test_attributes_of_a_name(text: str, expected: dict[str, str]) -> None:
         ("fan/supplemental/section_00_clean_0000.wav", "supplemental"),
         ("pump/pump_anomalous_3.wav", "unparsable name"),
         ("pump/Broken bearing.wav", "unparsable name"),
-        ("pump/abnormal/00000000.wav", "unparsable name"),
-        ("pump/normal/00000000.wav", "has the machine's name"),
+        ("pump/normal/broken_3.wav", "its name says another label than its folder normal"),
+        ("pump/abnormal/section_00_source_test_normal_0003.wav", "says another label than its folder abnormal"),
+        ("pump/normal/abnormal/3.wav", "its folders abnormal and normal say two labels"),
+        ("pump/train/defekt/3.wav", "anomalous recording in the train split"),
+        ("pump/leak_3.wav", "unparsable name"),
+        ("pump/ventil_nicht_io.wav", "unparsable name"),
+        ("engine2_broken/3.wav", "has the machine's name"),
     ],
 )
 def test_what_contradicts_itself_goes_to_quarantine(path: str, reason: str) -> None:
@@ -273,14 +279,17 @@ def test_a_machine_may_have_any_name_that_files_can_bear(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("name", [b"pump/valve\xff.wav", b"pump\xff/valve.wav"])
-def test_a_name_that_is_not_utf8_goes_to_quarantine_and_can_be_printed(tmp_path: Path, name: bytes) -> None:
+def test_a_name_that_is_not_utf8_can_be_printed_and_opened(tmp_path: Path, name: bytes) -> None:
     for path in (tmp_path / "pump" / "good.wav", tmp_path / os.fsdecode(name)):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
-    bad, good = sorted(find_recordings(tmp_path), key=lambda found: not found.problem)
-    assert (bad.machine, bad.problem) == ("", "the name of the file or of its folder is not UTF-8: rename it")
-    assert "\\xff" in str(bad.path).encode("utf-8").decode()
-    assert (good.machine, good.problem) == ("pump", "")
+    (odd,) = [one for one in find_recordings(tmp_path) if one.path.name != "good.wav"]
+    assert "\\xff" in str(odd.path).encode("utf-8").decode()
+    assert os.fsencode(on_disk(odd.path)) == os.fsencode(tmp_path) + b"/" + name
+    if b"\xff/" in name:
+        assert odd.machine == "" and "cannot name a machine" in odd.problem
+    else:
+        assert (odd.machine, odd.problem) == ("pump", "")
 
 
 def test_a_manifest_test_recording_without_a_label_is_unlabelled(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Which files below a folder are recordings, and which are left out."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".wave", ".flac", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"}
+    | {".ogg", ".oga", ".opus", ".mp3"}
+)
+"""of files that libsndfile decodes"""
+OTHER_AUDIO = frozenset(
+    {".m4a", ".m4b", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".mka", ".webm", ".mp2", ".ac3", ".ape", ".wv", ".tta"}
+)
+"""of audio files that it does not decode"""
+SUPPLEMENTAL = "supplemental"
+"""Folder of the challenge, 2025 on: the machine, or the noise of its hall, alone."""
+NO_RECORDING = "no .wav or .flac file, nor one of another kind that can be read, in this folder or below it"
+
+
+class Listing(NamedTuple):
+    """The audio files below a folder."""
+
+    files: list[Path]
+    """sorted"""
+    left_out: dict[Path, str]
+    """audio files that are no recordings of a machine, or that cannot be decoded: why"""
+
+
+def audio_files(root: Path) -> Listing:
+    """The audio files of a folder and of those below it, and what was left out.
+
+    Links to folders are followed, each folder once; hidden files and folders are passed over, as are those that
+    macOS, Windows and network storage keep beside one's own.
+    """
+    files: list[Path] = []
+    left_out: dict[Path, str] = {}
+    visited: set[Path] = set()
+    for name, below, names in os.walk(root, followlinks=True):
+        folder = Path(name)
+        if folder.resolve() in visited:
+            below.clear()
+            continue
+        visited.add(folder.resolve())
+        # Folders before links: recordings keep the name of the folder that they are really in.
+        below[:] = sorted((b for b in below if not _hidden(b)), key=lambda b: ((folder / b).is_symlink(), b))
+        alone = folder != root and SUPPLEMENTAL in folder.relative_to(root).parts
+        for path in (folder / file for file in names if not _hidden(file)):
+            # A link to nothing is kept: it goes to quarantine as unreadable.
+            suffix = path.suffix.lower()
+            if suffix not in AUDIO_SUFFIXES | OTHER_AUDIO or not (path.is_file() or path.is_symlink()):
+                continue
+            if alone:
+                left_out[path] = "supplemental recordings of the challenge, of the machine or the noise alone"
+            elif suffix in OTHER_AUDIO:
+                left_out[path] = f"{suffix} cannot be read: convert it to wav or flac (`ffmpeg -i in{suffix} out.flac`)"
+            else:
+                files.append(path)
+    return Listing(sorted(files), left_out)
+
+
+def summed_up(left_out: Mapping[str, str]) -> list[str]:
+    """One line for each reason.
+
+    >>> summed_up({"a.wma": ".wma cannot be read", "b.wma": ".wma cannot be read"})
+    ['2 files: .wma cannot be read']
+    """
+    counts = Counter(left_out.values())
+    return [f"{n} file{'s' if n > 1 else ''}: {reason}" for reason, n in sorted(counts.items())]
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "$RECYCLE.BIN", "@eaDir", "#recycle")) or name == "System Volume Information"

@@ -1,0 +1,62 @@
+r"""Paths of recordings, whose names may be of any bytes, as text that tables, JSON and pages can hold.
+
+A path on disk is bytes. Where they are not UTF-8 (``L\xfcfter.wav`` of a Latin-1 disk), Python has a text for them
+that no UTF-8 file can hold. So a recording is called by its `printable` path everywhere, and whatever opens it asks
+`on_disk`.
+"""
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+NOT_UTF8 = "its name is not UTF-8, and another file has the name that it would be written as: rename one of the two"
+"""why a recording must not be used: its path could not be told from the other one"""
+_ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
+
+
+def nfc(name: str) -> str:
+    """A name as it is compared and kept: ``ü`` is one sign, though some disks and programs write it as two.
+
+    >>> nfc("Lu\u0308fter") == "L\u00fcfter"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def printable(path: Path) -> Path:
+    r"""The path as it is printed and stored: bytes that are not UTF-8 as ``\xNN``.
+
+    >>> str(printable(Path(os.fsdecode(b"pump/valve\xff.wav"))))
+    'pump/valve\\xff.wav'
+    """
+    return Path(os.fsencode(path).decode("utf-8", "backslashreplace"))
+
+
+def on_disk(path: Path) -> Path:
+    r"""The file that a `printable` path means, to open it. A path that is not printable means itself.
+
+    A name that really has a backslash in it goes before one that is only written with it.
+
+    >>> os.fsencode(on_disk(Path("pump/valve\\xff.wav")))
+    b'pump/valve\xff.wav'
+    """
+    try:
+        written = str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return path
+    # Where Python's own text for names is not UTF-8, a path that was stored is not the text that opens it.
+    literal = Path(os.fsdecode(written))
+    if not _ESCAPE.search(written) or os.path.lexists(literal):
+        return literal
+    return Path(os.fsdecode(_ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), written)))
+
+
+def absolute(path: Path) -> Path:
+    """The printable path from the root, where a link stays what it is called here."""
+    return printable(Path(os.path.normpath(path.absolute())))
+
+
+def can_be_told(path: Path) -> bool:
+    """Whether its printable path means this very file."""
+    return os.fsencode(on_disk(printable(path))) == os.fsencode(path)
