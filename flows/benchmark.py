@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
-from asdcore.evaluation.systems import AutoencoderSystem, NormalitySystem, systems_named
-from asdcore.settings import Settings
+from asdcore.evaluation.systems import AutoencoderSystem, NormalitySystem, VectorSystem, single_systems, systems_named
+from asdcore.settings import Settings, TrainingSettings
+from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from flows.failures import completed, failed
 from flows.retrain import trainable, usable_clips
@@ -62,7 +63,8 @@ def benchmark(
     chosen_systems = systems_named(systems, settings.normality)
     vector = [system for system in chosen_systems if not isinstance(system, AutoencoderSystem)]
     network = [system for system in chosen_systems if isinstance(system, AutoencoderSystem)]
-    with_variants = any(system.of_paper or (system.needs_encoder and settings.training.trains) for system in vector)
+    embedded = [system for system in single_systems(vector) if system.needs_encoder]
+    with_variants = any(system.training(settings.training).trains for system in embedded)
     baseline = settings.model_copy(update={"mel": settings.autoencoder.mel})
     with place.lock(warn):
         place.sweep()
@@ -92,8 +94,8 @@ def benchmark(
         rate = settings.normality.false_alarm_rate
         result = evaluation(clips, chosen_systems, stores, models, rate, encoder, published)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
-        if any(system.needs_encoder and not system.of_paper for system in vector):
-            notes = [encoder_note(settings.training), *notes]
+        used = dict.fromkeys(system.training(settings.training) for system in embedded if not system.of_paper)
+        notes = [*map(encoder_note, used), *notes]
         fits = fit_metrics({system.name: models[system.name] for system in vector})
         report = report_text(result, notes, any_simulated(clips))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
@@ -116,22 +118,23 @@ def _embeddings(
     run: str,
     key: str,
 ) -> tuple[Artifact | None, Stores]:
-    """The encoders that the systems need: the last one trained, and the stores of the embeddings by source."""
+    """The encoder of the settings, or of the last system where none has it, and the embeddings by source."""
+    needed: dict[TrainingSettings, list[VectorSystem]] = {}
+    for system in single_systems(systems):
+        if system.needs_encoder:
+            needed.setdefault(system.training(settings.training), []).append(system)
+    main = settings.training if settings.training in needed else next(reversed(needed), None)
     encoder, stores = None, Stores()
-    of_paper = {system.of_paper for system in systems if system.needs_encoder}
-    if True in of_paper:
-        encoder_of_paper = settings.training.encoder if settings.training.trains else "resnet18"
-        paper = settings.training.model_copy(update={"loss": "nt_xent", "encoder": encoder_of_paper})
-        # Two trainings in one run would mix their metrics by epoch.
-        two = False in of_paper and paper != settings.training
-        run_of_paper = tracked_run(home, "encoder", key, "encoder of paper-ml") if two else run
-        encoder = trained_encoder(spectrograms, recordings, paper, run_of_paper)
-        stores["paper z"] = embeddings_of(spectrograms, encoder, recordings, paper.device)
-        if two:
-            log_encoder(home, run_of_paper, encoder.path)
-            client(home).set_terminated(run_of_paper)
-    if False in of_paper:
-        encoder = trained_encoder(spectrograms, recordings, settings.training, run)
-        embeddings = embeddings_of(spectrograms, encoder, recordings, settings.training.device)
-        stores |= stores_of(None, embeddings)
+    for training, own in sorted(needed.items(), key=lambda pair: pair[0] == main):
+        # Several trainings in one run would mix their metrics by epoch.
+        apart = training.trains and training != main
+        its_run = run
+        if apart:
+            its_run = tracked_run(home, "encoder", digest_of(key, training.digest()), f"encoder of {own[0].name}")
+        encoder = trained_encoder(spectrograms, recordings, training, its_run)
+        embeddings = embeddings_of(spectrograms, encoder, recordings, training, settings)
+        stores |= {system.source: embeddings for system in own}
+        if apart:
+            log_encoder(home, its_run, encoder.path)
+            client(home).set_terminated(its_run)
     return encoder, stores

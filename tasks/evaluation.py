@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from prefect.artifacts import create_markdown_artifact
 
-from asdcore.encoder.network import TrainedEncoder
+from asdcore.encoder.frozen import training_history
 from asdcore.evaluation.scores import score_table
 from asdcore.evaluation.systems import System
 from asdcore.evaluation.table import (
@@ -77,7 +77,7 @@ def evaluate(
     if len(counted):
         _save(outcomes_plot(counted, f"Caught, and false alarms{note}", false_alarm_rate, own_rates), out / CAUGHT)
     lines = outcome_lines(counted, false_alarm_rate, own_rates)
-    if encoder is not None and (history := TrainedEncoder.load(encoder.path).history):
+    if encoder is not None and (history := training_history(encoder.path)):
         _save(plots.training_plot(history), out / "training.png")
     by_system = {str(name): labelled(rows) for name, rows in scores.groupby("system", sort=False)}
     by_system = {name: rows for name, rows in by_system.items() if len(rows)}
