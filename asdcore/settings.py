@@ -7,7 +7,6 @@ docs/evidence/representation.md gives reason to change; each field says so. ``pa
 import hashlib
 import json
 import math
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
@@ -130,7 +129,7 @@ class TrainingSettings(StageSettings):
         "recordings; or one that an installed package adds",
         json_schema_extra=ENCODERS.schema,
     )
-    source: Path | None = Field(
+    source: str | None = Field(
         None,
         description="of an encoder that is used as it comes: the local file or folder of its weights, or the Parquet "
         "file of its embeddings",

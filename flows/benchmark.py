@@ -7,13 +7,21 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
-from asdcore.evaluation.systems import AutoencoderSystem, NormalitySystem, VectorSystem, single_systems, systems_named
+from asdcore.evaluation.systems import (
+    AutoencoderSystem,
+    DetectorSystem,
+    NormalitySystem,
+    VectorSystem,
+    single_systems,
+    systems_named,
+)
 from asdcore.settings import Settings, TrainingSettings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from flows.failures import completed, failed
 from flows.retrain import trainable, usable_clips
 from tasks.baselines import autoencoders
+from tasks.costs import costs
 from tasks.datasets import log_recordings
 from tasks.encoder import embeddings_of, encoder_note, trained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
@@ -35,6 +43,8 @@ class Benchmarked(Evaluation):
     """of MLflow"""
     report: str
     """Markdown"""
+    costs: list[dict[str, object]]
+    """see `tasks.costs`"""
 
 
 @flow(name="benchmark", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
@@ -81,9 +91,12 @@ def benchmark(
         stores: Stores = {}
         models: Models = {}
         encoder = None
+        encoders: dict[str, Artifact] = {}
+        originals: dict[str, Artifact] = {}
         if vector:
             spectrograms = feature_store(settings, variants=with_variants)
-            encoder, stores = _embeddings(place, spectrograms, clips, settings, vector, run, key)
+            encoder, encoders, stores = _embeddings(place, spectrograms, clips, settings, vector, run, key)
+            originals |= {system.name: originals_artifact(spectrograms) for system in vector}
             statistics = scorer_statistics(clips, originals_artifact(spectrograms), settings)
             stores |= stores_of(statistics)
             models |= normality_models(stores, clips, vector)
@@ -91,6 +104,7 @@ def benchmark(
             stores["original"] = feature_store(baseline, variants=False)
             fitted = autoencoders(stores["original"], clips, settings.autoencoder)
             models |= {system.name: fitted for system in network}
+            originals |= {system.name: stores["original"] for system in network}
         rate = settings.normality.false_alarm_rate
         result = evaluation(clips, chosen_systems, stores, models, rate, encoder, published)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
@@ -106,7 +120,8 @@ def benchmark(
         described = [f"Harmonic means: {verdict}.", "", *(f"- {line}" for line in result["outcomes"])]
         describe(place, run, "\n".join(described))
         publish("benchmark-report", report, verdict)
-        return {**result, "run": run, "report": report}
+        cost = costs(chosen_systems, models, encoders, originals, clips, settings)
+        return {**result, "run": run, "report": report, "costs": cost}
 
 
 def _embeddings(
@@ -117,14 +132,16 @@ def _embeddings(
     systems: Sequence[NormalitySystem],
     run: str,
     key: str,
-) -> tuple[Artifact | None, Stores]:
-    """The encoder of the settings, or of the last system where none has it, and the embeddings by source."""
+) -> tuple[Artifact | None, dict[str, Artifact], Stores]:
+    """The encoder of the settings, or of the last system where none has it; those of all systems; the embeddings by
+    source.
+    """
     needed: dict[TrainingSettings, list[VectorSystem]] = {}
     for system in single_systems(systems):
         if system.needs_encoder:
             needed.setdefault(system.training(settings.training), []).append(system)
     main = settings.training if settings.training in needed else next(reversed(needed), None)
-    encoder, stores = None, Stores()
+    encoder, encoders, stores = None, dict[str, Artifact](), Stores()
     for training, own in sorted(needed.items(), key=lambda pair: pair[0] == main):
         # Several trainings in one run would mix their metrics by epoch.
         apart = training.trains and training != main
@@ -134,7 +151,13 @@ def _embeddings(
         encoder = trained_encoder(spectrograms, recordings, training, its_run)
         embeddings = embeddings_of(spectrograms, encoder, recordings, training, settings)
         stores |= {system.source: embeddings for system in own}
+        encoders |= {system.name: encoder for system in own}
         if apart:
             log_encoder(home, its_run, encoder.path)
             client(home).set_terminated(its_run)
-    return encoder, stores
+    for whole in systems:
+        parts = [part.name for _, part in whole.scorers] if isinstance(whole, DetectorSystem) else []
+        for part in parts:
+            if part in encoders:
+                encoders[whole.name] = encoders[part]
+    return encoder, encoders, stores

@@ -123,7 +123,7 @@ class FrozenEncoder:
 AnyEncoder = TrainedEncoder | FrozenEncoder
 
 
-def build_frozen(name: str, source: Path | None) -> FrozenEncoder:
+def build_frozen(name: str, source: str | Path | None) -> FrozenEncoder:
     """The frozen encoder of that name.
 
     Args:
@@ -136,7 +136,7 @@ def build_frozen(name: str, source: Path | None) -> FrozenEncoder:
     kind = ENCODERS.get(name)
     if not (isinstance(kind, type) and issubclass(kind, FrozenEncoder)):
         raise AsdError(f"encoder {name!r} is not used as it comes: it is trained")
-    encoder = kind(source.expanduser().resolve() if source else None)
+    encoder = kind(Path(source).expanduser().resolve() if source else None)
     encoder.architecture = name
     return encoder
 
@@ -159,7 +159,7 @@ def load_encoder(path: Path) -> AnyEncoder:
     about = _about_frozen(path)
     if not about:
         return TrainedEncoder.load(path)
-    encoder = build_frozen(about["architecture"], Path(about["source"]) if about["source"] else None)
+    encoder = build_frozen(about["architecture"], about["source"])
     if not encoder.same_as(about["digest"]):
         raise AsdError(
             f"{encoder.source}: its content is no longer that of the encoder {encoder.architecture!r} of {path} "

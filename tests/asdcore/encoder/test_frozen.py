@@ -69,7 +69,7 @@ def test_a_table_of_embeddings_is_looked_up_by_path_or_content(tmp_path: Path, r
     scores = []
     for name, rows in (("path", by_path), ("digest", by_digest)):
         file = write(tmp_path / f"{name}.parquet", rows)
-        detector = Detector.fit(tmp_path / "recordings", settings_of("embeddings", source=file))
+        detector = Detector.fit(tmp_path / "recordings", settings_of("embeddings", source=str(file)))
         assert detector.machines["fan"].models["embedding"].n_features_in_ == 4
         scores.append(detector.score(recordings)["score"].tolist())
     assert scores[0] == scores[1]
@@ -83,7 +83,7 @@ def test_rows_may_be_added_but_another_encoder_is_refused(
     rows = [{"path": str(file), "embedding": rng.normal(size=4).tolist()} for file in recordings]
     file = write(tmp_path / "embeddings.parquet", rows)
     known = pd.DataFrame({"path": recordings, "machine": "fan"})
-    Detector.fit(known, settings_of("embeddings", source=file)).save(tmp_path / "detector")
+    Detector.fit(known, settings_of("embeddings", source=str(file))).save(tmp_path / "detector")
     reason = Detector.load(tmp_path / "detector").score([new])["reason"].iloc[0]
     assert reason == f"no embedding of it in {file}: add a row for it"
     write(file, [*rows, {"path": str(new), "embedding": [0.0] * 4}])
