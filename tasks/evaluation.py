@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from prefect.artifacts import create_markdown_artifact
 
 from asdcore.encoder.frozen import training_history
+from asdcore.evaluation.published import machines_of_the_paper
 from asdcore.evaluation.scores import score_table
 from asdcore.evaluation.systems import System
 from asdcore.evaluation.table import (
@@ -24,6 +25,7 @@ from asdcore.evaluation.table import (
 from asdcore.monitoring.outcomes import outcome_lines, outcomes, with_session_heard
 from asdcore.plots import evaluation as plots
 from asdcore.plots.outcomes import outcomes_plot
+from asdcore.recordings.clips import recording_of
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.metrics import OUTCOMES
@@ -84,7 +86,9 @@ def evaluate(
     if not by_system:
         return {"official_scores": {}, "outcomes": lines}
     table = results_table(by_system)
-    table = with_published(table) if published else table
+    if published:
+        own = test.assign(recording=test["recording"].map(recording_of)).drop_duplicates("recording")
+        table = with_published(table, machines_of_the_paper(own))
     compared = differences(by_system)
     first = next(iter(by_system))
     drawn = {
