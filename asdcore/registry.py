@@ -104,6 +104,11 @@ ENCODERS: "Registry[Callable[[int], Encoder] | type[FrozenEncoder]]" = Registry(
         "resnet18": "asdcore.encoder.network:resnet18",
         "resnet50": "asdcore.encoder.network:resnet50",
         "embeddings": "asdcore.encoder.precomputed:PrecomputedEmbeddings",
+        "ast": "asdcore.encoder.pretrained.ast:AST",
+        "ced": "asdcore.encoder.pretrained.ced:CED",
+        "dasheng": "asdcore.encoder.pretrained.dasheng:Dasheng",
+        "beats": "asdcore.encoder.pretrained.beats:BEATs",
+        "eat": "asdcore.encoder.pretrained.eat:EAT",
     },
 )
 """Each makes an untrained `Encoder` whose z has so many values, or is a `FrozenEncoder`, which is used as it comes."""

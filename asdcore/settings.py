@@ -16,7 +16,9 @@ from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS
 PRESETS = ("paper", "default", "demo")
 BASE = "base"
 """the pretrained encoder in the registry"""
-NEEDS_SOURCE = {"embeddings": "a Parquet table of embeddings"}
+NEEDS_SOURCE = {"embeddings": "a Parquet table of embeddings"} | dict.fromkeys(
+    ("ast", "ced", "dasheng", "beats", "eat"), "the published model"
+)
 """The encoders of this package that are used as they come, and what they need."""
 
 

@@ -89,6 +89,19 @@ def features(settings: "Settings", machines: MachinesOption = None, home: HomeOp
     out.print(f"{count} recordings have features in {place.features}")
 
 
+def convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A pickle of weights (.pt, .pth, .bin)")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where the model is written; must not exist yet")],
+) -> None:
+    """Convert a published model from a pickle to safetensors, which an encoder can be read from."""
+    from asdcore.encoder.pretrained.checkpoint import convert_checkpoint
+
+    values = convert_checkpoint(checkpoint, folder)
+    out.print(f"{values / 1e6:.1f} million weights in {folder}; use them with --set training.source={folder}")
+
+
 def train(
     machines: MachinesOption = None,
     processes: Annotated[int, typer.Option("--nproc", help="Processes that share each batch: one per GPU")] = 1,
