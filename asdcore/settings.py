@@ -128,7 +128,8 @@ class TrainingSettings(StageSettings):
     encoder: Annotated[str, AfterValidator(ENCODERS.check)] = Field(
         BASE,
         description="base: comes with the package, and nothing is trained; resnet18, resnet50: trained on the "
-        "recordings; or one that an installed package adds",
+        "recordings; ast, ced, dasheng, beats, eat, embeddings: used as they come, from source; or one that an "
+        "installed package adds",
         json_schema_extra=ENCODERS.schema,
     )
     source: str | None = Field(

@@ -41,7 +41,7 @@ class PretrainedEncoder(FrozenEncoder):
     def __init__(self, source: Path | None = None) -> None:
         super().__init__(source)
         if source is None:
-            raise AsdError(f"the encoder {self.model_type} needs source: the folder of the published model")
+            raise AsdError(f"the encoder {type(self).__name__} needs source: the folder of the published model")
         published = PublishedModel.find(source, self.model_type)
         self.model = self.read(published).eval().requires_grad_(False)
         self.digest = published.digest(self.also_read)

@@ -21,8 +21,8 @@ _PATCH = 16
 class CED(PretrainedEncoder):
     """The mean of CED's tokens, which its classifier sees.
 
-    A clip of more than 10.1 s is cut into windows of that length. Unlike in the reference, the tokens of padding do not
-    count, and neither is a whole last window left out.
+    A clip of more than 10.12 s is cut into windows of that length. Unlike in the reference, the tokens of padding do
+    not count, and a last window that is whole is not left out.
 
     Args:
         source: see `PretrainedEncoder`.

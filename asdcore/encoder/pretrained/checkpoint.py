@@ -58,7 +58,7 @@ class PublishedModel:
         for path in weights:
             _check_whole(path)
         config = _read_json(folder / CONFIG)
-        if config.get("model_type", model_type) != model_type:
+        if config.get("model_type") not in (None, "", model_type):
             raise AsdError(f"{folder / CONFIG}: a model of type {config['model_type']!r}, not {model_type!r}")
         return cls(folder, config, weights)
 

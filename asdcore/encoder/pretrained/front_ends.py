@@ -16,6 +16,8 @@ KALDI_WINDOW = 400
 _LOWEST = 20.0
 """Hz, of Kaldi's filters"""
 _PREEMPHASIS = 0.97
+_FRAMES_AT_ONCE = 4096
+"""So that the frames of an hour, each sample 2.5 times, need not be in memory together."""
 _SMALLEST = np.finfo(np.float32).eps
 
 
@@ -41,11 +43,16 @@ def kaldi_spectrogram(
     As ``compute-fbank-feats`` of Kaldi (Povey et al. 2011) without dither: frames of 25 ms without their mean, with a
     pre-emphasis of 0.97, the power in triangular bands of its mel scale from 20 Hz to 8 kHz.
     """
-    frames = np.lib.stride_tricks.sliding_window_view(waveform.astype(np.float64), KALDI_WINDOW)[::HOP_LENGTH]
+    shape = np.hanning(KALDI_WINDOW) ** (0.85 if window == "povey" else 1.0)
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, KALDI_WINDOW)[::HOP_LENGTH]
+    blocks = (frames[first : first + _FRAMES_AT_ONCE] for first in range(0, len(frames), _FRAMES_AT_ONCE))
+    return np.concatenate([_log_power(block.astype(np.float64), shape, n_mels) for block in blocks])
+
+
+def _log_power(frames: NDArray[np.float64], window: NDArray[np.float64], n_mels: int) -> NDArray[np.float32]:
     frames = frames - frames.mean(axis=1, keepdims=True)
     before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-    windowed = (frames - _PREEMPHASIS * before) * np.hanning(KALDI_WINDOW) ** (0.85 if window == "povey" else 1.0)
-    power = np.abs(scipy.fft.rfft(windowed, N_FFT, axis=1)) ** 2
+    power = np.abs(scipy.fft.rfft((frames - _PREEMPHASIS * before) * window, N_FFT, axis=1)) ** 2
     logarithm: NDArray[np.float64] = np.log(np.maximum(power @ _kaldi_filters(n_mels), _SMALLEST))
     return logarithm.astype(np.float32)
 

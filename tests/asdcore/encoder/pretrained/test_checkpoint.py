@@ -3,6 +3,7 @@
 import hashlib
 import json
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,12 @@ def test_ast_needs_all_its_weights(publish: Publish) -> None:
     folder = publish("ast")
     rewrite(folder, **{"audio_spectrogram_transformer.layernorm.weight": None})
     assert "layernorm.weight" in refusal("ast", folder)
+
+
+def test_ast_needs_transformers(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = publish("ast")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert "pip install 'asd[pretrained]'" in refusal("ast", folder)
 
 
 def test_a_model_of_another_family_is_refused(publish: Publish) -> None:
@@ -281,4 +288,4 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path, publish: Publish) -> N
 def test_the_settings_ask_for_the_source() -> None:
     with pytest.raises(ValueError, match="encoder=ced needs source"):
         TrainingSettings(encoder="ced")
-    assert not TrainingSettings(encoder="ced", source=Path("ced-tiny")).trains
+    assert not TrainingSettings(encoder="ced", source="ced-tiny").trains
