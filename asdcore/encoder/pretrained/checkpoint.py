@@ -174,6 +174,8 @@ def convert_checkpoint(source: Path, folder: Path) -> int:
         save_file(tensors, partial / WEIGHTS, {"format": "pt"})
         for name, text in (beside or {CONFIG: json.dumps(config, indent=2, sort_keys=True)}).items():
             (partial / name).write_text(text)
+        # safetensors makes files that only their owner can read.
+        (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
     return sum(tensor.numel() for tensor in tensors.values())
 
 

@@ -235,6 +235,8 @@ def test_a_checkpoint_is_converted(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "beats" / "config.json").read_text()) == BEATS_CONFIG
     written = load_file(tmp_path / "beats" / "model.safetensors")
     original = torch.load(source, weights_only=True)["model"]
+    modes = {path.stat().st_mode for path in (tmp_path / "beats").iterdir()}
+    assert len(modes) == 1, "others may read the configuration, but not the weights"
     assert written.keys() == original.keys()
     assert all(torch.equal(written[name], original[name]) for name in written)
     assert values == sum(tensor.numel() for tensor in original.values())

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from asdcore.encoder.frozen import build_frozen
+from asdcore.detector import Detector
+from asdcore.encoder.frozen import build_frozen, load_encoder
 from asdcore.encoder.pretrained.base import PretrainedEncoder
+from asdcore.settings import NormalitySettings, Settings, TrainingSettings
+from tests.asdcore.conftest import Recorder
 from tests.asdcore.encoder.pretrained.conftest import FAMILIES, WIDTH, Clip, Publish
 
 
@@ -64,10 +67,24 @@ def test_the_device_is_where_it_is_sent(encoder: PretrainedEncoder, clip: Clip) 
     assert encoder.embed(clip(0.1, 16_000), 16_000).shape == (WIDTH,)
 
 
+@pytest.mark.parametrize("family", ["ast", "ced"])
+def test_a_detector_is_fitted_saved_and_scores_with_it(
+    publish: Publish, record: Recorder, tmp_path: Path, family: str
+) -> None:
+    files = [record(tmp_path / "recordings" / "fan" / f"{seed}.wav", seed) for seed in range(10)]
+    settings = Settings(
+        training=TrainingSettings(encoder=family, source=str(publish(family)), device="cpu"),
+        normality=NormalitySettings(scorers=("spectrum", "embedding"), estimator="knn"),
+    )
+    detector = Detector.fit(tmp_path / "recordings", settings)
+    detector.save(tmp_path / "detector")
+    scores = Detector.load(tmp_path / "detector").score(files)
+    assert np.isfinite(scores["score"]).all()
+    assert scores["score"].tolist() == detector.score(files)["score"].tolist()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_the_same_after_saving_and_loading(publish: Publish, clip: Clip, tmp_path: Path, family: str) -> None:
-    from asdcore.encoder.frozen import load_encoder
-
     encoder = build_frozen(family, publish(family))
     encoder.save(tmp_path / "encoder.safetensors")
     loaded = load_encoder(tmp_path / "encoder.safetensors")
