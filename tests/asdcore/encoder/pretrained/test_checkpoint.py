@@ -74,14 +74,19 @@ def test_code_beside_the_weights_is_not_run(publish: Publish, tmp_path: Path) ->
 
 
 def test_nothing_is_fetched(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
-    def connect(*_: object) -> None:
-        raise AssertionError("something connects")
+    attempts = []
+
+    def offline(*where: object, **_: object) -> None:
+        attempts.append(where)
+        raise OSError("offline")
 
     folders = {family: publish(family) for family in FAMILIES}
-    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket.socket, "connect", offline)
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     for family, folder in folders.items():
         build_frozen(family, folder)
+    assert attempts == []
 
 
 def test_what_is_missing_is_named(publish: Publish, tmp_path: Path) -> None:
