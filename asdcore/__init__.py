@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asdcore.detector import Detector
+    from asdcore.encoder.frozen import FrozenEncoder
     from asdcore.encoder.losses import Loss
     from asdcore.encoder.network import Encoder
     from asdcore.errors import AsdError
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from asdcore.normality.scorers import Scorer
     from asdcore.settings import Settings
 
-__all__ = ["AsdError", "Detector", "Encoder", "Loss", "MachineModel", "NormalityModel", "Scorer", "Settings"]
+__all__ = [
+    "AsdError", "Detector", "Encoder", "FrozenEncoder", "Loss", "MachineModel", "NormalityModel", "Scorer", "Settings"
+]  # fmt: skip
 
 try:
     __version__ = version("asd")
@@ -32,6 +35,7 @@ _PLACES = {
     "AsdError": "asdcore.errors",
     "Detector": "asdcore.detector",
     "Encoder": "asdcore.encoder.network",
+    "FrozenEncoder": "asdcore.encoder.frozen",
     "Loss": "asdcore.encoder.losses",
     "MachineModel": "asdcore.normality.machine",
     "NormalityModel": "asdcore.normality.base",

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from asdcore import __version__
 from asdcore.arrays import stacked, with_prefix
-from asdcore.encoder.embedding import embeddings
-from asdcore.encoder.network import TrainedEncoder, choose_device
+from asdcore.encoder.embedding import embedding, embeddings
+from asdcore.encoder.frozen import OF_NO_FILE, AnyEncoder, Sound, load_encoder
+from asdcore.encoder.network import choose_device
 from asdcore.enrolled import enrolled_as, machine_said
 from asdcore.errors import AsdError, OutdatedDetectorError
 from asdcore.explanation.explanation import Explanation, Triggers, explain
@@ -56,7 +57,7 @@ class Detector:
     """
 
     settings: Settings
-    encoder: TrainedEncoder
+    encoder: AnyEncoder
     machines: Mapping[str, MachineModel]
     """name: what is normal for it, by the scorers that ``settings.normality`` names"""
     about: dict[str, Any] = field(default_factory=dict)
@@ -122,7 +123,7 @@ class Detector:
             for clip, waveform in self._usable_clips(audio.read, audio.frames, audio.sample_rate, digest, machine):
                 clips.append(clip)
                 measured.append(measure(waveform))
-                vectors.append(self._vectors(waveform.samples))
+                vectors.append(self._vectors(waveform.samples, clip, file))
             whole = combined(measured, audio.seconds)
         joined = stacked(vectors)
         judged = self._judged(joined, machine, [clip.name for clip in clips])
@@ -140,7 +141,7 @@ class Detector:
                 count = clip_count(audio.seconds, clip_seconds)
                 before = int(seconds * count / audio.seconds + 1e-6)  # The start of a clip is not exact.
             clip = Clip(digest_of_file(on_disk(path)), min(max(before, 0), count - 1) + 1, count)
-            vectors = self._vectors(decode(path, self.settings.recordings, clip).samples)
+            vectors = self._vectors(decode(path, self.settings.recordings, clip).samples, clip, path)
         except (OSError, BadRecording) as error:
             raise AsdError(f"{path} cannot be scored: {error}") from error
         judged = self._judged(vectors, machine, [clip.name])
@@ -208,7 +209,9 @@ class Detector:
         except (OSError, BadRecording) as error:
             raise AsdError(f"{path} cannot be explained: {error}") from error
         if triggered_by is None:
-            triggered_by = self._judged(self._vectors(waveform), known, [clip.name]).verdict["triggered_by"]
+            triggered_by = self._judged(self._vectors(waveform, clip, Path(path)), known, [clip.name]).verdict[
+                "triggered_by"
+            ]
         return self.explain_clip(waveform, known, triggered_by)
 
     def explain_clip(self, samples: NDArray[np.float32], machine: str, triggered_by: str) -> Explanation:
@@ -292,7 +295,11 @@ class Detector:
         return self.thresholds.get(machine, Threshold(self.settings.normality.false_alarm_rate))
 
     def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """h and z of each (n_mels, n_frames) log-mel spectrogram, dB."""
+        """h and z of each (n_mels, n_frames) log-mel spectrogram, dB.
+
+        Raises:
+            AsdError: the encoder is a frozen one, which takes waveforms.
+        """
         yield from embeddings(self.encoder, spectrograms, self.device)
 
     def enrolled(self, machine: str | None) -> str:
@@ -324,15 +331,15 @@ class Detector:
         answers = answers_of(self.settings.recordings.labels)
         return machine_said(file, self.machines, self.about.get("renamed", {}), answers)
 
-    def _vectors(self, waveform: NDArray[np.float32]) -> Vectors:
+    def _vectors(self, waveform: NDArray[np.float32], clip: Clip = OF_NO_FILE, path: Path | None = None) -> Vectors:
         """(1, p) for each scorer."""
         values = self._spectrogram(waveform)
         scorers = list(build_scorers(self.settings.normality).values())
-        embedding = None
+        embedded = None
         if any(scorer.needs_encoder for scorer in scorers):
-            h, z = next(iter(self.embed([values])))
-            embedding = Embedding(h, z)
-        return {name: vector[None] for name, vector in features_of(scorers, values, embedding).items()}
+            sound = Sound(waveform, self.settings.recordings.sample_rate, clip, path)
+            embedded = Embedding(*embedding(self.encoder, lambda: sound, values, self.device))
+        return {name: vector[None] for name, vector in features_of(scorers, values, embedded).items()}
 
     def _judged(self, vectors: Vectors, machine: str, clips: Sequence[str] | None = None) -> Judged:
         return self.machines[machine].judge(vectors, self.threshold_of(machine).false_alarm_rate, clips)
@@ -394,5 +401,5 @@ class Detector:
                 machine: MachineModel.from_arrays(with_prefix(arrays, f"{index}."))
                 for index, machine in enumerate(names)
             }
-        encoder = TrainedEncoder.load(folder / _ENCODER)
+        encoder = load_encoder(folder / _ENCODER)
         return cls(settings, encoder, machines, about, thresholds, choose_device(device))

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from asdcore.detector import Detector
 from asdcore.encoder.base import load_base
-from asdcore.encoder.embedding import embeddings
+from asdcore.encoder.embedding import embedding
+from asdcore.encoder.frozen import AnyEncoder, build_frozen, sound_of
 from asdcore.encoder.launch import start_training
 from asdcore.encoder.metrics import collapse
 from asdcore.encoder.network import TrainedEncoder, build_encoder, choose_device
@@ -33,7 +35,7 @@ from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.recordings.paths import nfc, on_disk, printable
 from asdcore.recordings.sessions import groups_of
-from asdcore.settings import Settings
+from asdcore.settings import BASE, Settings
 
 _DESCRIBED = ("machine", "section", "domain", "split", "label", "session")
 
@@ -124,16 +126,18 @@ def _features(
     return Store(augmented or originals), failures
 
 
-def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: Path, *, trains: bool) -> TrainedEncoder:
-    """Trained, the base encoder, or where no scorer needs it untrained: a detector always has one."""
+def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: Path, *, trains: bool) -> AnyEncoder:
+    """Trained, used as it comes, or where no scorer needs it untrained: a detector always has one."""
     if trains:
         rows = training[["recording", "machine", "attributes", "session"]]
         trained = start_training(store, rows, settings.training, folder / "checkpoints")
         for sentence in collapse(trained.history):
             say(sentence)
         return trained
-    if not settings.training.trains:
+    if settings.training.encoder == BASE:
         return load_base()
+    if not settings.training.trains:
+        return build_frozen(settings.training.encoder, settings.training.source)
     normalisation = Normalisation.fit(_originals(store, training))
     encoder = build_encoder(settings.training.encoder, settings.training.z_size)
     return TrainedEncoder(encoder.eval(), normalisation, [])
@@ -166,16 +170,16 @@ def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: St
 
 
 def _vectors(
-    encoder: TrainedEncoder, own: pd.DataFrame, store: Store, scorers: list[Scorer], settings: Settings
+    encoder: AnyEncoder, own: pd.DataFrame, store: Store, scorers: list[Scorer], settings: Settings
 ) -> Mapping[str, NDArray[np.float32]]:
     """scorer: (n, p)."""
     rows = []
     device = choose_device(settings.training.device)
-    embedded = any(scorer.needs_encoder for scorer in scorers)
-    for spectrogram in _originals(store, own):
-        embedding = None
-        if embedded:
-            ((h, z),) = embeddings(encoder, [spectrogram], device)
-            embedding = Embedding(h, z)
-        rows.append(features_of(scorers, spectrogram, embedding))
+    needed = any(scorer.needs_encoder for scorer in scorers)
+    for spectrogram, name, path in zip(_originals(store, own), own["recording"], own["path"], strict=True):
+        embedded = None
+        if needed:
+            sound = partial(sound_of, name, Path(path), settings.recordings)
+            embedded = Embedding(*embedding(encoder, sound, spectrogram, device))
+        rows.append(features_of(scorers, spectrogram, embedded))
     return {scorer.name: np.stack([row[scorer.name] for row in rows]) for scorer in scorers}

@@ -18,6 +18,7 @@ from asdcore.errors import AsdError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from asdcore.encoder.frozen import FrozenEncoder
     from asdcore.encoder.losses import Loss
     from asdcore.encoder.network import Encoder
     from asdcore.normality.base import NormalityModel
@@ -95,16 +96,22 @@ def _package(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
 
 
-ENCODERS: "Registry[Callable[[int], Encoder]]" = Registry(
+ENCODERS: "Registry[Callable[[int], Encoder] | type[FrozenEncoder]]" = Registry(
     "encoder",
     "asd.encoders",
     {
         "base": "asdcore.encoder.base:base_encoder",
         "resnet18": "asdcore.encoder.network:resnet18",
         "resnet50": "asdcore.encoder.network:resnet50",
+        "embeddings": "asdcore.encoder.precomputed:PrecomputedEmbeddings",
+        "ast": "asdcore.encoder.pretrained.ast:AST",
+        "ced": "asdcore.encoder.pretrained.ced:CED",
+        "dasheng": "asdcore.encoder.pretrained.dasheng:Dasheng",
+        "beats": "asdcore.encoder.pretrained.beats:BEATs",
+        "eat": "asdcore.encoder.pretrained.eat:EAT",
     },
 )
-"""Each makes an untrained `Encoder` whose z has so many values."""
+"""Each makes an untrained `Encoder` whose z has so many values, or is a `FrozenEncoder`, which is used as it comes."""
 
 LOSSES: "Registry[type[Loss]]" = Registry(
     "loss",

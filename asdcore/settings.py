@@ -16,6 +16,10 @@ from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS
 PRESETS = ("paper", "default", "demo")
 BASE = "base"
 """the pretrained encoder in the registry"""
+NEEDS_SOURCE = {"embeddings": "a Parquet table of embeddings"} | dict.fromkeys(
+    ("ast", "ced", "dasheng", "beats", "eat"), "the published model"
+)
+"""The encoders of this package that are used as they come, and what they need."""
 
 
 class Unit(str):
@@ -132,7 +136,7 @@ class AugmentationSettings(StageSettings):
 class TrainingSettings(StageSettings):
     """The encoder, what it is trained for, and the training (paper 2.1 and 2.3)."""
 
-    where_not_what: ClassVar[frozenset[str]] = frozenset({"device", "processes"})
+    where_not_what: ClassVar[frozenset[str]] = frozenset({"device", "processes", "source"})
     renamed: ClassVar[dict[str, str]] = {
         "objective": "loss",
         "chunk": "micro_batch",
@@ -142,8 +146,14 @@ class TrainingSettings(StageSettings):
     encoder: Annotated[str, AfterValidator(ENCODERS.check)] = Field(
         BASE,
         description="base: comes with the package, and nothing is trained; resnet18, resnet50: trained on the "
-        "recordings; or one that an installed package adds",
+        "recordings; ast, ced, dasheng, beats, eat, embeddings: used as they come, from source; or one that an "
+        "installed package adds",
         json_schema_extra=ENCODERS.schema,
+    )
+    source: str | None = Field(
+        None,
+        description="of an encoder that is used as it comes: the local file or folder of its weights, or the Parquet "
+        "file of its embeddings",
     )
     z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")
     crop_frames: Annotated[int, Unit("frames")] = Field(
@@ -190,7 +200,18 @@ class TrainingSettings(StageSettings):
     @property
     def trains(self) -> bool:
         """Whether the encoder is trained, on recordings and their variants; if not, nothing else here is used."""
-        return self.encoder != BASE
+        if self.encoder in ENCODERS.built_in:
+            return self.encoder not in (BASE, *NEEDS_SOURCE)
+        return bool(getattr(ENCODERS.get(self.encoder), "trains", True))
+
+    @model_validator(mode="after")
+    def _source_of_its_weights(self) -> Self:
+        if self.encoder in NEEDS_SOURCE and self.source is None:
+            raise ValueError(
+                f"encoder={self.encoder} needs source: the local file or folder of "
+                f"{NEEDS_SOURCE[self.encoder]}; see docs/how-to/encoders.md"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_cycles(self) -> Self:
@@ -301,7 +322,7 @@ class Settings(StageSettings):
                 (RecordingSettings().sample_rate, MelSettings()),
             )
         )
-        if not self.training.trains and given != needed:
+        if self.training.encoder == BASE and given != needed:
             raise ValueError(
                 f"the base encoder needs recordings.sample_rate={needed[0]}, mel.n_fft={needed[1]}, "
                 f"mel.hop_length={needed[2]} and mel.n_mels={needed[3]}; training.encoder=resnet18 is trained with any"

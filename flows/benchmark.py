@@ -7,12 +7,21 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
-from asdcore.evaluation.systems import AutoencoderSystem, NormalitySystem, systems_named
-from asdcore.settings import Settings
+from asdcore.evaluation.systems import (
+    AutoencoderSystem,
+    DetectorSystem,
+    NormalitySystem,
+    VectorSystem,
+    single_systems,
+    systems_named,
+)
+from asdcore.settings import Settings, TrainingSettings
+from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from flows.failures import completed, failed
 from flows.retrain import trainable, usable_clips
 from tasks.baselines import autoencoders
+from tasks.costs import costs
 from tasks.datasets import log_recordings
 from tasks.encoder import embeddings_of, encoder_note, trained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
@@ -34,6 +43,8 @@ class Benchmarked(Evaluation):
     """of MLflow"""
     report: str
     """Markdown"""
+    costs: list[dict[str, object]]
+    """see `tasks.costs`"""
 
 
 @flow(name="benchmark", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
@@ -52,7 +63,7 @@ def benchmark(
         systems: names; the first is the one that the others are compared with.
         machines: only these machines.
         settings: see `Settings`; what only some systems need is computed for those only.
-        published: add the paper's metrics if machine names match.
+        published: add the paper's metrics of the machines whose test recordings are the development set's.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Returns:
@@ -62,7 +73,8 @@ def benchmark(
     chosen_systems = systems_named(systems, settings.normality)
     vector = [system for system in chosen_systems if not isinstance(system, AutoencoderSystem)]
     network = [system for system in chosen_systems if isinstance(system, AutoencoderSystem)]
-    with_variants = any(system.of_paper or (system.needs_encoder and settings.training.trains) for system in vector)
+    embedded = [system for system in single_systems(vector) if system.needs_encoder]
+    with_variants = any(system.training(settings.training).trains for system in embedded)
     baseline = settings.model_copy(update={"mel": settings.autoencoder.mel})
     with place.lock(warn):
         place.sweep()
@@ -79,9 +91,12 @@ def benchmark(
         stores: Stores = {}
         models: Models = {}
         encoder = None
+        encoders: dict[str, Artifact] = {}
+        originals: dict[str, Artifact] = {}
         if vector:
             spectrograms = feature_store(settings, variants=with_variants)
-            encoder, stores = _embeddings(place, spectrograms, clips, settings, vector, run, key)
+            encoder, encoders, stores = _embeddings(place, spectrograms, clips, settings, vector, run, key)
+            originals |= {system.name: originals_artifact(spectrograms) for system in vector}
             statistics = scorer_statistics(clips, originals_artifact(spectrograms), settings)
             stores |= stores_of(statistics)
             models |= normality_models(stores, clips, vector)
@@ -89,11 +104,17 @@ def benchmark(
             stores["original"] = feature_store(baseline, variants=False)
             fitted = autoencoders(stores["original"], clips, settings.autoencoder)
             models |= {system.name: fitted for system in network}
+            originals |= {system.name: stores["original"] for system in network}
         rate = settings.normality.false_alarm_rate
         result = evaluation(clips, chosen_systems, stores, models, rate, encoder, published)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
-        if any(system.needs_encoder and not system.of_paper for system in vector):
-            notes = [encoder_note(settings.training), *notes]
+        used = dict.fromkeys(system.training(settings.training) for system in embedded if not system.of_paper)
+        notes = [*map(encoder_note, used), *notes]
+        if published:
+            notes.append(
+                "Published metrics stand beside machines whose test recordings are those of the development set of "
+                "2023: 50 of each domain and label with its file names. The name of a machine is not enough."
+            )
         fits = fit_metrics({system.name: models[system.name] for system in vector})
         report = report_text(result, notes, any_simulated(clips))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
@@ -104,7 +125,8 @@ def benchmark(
         described = [f"Harmonic means: {verdict}.", "", *(f"- {line}" for line in result["outcomes"])]
         describe(place, run, "\n".join(described))
         publish("benchmark-report", report, verdict)
-        return {**result, "run": run, "report": report}
+        cost = costs(chosen_systems, models, encoders, originals, clips, settings)
+        return {**result, "run": run, "report": report, "costs": cost}
 
 
 def _embeddings(
@@ -115,23 +137,32 @@ def _embeddings(
     systems: Sequence[NormalitySystem],
     run: str,
     key: str,
-) -> tuple[Artifact | None, Stores]:
-    """The encoders that the systems need: the last one trained, and the stores of the embeddings by source."""
-    encoder, stores = None, Stores()
-    of_paper = {system.of_paper for system in systems if system.needs_encoder}
-    if True in of_paper:
-        encoder_of_paper = settings.training.encoder if settings.training.trains else "resnet18"
-        paper = settings.training.model_copy(update={"loss": "nt_xent", "encoder": encoder_of_paper})
-        # Two trainings in one run would mix their metrics by epoch.
-        two = False in of_paper and paper != settings.training
-        run_of_paper = tracked_run(home, "encoder", key, "encoder of paper-ml") if two else run
-        encoder = trained_encoder(spectrograms, recordings, paper, run_of_paper)
-        stores["paper z"] = embeddings_of(spectrograms, encoder, recordings, paper.device)
-        if two:
-            log_encoder(home, run_of_paper, encoder.path)
-            client(home).set_terminated(run_of_paper)
-    if False in of_paper:
-        encoder = trained_encoder(spectrograms, recordings, settings.training, run)
-        embeddings = embeddings_of(spectrograms, encoder, recordings, settings.training.device)
-        stores |= stores_of(None, embeddings)
-    return encoder, stores
+) -> tuple[Artifact | None, dict[str, Artifact], Stores]:
+    """The encoder of the settings, or of the last system where none has it; those of all systems; the embeddings by
+    source.
+    """
+    needed: dict[TrainingSettings, list[VectorSystem]] = {}
+    for system in single_systems(systems):
+        if system.needs_encoder:
+            needed.setdefault(system.training(settings.training), []).append(system)
+    main = settings.training if settings.training in needed else next(reversed(needed), None)
+    encoder, encoders, stores = None, dict[str, Artifact](), Stores()
+    for training, own in sorted(needed.items(), key=lambda pair: pair[0] == main):
+        # Several trainings in one run would mix their metrics by epoch.
+        apart = training.trains and training != main
+        its_run = run
+        if apart:
+            its_run = tracked_run(home, "encoder", digest_of(key, training.digest()), f"encoder of {own[0].name}")
+        encoder = trained_encoder(spectrograms, recordings, training, its_run)
+        embeddings = embeddings_of(spectrograms, encoder, recordings, training, settings)
+        stores |= {system.source: embeddings for system in own}
+        encoders |= {system.name: encoder for system in own}
+        if apart:
+            log_encoder(home, its_run, encoder.path)
+            client(home).set_terminated(its_run)
+    for whole in systems:
+        parts = [part.name for _, part in whole.scorers] if isinstance(whole, DetectorSystem) else []
+        for part in parts:
+            if part in encoders:
+                encoders[whole.name] = encoders[part]
+    return encoder, encoders, stores

@@ -119,7 +119,7 @@ def enroll(
                 f"{machine} is not enrolled: of its recordings, {failed_checks[0]} --force enrolls it all the same."
             )
         encoder = kept_encoder(base / "encoder.safetensors", place.runs / "warm-starts")
-        embeddings = embeddings_of(store, encoder, chosen, settings.training.device)
+        embeddings = embeddings_of(store, encoder, chosen, settings.training, settings)
         system = detector_system(settings.normality)
         stores = stores_of(statistics, embeddings)
         parts = normality_models(stores, chosen, [system])

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from prefect import flow
 
-from asdcore.encoder.network import TrainedEncoder
+from asdcore.encoder.frozen import training_history
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system, reported_systems
 from asdcore.recordings.catalog import Catalog, hold_out, large_enough, training_recordings
@@ -134,13 +134,13 @@ def _train_to_register(
         if len(carried):
             log_recordings(home, run, carried, None)
         encoder = trained_encoder(store, trained, settings.training, run, first)
-        embeddings = embeddings_of(store, encoder, clips, settings.training.device)
+        embeddings = embeddings_of(store, encoder, clips, settings.training, settings)
         statistics = scorer_statistics(clips, originals_artifact(store), settings)
         stores = stores_of(statistics, embeddings)
         systems = reported_systems(settings.normality, settings.training.trains)
         scorers = detector_system(settings.normality)
         models = normality_models(stores, clips, [*systems, scorers])
-        history = TrainedEncoder.load(encoder.path).history
+        history = training_history(encoder.path)
         thresholds = champion_thresholds(models[scorers.name])
         rates = {machine: own.false_alarm_rate for machine, own in thresholds.items()}
         reliability = reliability_reports(

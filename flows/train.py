@@ -52,7 +52,7 @@ def train(
         AsdError: the settings name the base encoder.
     """
     if not settings.training.trains:
-        raise AsdError("the base encoder is not trained; `--set training.encoder=resnet18` names one that is")
+        raise AsdError(f"the encoder {settings.training.encoder} is not trained; `--set training.encoder=resnet18` is")
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         place.sweep()

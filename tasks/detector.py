@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from asdcore.detector import Detector
+from asdcore.encoder.frozen import load_encoder
 from asdcore.encoder.network import TrainedEncoder
 from asdcore.errors import OutdatedDetectorError
 from asdcore.normality.machine import MachineModel
@@ -30,7 +31,7 @@ def assemble_detector(
 ) -> Facts:
     """Write the folder of the detector with this encoder, these machines, their profiles and own thresholds."""
     fitted = {machine: MachineModel.read(model.path, profiles[machine].path) for machine, model in machines.items()}
-    Detector(settings, TrainedEncoder.load(encoder.path), fitted, about, thresholds).save(out)
+    Detector(settings, load_encoder(encoder.path), fitted, about, thresholds).save(out)
     return {"machines": sorted(machines)}
 
 
@@ -89,7 +90,7 @@ def first_encoder(data: str, settings: Settings) -> Artifact | None:
     """
     home = Home.current()
     if not settings.training.trains:
-        warn("no warm start: the base encoder is not trained; training.encoder=resnet18 trains one")
+        warn(f"no warm start: the encoder {settings.training.encoder} is not trained; training.encoder=resnet18 is")
         return None
     if not champion_version(home):
         return None
@@ -98,7 +99,11 @@ def first_encoder(data: str, settings: Settings) -> Artifact | None:
         if (champion.about["data"], champion.settings.training.digest()) == (data, settings.training.digest()):
             first = champion.about.get("warm_start")
             return encoder_artifact(home.runs / "warm-starts" / f"{first}.safetensors") if first else None
-        encoder, wanted = champion.encoder.encoder, settings.training
+        wanted = settings.training
+        if not isinstance(champion.encoder, TrainedEncoder):
+            warn(f"no warm start: the encoder of version {version} is {champion.encoder.architecture}, not trained")
+            return None
+        encoder = champion.encoder.encoder
         if (encoder.architecture, encoder.z_size) != (wanted.encoder, wanted.z_size):
             warn(f"no warm start: the encoder of version {version} is {encoder.architecture}, z_size={encoder.z_size}")
             return None

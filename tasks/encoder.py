@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 from uuid import UUID
 
@@ -13,16 +14,19 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from asdcore.encoder.base import WEIGHTS
 from asdcore.encoder.checkpoint import checkpoint_files
 from asdcore.encoder.embedding import embeddings
+from asdcore.encoder.frozen import FrozenEncoder, build_frozen, checked, load_encoder, sound_of, training_history
 from asdcore.encoder.launch import start_training
 from asdcore.encoder.metrics import collapse
 from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.encoder.precision import precision_of
 from asdcore.encoder.reporting import Progress
+from asdcore.errors import AsdError
 from asdcore.features.store import Row, Store
 from asdcore.progress import progress
+from asdcore.recordings.audio import BadRecording
 from asdcore.recordings.catalog import training_recordings
 from asdcore.registry import ENCODERS, LOSSES
-from asdcore.settings import TrainingSettings
+from asdcore.settings import BASE, RecordingSettings, Settings, TrainingSettings
 from asdcore.storage.files import atomic_write, digest_of, digest_of_file
 from asdcore.storage.home import Home, without_userinfo
 from tasks.code import code_of_class
@@ -112,27 +116,38 @@ def trained_encoder(
     run: str,
     warm_start: Artifact | None = None,
 ) -> Artifact:
-    """The encoder trained on the normal training recordings; the base encoder comes as it is.
+    """The encoder trained on the normal training recordings; the base encoder and frozen ones come as they are.
 
     ``warm_start``: the encoder whose weights it starts from. Problems, such as a collapse, are logged as
     warnings.
     """
     if not settings.trains:
-        return kept_encoder(WEIGHTS, Home.current().runs / "encoders")
+        return _as_it_comes(settings)
     encoder = train_encoder(
         spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), run, warm_start
     )
-    for sentence in collapse(TrainedEncoder.load(encoder.path).history):
+    for sentence in collapse(training_history(encoder.path)):
         warn(sentence)
     return encoder
+
+
+def _as_it_comes(settings: TrainingSettings) -> Artifact:
+    """The file of an encoder that is not trained; a frozen one's tells where its weights are."""
+    folder = Home.current().runs / "encoders"
+    if settings.encoder == BASE:
+        return kept_encoder(WEIGHTS, folder)
+    with TemporaryDirectory() as temporary:
+        file = Path(temporary) / "encoder.safetensors"
+        build_frozen(settings.encoder, settings.source).save(file)
+        return kept_encoder(file, folder)
 
 
 def training_key(
     spectrograms: Artifact, recordings: pd.DataFrame, settings: TrainingSettings, warm_start: Artifact | None = None
 ) -> str:
-    """The key of a training, known before it runs; with the base encoder, that of its embeddings."""
+    """The key of a training, known before it runs; with an encoder that is not trained, that of its embeddings."""
     if not settings.trains:
-        return digest_of(digest_of_file(WEIGHTS), spectrograms.digest)
+        return digest_of(_as_it_comes(settings).digest, spectrograms.digest)
     return train_encoder.key(
         train_encoder.bound(
             spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), "", warm_start
@@ -144,7 +159,10 @@ def encoder_note(settings: TrainingSettings) -> str:
     """Whether the encoder of a report was trained, as a sentence."""
     if settings.trains:
         return f"The encoder, {settings.encoder}, was trained on the normal training recordings of these machines."
-    return "The encoder is the base encoder of the package: it was not trained on these recordings."
+    if settings.encoder == BASE:
+        return "The encoder is the base encoder of the package: it was not trained on these recordings."
+    source = f" from {settings.source}" if settings.source else ""
+    return f"The encoder, {settings.encoder}{source}, is used as it comes: it was not trained on these recordings."
 
 
 def _added_by_packages(settings: TrainingSettings) -> dict[str, str]:
@@ -168,11 +186,44 @@ def embed_recordings(
     """h and z of each recording."""
     store = Store(originals.path)
     spectrograms = (store.read(recording, "original") for recording in recordings)
-    vectors = embeddings(TrainedEncoder.load(encoder.path), spectrograms, choose_device(device))
+    loaded = TrainedEncoder.load(encoder.path)
+    vectors = embeddings(loaded, spectrograms, choose_device(device))
     for recording, (h, z) in zip(recordings, progress(vectors, "embedding", total=len(recordings)), strict=True):
         yield recording, {"h": h, "z": z}
 
 
-def embeddings_of(spectrograms: Artifact, encoder: Artifact, recordings: pd.DataFrame, device: str) -> Artifact:
-    """The store of the embeddings of all recordings by a trained encoder."""
-    return embed_recordings(recordings["recording"].tolist(), originals_artifact(spectrograms), encoder, device)
+@store_stage("runs/embeddings/{key}", uncounted=("paths", "device"))
+def embed_waveforms(
+    recordings: Sequence[str],
+    encoder: Artifact,
+    added: Mapping[str, str],
+    settings: RecordingSettings,
+    paths: Mapping[str, str],
+    device: str,
+) -> Iterator[tuple[str, Row]]:
+    """The embedding of each recording by a frozen encoder, as h and z; ``paths``: recording: file."""
+    frozen = load_encoder(encoder.path)
+    if not isinstance(frozen, FrozenEncoder):
+        raise AsdError(f"{encoder.path}: its encoder embeds spectrograms")
+    frozen.to(choose_device(device))
+    for recording in progress(recordings, "embedding"):
+        try:
+            vector = checked(frozen, sound_of(recording, Path(paths[recording]), settings))
+        except BadRecording as bad:
+            raise AsdError(f"{paths[recording]}: {bad}") from bad
+        yield recording, {"h": vector, "z": vector}
+
+
+def embeddings_of(
+    spectrograms: Artifact, encoder: Artifact, recordings: pd.DataFrame, training: TrainingSettings, settings: Settings
+) -> Artifact:
+    """The store of the embeddings of all recordings by an encoder that was trained or comes as it is.
+
+    ``training``: the settings of this encoder, which may not be those of ``settings``.
+    """
+    names = recordings["recording"].tolist()
+    if training.trains or training.encoder == BASE:
+        return embed_recordings(names, originals_artifact(spectrograms), encoder, training.device)
+    paths = dict(zip(names, recordings["path"], strict=True))
+    added = _added_by_packages(training)
+    return embed_waveforms(names, encoder, added, settings.recordings, paths, training.device)

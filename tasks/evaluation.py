@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from prefect.artifacts import create_markdown_artifact
 
-from asdcore.encoder.network import TrainedEncoder
+from asdcore.encoder.frozen import training_history
+from asdcore.evaluation.published import machines_of_the_paper
 from asdcore.evaluation.scores import score_table
 from asdcore.evaluation.systems import System
 from asdcore.evaluation.table import (
@@ -24,6 +25,7 @@ from asdcore.evaluation.table import (
 from asdcore.monitoring.outcomes import outcome_lines, outcomes, with_session_heard
 from asdcore.plots import evaluation as plots
 from asdcore.plots.outcomes import outcomes_plot
+from asdcore.recordings.clips import recording_of
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.metrics import OUTCOMES
@@ -77,14 +79,16 @@ def evaluate(
     if len(counted):
         _save(outcomes_plot(counted, f"Caught, and false alarms{note}", false_alarm_rate, own_rates), out / CAUGHT)
     lines = outcome_lines(counted, false_alarm_rate, own_rates)
-    if encoder is not None and (history := TrainedEncoder.load(encoder.path).history):
+    if encoder is not None and (history := training_history(encoder.path)):
         _save(plots.training_plot(history), out / "training.png")
     by_system = {str(name): labelled(rows) for name, rows in scores.groupby("system", sort=False)}
     by_system = {name: rows for name, rows in by_system.items() if len(rows)}
     if not by_system:
         return {"official_scores": {}, "outcomes": lines}
     table = results_table(by_system)
-    table = with_published(table) if published else table
+    if published:
+        own = test.assign(recording=test["recording"].map(recording_of)).drop_duplicates("recording")
+        table = with_published(table, machines_of_the_paper(own))
     compared = differences(by_system)
     first = next(iter(by_system))
     drawn = {

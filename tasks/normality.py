@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from asdcore.evaluation.systems import DetectorSystem, NormalitySystem, VectorSystem
+from asdcore.evaluation.systems import DetectorSystem, NormalitySystem, single_systems
 from asdcore.features.store import Store
 from asdcore.normality.base import NormalityModel, read_model, write_arrays
 from asdcore.normality.gaussian import GaussianModel
@@ -55,24 +55,19 @@ def join_scorers(
 
 def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence[NormalitySystem]) -> Models:
     """The fitted models of these systems and of what they consist of; equal ones are fitted once."""
-    single: dict[str, VectorSystem] = {}
-    for system in systems:
-        parts = [part for _, part in system.scorers] if isinstance(system, DetectorSystem) else [system]
-        single |= {part.name: part for part in parts}
-    models: Models = {name: {} for name in single}
+    single = single_systems(systems)
+    models: Models = {system.name: {} for system in single}
     rows = training_rows(recordings)
     clip_seconds = recordings.groupby("machine")["clip_seconds"].first()
-    plan = [(system, machine) for system in single.values() for machine in rows]
-    for system, machine in progress(plan, "normality models"):
-        models[system.name][machine] = fit_normality(
-            machine, stores[system.source], system.column, system.model, rows[machine]
-        )
+    plan = [(part, machine) for part in single for machine in rows]
+    for part, machine in progress(plan, "normality models"):
+        models[part.name][machine] = fit_normality(machine, stores[part.source], part.column, part.model, rows[machine])
     for system in {system.name: system for system in systems}.values():
         if isinstance(system, DetectorSystem):
             models[system.name] = {
                 machine: join_scorers(
                     machine,
-                    [(scorer, models[part.name][machine]) for scorer, part in system.scorers],
+                    [(scorer, models[of.name][machine]) for scorer, of in system.scorers],
                     rows[machine],
                     float(clip_seconds[machine]),
                 )

@@ -13,6 +13,7 @@ result, a manifest of the files with their digests; if a file is missing or dama
 import importlib
 import inspect
 import shutil
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
@@ -35,6 +36,8 @@ P = ParamSpec("P")
 Facts = dict[str, Any]
 """Small facts about a result, as JSON: counts, names. Never arrays."""
 
+SECONDS = "seconds"
+"""The fact that every stage has: how long it took."""
 NAMED_BY = ("machine", "column")
 """Inputs that the name of a task run says."""
 _SCRATCH: ContextVar[Path] = ContextVar("scratch")
@@ -165,7 +168,7 @@ class Stage(Generic[P]):
 
     def execute(self, key: str, home: Home, inputs: Mapping[str, Any]) -> Result:
         """Run the function regardless of the cache, and return its result."""
-        out, token = self.out(home, key), _SCRATCH.set(_scratch_of(home, key))
+        out, token, start = self.out(home, key), _SCRATCH.set(_scratch_of(home, key)), time.perf_counter()
         try:
             with home.at_work():
                 if self.template is None:
@@ -176,9 +179,10 @@ class Stage(Generic[P]):
                         returned = self.function(temporary, **inputs)  # type: ignore[call-arg]
         finally:
             _SCRATCH.reset(token)
+        took: Facts = {SECONDS: round(time.perf_counter() - start, 3)}
         if isinstance(returned, Written):
-            return {"files": _manifest(home, returned.files), "facts": returned.facts}
-        return {"files": _manifest(home, [out] if self.template else []), "facts": returned or {}}
+            return {"files": _manifest(home, returned.files), "facts": returned.facts | took}
+        return {"files": _manifest(home, [out] if self.template else []), "facts": (returned or {}) | took}
 
 
 def stage(

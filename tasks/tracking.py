@@ -19,8 +19,8 @@ from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
+from asdcore.encoder.frozen import training_history
 from asdcore.encoder.metrics import collapse
-from asdcore.encoder.network import TrainedEncoder
 from asdcore.settings import NormalitySettings, Settings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
@@ -154,7 +154,7 @@ def log_encoder(home: Home, run: str, encoder: Path) -> None:
     """The metrics by epoch of a training that are not in the run yet, and whether it has collapsed."""
     store = client(home)
     logged = {metric.step for metric in store.get_metric_history(run, "training/loss")}
-    history = TrainedEncoder.load(encoder).history
+    history = training_history(encoder)
     if problems := collapse(history):
         store.set_tag(run, "asd.collapse", " ".join(problems))
     for metrics in history:

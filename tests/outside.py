@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from asdcore import Encoder, Loss, NormalityModel, Scorer
+from asdcore import Encoder, FrozenEncoder, Loss, NormalityModel, Scorer
 
 
 class MedianModel(NormalityModel):
@@ -47,6 +47,13 @@ class Bands(Encoder):
 
     def hidden(self, x):
         return torch.tanh(self.bands(x.mean(dim=3)[:, 0]))
+
+
+class Loudness(FrozenEncoder):
+    def embed(self, samples, sample_rate):
+        frames = samples[: len(samples) // 512 * 512].reshape(-1, 512)
+        levels = np.log(frames.std(axis=1) + 1e-6)
+        return np.array([levels.mean(), levels.std(), levels.max()])
 '''
 ENTRY_POINTS = """
 [asd.normality_models]
@@ -60,6 +67,7 @@ peak = outside_asd:PeakScorer
 spread = outside_asd:Spread
 [asd.encoders]
 bands = outside_asd:Bands
+loudness = outside_asd:Loudness
 """
 
 

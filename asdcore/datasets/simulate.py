@@ -8,6 +8,7 @@ If asked for, recordings are made in sessions, see `asdcore.datasets.sessions`.
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,18 @@ def _claim(folder: Path, arguments: Mapping[str, float]) -> None:
         )
     with atomic_write(marker) as temporary:
         temporary.write_text(text)
+
+
+def fault_of(path: Path) -> str:
+    """The fault of a simulated recording, by the table of its machine; empty: it has none, or none is known."""
+    table = path.parent.parent / FAULT_TABLE
+    return _faults(table, table.stat().st_mtime_ns).get(path.name, "") if table.is_file() else ""
+
+
+@cache
+def _faults(table: Path, changed: int) -> dict[str, str]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return {row["file_name"]: row["fault"] for row in csv.DictReader(file)}
 
 
 def _write_fault_table(path: Path, plans: Sequence[_Plan], seed: int, strength: float) -> None:

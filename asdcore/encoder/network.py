@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -132,7 +133,10 @@ def build_encoder(name: str = "resnet18", z_size: int = 128) -> Encoder:
     Raises:
         AsdError: no such encoder, or the package that adds it cannot be loaded.
     """
-    encoder = ENCODERS.get(name)(z_size)
+    kind: Any = ENCODERS.get(name)
+    if not getattr(kind, "trains", True):
+        raise AsdError(f"encoder {name!r} is used as it comes and cannot be trained")
+    encoder: Encoder = kind(z_size)
     encoder.architecture = name
     return encoder
 

@@ -4,7 +4,12 @@ Source: S. Shin and S. Lee, *Two-stage contrastive learning for anomalous sound 
 Challenge Task 2, Table 1 (development set; percent; machine names as in the data set).
 """
 
+import re
+from pathlib import Path
+
 import pandas as pd
+
+from asdcore.evaluation.metrics import DOMAINS, LABELS
 
 SYSTEMS = ("published ML", "published elliptic", "published MSE", "published Mahalanobis")
 METRICS = ("auc_target", "auc_source", "pauc")
@@ -28,3 +33,26 @@ def published_metrics() -> pd.DataFrame:
         for metric, values in zip(METRICS, metrics, strict=True)
     ]
     return pd.DataFrame(rows, columns=["machine", "metric", *SYSTEMS])
+
+
+PER_KIND = 50
+"""test recordings of each domain and label that a machine of the development set has"""
+_NAME = re.compile(r"section_00_(source|target)_test_(normal|anomaly)_\d{4}.*\.wav")
+
+
+def machines_of_the_paper(test: pd.DataFrame) -> set[str]:
+    """The machines whose test recordings are those of the development set, not only of the same name.
+
+    They have its section, its file names, and `PER_KIND` recordings of each domain and label.
+
+    Args:
+        test: one row per test recording: machine, section, domain, label, path.
+    """
+    kinds = {(domain, label) for domain in DOMAINS for label in LABELS}
+    found = set()
+    for machine, rows in test.groupby("machine"):
+        counts = rows.groupby(["domain", "label"]).size().to_dict()
+        named = rows["path"].map(lambda path: bool(_NAME.fullmatch(Path(path).name))).all()
+        if str(machine) in _TABLE_1 and set(rows["section"]) == {"00"} and named:
+            found |= {str(machine)} if counts == dict.fromkeys(kinds, PER_KIND) else set()
+    return found

@@ -19,7 +19,7 @@ from asdcore.recordings.clips import recording_of
 
 CHALLENGE_RATE = 0.1
 """False-alarm rate of the decisions in the challenge's files."""
-DESCRIBED = ["recording", "path", "machine", "section", "domain", "label", "session", "session_heard"]
+DESCRIBED = ["recording", "path", "machine", "section", "domain", "label", "attributes", "session", "session_heard"]
 Groups = Mapping[str, Sequence[str]]
 """machine: the session of each training clip, as the models were fitted with"""
 

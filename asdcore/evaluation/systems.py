@@ -1,6 +1,7 @@
 """The systems that can be compared: their names and requirements."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from asdcore.baselines.autoencoder import Score
 from asdcore.errors import AsdError
@@ -9,8 +10,8 @@ from asdcore.normality.gaussian import LedoitWolfCovariance, MaximumLikelihood, 
 from asdcore.normality.neighbours import NearestNeighbours
 from asdcore.normality.robust import RobustCovariance
 from asdcore.normality.scorers import build_scorers
-from asdcore.registry import NORMALITY_MODELS, SCORERS
-from asdcore.settings import NormalitySettings
+from asdcore.registry import ENCODERS, NORMALITY_MODELS, SCORERS
+from asdcore.settings import NormalitySettings, TrainingSettings
 
 SPECTRA = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
 DETECTOR = "detector"
@@ -27,15 +28,26 @@ class VectorSystem:
     model: NormalityModel
     of_paper: bool = False
     """by an encoder trained with the paper's loss, regardless of the settings"""
+    encoder: str = ""
+    """in the registry; empty: that of the settings"""
 
     @property
     def needs_encoder(self) -> bool:
         return self.column in ("h", "z")
 
+    def training(self, settings: TrainingSettings) -> TrainingSettings:
+        """How its encoder is made where these are the settings."""
+        if self.of_paper:
+            encoder = settings.encoder if settings.trains else "resnet18"
+            return settings.model_copy(update={"loss": "nt_xent", "encoder": encoder})
+        return settings.model_copy(update={"encoder": self.encoder}) if self.encoder else settings
+
     @property
     def source(self) -> str:
         """Which of the stores has its vectors."""
-        return f"paper {self.column}" if self.of_paper else self.column
+        if not self.needs_encoder:
+            return self.column
+        return f"{'paper' if self.of_paper else self.encoder} {self.column}".strip()
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,15 @@ class DetectorSystem:
 
 NormalitySystem = VectorSystem | DetectorSystem
 System = NormalitySystem | AutoencoderSystem
+
+
+def single_systems(systems: Sequence[NormalitySystem]) -> list[VectorSystem]:
+    """These systems and, of a detector, those of its scorers; each once."""
+    single: dict[str, VectorSystem] = {}
+    for system in systems:
+        parts = [part for _, part in system.scorers] if isinstance(system, DetectorSystem) else [system]
+        single |= {part.name: part for part in parts}
+    return list(single.values())
 
 
 def every_system(settings: NormalitySettings) -> dict[str, System]:
@@ -108,16 +129,38 @@ def detector_system(settings: NormalitySettings) -> DetectorSystem:
 
 
 def systems_named(names: list[str], settings: NormalitySettings) -> list[System]:
-    """The systems of these names, in their order, each once.
+    """The systems of these names, in their order, each once. ``ENCODER:SYSTEM`` is a system by another encoder.
 
     Raises:
         AsdError: an unknown name, listing the known ones; or no name at all.
     """
     known = every_system(settings)
+    for name in names:
+        if (system := _by_encoder(name, known)) is not None:
+            known[name] = system
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise AsdError(f"no system {', '.join(unknown) or 'named'}; there are {', '.join(known)}")
+        raise AsdError(
+            f"no system {', '.join(unknown) or 'named'}; there are {', '.join(known)}, and ENCODER:SYSTEM for one of "
+            f"these by another encoder ({', '.join(ENCODERS.names())})"
+        )
     return [known[name] for name in dict.fromkeys(names)]
+
+
+def _by_encoder(name: str, known: Mapping[str, System]) -> NormalitySystem | None:
+    """The system that ``ENCODER:SYSTEM`` names: a known one, by another encoder than that of the settings."""
+    encoder, _, rest = name.partition(":")
+    system = known.get(rest)
+    if encoder not in ENCODERS or isinstance(system, AutoencoderSystem | None) or not system.needs_encoder:
+        return None
+    if isinstance(system, DetectorSystem):
+        parts = tuple((scorer, _of_encoder(part, encoder)) for scorer, part in system.scorers)
+        return replace(system, name=name, scorers=parts)
+    return None if system.of_paper else _of_encoder(system, encoder)
+
+
+def _of_encoder(system: VectorSystem, encoder: str) -> VectorSystem:
+    return replace(system, name=f"{encoder}:{system.name}", encoder=encoder) if system.needs_encoder else system
 
 
 def reported_systems(settings: NormalitySettings, trained: bool = True) -> list[NormalitySystem]:

@@ -1,7 +1,7 @@
 """Systems side by side, in the layout of the paper's Table 1."""
 
 import html as escaping
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
@@ -50,15 +50,17 @@ def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return table.assign(metric=table["metric"].replace(METRICS)).reset_index(drop=True)
 
 
-def with_published(table: pd.DataFrame) -> pd.DataFrame:
-    """A `results_table` with the paper's four columns added, where machine names match.
+def with_published(table: pd.DataFrame, machines: Collection[str]) -> pd.DataFrame:
+    """A `results_table` with the paper's four columns added for these machines, see `machines_of_the_paper`.
 
     Their harmonic means are over the paper's seven machines, and are given only where the table is of exactly these:
     one row never compares different machines. They have no interval, the recordings' scores being unknown.
     """
     published = published_metrics().assign(metric=lambda rows: rows["metric"].replace(METRICS))
+    every = set(published["machine"])
+    published = published[published["machine"].isin(list(machines))]
     joined = table.merge(published, on=["machine", "metric"], how="left")
-    the_same = set(table["machine"].iloc[:-1]) == set(published["machine"])
+    the_same = set(table["machine"].iloc[:-1]) == set(published["machine"]) == every
     for system in published.columns[2:]:
         if the_same:
             mean = harmonic_mean(joined[system].to_numpy(dtype=float) / 100) * 100

@@ -14,7 +14,7 @@ from flows.cli.housekeeping import clean, settings
 from flows.cli.incidents import incidents, notify
 from flows.cli.recordings import forget, ingest, label, rename
 from flows.cli.report import report
-from flows.cli.research import benchmark, demo, download, evaluate, features, pretrain, simulate, submit, train
+from flows.cli.research import benchmark, convert, demo, download, evaluate, features, pretrain, simulate, submit, train
 from flows.cli.results import results
 from flows.cli.screen import screen
 from flows.cli.service import board, deploy, ui, watch, worker
@@ -26,7 +26,7 @@ CTRL_C = 130
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (screen, ingest, label, forget, rename),
     "Detectors": (retrain, score, results, report, enroll, retire, threshold, models, promote, rollback, register),
-    "Research": (demo, simulate, download, features, pretrain, train, benchmark, evaluate, submit),
+    "Research": (demo, simulate, download, features, pretrain, train, convert, benchmark, evaluate, submit),
     "Service": (board, ui, deploy, worker, watch),
     "Housekeeping": (settings, clean),
 }

@@ -10,7 +10,6 @@ from flows.cli.options import (
     HomeOption,
     MachinesOption,
     PresetOption,
-    RecordingsOption,
     SetOption,
     SettingsOption,
     names,
@@ -90,6 +89,19 @@ def features(settings: "Settings", machines: MachinesOption = None, home: HomeOp
     out.print(f"{count} recordings have features in {place.features}")
 
 
+def convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A pickle of weights (.pt, .pth, .bin)")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where the model is written; must not exist yet")],
+) -> None:
+    """Convert a published model from a pickle to safetensors, which an encoder can be read from."""
+    from asdcore.encoder.pretrained.checkpoint import convert_checkpoint
+
+    values = convert_checkpoint(checkpoint, folder)
+    out.print(f"{values / 1e6:.1f} million weights in {folder}; use them with --set training.source={folder}")
+
+
 def train(
     machines: MachinesOption = None,
     processes: Annotated[int, typer.Option("--nproc", help="Processes that share each batch: one per GPU")] = 1,
@@ -135,22 +147,48 @@ def pretrain(
 def benchmark(
     output: Output,
     settings: "Settings",
-    recordings: RecordingsOption = None,
-    systems: Annotated[str, typer.Option(help="Comma-separated; the others are compared with the first")] = (
-        "paper-ml,paper-elliptic,baseline-mse,baseline-mahalanobis,spectrum"
-    ),
+    recordings: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            help="Ingest these recordings first and use only their machines; default: everything that was ingested. "
+            "Several: systems are ranked on the machines of all of them",
+            show_default=False,
+        ),
+    ] = None,
+    systems: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated; the others are compared with the first. ENCODER:SYSTEM is one by another encoder"
+        ),
+    ] = "paper-ml,paper-elliptic,baseline-mse,baseline-mahalanobis,spectrum",
     machines: MachinesOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each system; several: systems are ranked")] = 1,
     published: Annotated[bool, typer.Option("--published", help="Add the metrics that the paper reports")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Compare systems on the same recordings, with intervals, in the layout of the paper's Table 1."""
+    """Compare systems on the same recordings, with intervals, in the layout of the paper's Table 1.
+
+    With several --recordings or --seeds, systems are ranked on the machines of all of them: average ranks, differences
+    that are more than chance, costs, by fault; an HTML report and a Parquet file.
+    """
+    several = len(recordings or ()) > 1 or seeds > 1
+    if several and (published or machines or not recordings):
+        raise typer.BadParameter("a ranking needs --recordings, and takes no --published and --machines")
     place = start(home)
+    if several:
+        from flows.cli.show_ranking import show_ranking
+        from flows.ranking import rank_systems
+
+        announce_api()
+        show_ranking(rank_systems(recordings or [], names(systems) or [], seeds, settings, place.root), output)
+        return
     from flows.benchmark import benchmark as flow
     from flows.cli.show import show_results, write_results
 
     announce_api()
     done = flow(
-        recordings=recordings,
+        recordings=recordings[0] if recordings else None,
         systems=names(systems) or [],
         machines=names(machines),
         settings=settings,

@@ -50,7 +50,7 @@ def test_without_the_package_the_detector_is_refused_with_the_name_that_is_missi
 
 def test_names_are_listed_without_an_import_and_a_built_in_one_cannot_be_taken(outside: Path) -> None:
     assert NORMALITY_MODELS.names()[-3:] == ["broken", "median", "misnamed"]
-    assert (SCORERS.names()[-1], LOSSES.names()[-1], ENCODERS.names()[-1]) == ("peak", "spread", "bands")
+    assert (SCORERS.names()[-1], LOSSES.names()[-1], ENCODERS.names()[-1]) == ("peak", "spread", "loudness")
     assert "outside_asd" not in sys.modules
     assert NORMALITY_MODELS.get("ml").__module__ == "asdcore.normality.gaussian"
     assert "median" in NormalitySettings.model_json_schema()["properties"]["estimator"]["enum"]

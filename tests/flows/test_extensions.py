@@ -7,6 +7,7 @@ import pytest
 
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
+from flows.benchmark import benchmark
 from flows.enroll import enroll
 from flows.retrain import retrain
 from flows.score import score
@@ -61,3 +62,21 @@ def test_other_code_of_an_encoder_from_outside_is_another_training(
     module = outside / "outside_asd.py"
     module.write_text(module.read_text().replace("torch.tanh", "torch.sigmoid"))
     assert key() != before
+
+
+def test_a_frozen_encoder_from_outside_is_a_system_of_the_benchmark_and_a_registered_detector(
+    prefect_api: str, outside: Path, small_machines: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    systems = ["detector", "loudness:detector", "loudness:knn-h", "spectrum"]
+    compared = benchmark(recordings=small_machines, systems=systems, home=home)
+    assert set(compared["official_scores"]) == set(systems)
+    assert "loudness, is used as it comes" in compared["report"]
+    settings = Settings.model_validate({"training": {"encoder": "loudness"}, "normality": {"false_alarm_rate": 0.2}})
+    retrain(recordings=small_machines / "simFan", settings=settings, home=home)
+    enrolled = enroll("simValve", small_machines / "simValve", home=home)
+    assert enrolled["machines"] == ["simFan", "simValve"]
+    detector, _ = load_detector(Home.at(home))
+    assert type(detector.encoder).__name__ == "Loudness"
+    table = pd.read_parquet(score(recordings=[small_machines], home=home)["table"])
+    assert table["score"].notna().all() and set(table["machine"]) == {"simFan", "simValve"}

@@ -444,5 +444,5 @@ def test_with_the_base_encoder_nothing_is_trained_and_no_variants_are_computed(
     assert (
         not list(home.features.rglob("variants*")) and not (Path(home.root) / done["plots"] / "training.png").exists()
     )
-    with pytest.raises(AsdError, match="the base encoder is not trained"):
+    with pytest.raises(AsdError, match="the encoder base is not trained"):
         train(settings=settings, home=home.root)

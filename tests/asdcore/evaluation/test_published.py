@@ -1,8 +1,9 @@
 import re
 
+import pandas as pd
 import pytest
 
-from asdcore.evaluation.published import METRICS, SYSTEMS, published_metrics
+from asdcore.evaluation.published import METRICS, PER_KIND, SYSTEMS, machines_of_the_paper, published_metrics
 from tests.asdcore.evaluation.conftest import PRINTED_HARMONIC_MEANS
 
 
@@ -30,3 +31,33 @@ def test_single_cells_are_those_of_the_paper() -> None:
     assert table.loc[("ToyCar", "auc_source"), "published Mahalanobis"] == 74.53
     assert table.loc[("slider", "pauc"), "published ML"] == 62.89
     assert table.loc[("valve", "auc_source"), "published elliptic"] == 99.24
+
+
+def recordings(
+    machine: str, per_kind: int = PER_KIND, name: str = "section_00_{}_test_{}_{:04}_vel_1.wav"
+) -> pd.DataFrame:
+    """The test recordings of a machine, as those of the development set."""
+    rows = [
+        {
+            "machine": machine,
+            "section": "00",
+            "domain": domain,
+            "label": label,
+            "path": f"x/{name.format(domain, label, n)}",
+        }
+        for domain in ("source", "target")
+        for label in ("normal", "anomaly")
+        for n in range(per_kind)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_machine_is_the_papers_by_its_recordings_and_not_by_its_name() -> None:
+    others = [
+        recordings("valve", per_kind=49),
+        recordings("slider").assign(section="01"),
+        recordings("bearing", name="{}_{}_{}.wav"),
+        recordings("gearbox").query("domain != 'target'"),
+        recordings("pump"),
+    ]
+    assert machines_of_the_paper(pd.concat([recordings("fan"), recordings("ToyCar"), *others])) == {"fan", "ToyCar"}

@@ -1,0 +1,193 @@
+"""Frozen encoders: waveforms to embeddings by a model that is used as it comes, and never trained here.
+
+To add one, write a class with `FrozenEncoder.embed` and register it in the entry point group ``asd.encoders``:
+
+    class Loudness(FrozenEncoder):
+        def embed(self, samples, sample_rate):
+            return np.array([samples.std(), np.abs(samples).max()], np.float32)
+
+A detector does not copy its weights: it stores where they are (`FrozenEncoder.source`) and their digest.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from asdcore.encoder.network import TrainedEncoder
+from asdcore.errors import AsdError
+from asdcore.recordings.audio import BadRecording, decode
+from asdcore.recordings.clips import Clip, clip_named
+from asdcore.registry import ENCODERS
+from asdcore.settings import RecordingSettings
+from asdcore.storage.files import atomic_write
+
+_METADATA = "frozen"
+OF_NO_FILE = Clip("")
+"""samples that are of no recording"""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A clip, as a frozen encoder is given it."""
+
+    samples: NDArray[np.float32]
+    """(n,), full scale at 1"""
+    sample_rate: int
+    """Hz"""
+    clip: Clip = OF_NO_FILE
+    """which one it is"""
+    path: Path | None = None
+
+
+def sound_of(name: str, path: Path, settings: RecordingSettings) -> Sound:
+    """The clip of this name, decoded from the file of its recording.
+
+    Raises:
+        AsdError: the file is gone, or can no longer be used.
+    """
+    clip = clip_named(name)
+    try:
+        return Sound(decode(path, settings, clip).samples, settings.sample_rate, clip, path)
+    except (OSError, BadRecording) as error:
+        raise AsdError(
+            f"{path}: an encoder that embeds waveforms needs the file, but it cannot be used any more ({error}); bring "
+            "it back, or `asd forget` it"
+        ) from error
+
+
+class FrozenEncoder:
+    """Base class of encoders that are not trained: waveforms to embeddings. Subclasses define `embed`.
+
+    Rate and length are the encoder's own matter: it is given a whole clip at the sample rate of the settings.
+
+    Args:
+        source: file or folder that it reads, such as the weights of a published model; None: it needs none.
+
+    Raises:
+        AsdError: it cannot be read, with the reason and the remedy.
+    """
+
+    architecture: str = ""
+    """its name in the registry"""
+    trains: ClassVar[bool] = False
+    digest: str = ""
+    """of what was read from the source: other content is another encoder"""
+    revision: str = ""
+    """of the published model; empty: unknown"""
+
+    def __init__(self, source: Path | None = None) -> None:
+        self.source = source
+
+    def embed(self, samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+        """(n,), full scale at 1, at ``sample_rate`` Hz to the embedding (d,)."""
+        raise NotImplementedError
+
+    def embedding_of(self, sound: Sound) -> NDArray[np.float32]:
+        """The embedding (d,) of a clip.
+
+        Raises:
+            BadRecording: there is none of this clip.
+        """
+        return self.embed(sound.samples, sound.sample_rate)
+
+    def to(self, device: torch.device) -> Self:
+        """Embed on this device from now on, if it makes a difference."""
+        return self
+
+    def same_as(self, digest: str) -> bool:
+        """Whether this is the encoder that had this digest."""
+        return self.digest == digest
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Of the training, as a `TrainedEncoder` has it: none."""
+        return []
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file without tensors, atomically: name, source, digest and revision."""
+        source = str(self.source) if self.source else None
+        about = {
+            "architecture": self.architecture, "source": source, "digest": self.digest, "revision": self.revision
+        }  # fmt: skip
+        with atomic_write(path) as temporary:
+            save_file({}, temporary, {_METADATA: json.dumps(about)})
+
+
+AnyEncoder = TrainedEncoder | FrozenEncoder
+
+
+def build_frozen(name: str, source: str | Path | None) -> FrozenEncoder:
+    """The frozen encoder of that name.
+
+    Args:
+        name: one of ``ENCODERS.names()``.
+        source: what it reads, see `FrozenEncoder`.
+
+    Raises:
+        AsdError: the name is unknown or of an encoder that is trained, or the source cannot be read.
+    """
+    kind = ENCODERS.get(name)
+    if not (isinstance(kind, type) and issubclass(kind, FrozenEncoder)):
+        raise AsdError(f"encoder {name!r} is not used as it comes: it is trained")
+    encoder = kind(Path(source).expanduser().resolve() if source else None)
+    encoder.architecture = name
+    return encoder
+
+
+def training_history(path: Path) -> list[dict[str, float]]:
+    """The metrics of each epoch of an encoder that was saved; none of a frozen one, which is not loaded for it.
+
+    Raises:
+        AsdError: no such file, or it is damaged.
+    """
+    return [] if _about_frozen(path) else TrainedEncoder.load(path).history
+
+
+def load_encoder(path: Path) -> AnyEncoder:
+    """Read what `TrainedEncoder.save` or `FrozenEncoder.save` wrote, on the CPU, ready to embed.
+
+    Raises:
+        AsdError: no such file, or it is damaged; or the source of a frozen encoder is gone or has changed.
+    """
+    about = _about_frozen(path)
+    if not about:
+        return TrainedEncoder.load(path)
+    encoder = build_frozen(about["architecture"], about["source"])
+    if not encoder.same_as(about["digest"]):
+        raise AsdError(
+            f"{encoder.source}: its content is no longer that of the encoder {encoder.architecture!r} of {path} "
+            f"(digest {about['digest'][:16]}, now {encoder.digest[:16]}): put the former content back, or retrain"
+        )
+    return encoder
+
+
+def _about_frozen(path: Path) -> dict[str, Any]:
+    """What `FrozenEncoder.save` wrote; nothing if it is of another encoder, or cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return {}
+    return json.loads(metadata[_METADATA]) if _METADATA in metadata else {}
+
+
+def checked(encoder: FrozenEncoder, sound: Sound) -> NDArray[np.float32]:
+    """`FrozenEncoder.embedding_of`, as float32.
+
+    Raises:
+        BadRecording: there is none, or it has a value that is not finite.
+        AsdError: it is no vector.
+    """
+    vector = np.asarray(encoder.embedding_of(sound), dtype=np.float32)
+    if vector.ndim != 1 or not vector.size:
+        raise AsdError(f"encoder {encoder.architecture!r} gives an array of shape {vector.shape}, not (d,)")
+    if not np.isfinite(vector).all():
+        raise BadRecording(f"encoder {encoder.architecture!r} gives an embedding that is not finite")
+    return vector

@@ -1,0 +1,185 @@
+"""The flow `ranking`: any systems on any datasets with several seeds, ranked."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pandas as pd
+from prefect import flow
+
+from asdcore.datasets.simulate import fault_of
+from asdcore.errors import AsdError
+from asdcore.evaluation.ranking import by_group, comparisons, quality, ranking, twins
+from asdcore.evaluation.table import labelled
+from asdcore.reports.ranking import Ranked, ranking_report, system_rows
+from asdcore.settings import Settings
+from asdcore.storage.files import atomic_write, digest_of
+from asdcore.storage.home import Home
+from flows.benchmark import Benchmarked, benchmark
+from flows.failures import completed, failed
+from tasks.evaluation import publish
+from tasks.publishing import link_report
+from tasks.run_names import add_to_run_name, counted, run_name
+from tasks.tracking import client, describe, log_parameters, tracked_run
+
+SCORES, REPORT = "ranking.parquet", "ranking.html"
+
+
+class RankedSystems(TypedDict):
+    """Systems by average rank."""
+
+    run: str
+    """of MLflow"""
+    systems: list[dict[str, Any]]
+    """one row per system, the best average rank first; see `asdcore.reports.ranking.system_rows`"""
+    first: str
+    """that the others are compared with"""
+    machines: int
+    critical_difference: float
+    scores: str
+    """Parquet file: one row per test recording, system, seed and dataset"""
+    page: str
+    """HTML file"""
+
+
+@flow(name="ranking", flow_run_name=run_name, on_failure=[failed], on_completion=[completed])
+def rank_systems(
+    datasets: list[Path],
+    systems: list[str],
+    seeds: int = 3,
+    settings: Settings = Settings(),
+    home: Path | None = None,
+) -> RankedSystems:
+    """Run the flow `benchmark` for each dataset and seed, and rank the systems on all machines.
+
+    What is done is not done again: a run that was killed resumes with the next stage. Each dataset has a home of its
+    own in the folder ``rankings`` of the home, so that machines of the same name stay apart.
+
+    Args:
+        datasets: folders or manifests of recordings, with labelled test recordings.
+        systems: names, see `asdcore.evaluation.systems`; the first is the one that the others are compared with.
+        seeds: how many: 0, 1, ... They change the trainings of encoders and autoencoders, and robust covariances.
+        settings: see `Settings`.
+        home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
+
+    Returns:
+        run, systems, and where scores and report are.
+    """
+    place = Home.at(home) if home else Home.default()
+    names = dataset_names(datasets)
+    add_to_run_name(f", {counted(len(systems), 'system')} on {counted(len(datasets), 'dataset')}")
+    tables, costs, simulated = [], dict[str, list[pd.DataFrame]](), False
+    for name, dataset in names.items():
+        own = place.root / "rankings" / name
+        for seed in range(seeds):
+            done = benchmark(recordings=dataset, systems=systems, settings=with_seed(settings, seed), home=own)
+            tables.append(pd.read_parquet(own / done["scores"]).assign(dataset=name, seed=seed))
+            costs.setdefault(name, []).append(_costs(done))
+            simulated |= "simulated machines" in done["report"]
+    scores = labelled(pd.concat(tables, ignore_index=True))
+    if scores.empty:
+        raise AsdError("no test recording of these datasets has a label: nothing can be compared")
+    table = quality(scores)
+    ranked = Ranked(
+        table,
+        ranking(table),
+        comparisons(scores, table, systems[0]),
+        by_group(scores, groups_of_anomalies(scores)),
+        _total(list(costs.values())),
+        twins(scores),
+        scores.groupby("dataset")["recording"].nunique().sum(),
+    )
+    return _published(place, ranked, scores, systems, names, seeds, settings, simulated)
+
+
+def dataset_names(datasets: Sequence[Path]) -> dict[str, Path]:
+    """A short name of each: its folder, or the folder of a manifest; with more of the path where that is the same.
+
+    Raises:
+        AsdError: the same dataset twice.
+    """
+    folders = [path.resolve().parent if path.is_file() else path.resolve() for path in datasets]
+    if len(set(folders)) < len(folders):
+        raise AsdError(f"a dataset is given twice: {', '.join(map(str, datasets))}")
+    for parts in range(1, max(len(folder.parts) for folder in folders) + 1):
+        names = ["_".join(part for part in folder.parts[-parts:] if part != "/") for folder in folders]
+        if len(set(names)) == len(names):
+            return dict(zip(names, datasets, strict=True))
+    raise AssertionError("folders that differ have names that differ")
+
+
+def with_seed(settings: Settings, seed: int) -> Settings:
+    """These settings with another seed of every training."""
+    return settings.model_copy(
+        update={
+            "training": settings.training.model_copy(update={"seed": settings.training.seed + seed}),
+            "normality": settings.normality.model_copy(update={"seed": settings.normality.seed + seed}),
+            "autoencoder": settings.autoencoder.model_copy(update={"seed": settings.autoencoder.seed + seed}),
+        }
+    )
+
+
+def groups_of_anomalies(scores: pd.DataFrame) -> dict[str, list[str]]:
+    """Recording: domain, attributes, and where known the fault, of each anomalous one."""
+    groups = {}
+    for row in scores[scores["label"] == "anomaly"].drop_duplicates("recording").to_dict("records"):
+        said = json.loads(row["attributes"] or "{}")
+        fault = said.pop("fault", "") or fault_of(Path(row["path"]))
+        attributes = [f"{name} {value}" for name, value in said.items() if name != "simulated"]
+        groups[str(row["recording"])] = [
+            f"domain {row['domain']}", *([f"fault {fault}"] if fault else []), *attributes
+        ]  # fmt: skip
+    return groups
+
+
+def _costs(done: Benchmarked) -> pd.DataFrame:
+    return pd.DataFrame(done["costs"])
+
+
+def _total(of_datasets: Sequence[Sequence[pd.DataFrame]]) -> pd.DataFrame:
+    """One row per system: the fit of all datasets, and the mean of the rest; medians over the seeds."""
+    medians = [pd.concat(tables).groupby("system", sort=False).median() for tables in of_datasets]
+    both = pd.concat(medians).groupby("system", sort=False)
+    means = both.mean()
+    return means.assign(fit_seconds=both["fit_seconds"].sum()).reset_index()
+
+
+def _published(
+    home: Home,
+    ranked: Ranked,
+    scores: pd.DataFrame,
+    systems: Sequence[str],
+    names: dict[str, Path],
+    seeds: int,
+    settings: Settings,
+    simulated: bool,
+) -> RankedSystems:
+    """Write the Parquet file and the report, and show them in MLflow and Prefect."""
+    key = digest_of(*systems, *names, str(seeds), settings.digest(), *sorted(set(scores["recording"])))
+    folder = home.root / "rankings" / f"ranking-{key}"
+    with atomic_write(folder / SCORES) as temporary:
+        scores.to_parquet(temporary)
+    notes = [f"{name}: {path}" for name, path in names.items()]
+    banner = "Simulated machines are among these" if simulated else ""
+    with atomic_write(folder / REPORT) as temporary:
+        temporary.write_text(ranking_report(ranked, notes, banner), encoding="utf-8")
+    rows = system_rows(ranked)
+    verdict = ", ".join(f"{row['system']} {row['rank']:.2f}" for row in rows)
+    run = tracked_run(home, "ranking", key, f"ranking of {counted(len(rows), 'system')}")
+    log_parameters(home, run, settings.model_dump(mode="json"))
+    for file in (SCORES, REPORT):
+        client(home).log_artifact(run, str(folder / file))
+    describe(home, run, f"Average ranks: {verdict}.")
+    client(home).set_terminated(run)
+    publish("ranking", f"Average ranks: {verdict}.", verdict)
+    link_report("ranking-page", str(folder / REPORT))
+    return {
+        "run": run,
+        "systems": rows,
+        "first": systems[0],
+        "machines": len(ranked.ranking.ranks),
+        "critical_difference": ranked.ranking.critical_difference,
+        "scores": str(folder / SCORES),
+        "page": str(folder / REPORT),
+    }
