@@ -17,12 +17,11 @@ from asdcore.normality.machine import Vectors
 from asdcore.normality.scorers import Embedding, Scorer, build_scorers, features_of
 from asdcore.normality.screening import SCREENED, first_to_hear, screened
 from asdcore.progress import progress
-from asdcore.recordings.audio import BadRecording, open_audio, usable_clips
+from asdcore.recordings.audio import BadRecording, digest_of_audio, open_audio, usable_clips
 from asdcore.recordings.clips import SHORTEST, Clip, clip_count
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.settings import Settings
-from asdcore.storage.files import digest_of_file
 
 _RANKED = [name for name in SCREENED if name not in ("recording", "strangest")]
 COLUMNS = ["machine", *_RANKED, "path", "clips", "strangest_at", "reason"]
@@ -97,7 +96,7 @@ def screen(place: str | Path, machine: str | None = None, settings: Settings = S
 
 def listen_and_screen(place: str | Path, machine: str | None = None, settings: Settings = Settings()) -> Screening:
     """As `screen`, with everything that was heard on the way."""
-    opened, reasons = _opened(find_recordings(fetched(Path(place)), machine))
+    opened, reasons = _opened(find_recordings(fetched(Path(place)), machine), settings)
     scorers = list(build_scorers(settings.normality).values())
     encoder = load_base()
     tables, machines = [], {}
@@ -121,7 +120,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
     return [first_to_hear(str(machine), own) for machine, own in ranked.groupby("machine")]
 
 
-def _opened(found: Sequence[Found]) -> tuple[list[Opened], dict[tuple[str, Path], str]]:
+def _opened(found: Sequence[Found], settings: Settings) -> tuple[list[Opened], dict[tuple[str, Path], str]]:
     """The files of different content that can be opened, and why the others are not ranked."""
     opened: list[Opened] = []
     reasons: dict[tuple[str, Path], str] = {}
@@ -130,8 +129,8 @@ def _opened(found: Sequence[Found]) -> tuple[list[Opened], dict[tuple[str, Path]
         try:
             if not one.machine:
                 raise BadRecording(one.problem)
-            digest = digest_of_file(one.path)
-            with open_audio(one.path) as audio:
+            digest = digest_of_audio(one.path, settings.recordings)
+            with open_audio(one.path, settings.recordings.cut_off) as audio:
                 seconds = audio.seconds
             # Twice the same sound would vouch for itself.
             if (known := first.get((one.machine, digest))) is not None:
@@ -191,7 +190,7 @@ def _clips(
     Raises:
         BadRecording: none can, or the file is cut off.
     """
-    with open_audio(one.path) as audio:
+    with open_audio(one.path, settings.recordings.cut_off) as audio:
         count = clip_count(one.seconds, seconds)
         usable = usable_clips(audio.read, audio.frames, audio.sample_rate, count, settings.recordings, one.digest)
         for clip, waveform in usable:

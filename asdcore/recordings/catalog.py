@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.recordings.clips import SHORTEST
+from asdcore.recordings.formats import of_one_codec
 from asdcore.recordings.names import Found
 from asdcore.recordings.renamed import rename, renamed
 from asdcore.recordings.rows import (
@@ -56,6 +57,8 @@ SCHEMA = pa.schema(
         ("labelled_at", pa.timestamp("us", tz="UTC")),
         ("session", pa.string()),  # what was recorded in one go; empty: unknown; null in parts of older versions
         ("forgotten_by", pa.string()),  # who has removed it from the table; null: nobody
+        ("codec", pa.string()),  # a lossy one; empty: none; null in parts of older versions
+        ("sound", pa.string()),  # digest of the decoded samples; null in parts of older versions
     ]
 )
 
@@ -335,8 +338,9 @@ def pending_review(recordings: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
-    """The rows that may train: normal, of the train split."""
-    return recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")].reset_index(drop=True)
+    """The rows that may train: normal, of the train split; lossy ones where all of a machine have the same codec."""
+    rows = recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")]
+    return of_one_codec(rows).reset_index(drop=True)
 
 
 def hold_out(recordings: pd.DataFrame, share: float) -> pd.DataFrame:

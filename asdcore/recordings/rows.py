@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from asdcore.errors import AsdError
-from asdcore.recordings.audio import BadRecording, examine
+from asdcore.recordings.audio import BadRecording, digest_of_audio, examine
 from asdcore.recordings.names import DETECTOR, Found
 from asdcore.settings import RecordingSettings
-from asdcore.storage.files import digest_of, digest_of_file
+from asdcore.storage.files import digest_of
 
 SETTLED = ("label", "labelled_by", "labelled_at")
-FACTS = ("seconds", "sample_rate", "channels", "treatment", "settings")
+FACTS = ("seconds", "sample_rate", "channels", "treatment", "codec", "sound", "settings")
 """Columns that the settings decide, or that only decoding finds out."""
 
 
@@ -54,7 +54,7 @@ def row_of(
         return row
     digest = ""
     try:
-        digest = digest_of_file(one.path)
+        digest = digest_of_audio(one.path, settings)
         if digest in forgotten:
             return row | {"recording": digest}
         if digest in known.index and known.loc[digest, "settings"] == key:
