@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from asdcore import __version__
+from asdcore.arrays import with_prefix
 from asdcore.encoder.embedding import embeddings
 from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.errors import AsdError, OutdatedDetectorError
@@ -387,15 +388,11 @@ class Detector:
             raise AsdError(f"{folder / _DESCRIPTION}: no description of a detector ({error!r})") from error
         with np.load(folder / _NORMALITY, allow_pickle=False) as arrays:
             machines = {
-                machine: MachineModel.from_arrays(_with_prefix(arrays, f"{index}."))
+                machine: MachineModel.from_arrays(with_prefix(arrays, f"{index}."))
                 for index, machine in enumerate(names)
             }
         encoder = TrainedEncoder.load(folder / _ENCODER)
         return cls(settings, encoder, machines, about, thresholds, choose_device(device))
-
-
-def _with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
 
 
 def _stacked(vectors: Sequence[Vectors]) -> Vectors:

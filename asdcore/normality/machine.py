@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from asdcore.arrays import Arrays, Floats
+from asdcore.arrays import Arrays, Floats, with_prefix
 from asdcore.errors import AsdError, BadRecording
 from asdcore.explanation.profile import Profile
 from asdcore.normality.base import NormalityModel, model_from_arrays
@@ -266,13 +266,12 @@ class MachineModel:
             AsdError: arrays of something else, or of a normality model of a package that is not installed.
         """
 
-        def of(part: str) -> dict[str, NDArray[Any]]:
-            return {name.removeprefix(f"{part}/"): arrays[name] for name in arrays if name.startswith(f"{part}/")}
-
         if "scorers" not in arrays:
             raise AsdError(f"arrays {', '.join(sorted(arrays)) or 'of nothing'}: no machine")
-        profile = of("profile")
-        models = {str(scorer): model_from_arrays(of(f"scorer.{scorer}")) for scorer in arrays["scorers"]}
+        profile = with_prefix(arrays, "profile/")
+        models = {
+            str(scorer): model_from_arrays(with_prefix(arrays, f"scorer.{scorer}/")) for scorer in arrays["scorers"]
+        }
         return cls(
             models,
             Profile.from_arrays(profile) if profile else None,

@@ -22,7 +22,6 @@ from asdcore.recordings.clips import Clip
 from asdcore.recordings.containers import Completed, Content, CutOff, Header, Readable
 from asdcore.recordings.formats import codec_of
 from asdcore.recordings.health import FULL_SCALE, NONE, Flaws, Health, without_sound
-from asdcore.recordings.health import check_health as check_health
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of_file
 
@@ -306,7 +305,7 @@ def waveform_of(samples: NDArray[np.float32], sample_rate: int, settings: Record
     """The checked waveform of (n_samples, n_channels) at ``sample_rate`` Hz.
 
     Raises:
-        BadRecording: see `check_health`; or a channel that there is not.
+        BadRecording: see `Health.check`; or a channel that there is not.
     """
     channels = samples.shape[1]
     waveform = choose_channel(samples, settings.channel)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.recordings.clips import SHORTEST
+from asdcore.recordings.copies import without_copies
 from asdcore.recordings.formats import of_one_codec
 from asdcore.recordings.names import Found
 from asdcore.recordings.renamed import rename, renamed
@@ -254,7 +255,8 @@ class Catalog:
         # Labelled ones first: of one content under two names the label is kept.
         good = sorted((row for row in rows if not row["reason"]), key=lambda row: row["label"] == "unknown")
         refuse_conflicts(good, known.drop(known.index[known["path"].isin([str(one.path) for one in found])]))
-        new, duplicates, seen = dict[str, dict[str, object]](), [], set[str]()
+        good, duplicates, refused = without_copies(good, known)
+        new, seen = dict[str, dict[str, object]](), set[str]()
         for row in good:
             digest = str(row["recording"])
             if digest in seen:
@@ -271,7 +273,7 @@ class Catalog:
                 facts = {name: row[name] for name in (*FACTS, "ingested_at")}
                 new[digest] = before | facts | {"recording": digest}
         pending = _reviewed(new, known, review)
-        bad = [row for row in rows if row["reason"]]
+        bad = [row for row in rows if row["reason"]] + refused
         seen_bad: set[object] = set()
         for row in bad:
             # One row alone takes a known content out of use; the others are about their paths.

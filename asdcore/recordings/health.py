@@ -1,6 +1,7 @@
 """Whether a waveform is an honest recording of a machine, and what is wrong with one that is used all the same."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,11 +66,18 @@ def remarks(treatment: str) -> list[str]:
     return [part for part in treatment.split("; ") if ": " in part]
 
 
-def check_health(waveform: NDArray[np.float32], sample_rate: int, settings: RecordingSettings) -> None:
-    """Raise `BadRecording` if (n_samples,) at ``sample_rate`` Hz is no honest recording of a machine."""
-    health = Health(sample_rate)
-    health.add(waveform[:, None], waveform)
-    health.check(settings)
+def counted(treatments: Iterable[tuple[str, str]]) -> list[str]:
+    """How many recordings have which remark, and the first of each. ``treatments``: (path, treatment) of each.
+
+    >>> counted([("a.wav", "dropouts: 3 runs of zeros, 0.2 s together"), ("b.wav", "channel 1 of 2")])
+    ['1 x dropouts: a.wav: 3 runs of zeros, 0.2 s together']
+    """
+    found: dict[str, list[str]] = {}
+    for path, treatment in treatments:
+        for remark in remarks(treatment):
+            kind, detail = remark.split(": ", 1)
+            found.setdefault(kind, []).append(f"{path}: {detail}")
+    return [f"{len(those)} x {kind}: {'first ' if len(those) > 1 else ''}{those[0]}" for kind, those in found.items()]
 
 
 def without_sound(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
