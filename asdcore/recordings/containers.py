@@ -231,6 +231,8 @@ def _compared(content: Readable, sound: _Sound, length: int, cut_off: CutOff) ->
     if not present or (stated is None and _is_chunk(content, sound.start, length)):
         return Header()  # no sound at all, as the decoder will say
     to_the_end = (sound.patch(present),)
+    if stated is None or cut_off == "use":
+        _refuse_too_long(present, len(to_the_end[0][1]))
     if stated is None:
         return Header(to_the_end, (NO_LENGTH,))
     if stated > present:
@@ -254,6 +256,13 @@ def _compared(content: Readable, sound: _Sound, length: int, cut_off: CutOff) ->
     if cut_off == "use":
         return Header(to_the_end, (f"header lies: {told}",))
     raise BadRecording(f"header lies: {told}")
+
+
+def _refuse_too_long(present: int, width: int) -> None:
+    """``width``: bytes of the size in the header."""
+    if present >= 2 ** (8 * width):
+        how = "write it as RF64, W64 or FLAC, or cut it into several files"
+        raise BadRecording(f"too long: {present} bytes of sound, more than its header can say; {how}")
 
 
 def _of_flac(held: flac.Held, cut_off: CutOff) -> Header:
