@@ -253,6 +253,8 @@ def show_screening(table: pd.DataFrame, shown: int) -> None:
         rows.append([*cells_of_row, *([_strangest(row)] if long else []), short(Path(row["path"]))])
     if rows:
         print_table(header, rows, right=[1, 2, 3])
+    for line in counted(zip(ranked["path"], ranked["treatment"], strict=True)):
+        out.print(line)
 
 
 def _brief(value: float) -> str:

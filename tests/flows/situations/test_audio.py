@@ -15,6 +15,7 @@ from asdcore.recordings.audio import BadRecording, decode, open_audio
 from asdcore.recordings.catalog import Catalog, Ingested, training_recordings
 from asdcore.recordings.health import remarks
 from asdcore.recordings.names import find_recordings
+from asdcore.screening import screen
 from asdcore.settings import NormalitySettings, RecordingSettings, Settings
 from tasks.alarms import raised_alarms
 from tests.flows.situations import odd_audio
@@ -315,3 +316,30 @@ def test_an_alarm_by_a_flawed_recording_says_so(pumps: tuple[Path, Detector], tm
     table = pd.DataFrame([row]).assign(decision=1)
     alarms, _ = raised_alarms(Home.at(tmp_path), pumps[1], table)
     assert alarms == {"pump": "1 of 1 recordings anomalous, some of them with dropouts"}
+
+
+@pytest.mark.situation(
+    "a folder to screen with two mp3 files, an 8 kHz file and a retagged copy among 16 kHz WAV files",
+    before="ranked among the others, the copy as a witness of itself",
+    after="not ranked, each with its reason; a folder of mp3 files alone is ranked",
+)
+def test_a_screening_ranks_what_can_be_compared(tmp_path: Path) -> None:
+    wav = {f"{seed}.wav": encoded("WAV", "PCM_16", sound(seed)) for seed in range(10)}
+    mp3 = {f"{seed}.mp3.wav": encoded("MP3", "MPEG_LAYER_III", sound(seed)) for seed in range(10, 20)}
+    two = dict(list(mp3.items())[:2])
+    others = {"8k.wav": encoded("WAV", "PCM_16", sound(20, rate=8000), 8000), "copy.wav": wav["3.wav"] + odd_audio.LIST}
+    dropped = sound(21).copy()
+    dropped[5000:8200] = 0
+    others["dropped.wav"] = encoded("WAV", "PCM_16", dropped)
+    for name, files in (("pump", wav | two | others), ("fan", mp3)):
+        for file, content in files.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / file).write_bytes(content)
+    table = screen(tmp_path)
+    table["name"] = table["path"].map(lambda path: Path(path).name)
+    pump = table[table["machine"] == "pump"].set_index("name")
+    assert set(pump.index[pump["reason"] != ""]) == {*two, "8k.wav", "copy.wav"}
+    assert pump.loc["8k.wav", "reason"] == "another band: 8000 Hz, where most recordings have 16000 Hz"
+    assert pump.loc["copy.wav", "reason"].startswith("the same sound as ")
+    assert pump.loc["dropped.wav", "treatment"].startswith("dropouts: ")
+    assert (table.loc[table["machine"] == "fan", "reason"] == "").all()
