@@ -30,6 +30,9 @@ NAMES = {
 LOSSLESS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC_", "DWVW_")
 """How the names of those begin that a detector does not hear: mu-law and A-law among them, 8 bits not."""
 
+NOT_COMPARED = ("lossy: ", "lossless: ", "another band: ")
+"""How the reasons begin for which a recording that can be used is not judged, see `Formats.objection`."""
+
 
 def codec_of(subtype: str) -> str:
     """The name of a lossy codec; empty for the others. ``subtype``: libsndfile's word.

@@ -17,7 +17,10 @@ from asdcore.recordings.health import remarks
 from asdcore.recordings.names import find_recordings
 from asdcore.screening import screen
 from asdcore.settings import NormalitySettings, RecordingSettings, Settings
+from asdcore.storage.files import digest_of_file
+from asdcore.storage.home import Home
 from tasks.alarms import raised_alarms
+from tasks.review import NOT_JUDGED, champions_review
 from tests.flows.situations import odd_audio
 from tests.flows.situations.odd_audio import Odd, encoded, odd, sound, with_size
 
@@ -306,8 +309,6 @@ def test_another_band_is_not_judged(pumps: tuple[Path, Detector]) -> None:
     after="the alarm, the table and the report say that the recording has dropouts",
 )
 def test_an_alarm_by_a_flawed_recording_says_so(pumps: tuple[Path, Detector], tmp_path: Path) -> None:
-    from asdcore.storage.home import Home
-
     dropped = sound(5).copy()
     dropped[5000:12_000] = 0
     row = scored(pumps, "dropped.wav", encoded("WAV", "PCM_16", dropped))
@@ -343,3 +344,22 @@ def test_a_screening_ranks_what_can_be_compared(tmp_path: Path) -> None:
     assert pump.loc["copy.wav", "reason"].startswith("the same sound as ")
     assert pump.loc["dropped.wav", "treatment"].startswith("dropouts: ")
     assert (table.loc[table["machine"] == "fan", "reason"] == "").all()
+
+
+@pytest.mark.situation(
+    "new recordings of an enrolled machine in mp3 or at 8 kHz are ingested",
+    before="suspect or anomalous to the champion, without a word about why",
+    after="pending review: the champion could not judge them",
+)
+def test_the_champion_leaves_to_a_person_what_it_cannot_compare(pump_place: Path, tmp_path: Path) -> None:
+    rows = []
+    for name, content in (
+        ("new.mp3", encoded("MP3", "MPEG_LAYER_III")),
+        ("new.wav", encoded("WAV", "PCM_16", sound(rate=8000), 8000)),
+    ):
+        path = tmp_path / "pump" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        rows.append({"recording": digest_of_file(path), "path": str(path), "machine": "pump", "session": ""})
+    doubted = champions_review(Home.at(pump_place / ".asd"), print)(rows)
+    assert doubted == dict.fromkeys((row["recording"] for row in rows), NOT_JUDGED)
