@@ -58,7 +58,7 @@ def row_of(
         if digest in forgotten:
             return row | {"recording": digest}
         if digest in known.index and known.loc[digest, "settings"] == key:
-            return row | {"recording": digest} | {name: known.loc[digest, name] for name in FACTS}
+            return row | {"recording": digest} | plain(known.loc[digest, list(FACTS)].to_dict())
         return row | {"recording": digest} | asdict(examine(one.path, settings))
     except OSError as error:
         return row | {"reason": f"unreadable: {error.strerror}"}
