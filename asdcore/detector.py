@@ -31,6 +31,7 @@ from asdcore.recordings.audio import (
     Waveform,
     combined,
     decode,
+    digest_of_audio,
     measure,
     open_audio,
     prepare,
@@ -90,8 +91,8 @@ class Detector:
             One row per file: path; recording, the SHA-256 of its content; machine; the columns of
             `MachineModel.verdict`, of which decision is Int64; in_training: whether the detector was fitted on it, and
             the verdict is that of a model without it; clips: how many it was cut into; strangest_at: where the
-            strangest of them starts, seconds; and reason: why a recording could not be scored, with nothing in the
-            columns of the verdict; otherwise empty.
+            strangest of them starts, seconds; treatment: see `Waveform`; and reason: why a recording could not be
+            scored, with nothing in the columns of the verdict; otherwise empty.
 
         Raises:
             AsdError: a machine that is not enrolled.
@@ -108,7 +109,7 @@ class Detector:
             try:
                 if not can_be_told(named):
                     raise BadRecording(NOT_UTF8)
-                digest = digest_of_file(named)
+                digest = digest_of_audio(named, self.settings.recordings)
                 yield self._heard(file, digest, of)
             except OSError as error:
                 yield Heard(file, of, f"unreadable: {error.strerror}", recording=digest)
@@ -119,12 +120,13 @@ class Detector:
         clips: list[Clip] = []
         measured: list[Measured] = []
         vectors: list[Vectors] = []
-        with open_audio(file) as audio:
+        with open_audio(file, self.settings.recordings.cut_off) as audio:
+            self.machines[machine].check_format(audio.codec, audio.sample_rate, self.settings.recordings.sample_rate)
             for clip, waveform in self._usable_clips(audio.read, audio.frames, audio.sample_rate, digest, machine):
                 clips.append(clip)
                 measured.append(measure(waveform))
                 vectors.append(self._vectors(waveform.samples, clip, file))
-            whole = combined(measured, audio.seconds)
+            whole = combined(measured, audio, self.settings.recordings)
         joined = stacked(vectors)
         judged = self._judged(joined, machine, [clip.name for clip in clips])
         return Heard(file, machine, "", whole, joined, judged.verdict, digest, clips, judged.clips, judged.strangest)
@@ -137,7 +139,7 @@ class Detector:
         """
         clip_seconds = self.machines[self.enrolled(machine)].clip_seconds
         try:
-            with open_audio(path) as audio:
+            with open_audio(path, self.settings.recordings.cut_off) as audio:
                 count = clip_count(audio.seconds, clip_seconds)
                 before = int(seconds * count / audio.seconds + 1e-6)  # The start of a clip is not exact.
             clip = Clip(digest_of_file(on_disk(path)), min(max(before, 0), count - 1) + 1, count)
@@ -172,6 +174,7 @@ class Detector:
         known = self.enrolled(machine)
         try:
             prepared = prepare(samples)
+            self.machines[known].check_format("", sample_rate, self.settings.recordings.sample_rate)
             clips = self._usable_clips(lambda *span: prepared[slice(*span)], len(prepared), sample_rate, "", known)
             vectors = [self._vectors(waveform.samples) for _, waveform in clips]
         except BadRecording as bad:

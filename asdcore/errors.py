@@ -1,4 +1,4 @@
-"""The exception for errors that the user can fix: its message names the file or value, and the remedy."""
+"""Errors that the user can fix, whose message names the file or value and the remedy; and recordings that are bad."""
 
 
 class AsdError(Exception):
@@ -7,3 +7,7 @@ class AsdError(Exception):
 
 class OutdatedDetectorError(AsdError):
     """A detector that an older version made, in a format that this one does not read."""
+
+
+class BadRecording(Exception):
+    """A recording that must not be used; the text says why and what was measured."""

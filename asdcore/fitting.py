@@ -31,6 +31,7 @@ from asdcore.progress import progress, say
 from asdcore.recordings.catalog import Catalog, require_training, training_recordings
 from asdcore.recordings.clips import clip_lengths, clip_named, cut, recording_count
 from asdcore.recordings.fetch import fetched
+from asdcore.recordings.formats import Formats
 from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.recordings.paths import nfc, on_disk, printable
@@ -157,7 +158,7 @@ def _with_machine(detector: Detector, machine: str, own: pd.DataFrame, store: St
     }
     profile = Profile.fit(_originals(store, own), domains, settings.mel, settings.recordings.sample_rate)
     clip_seconds = float(own["clip_seconds"].iloc[0])
-    fitted = MachineModel(models, profile, sessions, own["recording"].tolist(), clip_seconds)
+    fitted = MachineModel(models, profile, sessions, own["recording"].tolist(), clip_seconds, Formats.of(own))
     report = reliability_report(
         fitted,
         vectors,

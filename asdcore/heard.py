@@ -12,7 +12,7 @@ from asdcore.normality.machine import ANOMALOUS, SUSPECT, VERDICT, Vectors
 from asdcore.recordings.audio import Measured
 from asdcore.recordings.clips import Clip
 
-COLUMNS = ["path", "recording", "machine", *VERDICT, "in_training", "clips", "strangest_at", "reason"]
+COLUMNS = ["path", "recording", "machine", *VERDICT, "in_training", "clips", "strangest_at", "treatment", "reason"]
 CLIP_COLUMNS = ["path", "recording", "machine", "clip", "start", "seconds", *VERDICT]
 
 
@@ -41,6 +41,11 @@ class Heard:
         """The length of the recording."""
         return self.measured.seconds if self.measured else 0.0
 
+    @property
+    def treatment(self) -> str:
+        """What was done to get the waveform, and what is wrong with it; see `asdcore.recordings.audio.Waveform`."""
+        return self.measured.treatment if self.measured else ""
+
     def starts(self) -> list[float]:
         """Seconds from the beginning of the recording to that of each clip."""
         return [self.seconds * (clip.number - 1) / clip.count for clip in self.clips]
@@ -65,6 +70,7 @@ def score_table(heard: Iterable[Heard]) -> pd.DataFrame:
             "path": str(one.path),
             "recording": one.recording,
             "machine": one.machine,
+            "treatment": one.treatment,
             "reason": one.reason,
         }
         if one.clips:

@@ -1,5 +1,6 @@
 """Which recordings of a folder sound wrong? No label, no detector: each is judged by the others of its machine."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +18,16 @@ from asdcore.normality.machine import Vectors
 from asdcore.normality.scorers import Embedding, Scorer, build_scorers, features_of
 from asdcore.normality.screening import SCREENED, first_to_hear, screened
 from asdcore.progress import progress
-from asdcore.recordings.audio import BadRecording, open_audio, usable_clips
+from asdcore.recordings.audio import BadRecording, digest_of_audio, open_audio, usable_clips
 from asdcore.recordings.clips import SHORTEST, Clip, clip_count
 from asdcore.recordings.fetch import fetched
+from asdcore.recordings.health import NONE, Flaws
 from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import Found, find_recordings
-from asdcore.recordings.paths import on_disk
 from asdcore.settings import Settings
-from asdcore.storage.files import digest_of_file
 
 _RANKED = [name for name in SCREENED if name not in ("recording", "strangest")]
-COLUMNS = ["machine", *_RANKED, "path", "clips", "strangest_at", "reason"]
+COLUMNS = ["machine", *_RANKED, "path", "clips", "strangest_at", "treatment", "reason"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class Opened:
     found: Found
     digest: str
     seconds: float
+    codec: str
+    """see `asdcore.recordings.formats`"""
+    band: int
+    """Hz: its sample rate, or that to which all are resampled if it is lower"""
+    treatment: str
+    """of the file, see `asdcore.recordings.audio.Waveform`"""
 
     @property
     def path(self) -> Path:
@@ -54,6 +60,8 @@ class Listened:
     clips: list[Clip] = field(default_factory=list)
     features: list[dict[str, Any]] = field(default_factory=list)
     """of each clip: scorer: (p,)"""
+    treatments: dict[str, str] = field(default_factory=dict)
+    """path: what was done to get the waveform, and what is wrong with it"""
 
     def vectors(self) -> Vectors:
         """scorer: (n, p), one row per clip."""
@@ -86,8 +94,9 @@ def screen(place: str | Path, machine: str | None = None, settings: Settings = S
 
     Returns:
         One row per file: machine; rank, score, stands_out, times_usual and found_by as `screened` gives them; path;
-        clips: how many it was cut into; strangest_at: where the strangest of them starts, seconds; reason: why it
-        could not be ranked, with nothing else in its row, otherwise empty.
+        clips: how many it was cut into; strangest_at: where the strangest of them starts, seconds; treatment: see
+        `asdcore.recordings.audio.Waveform`; reason: why it could not be ranked, with nothing else in its row, otherwise
+        empty.
 
     Raises:
         AsdError: no such folder, no wav or flac file there, or a wrong manifest.
@@ -99,7 +108,8 @@ def screen(place: str | Path, machine: str | None = None, settings: Settings = S
 
 def listen_and_screen(place: str | Path, machine: str | None = None, settings: Settings = Settings()) -> Screening:
     """As `screen`, with everything that was heard on the way."""
-    opened, reasons = _opened(find_recordings(fetched(Path(place)), machine, answers_of(settings.recordings.labels)))
+    found = find_recordings(fetched(Path(place)), machine, answers_of(settings.recordings.labels))
+    opened, reasons = _opened(found, settings)
     scorers = list(build_scorers(settings.normality).values())
     encoder = load_base()
     tables, machines = [], {}
@@ -111,7 +121,7 @@ def listen_and_screen(place: str | Path, machine: str | None = None, settings: S
             machines[name] = heard
     refused = pd.DataFrame([{"machine": of, "path": str(path), "reason": why} for (of, path), why in reasons.items()])
     table = pd.concat([*tables, refused], ignore_index=True).reindex(columns=COLUMNS)
-    for text in ("reason", "found_by"):
+    for text in ("reason", "found_by", "treatment"):
         table[text] = table[text].astype(object).fillna("")
     table = table.astype({"rank": "Int64", "clips": "Int64", "stands_out": "boolean", "strangest_at": float})
     return Screening(table, machines, settings, encoder)
@@ -123,7 +133,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
     return [first_to_hear(str(machine), own) for machine, own in ranked.groupby("machine")]
 
 
-def _opened(found: Sequence[Found]) -> tuple[list[Opened], dict[tuple[str, Path], str]]:
+def _opened(found: Sequence[Found], settings: Settings) -> tuple[list[Opened], dict[tuple[str, Path], str]]:
     """The files of different content that can be opened, and why the others are not ranked."""
     opened: list[Opened] = []
     reasons: dict[tuple[str, Path], str] = {}
@@ -132,19 +142,42 @@ def _opened(found: Sequence[Found]) -> tuple[list[Opened], dict[tuple[str, Path]
         try:
             if not one.machine:
                 raise BadRecording(one.problem)
-            digest = digest_of_file(on_disk(one.path))
-            with open_audio(one.path) as audio:
-                seconds = audio.seconds
+            digest = digest_of_audio(one.path, settings.recordings)
+            with open_audio(one.path, settings.recordings.cut_off) as audio:
+                band = min(audio.sample_rate, settings.recordings.sample_rate)
+                treatment = audio.treatment(settings.recordings, NONE)
+                new = Opened(one, digest, audio.seconds, audio.codec, band, treatment)
             # Twice the same sound would vouch for itself.
             if (known := first.get((one.machine, digest))) is not None:
                 raise BadRecording(f"the same content as {known}" if known != one.path else "listed twice")
             first[one.machine, digest] = one.path
-            opened.append(Opened(one, digest, seconds))
+            opened.append(new)
         except BadRecording as bad:
             reasons[one.machine, one.path] = str(bad)
         except OSError as error:
             reasons[one.machine, one.path] = f"unreadable: {error.strerror}"
-    return opened, reasons
+    return _comparable(opened, reasons), reasons
+
+
+def _comparable(opened: Sequence[Opened], reasons: dict[tuple[str, Path], str]) -> list[Opened]:
+    """Those of the codec and band that most recordings of their machine have; why not the others, to the reasons."""
+    usual = {
+        machine: Counter((one.codec, one.band) for one in opened if one.found.machine == machine).most_common(1)[0][0]
+        for machine in {one.found.machine for one in opened}
+    }
+    comparable = []
+    for one in opened:
+        codec, band = usual[one.found.machine]
+        if one.codec != codec:
+            kind = f"lossy: {one.codec}" if one.codec else "lossless"
+            why = f"{kind}, where most recordings are {f'lossy: {codec}' if codec else 'lossless'}"
+        elif one.band != band:
+            why = f"another band: {one.band} Hz, where most recordings have {band} Hz"
+        else:
+            comparable.append(one)
+            continue
+        reasons[one.found.machine, one.path] = why
+    return comparable
 
 
 def _screened(
@@ -159,17 +192,22 @@ def _screened(
     seconds = settings.recordings.clip_seconds
     if sum(clip_count(one.seconds, seconds) for one in opened) < settings.recordings.minimum_training_recordings:
         seconds = min(seconds, SHORTEST)
-    heard = Listened()
+    heard, first = Listened(), dict[bytes, Path]()
     for one in progress(opened, machine):
         try:
             made = list(_clips(one, seconds, scorers, encoder, settings))
+            sound = b"".join(values.tobytes() for _, features, _ in made for values in features.values())
+            if first.setdefault(sound, one.path) != one.path:
+                raise BadRecording(f"the same sound as {first[sound]}")
         except (BadRecording, OSError) as error:
             reasons[machine, one.path] = str(error)
             continue
         heard.recordings.append(one)
         heard.paths += [str(one.path)] * len(made)
-        heard.clips += [clip for clip, _ in made]
-        heard.features += [features for _, features in made]
+        heard.clips += [clip for clip, _, _ in made]
+        heard.features += [features for _, features, _ in made]
+        flaws = sum((flaws for _, _, flaws in made[1:]), made[0][2])
+        heard.treatments[str(one.path)] = "; ".join(filter(None, [one.treatment, *flaws.remarks()]))
     try:
         table = screened(heard.vectors(), {scorer.name: scorer.model() for scorer in scorers}, heard.paths)
     except AsdError as error:
@@ -182,21 +220,22 @@ def _screened(
         lengths[path] * (clip.number - 1) / clip.count for path, clip in zip(table["recording"], strangest, strict=True)
     ]
     table = table.rename(columns={"recording": "path"})
+    table["treatment"] = table["path"].map(heard.treatments)
     return table.assign(machine=machine, clips=table["path"].map(clips), strangest_at=starts, reason=""), heard
 
 
 def _clips(
     one: Opened, seconds: float, scorers: Sequence[Scorer], encoder: TrainedEncoder, settings: Settings
-) -> Iterator[tuple[Clip, dict[str, Any]]]:
-    """Each clip that can be used, and its features.
+) -> Iterator[tuple[Clip, dict[str, Any], Flaws]]:
+    """Each clip that can be used, its features, and what is wrong with it.
 
     Raises:
         BadRecording: none can, or the file is cut off.
     """
-    with open_audio(one.path) as audio:
+    with open_audio(one.path, settings.recordings.cut_off) as audio:
         count = clip_count(one.seconds, seconds)
         usable = usable_clips(audio.read, audio.frames, audio.sample_rate, count, settings.recordings, one.digest)
         for clip, waveform in usable:
             values = as_stored(spectrogram(waveform.samples, settings.recordings.sample_rate, settings.mel))
             ((h, z),) = embeddings(encoder, [values], choose_device("cpu"))
-            yield clip, features_of(scorers, values, Embedding(h, z))
+            yield clip, features_of(scorers, values, Embedding(h, z)), waveform.flaws

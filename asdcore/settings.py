@@ -87,6 +87,9 @@ class RecordingSettings(StageSettings):
     silence_dbfs: Annotated[float, Unit("dBFS")] = Field(
         -80.0, description="RMS without its mean, dB of full scale; quieter is silent"
     )
+    cut_off: Literal["quarantine", "use"] = Field(
+        "quarantine", description="recordings that end before their header says, or after it; use: what there is"
+    )
     session_gap_minutes: Annotated[float, Unit("min")] = Field(
         60.0, gt=0, description="a longer pause between the time stamps in file names begins a new session"
     )

@@ -16,6 +16,7 @@ from asdcore.monitoring.learned import to_decide
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
 from asdcore.recordings.clips import cut, recording_of
+from asdcore.recordings.formats import NOT_COMPARED
 from asdcore.recordings.names import DETECTOR
 from asdcore.recordings.sessions import groups_of
 from asdcore.storage.home import Home
@@ -149,7 +150,10 @@ def _judged(
     done = score_and_publish(home, [Path(path) for path in rows["path"]], machine, model, False)
     scores = pd.read_parquet(done["table"])
     # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
-    scores = scores[scores["recording"].isin(rows["recording"]) & scores["decision"].notna()]
+    scores = scores[scores["recording"].isin(rows["recording"])]
+    # What cannot be compared with the training recordings is not tried again at each run: a person decides.
+    other_format = scores[scores["reason"].str.startswith(NOT_COMPARED)]
+    scores = scores[scores["decision"].notna()]
     sessions = rows.set_index("recording")["session"]
     rate = detector.threshold_of(machine).false_alarm_rate
     scores = scores.assign(session=scores["recording"].map(sessions))
@@ -157,8 +161,9 @@ def _judged(
     strange, _ = to_decide(machine, detector.machines[machine].calibration, scores, rate)
     normal = ~scores["recording"].isin(strange)
     labels = dict(zip(scores["recording"], np.where(normal, "normal", "unknown").tolist(), strict=True))
+    labels |= dict.fromkeys(other_format["recording"], "unknown")
     Catalog(home.recordings).label(labels, f"{DETECTOR}{version}")
-    waiting = sorted(scores.loc[~normal, "path"])
+    waiting = sorted([*scores.loc[~normal, "path"], *other_format["path"]])
     counts = {"normal": int(normal.sum()), "waiting": len(waiting), "not scored": len(rows) - len(labels)}
     return counts, waiting, bool(done["drift"].get(machine))
 

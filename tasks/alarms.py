@@ -4,6 +4,7 @@ import pandas as pd
 
 from asdcore.detector import Detector
 from asdcore.normality.threshold import Threshold
+from asdcore.recordings.health import remarks
 from asdcore.storage.home import Home
 
 MOST_TABLES = 50
@@ -34,10 +35,13 @@ def raised_alarms(home: Home, detector: Detector, scores: pd.DataFrame) -> tuple
 
 def _sentence(rows: pd.DataFrame, begun: list[int], threshold: Threshold) -> str:
     """What the alarm is. ``begun``: the rows that one begins with; none: it lasts since an earlier run."""
+    anomalous = rows[rows["decision"] == 1]
+    kinds = {remark.split(":")[0] for treatment in anomalous["treatment"] for remark in remarks(treatment)}
+    flaws = f", some of them with {', '.join(sorted(kinds))}" if kinds else ""
     if threshold.last == 1:
-        return f"{int((rows['decision'] == 1).sum())} of {len(rows)} recordings anomalous"
+        return f"{len(anomalous)} of {len(rows)} recordings anomalous{flaws}"
     since = f"first at {rows['path'].iloc[begun[0]]}" if begun else "since an earlier run"
-    return f"{threshold.needed} of the last {threshold.last} recordings anomalous, {since}"
+    return f"{threshold.needed} of the last {threshold.last} recordings anomalous, {since}{flaws}"
 
 
 def _before(home: Home, machine: str, rows: pd.DataFrame, threshold: Threshold) -> list[int]:

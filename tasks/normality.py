@@ -13,6 +13,7 @@ from asdcore.normality.gaussian import GaussianModel
 from asdcore.normality.machine import MachineModel
 from asdcore.progress import progress
 from asdcore.recordings.catalog import training_recordings
+from asdcore.recordings.formats import Formats
 from asdcore.recordings.sessions import groups_of
 from tasks.stage import Artifact, stage
 
@@ -45,12 +46,18 @@ def fit_normality(
 
 @stage("runs/machines/{key}.npz", uncounted=("machine",))
 def join_scorers(
-    out: Path, machine: str, models: Sequence[tuple[str, Artifact]], recordings: Rows, clip_seconds: float
+    out: Path,
+    machine: str,
+    models: Sequence[tuple[str, Artifact]],
+    recordings: Rows,
+    clip_seconds: float,
+    formats: Formats | None,
 ) -> None:
     """One machine's normality models, (scorer, model) pairs, fused and calibrated."""
     fitted = {scorer: read_model(model.path) for scorer, model in models}
     clips, _, groups = zip(*recordings, strict=True)
-    write_arrays(out, MachineModel(fitted, groups=groups, clips=clips, clip_seconds=clip_seconds).to_arrays())
+    joined = MachineModel(fitted, groups=groups, clips=clips, clip_seconds=clip_seconds, formats=formats)
+    write_arrays(out, joined.to_arrays())
 
 
 def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence[NormalitySystem]) -> Models:
@@ -59,6 +66,7 @@ def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence
     models: Models = {system.name: {} for system in single}
     rows = training_rows(recordings)
     clip_seconds = recordings.groupby("machine")["clip_seconds"].first()
+    formats = {str(machine): Formats.of(own) for machine, own in training_recordings(recordings).groupby("machine")}
     plan = [(part, machine) for part in single for machine in rows]
     for part, machine in progress(plan, "normality models"):
         models[part.name][machine] = fit_normality(machine, stores[part.source], part.column, part.model, rows[machine])
@@ -70,6 +78,7 @@ def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence
                     [(scorer, models[of.name][machine]) for scorer, of in system.scorers],
                     rows[machine],
                     float(clip_seconds[machine]),
+                    formats[machine],
                 )
                 for machine in rows
             }

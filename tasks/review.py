@@ -9,19 +9,21 @@ from typing import Any
 
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Review
+from asdcore.recordings.formats import NOT_COMPARED
 from asdcore.recordings.names import DETECTOR
 from asdcore.storage.home import Home
 from tasks.registered import CHAMPION, load_detector, registered_models
 
 NOT_JUDGED = f"{DETECTOR}unknown"
-"""``labelled_by`` of recordings that are pending review because the champion could not be used"""
+"""``labelled_by`` of recordings that are pending review because the champion could not be used, or not for them"""
 
 
 def champions_review(home: Home, say: Callable[[str], None]) -> Review:
     """A `Review` by the champion: what it calls suspect or anomalous is pending review.
 
-    See `asdcore.monitoring.learned.to_decide`. Machines that the champion does not know, recordings that it was fitted
-    on, and those that it cannot score, are passed over; so is everything where there is no champion. Where there may be
+    See `asdcore.monitoring.learned.to_decide`. So is what it cannot compare with its training recordings, of a lossy
+    codec for example. Machines that the champion does not know, recordings that it was fitted on, and those that it
+    cannot read, are passed over; so is everything where there is no champion. Where there may be
     one, but it cannot be used, everything is pending review: what has been added is not judged later.
 
     Args:
@@ -44,6 +46,8 @@ def champions_review(home: Home, say: Callable[[str], None]) -> Review:
         for machine in sorted({str(row["machine"]) for row in rows} & set(detector.machines)):
             own = {str(row["recording"]): row for row in rows if row["machine"] == machine}
             table = detector.score([Path(str(row["path"])) for row in own.values()], machine)
+            other_format = table["recording"].isin(list(own)) & table["reason"].str.startswith(NOT_COMPARED)
+            doubted |= dict.fromkeys(table.loc[other_format, "recording"], NOT_JUDGED)
             table = table[table["recording"].isin(list(own)) & ~table["in_training"].fillna(True)]
             table = table.assign(session=[own[recording]["session"] for recording in table["recording"]])
             rate = detector.threshold_of(machine).false_alarm_rate

@@ -22,6 +22,7 @@ from asdcore.heard import Heard, clip_table, score_table, strangest_recordings
 from asdcore.monitoring.reliability import reliability_of, suspicion
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.recordings.fetch import fetched
+from asdcore.recordings.health import counted
 from asdcore.recordings.listing import NO_RECORDING, audio_files, summed_up
 from asdcore.recordings.paths import NOT_UTF8, can_be_told, on_disk, printable
 from asdcore.storage.files import atomic_write
@@ -145,7 +146,7 @@ def _scored(
     followed(home, detector)
     suspicions, page = _suspicions(detector, scores), ""
     if report and heard:
-        notes = {name: _notes(name, alarms, suspicions, sentences) for name, sentences in drift.items()}
+        notes = {name: [*_notes(name, alarms, suspicions, drift[name]), *_remarks(scores, name)] for name in drift}
         page = score_page(home, detector, version, heard, notes, table, names, explanations)
     failed = int(scores["score"].isna().sum())
     return {
@@ -173,6 +174,12 @@ def _notes(machine: str, alarms: Mapping[str, str], suspicions: Mapping[str, str
     alarm = [f"Alarm: {alarms[machine]}."] if machine in alarms else []
     suspect = [f"Listen to what is suspect. {suspicions[machine]}"] if machine in suspicions else []
     return [*alarm, *suspect, *drift]
+
+
+def _remarks(scores: pd.DataFrame, machine: str) -> list[str]:
+    """What is wrong with the recordings themselves."""
+    own = scores[scores["machine"] == machine]
+    return [f"Recordings: {line}." for line in counted(zip(own["path"], own["treatment"], strict=True))]
 
 
 def _suspicions(detector: Detector, scores: pd.DataFrame) -> dict[str, str]:

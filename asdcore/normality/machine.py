@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from asdcore.arrays import Arrays, Floats
-from asdcore.errors import AsdError
+from asdcore.arrays import Arrays, Floats, with_prefix
+from asdcore.errors import AsdError, BadRecording
 from asdcore.explanation.profile import Profile
 from asdcore.normality.base import NormalityModel, model_from_arrays
 from asdcore.normality.calibration import Calibration
 from asdcore.normality.fusion import Fusion
+from asdcore.recordings.formats import Formats
 
 VERDICT = ["score", "p_value", "verdict", "decision", "triggered_by"]
 """columns of a verdict"""
@@ -55,6 +56,7 @@ class MachineModel:
         groups: (n,) session of each training clip, as the models were fitted with; None: each by itself.
         clips: (n,) names of the training clips, see `asdcore.recordings.clips`; None: unknown.
         clip_seconds: a recording of at least twice this is cut into clips of about this length.
+        formats: codecs and sample rates of the recordings that it was fitted on; None: unknown.
 
     Attributes:
         models: scorer: model.
@@ -81,12 +83,14 @@ class MachineModel:
         groups: ArrayLike | None = None,
         clips: Sequence[str] | None = None,
         clip_seconds: float = math.inf,
+        formats: Formats | None = None,
     ) -> None:
         if not models:
             raise AsdError("a machine needs a scorer: its settings name none")
         self.profile = profile
         self.clips = list(clips or ())
         self.clip_seconds = clip_seconds
+        self.formats = formats
         self.models: dict[str, NormalityModel] = dict(models)
         self.calibrations: dict[str, Calibration] = {}
         left_out: list[Floats] = []
@@ -109,6 +113,11 @@ class MachineModel:
     def scorers(self) -> list[str]:
         """Their names, in the order of the models."""
         return list(self.models)
+
+    def check_format(self, codec: str, sample_rate: int, resampled_to: int) -> None:
+        """Raise `BadRecording` if a recording cannot be compared with the training ones, see `Formats.objection`."""
+        if self.formats and (why := self.formats.objection(codec, sample_rate, resampled_to)):
+            raise BadRecording(why)
 
     def verdict(self, vectors: Vectors, false_alarm_rate: float) -> pd.DataFrame:
         """What to think of clips, each by itself.
@@ -245,6 +254,8 @@ class MachineModel:
             parts["profile"] = self.profile.to_arrays()
         arrays = {f"{part}/{name}": values for part, arrays in parts.items() for name, values in arrays.items()}
         of_training = {"groups": self.calibration.groups_, "clips": np.array(self.clips, dtype=str)}
+        if self.formats is not None:
+            of_training |= self.formats.to_arrays()
         return {"scorers": np.array(self.scorers), "clip_seconds": np.array(self.clip_seconds), **of_training, **arrays}
 
     @classmethod
@@ -255,19 +266,19 @@ class MachineModel:
             AsdError: arrays of something else, or of a normality model of a package that is not installed.
         """
 
-        def of(part: str) -> dict[str, NDArray[Any]]:
-            return {name.removeprefix(f"{part}/"): arrays[name] for name in arrays if name.startswith(f"{part}/")}
-
         if "scorers" not in arrays:
             raise AsdError(f"arrays {', '.join(sorted(arrays)) or 'of nothing'}: no machine")
-        profile = of("profile")
-        models = {str(scorer): model_from_arrays(of(f"scorer.{scorer}")) for scorer in arrays["scorers"]}
+        profile = with_prefix(arrays, "profile/")
+        models = {
+            str(scorer): model_from_arrays(with_prefix(arrays, f"scorer.{scorer}/")) for scorer in arrays["scorers"]
+        }
         return cls(
             models,
             Profile.from_arrays(profile) if profile else None,
             arrays["groups"],
             [str(name) for name in arrays["clips"]],
             float(arrays["clip_seconds"]),
+            Formats.from_arrays(arrays),
         )
 
     @classmethod

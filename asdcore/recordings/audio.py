@@ -3,12 +3,11 @@
 Every defect is a `BadRecording` whose text is the reason that the table of recordings keeps.
 """
 
-import io
+import hashlib
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +15,30 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from asdcore.errors import BadRecording as BadRecording
 from asdcore.progress import progress
+from asdcore.recordings import containers
 from asdcore.recordings.clips import Clip
+from asdcore.recordings.containers import Completed, Content, CutOff, Header, Readable
+from asdcore.recordings.formats import codec_of
+from asdcore.recordings.health import FULL_SCALE, NONE, Flaws, Health, without_sound
 from asdcore.recordings.paths import on_disk
 from asdcore.settings import RecordingSettings
+from asdcore.storage.files import digest_of_file
 
-FULL_SCALE = 1.0 - 1.0 / 32_768  # the largest 16-bit sample
-LARGEST = 2.0**31  # 32-bit integers written as floats; from far beyond it, no spectrum can be computed in float32
-UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's word for a header that does not say
+UNKNOWN_LENGTH = 2**62  # libsndfile's word for a header that does not say is 2**63 - 1
 LONG = 60
 """clips from which on reading one recording is long work, and shows its progress"""
 PIECE_SECONDS = 60
 """What `examine` holds in memory at a time."""
-
-
-class BadRecording(Exception):
-    """A recording that must not be used; the text says why and what was measured."""
+PIECE_SAMPLES = 2**24
+"""The same of all channels together, whatever rate a header states."""
+LONGEST_HOURS = 24
+"""A longer recording is refused."""
+LARGE = 2**30
+"""Bytes of a file from which on its header is read before its digest is computed."""
+RATES = (100, 20_000_000)
+"""Hz: sample rates that are believed."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,9 @@ class Waveform:
     channels: int
     seconds: float
     treatment: str
-    """What was done, for example ``channel 1 of 8; resampled from 44100 to 16000 Hz``; empty if nothing."""
+    """What was done, for example ``channel 1 of 8; resampled from 44100 to 16000 Hz``, and what is wrong with it, see
+    `asdcore.recordings.health.remarks`; empty if nothing."""
+    flaws: Flaws = NONE
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,9 @@ class Measured:
     seconds: float
     sample_rate: int
     """Hz, of the file"""
+    flaws: Flaws = NONE
+    treatment: str = ""
+    """see `Waveform`"""
 
 
 def measure(waveform: Waveform) -> Measured:
@@ -66,36 +78,40 @@ def measure(waveform: Waveform) -> Measured:
     exact = waveform.samples.astype(np.float64)
     rms = math.sqrt(exact @ exact / len(exact))
     clipped = np.count_nonzero(np.abs(waveform.samples) >= FULL_SCALE) / len(exact)
-    return Measured(20 * math.log10(max(rms, 1e-10)), clipped, waveform.seconds, waveform.sample_rate)
+    level = 20 * math.log10(max(rms, 1e-10))
+    return Measured(level, clipped, waveform.seconds, waveform.sample_rate, waveform.flaws, waveform.treatment)
 
 
-def combined(parts: Sequence[Measured], seconds: float) -> Measured:
-    """What is kept of a recording of ``seconds``, from its clips, which are equally long."""
-    power = float(np.mean([10 ** (part.level_dbfs / 10) for part in parts]))
-    clipped = float(np.mean([part.clipped for part in parts]))
-    return Measured(10 * math.log10(power), clipped, seconds, parts[0].sample_rate)
-
-
-@dataclass(frozen=True)
 class AudioFile:
-    """An open audio file with a header that was checked; its samples are read in spans. Made by `open_audio`."""
+    """An open audio file with a header that was checked; its samples are read in spans. Made by `open_audio`.
 
-    file: soundfile.SoundFile
+    Args:
+        file: opened by libsndfile, at its start.
+        header: what is wrong with its header.
+        again: opens it once more, for codecs in which nobody can go back.
+    """
 
-    @property
-    def sample_rate(self) -> int:
+    def __init__(self, file: soundfile.SoundFile, header: Header, again: Callable[[], soundfile.SoundFile]) -> None:
+        self.sample_rate = int(file.samplerate)
         """Hz"""
-        return int(self.file.samplerate)
-
-    @property
-    def frames(self) -> int:
+        self.channels = int(file.channels)
+        self.frames = int(file.frames)
         """Samples of each channel."""
-        return int(self.file.frames)
+        self.codec = codec_of(file.subtype)
+        """see `asdcore.recordings.formats`; empty if it is not lossy"""
+        self.remarks = [*header.remarks, *([f"lossy: {self.codec}"] if self.codec else [])]
+        """what is wrong with it as a file, ``kind: detail`` each"""
+        self._file, self._header, self._again = file, header, again
+        self._position = 0
 
     @property
     def seconds(self) -> float:
         """Its length."""
         return self.frames / self.sample_rate
+
+    def treatment(self, settings: RecordingSettings, flaws: Flaws) -> str:
+        """What is done to get its waveform and what is wrong with it, as `Waveform` says it."""
+        return _treatment(self.channels, self.sample_rate, settings, [*self.remarks, *flaws.remarks()])
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """(stop - start, channels), full scale at 1.
@@ -104,54 +120,129 @@ class AudioFile:
             BadRecording: cut off or damaged there.
         """
         # In pieces: a header may promise more than there is memory.
-        piece = PIECE_SECONDS * self.sample_rate
+        piece = self.piece
         parts = [self._read(begin, min(begin + piece, stop)) for begin in range(start, stop, piece)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    @property
+    def piece(self) -> int:
+        """Samples of each channel that are in memory at a time, where a recording is read in pieces."""
+        return max(min(PIECE_SECONDS * self.sample_rate, PIECE_SAMPLES // self.channels), 1)
+
     def _read(self, start: int, stop: int) -> NDArray[np.float32]:
-        try:
-            if self.file.tell() != start:
-                self.file.seek(start)
-            samples: NDArray[np.float32] = self.file.read(stop - start, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise BadRecording(f"unreadable: {error.error_string.rstrip('.')}") from error
+        with _decoding():
+            self._go_to(start)
+            samples = self._decoded(stop - start)
         if len(samples) < stop - start:
             decoded = start + len(samples)
             raise BadRecording(f"cut off: the header promises {self.frames} samples, {decoded} could be decoded")
         return samples
 
+    def _decoded(self, count: int) -> NDArray[np.float32]:
+        """The next samples."""
+        samples: NDArray[np.float32]
+        if self._header.as_integers:
+            integers = self._file.read(count, dtype="int32", always_2d=True)
+            samples = (integers / 2.0**31).astype(np.float32)
+        else:
+            samples = self._file.read(count, dtype="float32", always_2d=True)
+        self._position += len(samples)
+        return samples
+
+    def _go_to(self, start: int) -> None:
+        if self._position == start:
+            return
+        if self._file.seekable():
+            self._position = int(self._file.seek(start))
+            return
+        if self._position > start:
+            self._file, self._position = self._again(), 0
+        while self._position < start and len(self._decoded(min(start - self._position, self.piece))):
+            pass
+
 
 @contextmanager
-def open_audio(source: Path | bytes) -> Iterator[AudioFile]:
-    """Open an audio file or its content (wav or flac, any length, rate and channel count).
+def _decoding() -> Iterator[None]:
+    """Whatever a decoder raises is the reason why this one recording cannot be used."""
+    try:
+        yield
+    except BadRecording:
+        raise
+    except soundfile.LibsndfileError as error:
+        raise BadRecording(f"unreadable: {error.error_string.rstrip('.')}") from error
+    except Exception as error:
+        raise BadRecording(f"unreadable: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def open_audio(source: Path | bytes, cut_off: CutOff = "quarantine") -> Iterator[AudioFile]:
+    """Open an audio file or its content: what libsndfile decodes, any length up to a day, rate and channel count.
+
+    Args:
+        source: the file.
+        cut_off: ``use``: of a recording that is cut off, what there is; see `RecordingSettings`.
 
     Raises:
-        BadRecording: unreadable or empty, or the header contradicts the size of the file.
+        BadRecording: unreadable, empty or too long, or the header contradicts the size of the file.
         OSError: the file cannot be opened.
     """
     with _opened(source) as content:
         if not content.read(1):
             raise BadRecording("empty: the file has 0 bytes")
-        content.seek(0)
-        _check_promise(content)
-        content.seek(0)
-        # A descriptor is read by libsndfile itself; only content in memory goes through Python.
-        inner = content if isinstance(content, _Bytes) else content.fileno()
-        try:
-            with soundfile.SoundFile(inner, closefd=False) as file:
-                if file.frames == UNKNOWN_LENGTH:
-                    raise BadRecording("unreadable: the header does not say how long it is; write the file again")
-                if file.frames == 0:
-                    raise BadRecording("empty: the file has a header and no samples")
-                yield AudioFile(file)
-        except soundfile.LibsndfileError as error:
-            raise BadRecording(f"unreadable: {error.error_string.rstrip('.')}") from error
+        with _decoding():
+            header = containers.checked(content, cut_off)
+
+        def opened() -> soundfile.SoundFile:
+            content.seek(0)
+            if header.patches or header.prefix:
+                return soundfile.SoundFile(Completed(content, header))
+            # A descriptor is read by libsndfile itself; only content in memory goes through Python.
+            return soundfile.SoundFile(content if isinstance(content, Content) else content.fileno(), closefd=False)
+
+        with _decoding():
+            file = opened()
+        with file:
+            if file.frames == 0:
+                raise BadRecording("empty: the file has a header and no samples")
+            if not RATES[0] <= file.samplerate <= RATES[1]:
+                raise BadRecording(f"unreadable: the header states a sample rate of {file.samplerate} Hz")
+            if file.frames >= UNKNOWN_LENGTH:
+                raise BadRecording("unreadable: the header does not say how long it is; write the file again")
+            hours = file.frames / file.samplerate / 3600
+            if hours > LONGEST_HOURS:
+                raise BadRecording(f"too long: {hours:.0f} h; cut it into files of at most {LONGEST_HOURS} h")
+            yield AudioFile(file, header, opened)
+
+
+def combined(parts: Sequence[Measured], file: AudioFile, settings: RecordingSettings) -> Measured:
+    """What is kept of a recording, from its clips, which are equally long."""
+    power = float(np.mean([10 ** (part.level_dbfs / 10) for part in parts]))
+    clipped = float(np.mean([part.clipped for part in parts]))
+    flaws = parts[0].flaws
+    for part in parts[1:]:
+        flaws += part.flaws
+    treatment = file.treatment(settings, flaws)
+    return Measured(10 * math.log10(power), clipped, file.seconds, file.sample_rate, flaws, treatment)
+
+
+def digest_of_audio(path: Path, settings: RecordingSettings) -> str:
+    """SHA-256 of the content of a file.
+
+    Raises:
+        BadRecording: a large file that `open_audio` refuses: its digest would take minutes.
+        OSError: the file cannot be read.
+    """
+    file = on_disk(path)
+    if file.stat().st_size >= LARGE:
+        with open_audio(file, settings.cut_off):
+            pass
+    return digest_of_file(file)
 
 
 @contextmanager
-def _opened(source: Path | bytes) -> Iterator["io.RawIOBase | _Bytes"]:
+def _opened(source: Path | bytes) -> Iterator[Readable]:
     if isinstance(source, bytes):
-        yield _Bytes(source)
+        yield Content(source)
         return
     with on_disk(source).open("rb", buffering=0) as file:  # libsndfile begins where the descriptor is
         yield file
@@ -161,7 +252,7 @@ def decode(source: Path | bytes, settings: RecordingSettings, clip: Clip | None 
     """The waveform of an audio file or its content, or of one clip of it.
 
     Args:
-        source: wav or flac, any rate and channel count.
+        source: what `open_audio` takes.
         settings: see `RecordingSettings`.
         clip: None: all of it, in memory.
 
@@ -169,9 +260,10 @@ def decode(source: Path | bytes, settings: RecordingSettings, clip: Clip | None 
         BadRecording: unreadable, empty, cut off, too short, not finite, constant, silent or clipped.
         OSError: the file cannot be opened.
     """
-    with open_audio(source) as file:
+    with open_audio(source, settings.cut_off) as file:
         start, stop = clip.span(file.frames) if clip else (0, file.frames)
-        return waveform_of(file.read(start, stop), file.sample_rate, settings)
+        waveform = waveform_of(file.read(start, stop), file.sample_rate, settings)
+        return replace(waveform, treatment=file.treatment(settings, waveform.flaws))
 
 
 def usable_clips(
@@ -215,15 +307,21 @@ def waveform_of(samples: NDArray[np.float32], sample_rate: int, settings: Record
     """The checked waveform of (n_samples, n_channels) at ``sample_rate`` Hz.
 
     Raises:
-        BadRecording: see `check_health`; or a channel that there is not.
+        BadRecording: see `Health.check`; or a channel that there is not.
     """
     channels = samples.shape[1]
-    waveform, chosen = choose_channel(samples, settings.channel)
-    check_health(waveform, sample_rate, settings)
+    waveform = choose_channel(samples, settings.channel)
+    health = Health(sample_rate)
+    health.add(samples, waveform)
+    health.check(settings)
     seconds = len(samples) / sample_rate
+    flaws = health.flaws()
+    if flaws.offset:
+        waveform = waveform - np.float32(flaws.offset)
     if sample_rate != settings.sample_rate:
         waveform = soxr.resample(waveform, sample_rate, settings.sample_rate).astype(np.float32)
-    return Waveform(waveform, sample_rate, channels, seconds, _treatment(chosen, sample_rate, settings))
+    treatment = _treatment(channels, sample_rate, settings, flaws.remarks())
+    return Waveform(waveform, sample_rate, channels, seconds, treatment, flaws)
 
 
 @dataclass(frozen=True)
@@ -236,6 +334,10 @@ class Examined:
     channels: int
     treatment: str
     """see `Waveform`"""
+    codec: str
+    """see `asdcore.recordings.formats`; empty if it is not lossy"""
+    sound: str
+    """digest of the decoded samples: the same for all files of one sound, whatever else is in them"""
 
 
 def examine(source: Path | bytes, settings: RecordingSettings) -> Examined:
@@ -245,20 +347,27 @@ def examine(source: Path | bytes, settings: RecordingSettings) -> Examined:
         BadRecording: as `decode`.
         OSError: the file cannot be opened.
     """
-    with open_audio(source) as file:
-        health, chosen = _Health(file.sample_rate), ""
-        step = PIECE_SECONDS * file.sample_rate
-        for start in range(0, file.frames, step):
-            waveform, chosen = choose_channel(file.read(start, min(start + step, file.frames)), settings.channel)
-            health.add(waveform)
+    with open_audio(source, settings.cut_off) as file:
+        health = Health(file.sample_rate)
+        sound = hashlib.blake2b(f"{file.sample_rate} {file.channels}".encode(), digest_size=16)
+        for start in range(0, file.frames, file.piece):
+            samples = file.read(start, min(start + file.piece, file.frames))
+            sound.update(np.ascontiguousarray(samples).data)
+            health.add(samples, choose_channel(samples, settings.channel))
         health.check(settings)
-        treatment = _treatment(chosen, file.sample_rate, settings)
-        return Examined(file.seconds, file.sample_rate, file.file.channels, treatment)
+        treatment = file.treatment(settings, health.flaws())
+        return Examined(file.seconds, file.sample_rate, file.channels, treatment, file.codec, sound.hexdigest())
 
 
-def _treatment(chosen: str, sample_rate: int, settings: RecordingSettings) -> str:
-    resampled = f"resampled from {sample_rate} to {settings.sample_rate} Hz"
-    return "; ".join(filter(None, [chosen, resampled if sample_rate != settings.sample_rate else ""]))
+def _treatment(channels: int, sample_rate: int, settings: RecordingSettings, remarks: Sequence[str]) -> str:
+    parts = []
+    if settings.channel == "mean" and channels > 1:
+        parts.append(f"mean of {channels} channels")
+    elif channels > 1:
+        parts.append(f"channel {1 if settings.channel == 'first' else int(settings.channel) + 1} of {channels}")
+    if sample_rate != settings.sample_rate:
+        parts.append(f"resampled from {sample_rate} to {settings.sample_rate} Hz")
+    return "; ".join([*parts, *remarks])
 
 
 def prepare(samples: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -273,120 +382,21 @@ def prepare(samples: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.atleast_2d(np.asarray(samples, np.float32).T).T
 
 
-def choose_channel(samples: NDArray[np.float32], channel: str | int) -> tuple[NDArray[np.float32], str]:
-    """One channel of (n_samples, n_channels), and the words for what was done; none for a mono recording."""
+def choose_channel(samples: NDArray[np.float32], channel: str | int) -> NDArray[np.float32]:
+    """(n_samples,): one channel of (n_samples, n_channels), or the mean of those that have sound.
+
+    Raises:
+        BadRecording: there is no such channel.
+    """
     channels = samples.shape[1]
     if channels == 1 and channel in ("first", "mean", 0):
-        return np.ascontiguousarray(samples[:, 0]), ""
+        return np.ascontiguousarray(samples[:, 0])
     if channel == "mean":
-        return samples.mean(axis=1, dtype=np.float32), f"mean of {channels} channels"
+        still = without_sound(samples)
+        heard = samples if not still.any() or still.all() else samples[:, ~still]
+        mean: NDArray[np.float32] = heard.mean(axis=1, dtype=np.float32)
+        return mean
     index = 0 if channel == "first" else int(channel)
     if not 0 <= index < channels:
         raise BadRecording(f"unreadable: channel={index} is set (counted from 0), the file has {channels}")
-    return np.ascontiguousarray(samples[:, index]), f"channel {index + 1} of {channels}"
-
-
-def check_health(waveform: NDArray[np.float32], sample_rate: int, settings: RecordingSettings) -> None:
-    """Raise `BadRecording` if (n_samples,) at ``sample_rate`` Hz is no honest recording of a machine."""
-    health = _Health(sample_rate)
-    health.add(waveform)
-    health.check(settings)
-
-
-class _Health:
-    """What `check_health` judges by, gathered piece by piece."""
-
-    def __init__(self, sample_rate: int) -> None:
-        self.sample_rate = sample_rate
-        self.n = self.bad = self.n_high = self.n_low = 0
-        self.high, self.low = -math.inf, math.inf
-        # Moments about the first sample: an offset of a microphone must not drown the sound.
-        self.origin = self.sum = self.sum_of_squares = 0.0
-
-    def add(self, waveform: NDArray[np.float32]) -> None:
-        if not len(waveform):
-            return
-        bad = int(np.count_nonzero(~np.isfinite(waveform)))
-        if not self.n:
-            self.origin = float(waveform[0]) if np.isfinite(waveform[0]) else 0.0
-        self.n += len(waveform)
-        self.bad += bad
-        if bad:
-            return
-        high, low = float(waveform.max()), float(waveform.min())
-        # Clipping piles samples up at the two extremes; a float recording may well go beyond 1 without it.
-        self.n_high = self.n_high * (high <= self.high) + int(np.count_nonzero(waveform == high)) * (high >= self.high)
-        self.n_low = self.n_low * (low >= self.low) + int(np.count_nonzero(waveform == low)) * (low <= self.low)
-        self.high, self.low = max(high, self.high), min(low, self.low)
-        deviation = waveform.astype(np.float64) - self.origin
-        self.sum += float(deviation.sum())
-        self.sum_of_squares += float(deviation @ deviation)
-
-    def check(self, settings: RecordingSettings) -> None:
-        seconds = self.n / self.sample_rate
-        if seconds < settings.minimum_seconds:
-            raise BadRecording(f"too short: {seconds:.3f} s, the minimum is {settings.minimum_seconds:g} s")
-        if self.bad:
-            raise BadRecording(f"not finite: {self.bad} of {self.n} samples are NaN or infinite")
-        if self.low == self.high:
-            what = "silent: every sample is 0" if self.low == 0 else f"constant: every sample is {self.low:g}"
-            raise BadRecording(what)
-        if max(self.high, -self.low) > LARGEST:
-            largest = max(self.high, -self.low)
-            raise BadRecording(f"not a waveform: a sample of {largest:g}, where full scale is 1")
-        mean = self.sum / self.n
-        power = self.sum_of_squares / self.n - mean * mean
-        dbfs = 10 * math.log10(power) if power > 0 else -math.inf
-        if dbfs < settings.silence_dbfs:
-            raise BadRecording(f"silent: {dbfs:.0f} dB of full scale RMS, the minimum is {settings.silence_dbfs:g}")
-        at_extreme = self.n_high * (self.high >= FULL_SCALE) + self.n_low * (self.low <= -FULL_SCALE)
-        clipped, most = at_extreme / self.n, settings.maximum_clipped_fraction
-        if clipped > most:
-            raise BadRecording(f"clipped: {clipped:.1%} of the samples at full scale, the maximum is {most:.1%}")
-
-
-class _Bytes(io.BytesIO):
-    """A broken file has libsndfile seek to before its start; it is to see that fail, not a trace on the terminal."""
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        try:
-            return super().seek(offset, whence)
-        except ValueError:
-            return self.tell()
-
-
-def _check_promise(content: "io.RawIOBase | _Bytes") -> None:
-    """Raise `BadRecording` if the ``data`` chunk of a RIFF file states another size than the file holds.
-
-    libsndfile takes what there is without a word, so that half a recording would pass for a whole one. Recorders that
-    write to a pipe state the largest number: they make no promise.
-    """
-    start = content.read(12)
-    if start[:4] != b"RIFF" or start[8:12] != b"WAVE":
-        return
-    position, length = 12, content.seek(0, os.SEEK_END)
-    while position + 8 <= length:
-        content.seek(position)
-        header = content.read(8)
-        name, size = header[:4], int.from_bytes(header[4:], "little")
-        start_of_chunk, end = position + 8, position + 8 + size + size % 2
-        if name == b"data" and size < 0x7FFFF000:
-            present = length - start_of_chunk
-            if present < size:
-                raise BadRecording(f"cut off: the header promises {size} bytes of sound, the file holds {present}")
-            after = _after_padding(content, end)
-            if len(after) == 4 and not all(32 <= byte < 127 for byte in after):
-                raise BadRecording(f"header lies: it promises {size} bytes of sound, the file holds {present}")
-            return
-        position = end
-
-
-def _after_padding(content: "io.RawIOBase | _Bytes", position: int) -> bytes:
-    """Four bytes from ``position`` on, fewer if only zeros follow: recorders fill the disk's last block with them."""
-    content.seek(position)
-    after = content.read(4)
-    if after.endswith(b"\0"):
-        while piece := content.read(1 << 20):
-            if piece.strip(b"\0"):
-                return after
-    return after.rstrip(b"\0")
+    return np.ascontiguousarray(samples[:, index])

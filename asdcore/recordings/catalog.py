@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.recordings.clips import SHORTEST
+from asdcore.recordings.copies import without_copies
+from asdcore.recordings.formats import of_one_codec
 from asdcore.recordings.names import Found
 from asdcore.recordings.paths import nfc
 from asdcore.recordings.renamed import rename, renamed
@@ -57,6 +59,8 @@ SCHEMA = pa.schema(
         ("labelled_at", pa.timestamp("us", tz="UTC")),
         ("session", pa.string()),  # what was recorded in one go; empty: unknown; null in parts of older versions
         ("forgotten_by", pa.string()),  # who has removed it from the table; null: nobody
+        ("codec", pa.string()),  # a lossy one; empty: none; null in parts of older versions
+        ("sound", pa.string()),  # digest of the decoded samples; null in parts of older versions
     ]
 )
 
@@ -253,7 +257,8 @@ class Catalog:
         # Labelled ones first: of one content under two names the label is kept.
         good = sorted((row for row in rows if not row["reason"]), key=lambda row: row["label"] == "unknown")
         refuse_conflicts(good, known.drop(known.index[known["path"].isin([str(one.path) for one in found])]))
-        new, duplicates, seen = dict[str, dict[str, object]](), [], set[str]()
+        good, duplicates, refused = without_copies(good, known)
+        new, seen = dict[str, dict[str, object]](), set[str]()
         for row in good:
             digest = str(row["recording"])
             if digest in seen:
@@ -270,7 +275,7 @@ class Catalog:
                 facts = {name: row[name] for name in (*FACTS, "ingested_at")}
                 new[digest] = before | facts | {"recording": digest}
         pending = _reviewed(new, known, review)
-        bad = [row for row in rows if row["reason"]]
+        bad = [row for row in rows if row["reason"]] + refused
         seen_bad: set[object] = set()
         for row in bad:
             # One row alone takes a known content out of use; the others are about their paths.
@@ -337,8 +342,9 @@ def pending_review(recordings: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
-    """The rows that may train: normal, of the train split."""
-    return recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")].reset_index(drop=True)
+    """The rows that may train: normal, of the train split; lossy ones where all of a machine have the same codec."""
+    rows = recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")]
+    return of_one_codec(rows).reset_index(drop=True)
 
 
 def hold_out(recordings: pd.DataFrame, share: float) -> pd.DataFrame:

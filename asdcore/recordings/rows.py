@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 
 from asdcore.errors import AsdError
-from asdcore.recordings.audio import BadRecording, examine
+from asdcore.recordings.audio import BadRecording, digest_of_audio, examine
 from asdcore.recordings.names import DETECTOR, Found
 from asdcore.recordings.paths import on_disk
 from asdcore.settings import RecordingSettings
-from asdcore.storage.files import digest_of, digest_of_file
+from asdcore.storage.files import digest_of
 
 SETTLED = ("label", "labelled_by", "labelled_at")
-FACTS = ("seconds", "sample_rate", "channels", "treatment", "settings")
+FACTS = ("seconds", "sample_rate", "channels", "treatment", "codec", "sound", "settings")
 """Columns that the settings decide, or that only decoding finds out."""
 
 
@@ -57,11 +57,11 @@ def row_of(
         return row
     digest = ""
     try:
-        digest = digest_of_file(on_disk(one.path))
+        digest = digest_of_audio(one.path, settings)
         if digest in forgotten:
             return row | {"recording": digest}
         if digest in known.index and known.loc[digest, "settings"] == key:
-            return row | {"recording": digest} | {name: known.loc[digest, name] for name in FACTS}
+            return row | {"recording": digest} | plain(known.loc[digest, list(FACTS)].to_dict())
         return row | {"recording": digest} | asdict(examine(one.path, settings))
     except OSError as error:
         return row | {"reason": f"unreadable: {error.strerror}"}

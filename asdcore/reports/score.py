@@ -13,6 +13,7 @@ from asdcore.explanation.explanation import Explanation
 from asdcore.heard import Heard, clock, score_table, strangest_recordings
 from asdcore.normality.machine import SUSPECT
 from asdcore.normality.odds import odds
+from asdcore.recordings.health import remarks
 from asdcore.reports.cards import MOST_SHOWN, Card, Compare, bounded
 from asdcore.reports.comparison import Compared, compared
 from asdcore.reports.known import Known
@@ -149,6 +150,8 @@ def score_card(row: Mapping[str, Any], commands: Sequence[str]) -> Card:
     if row["clips"] and row["clips"] > 1:
         at = f"at {clock(row['strangest_at'])}, of {row['clips']} clips; that clip is shown"
         facts.append(("strangest", at))
+    if found := remarks(str(row.get("treatment") or "")):
+        facts.append(("recording", "; ".join(found)))
     if row["in_training"]:
         facts.append(("in training", "the detector was fitted on it; this is the verdict of a model without it"))
     hint = LABEL if row["in_table"] else ADD_LABELLED

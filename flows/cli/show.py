@@ -12,6 +12,7 @@ from asdcore.evaluation.table import cells
 from asdcore.heard import clock
 from asdcore.monitoring.reliability import reliability_of
 from asdcore.normality.threshold import Threshold
+from asdcore.recordings.health import counted
 from asdcore.screening import sentences
 from asdcore.storage.home import Home
 from flows.cli.console import out
@@ -211,7 +212,7 @@ def short(path: Path) -> str:
 
 
 def print_scores(scores: pd.DataFrame, suspicions: Mapping[str, str]) -> None:
-    """The most anomalous recordings first, at most `MOST_ROWS`; then what the suspect ones of each machine mean."""
+    """The most anomalous recordings first, at most `MOST_ROWS`; what is wrong with them; what the suspect ones mean."""
     ordered = scores.assign(in_training=scores["in_training"].fillna(False), order=scores["verdict"].map(_ORDER))
     # Scores compare recordings of one machine: of several, the normal ones come after all that are strange.
     ordered = ordered.sort_values(["order", "score"], ascending=[True, False], na_position="last").head(MOST_ROWS)
@@ -229,6 +230,8 @@ def print_scores(scores: pd.DataFrame, suspicions: Mapping[str, str]) -> None:
         out.print(
             f"The {len(rows)} strangest of {len(scores)} recordings; the table named below, or --csv FILE, has all."
         )
+    for line in counted(zip(ordered["path"], ordered["treatment"], strict=True)):
+        out.print(line)
     for machine, sentence in suspicions.items():
         n = int(((scores["machine"] == machine) & (scores["verdict"] == "suspect")).sum())
         out.print(f"{machine}, {n} suspect: listen to {'it' if n == 1 else 'them'}. {sentence}")
@@ -250,6 +253,8 @@ def show_screening(table: pd.DataFrame, shown: int) -> None:
         rows.append([*cells_of_row, *([_strangest(row)] if long else []), short(Path(row["path"]))])
     if rows:
         print_table(header, rows, right=[1, 2, 3])
+    for line in counted(zip(ranked["path"], ranked["treatment"], strict=True)):
+        out.print(line)
 
 
 def _brief(value: float) -> str:

@@ -8,6 +8,8 @@ import pandas as pd
 
 from asdcore.recordings.catalog import Catalog, pending_review, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut
+from asdcore.recordings.formats import of_one_codec
+from asdcore.recordings.health import counted
 from asdcore.recordings.listing import summed_up
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
@@ -36,9 +38,7 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> lis
     if rows:
         print_table(list(rows[0]), [[str(value) for value in row.values()] for row in rows], right=range(1, 8))
     own = catalog.recordings[catalog.recordings["machine"].isin(done["machines"])]
-    treated = own[own["treatment"] != ""]
-    for treatment, n in treated["treatment"].value_counts().items():
-        out.print(f"{n} x {treatment}")
+    _show_treatments(own, settings.recordings.sample_rate)
     out.print(
         f"{done['added'] + done['known']} recordings of {len(rows)} machine(s) there: {done['added']} added, "
         f"{done['known']} known already, {done['duplicates']} the same content under another name, "
@@ -59,6 +59,29 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> lis
     return [
         {name.replace(" ", "_"): None if value == "unknown" else value for name, value in row.items()} for row in rows
     ]
+
+
+def _show_treatments(recordings: pd.DataFrame, sample_rate: int) -> None:
+    """What was done to the recordings, what is wrong with some, and which cannot be compared with the others."""
+    treatments = recordings["treatment"].fillna("")
+    done = treatments.map(lambda treatment: "; ".join(part for part in treatment.split("; ") if ": " not in part))
+    for treatment, n in done[done != ""].value_counts().items():
+        out.print(f"{n} x {treatment}")
+    for line in counted(zip(recordings["path"], treatments, strict=True)):
+        out.print(line)
+    normal = recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")]
+    for machine, rows in normal.groupby("machine"):
+        if left_out := len(rows) - len(of_one_codec(rows)):
+            err.print(
+                f"{machine}: {left_out} of {len(rows)} normal recordings are lossy and not used for training, as the "
+                "others have another codec or none"
+            )
+        bands = sorted(set(rows["sample_rate"].clip(upper=sample_rate)))
+        if len(bands) > 1:
+            err.print(
+                f"{machine}: recorded at several sample rates, from {bands[0]} Hz on: a fault above {bands[0] // 2} Hz "
+                "is missing in some; use one rate"
+            )
 
 
 def _show_doubted(paths: list[str], recordings: pd.DataFrame, option: str) -> None:

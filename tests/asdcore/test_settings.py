@@ -20,6 +20,7 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
     RecordingSettings: {
         "sample_rate": 8_000,
         "channel": "mean",
+        "cut_off": "use",
         "minimum_seconds": 1.0,
         "clip_seconds": 5.0,
         "maximum_clipped_fraction": 0.5,

@@ -26,7 +26,7 @@ def scores() -> pd.DataFrame:
     ]
     names = ["machine", "path", "score", "p_value", "verdict", "in_training", "clips", "strangest_at", "reason"]
     typed = {"in_training": "boolean", "clips": "Int64", "score": float, "p_value": float}
-    return pd.DataFrame(rows, columns=names).assign(triggered_by="").astype(typed)
+    return pd.DataFrame(rows, columns=names).assign(triggered_by="", treatment="").astype(typed)
 
 
 def test_the_table_says_where_the_strangest_clip_is_and_what_was_trained_on(

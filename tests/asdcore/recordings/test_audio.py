@@ -10,6 +10,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from asdcore.recordings.audio import BadRecording, Waveform, choose_channel, decode, prepare, waveform_of
+from asdcore.recordings.containers import NO_LENGTH
+from asdcore.recordings.health import remarks
 from asdcore.settings import RecordingSettings
 
 Sound = Callable[..., NDArray[np.float32]]
@@ -59,7 +61,8 @@ def test_every_sample_format_gives_the_same_waveform(format: str, subtype: str, 
     got = decode(encode(samples, format=format, subtype=subtype), SETTINGS)
     assert got.samples.dtype == np.float32
     assert np.abs(got.samples - samples).max() <= step
-    assert (got.sample_rate, got.channels, got.seconds, got.treatment) == (RATE, 1, 1.0, "")
+    assert (got.sample_rate, got.channels, got.seconds) == (RATE, 1, 1.0)
+    assert got.treatment == ("lossy: 8 bit" if subtype == "PCM_U8" else "")
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
@@ -158,14 +161,15 @@ def test_a_header_that_promises_more_than_there_is() -> None:
     assert "cut off" in reason(encode(tone(440))[:20_000])
 
 
-@pytest.mark.parametrize("promised", [0, 1_000, 31_000])
+@pytest.mark.parametrize("promised", [1_000, 27_000])
 def test_a_header_that_promises_less_than_there_is(promised: int) -> None:
     assert f"header lies: it promises {promised} bytes" in reason(lying(promised))
 
 
-@pytest.mark.parametrize("promised", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("promised", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
 def test_a_recorder_that_wrote_to_a_pipe_promises_nothing(promised: int) -> None:
-    assert decode(lying(promised), SETTINGS).seconds == 1.0
+    got = decode(lying(promised), SETTINGS)
+    assert (got.seconds, remarks(got.treatment)) == (1.0, [NO_LENGTH])
 
 
 @pytest.mark.parametrize("tail", [b"LIST\x04\x00\x00\x00INFO", b"id3 \x02\x00\x00\x00ab", b"\x00" * 480])
@@ -190,9 +194,10 @@ def flac_with_length(samples: int, sound: Sound) -> bytes:
 def test_a_flac_header_that_lies_about_its_length(sound: Sound) -> None:
     assert decode(flac_with_length(16_000, sound), SETTINGS).seconds == 1.0
     # 256 GiB of memory, if one believed it.
-    assert "unreadable" in reason(flac_with_length(2**36 - 1, sound))
-    assert "unreadable" in reason(flac_with_length(17_000, sound))
-    assert "does not say how long" in reason(flac_with_length(0, sound))
+    assert reason(flac_with_length(2**36 - 1, sound)).startswith("cut off: ")
+    assert reason(flac_with_length(17_000, sound)) == "cut off: the header promises 17000 samples, the file holds 16000"
+    assert reason(flac_with_length(9_000, sound)) == "header lies: it promises 9000 samples, the file holds 16000"
+    assert remarks(decode(flac_with_length(0, sound), SETTINGS).treatment) == [NO_LENGTH]
 
 
 # What a callback of libsndfile raises cannot be caught, only seen.
@@ -264,7 +269,7 @@ def test_samples_in_memory_are_checked_as_a_file_is(samples: NDArray[Any], words
 def test_choosing_a_channel_copies_nothing_into_the_original() -> None:
     samples = np.stack([tone(440), tone(880)], axis=1)
     before = samples.copy()
-    chosen, _ = choose_channel(samples, "first")
+    chosen = choose_channel(samples, "first")
     chosen[:] = 0
     np.testing.assert_array_equal(samples, before)
 

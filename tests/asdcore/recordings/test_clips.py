@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from asdcore.recordings.audio import BadRecording, check_health, decode, examine
+from asdcore.recordings.audio import BadRecording, decode, examine, waveform_of
 from asdcore.recordings.clips import SHORTEST, Clip, clip_count, clip_lengths, clip_named, cut, recording_count
 from asdcore.recordings.sessions import groups_of
 from asdcore.settings import RecordingSettings
@@ -108,7 +108,7 @@ def test_a_long_file_is_judged_in_pieces_as_it_would_be_whole(tmp_path: Path, de
     samples, file = defects()[defect], tmp_path / "long.wav"
     soundfile.write(file, samples, RATE, subtype="FLOAT")
     reasons = []
-    for judge in (lambda: examine(file, SETTINGS), lambda: check_health(samples, RATE, SETTINGS)):
+    for judge in (lambda: examine(file, SETTINGS), lambda: waveform_of(samples[:, None], RATE, SETTINGS)):
         try:
             judge()
             reasons.append("")

@@ -1,0 +1,81 @@
+"""Files of one sound: the same samples with other metadata, in another container, or with another header.
+
+A recording is identified by the content of its file. Two files with the same samples are two contents, but one sound:
+it must not be counted twice, nor stand in train and in test.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from asdcore.recordings.rows import SETTLED, label_stays, plain
+
+Row = dict[str, Any]
+
+
+def without_copies(good: Sequence[Row], known: pd.DataFrame) -> tuple[list[Row], list[Row], list[Row]]:
+    """Rows of different sounds, copies of these, and rows that cannot be used, with the reason.
+
+    What the table of recordings says of a sound stands while its file exists; copies that disagree with it are refused.
+    Of new files that disagree, all are: nobody can tell which is right. A file whose sound is known of one that is gone
+    takes the place and the settled label of that one.
+
+    Args:
+        good: rows of files that were found.
+        known: the table of recordings, by digest.
+    """
+    of_sound: dict[str, list[Row]] = {}
+    for row in good:
+        of_sound.setdefault(row["sound"] or row["recording"], []).append(row)
+    sounds = known["sound"].dropna()
+    table = dict(zip(sounds, sounds.index, strict=True))
+    kept: list[Row] = []
+    copies: list[Row] = []
+    refused: list[Row] = []
+    for sound, rows in of_sound.items():
+        known_as = table.get(sound)
+        contents = {str(row["recording"]) for row in rows} | ({known_as} if known_as else set())
+        if len(contents) == 1:
+            kept += rows
+            continue
+        before = plain(known.loc[known_as].to_dict()) | {"recording": known_as} if known_as else None
+        # Its file may be there with another content, such as a new comment.
+        same_path = [row for row in rows if before and row["path"] == before["path"]]
+        if before and not same_path and not Path(str(before["path"])).exists():
+            first = rows[0]
+            reason = f"the file is gone, and {first['path']} has the same sound"
+            refused.append(before | {"reason": reason, "ingested_at": first["ingested_at"]})
+            same_path = [first]
+        standing = same_path[0] if same_path else before
+        if before and same_path and label_stays(standing or before, before):
+            same_path[0] |= {name: before[name] for name in SETTLED}
+        others = [row for row in rows if row is not standing and not _same_content(row, standing)]
+        kept += [row for row in rows if row is standing or _same_content(row, standing)]
+        if standing is None and any(_disagree(others[0], row) for row in others):
+            refused += [_refused(row, next(one for one in others if one is not row)) for row in others]
+            continue
+        if standing is None:
+            kept += [row for row in others if row["recording"] == others[0]["recording"]]
+            standing, others = others[0], [row for row in others if row["recording"] != others[0]["recording"]]
+        copies += [row for row in others if not _disagree(standing, row)]
+        refused += [_refused(row, standing) for row in others if _disagree(standing, row)]
+    return kept, copies, refused
+
+
+def _same_content(row: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    return other is not None and row["recording"] == other["recording"]
+
+
+def _disagree(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    labels = {row["label"], other["label"]} - {"unknown"}
+    return row["machine"] != other["machine"] or row["split"] != other["split"] or len(labels) > 1
+
+
+def _refused(row: Row, other: Mapping[str, Any]) -> Row:
+    this, that = (f"{one['machine']}, {one['split']}, {one['label']}" for one in (row, other))
+    reason = (
+        f"the same sound is given as two things: here ({this}) and as {other['path']} ({that}); keep one of the two"
+    )
+    return row | {"recording": "", "reason": reason}
