@@ -10,7 +10,7 @@ import csv
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def find_recordings(place: Path, machine: str | None = None) -> list[Found]:
     if (place / MANIFEST).is_file():
         return read_manifest(place / MANIFEST)
     top = place.resolve()
-    locations = {path: locate(folders_of(path, top, machine)) for path in _audio_files(top)}
+    locations = {path: locate(folders_of(path, top, machine)) for path in audio_files(top)}
     if not locations:
         raise AsdError(f"{place}: no .wav or .flac file in this folder or below it")
     unnamed = {} if machine else _unnamed(locations, top)
@@ -88,8 +88,11 @@ def find_recordings(place: Path, machine: str | None = None) -> list[Found]:
         Found(printable(path), problem=unnamed[path]) if path in unnamed else _found(path, location)
         for path, location in locations.items()
     ]
-    attributes = _attribute_tables(found)
-    return _mark_simulated([replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found])
+    attributes, unreadable = _attribute_tables(found)
+    found = [replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found]
+    return _mark_simulated(
+        [Found(f.path, problem=problem) if (problem := unreadable.get(f.path.parent.parent)) else f for f in found]
+    )
 
 
 def printable(path: Path) -> Path:
@@ -288,7 +291,20 @@ def fit_for_file_name(name: str) -> bool:
     return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
 
 
-def _audio_files(root: Path) -> list[Path]:
+def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
+    """The audio files beside or below a manifest that it does not list; none where ``place`` is no folder with one.
+
+    Args:
+        place: what was given to `find_recordings`.
+        found: what it has found there.
+    """
+    if not (place / MANIFEST).is_file():
+        return []
+    listed = {one.path for one in found}
+    return [path for path in audio_files(place.resolve()) if path not in listed and path.resolve() not in listed]
+
+
+def audio_files(root: Path, suffixes: Container[str] = AUDIO_SUFFIXES) -> list[Path]:
     """Sorted. Links to folders are followed, each folder once; hidden files and folders are left out."""
     found: list[Path] = []
     visited: set[Path] = set()
@@ -302,26 +318,33 @@ def _audio_files(root: Path) -> list[Path]:
         below[:] = sorted((b for b in below if not b.startswith(".")), key=lambda b: ((folder / b).is_symlink(), b))
         paths = [folder / file for file in files if not file.startswith(".")]
         # A link to nothing is kept: it goes to quarantine as unreadable.
-        found += [p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES and (p.is_file() or p.is_symlink())]
+        found += [p for p in paths if p.suffix.lower() in suffixes and (p.is_file() or p.is_symlink())]
     return sorted(found)
 
 
-def _attribute_tables(found: Sequence[Found]) -> dict[Path, dict[str, str]]:
-    """Attributes from each machine's ``attributes_NN.csv``: ``file_name,d1p,d1v,d2p,d2v,...``, by the file described.
+def _attribute_tables(found: Sequence[Found]) -> tuple[dict[Path, dict[str, str]], dict[Path, str]]:
+    """Attributes from each machine's ``attributes_NN.csv``: ``file_name,d1p,d1v,d2p,d2v,...``, by the file described;
+    and the machines' folders with such a table that cannot be read, with the reason.
 
     ``file_name`` ends in split and name, whatever stands before them.
     """
     attributes: dict[Path, dict[str, str]] = {}
+    unreadable: dict[Path, str] = {}
     machine_folders = {f.path.parent.parent for f in found if f.path.parent.name in SPLIT_FOLDERS}
     for table in sorted(table for folder in machine_folders for table in folder.glob("attributes_*.csv")):
-        for _, row in _read_csv(table)[1]:
+        try:
+            rows = _read_csv(table)[1]
+        except (AsdError, OSError) as error:
+            unreadable[table.parent] = f"its attributes are not known: {error}"
+            continue
+        for _, row in rows:
             name = row.get("file_name") or ""
             split_and_name = Path(name if Path(name).suffix.lower() in AUDIO_SUFFIXES else f"{name}.wav").parts[-2:]
             pairs = ((row.get(f"d{i}p"), row.get(f"d{i}v")) for i in range(1, len(row)))
             said = {p: v or "" for p, v in pairs if p and p != "noAttribute"}
             if name and said:
                 attributes[table.parent.joinpath(*split_and_name)] = said
-    return attributes
+    return attributes, unreadable
 
 
 def _mark_simulated(found: Sequence[Found]) -> list[Found]:
