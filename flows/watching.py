@@ -19,7 +19,7 @@ from tasks.registered import CHAMPION, registered_models
 
 TABLES = ".csv"
 """Suffix of manifests and tables of attributes: a change of one may make files usable."""
-MOST_FILES = 500
+MOST_FILES = 250
 """Files per ingest; Prefect refuses runs with parameters of more than 512 KB."""
 QUARANTINED_PAUSE = 60.0
 """Seconds after which a file in quarantine is tried again for the first time."""
@@ -47,14 +47,17 @@ def watch_folder(
     messages = Every(SECONDS_BETWEEN_MESSAGES)
     watcher: Watcher | None = None
     starting = Attempts("ingest", home, say)
+    seen: set[Path] = set()
     for changed in changed_files(folder, AUDIO_SUFFIXES | {TABLES}, poll, say):
+        seen |= changed
         if watcher is None and starting.due():
             with starting.attempt():
                 watcher = Watcher(folder, home, settings, quiet, retrain_after, say)
         if watcher is not None:
-            watcher.look(changed)
+            watcher.look(seen)
             watcher.take()
             watcher.judge()
+            seen = set()
         if messages.due():
             notified(home)
 

@@ -103,10 +103,11 @@ def known_states(recordings: pd.DataFrame, folder: Path) -> dict[Path, str]:
         path = Path(name)
         if not path.is_relative_to(folder):
             continue
-        states[path] = stat or ""
-        if not stat:
-            with suppress(OSError):
-                states[path] = stat_of(path) if path.stat().st_ctime <= ingested_at.timestamp() else ""
+        if not pd.isna(stat):
+            states[path] = str(stat)
+            continue
+        with suppress(OSError):
+            states[path] = stat_of(path) if path.stat().st_ctime <= ingested_at.timestamp() else ""
     return states
 
 

@@ -40,8 +40,8 @@ def changed_files(
     """
     said = ""
     while True:
-        opened = time.monotonic()
         events, trouble = (None, "") if poll else _events(folder)
+        began = time.monotonic()
         try:
             there = folder.is_dir()
             found = set(audio_files(folder, suffixes)) if there else set()
@@ -52,10 +52,10 @@ def changed_files(
         if trouble != said:
             say(trouble or f"{folder} is there again{'' if poll else ', and sends events'}")
         said = trouble
+        pause = (time.monotonic() - began) / SCANNING
         yield found
-        took = time.monotonic() - opened
-        until = time.monotonic() + max(POLL if events is None else RESCAN, took / SCANNING)
-        soonest = time.monotonic() + max(TICK, took / SCANNING)
+        soonest = time.monotonic() + max(TICK, pause)
+        until = time.monotonic() + max(POLL if events is None else RESCAN, pause)
         while time.monotonic() < until:
             if events is None:
                 time.sleep(TICK)

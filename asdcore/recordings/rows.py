@@ -110,7 +110,7 @@ def supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     if row["path"] == before["path"]:
         described = ("machine", "section", "domain", "split", "label", "attributes", "session", "settings")
         return any(row[name] != before[name] for name in described)
-    if _gone(before["path"]) or (before["label"] == "unknown" and row["label"] != "unknown"):
+    if _gone(row["recording"], before) or (before["label"] == "unknown" and row["label"] != "unknown"):
         return True
     return bool(before["split"] == "train" and before["label"] != "normal" and row["split"] == "test")
 
@@ -164,7 +164,7 @@ def _standing(before: dict[str, Any], rows: Sequence[dict[str, Any]], settled: b
     same_file = [row for row in rows if row["path"] == before["path"]]
     if same_file and _agree(same_file, settled):
         return same_file[0]
-    return before if same_file or not _gone(before["path"]) else None
+    return before if same_file or not _gone(rows[0]["recording"], before) else None
 
 
 def _agree(rows: Sequence[Mapping[str, Any]], settled: bool) -> bool:
@@ -181,12 +181,16 @@ def _conflict(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return f"the same sound is given as two things: here ({this}) and as {other['path']} ({that}); keep one of the two"
 
 
-def _gone(path: str) -> bool:
-    """Whether a file is certainly not there: a drive that does not answer may still hold it."""
+def _gone(recording: str, before: Mapping[str, Any]) -> bool:
+    """Whether a recording is certainly not where the table says: a drive that does not answer may still hold it.
+
+    Recorders give their files the names of earlier ones: then it is elsewhere, too.
+    """
+    path = Path(before["path"])
     try:
-        Path(path).stat()
+        now = stat_of(path)
+        return before["stat"] not in (None, now) and digest_of_file(path) != recording
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
         return False
-    return False
