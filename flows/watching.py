@@ -6,8 +6,8 @@ from pathlib import Path
 
 from asdcore.recordings.arriving import Arriving, known_states
 from asdcore.recordings.catalog import Catalog, pending_review
-from asdcore.recordings.changes import changed_files
-from asdcore.recordings.names import AUDIO_SUFFIXES, MANIFEST, printable
+from asdcore.recordings.changes import TABLES, changed_files
+from asdcore.recordings.names import MANIFEST, printable
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from flows.arrivals import Arrivals, arrivals
@@ -17,8 +17,6 @@ from tasks.events import ARRIVED, tell
 from tasks.notification import SECONDS_BETWEEN_MESSAGES, Every, notified
 from tasks.registered import CHAMPION, registered_models
 
-TABLES = ".csv"
-"""Suffix of manifests and tables of attributes: a change of one may make files usable."""
 MOST_FILES = 250
 """Files per ingest; Prefect refuses runs with parameters of more than 512 KB."""
 QUARANTINED_PAUSE = 60.0
@@ -48,7 +46,7 @@ def watch_folder(
     watcher: Watcher | None = None
     starting = Attempts("ingest", home, say)
     seen: set[Path] = set()
-    for changed in changed_files(folder, AUDIO_SUFFIXES | {TABLES}, poll, say):
+    for changed in changed_files(folder, poll, say):
         seen |= changed
         if watcher is None and starting.due():
             with starting.attempt():
@@ -82,7 +80,7 @@ class Watcher:
         self._reasons: dict[str, str] = {}
 
     def look(self, changed: set[Path]) -> None:
-        """Files that may be new or have changed."""
+        """Files that may be new or have changed; where a table has, it may make files usable."""
         self.files.look(path for path in changed if path.suffix.lower() != TABLES)
         self.tables.look(path for path in changed if path.suffix.lower() == TABLES)
         if tables := self.tables.arrived():

@@ -5,13 +5,14 @@ and they get lost. So all files are looked through now and then, whatever the ev
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from watchfiles import Change, watch
 
-from asdcore.recordings.names import audio_files
+from asdcore.recordings.folders import SPLIT_FOLDERS
+from asdcore.recordings.names import AUDIO_SUFFIXES, MANIFEST, audio_files
 
 TICK = 1.0
 """Seconds between two answers."""
@@ -22,19 +23,19 @@ POLL = 5.0
 SCANNING = 0.1
 """Largest fraction of the time that may be spent on looking through all files."""
 
+TABLES = ".csv"
+"""Suffix of manifests and tables of attributes."""
+
 Events = set[tuple[Change, str]]
 
 
-def changed_files(
-    folder: Path, suffixes: Collection[str], poll: bool, say: Callable[[str], None]
-) -> Iterator[set[Path]]:
-    """The files below ``folder`` that may be new or have changed, about once a second; first of all, every file.
+def changed_files(folder: Path, poll: bool, say: Callable[[str], None]) -> Iterator[set[Path]]:
+    """The audio files and tables below ``folder`` that may be new or have changed, about once a second.
 
-    Links are followed. Hidden files, and what lies in hidden folders, are left out.
+    The first answer has every file. Links are followed. Hidden files, and what lies in hidden folders, are left out.
 
     Args:
         folder: need not be there all the time.
-        suffixes: of the files, in lower case.
         poll: look through all files every few seconds instead of waiting for events.
         say: called with a message if the folder is not there, or sends no events.
     """
@@ -44,7 +45,7 @@ def changed_files(
         began = time.monotonic()
         try:
             there = folder.is_dir()
-            found = set(audio_files(folder, suffixes)) if there else set()
+            found = _all_files(folder) if there else set()
         except OSError as error:
             there, found, trouble = False, set(), str(error)
         if not there:
@@ -69,7 +70,7 @@ def changed_files(
             if any(path.is_dir() for path in paths):
                 # What is in it may have been there before. And no events come from behind a link that is new.
                 until = min(until, soonest)
-            yield {path for path in paths if _counts(path, folder, suffixes)}
+            yield {path for path in paths if _counts(path, folder)}
 
 
 def _events(folder: Path) -> tuple[Iterator[Events] | None, str]:
@@ -82,8 +83,15 @@ def _events(folder: Path) -> tuple[Iterator[Events] | None, str]:
     return events, ""
 
 
-def _counts(path: Path, folder: Path, suffixes: Collection[str]) -> bool:
+def _all_files(folder: Path) -> set[Path]:
+    files = set(audio_files(folder))
+    machines = {path.parent.parent for path in files if path.parent.name in SPLIT_FOLDERS}
+    attributes = {table for machine in machines for table in machine.glob(f"attributes_*{TABLES}")}
+    return files | attributes | {folder / MANIFEST}
+
+
+def _counts(path: Path, folder: Path) -> bool:
     with suppress(OSError, ValueError):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        return path.suffix.lower() in suffixes and not hidden and path.is_file()
+        return path.suffix.lower() in {*AUDIO_SUFFIXES, TABLES} and not hidden and path.is_file()
     return False

@@ -10,7 +10,7 @@ import csv
 import os
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -286,11 +286,6 @@ def read_manifest(path: Path) -> list[Found]:
     return _mark_simulated(sorted(found, key=lambda f: f.path))
 
 
-def fit_for_file_name(name: str) -> bool:
-    """Spaces and letters of any script are."""
-    return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
-
-
 def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
     """The audio files beside or below a manifest that it does not list; none where ``place`` is no folder with one.
 
@@ -304,7 +299,12 @@ def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
     return [path for path in audio_files(place.resolve()) if path not in listed and path.resolve() not in listed]
 
 
-def audio_files(root: Path, suffixes: Container[str] = AUDIO_SUFFIXES) -> list[Path]:
+def fit_for_file_name(name: str) -> bool:
+    """Spaces and letters of any script are."""
+    return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
+
+
+def audio_files(root: Path) -> list[Path]:
     """Sorted. Links to folders are followed, each folder once; hidden files and folders are left out."""
     found: list[Path] = []
     visited: set[Path] = set()
@@ -318,7 +318,7 @@ def audio_files(root: Path, suffixes: Container[str] = AUDIO_SUFFIXES) -> list[P
         below[:] = sorted((b for b in below if not b.startswith(".")), key=lambda b: ((folder / b).is_symlink(), b))
         paths = [folder / file for file in files if not file.startswith(".")]
         # A link to nothing is kept: it goes to quarantine as unreadable.
-        found += [p for p in paths if p.suffix.lower() in suffixes and (p.is_file() or p.is_symlink())]
+        found += [p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES and (p.is_file() or p.is_symlink())]
     return sorted(found)
 
 

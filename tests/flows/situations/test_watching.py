@@ -5,6 +5,8 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from asdcore.monitoring.incidents import incidents, open_incidents
 from asdcore.recordings import changes
 from asdcore.recordings.catalog import Catalog, Ingested
 from asdcore.recordings.changes import changed_files
-from asdcore.recordings.names import AUDIO_SUFFIXES, find_recordings, printable
+from asdcore.recordings.names import MANIFEST, find_recordings, printable
 from asdcore.settings import RecordingSettings, Settings
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
@@ -387,7 +389,7 @@ def test_an_ingest_that_fails(folder: Path, home: Home, monkeypatch: pytest.Monk
 
 @pytest.mark.situation(
     "watch is killed between the ingest and the judgement",
-    before="not tried",
+    before="what was ingested was not judged before another recording arrived",
     after="what was ingested is judged at the next start",
 )
 def test_a_crash_between_ingest_and_judgement(folder: Path, home: Home) -> None:
@@ -432,14 +434,46 @@ def test_names_that_rotate(folder: Path, tmp_path: Path) -> None:
     assert labels(home) == {"a.1.wav": ("train", "normal", "detector 1"), "a.wav": ("train", "unknown", "")}
 
 
+@pytest.mark.slow
+@pytest.mark.situation(
+    "`asd watch` as a process: two machines with the same bytes and a hidden file at its start, then SIGTERM",
+    before="it ended by itself with exit code 1",
+    after="it runs until SIGTERM, which ends it within seconds",
+)
+def test_asd_watch_as_a_process(folder: Path, home: Home, prefect_api: str, tmp_path: Path) -> None:
+    copied(record(folder / "simFan" / "a.wav", 1), folder / "simValve" / "a.wav")
+    (folder / "simFan" / "._b.wav").write_bytes(b"\0")
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "flows.cli", "watch", str(folder), "--quiet", "1", "--home", str(home.root)]
+    environment = os.environ | {"PREFECT_API_URL": prefect_api, "COLUMNS": "200"}
+
+    def said(pattern: str) -> None:
+        until = time.monotonic() + 120
+        while not re.search(pattern, log.read_text()):
+            assert process.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.2)
+
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        said(r"2 files: 0 new recordings, 2 quarantined")
+        record(folder / "simFan" / "c.wav", 2)
+        said(r"1 files: 1 new recordings, 0 quarantined")
+        process.terminate()
+        assert process.wait(20) in (-signal.SIGTERM, 128 + signal.SIGTERM, 0)
+    finally:
+        process.kill()
+        process.wait()
+
+
 # What is looked at
 
 
 def looked_at(folder: Path, do: Callable[[], object], wanted: set[Path], poll: bool = False) -> list[str]:
     """Do something once the folder is watched, until all wanted files have been given; what was said."""
     said: list[str] = []
-    files = changed_files(folder, AUDIO_SUFFIXES, poll, said.append)
-    before = next(files)
+    files = changed_files(folder, poll, said.append)
+    before = next(files) | {folder / MANIFEST}
     next(files)
     do()
     until = time.monotonic() + 30
