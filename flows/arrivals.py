@@ -156,7 +156,11 @@ def _judged(
     home: Home, detector: Detector, machine: str, rows: pd.DataFrame, model: str, version: str
 ) -> tuple[dict[str, int], list[str], bool]:
     """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
-    done = score_and_publish(home, [Path(path) for path in rows["path"]], machine, model, False)
+    # A recorder may have deleted a file since: that keeps no other one from being judged.
+    files = [path for path in map(Path, rows["path"]) if path.exists()]
+    if not files:
+        return {"normal": 0, "waiting": 0, "not scored": len(rows)}, [], False
+    done = score_and_publish(home, files, machine, model, False)
     scores = pd.read_parquet(done["table"])
     # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
     scores = scores[scores["recording"].isin(rows["recording"]) & scores["decision"].notna()]

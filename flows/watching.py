@@ -142,8 +142,9 @@ class Waiting:
         self._said = False
 
     def more(self) -> None:
-        """There are new ones."""
+        """There are new ones: they need not wait because others could not be judged."""
         self._unjudged = None
+        self.attempts.now()
 
     def judge(self) -> None:
         """Judge them if there is a champion; those that it could not judge wait for the next one."""

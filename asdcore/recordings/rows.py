@@ -143,14 +143,14 @@ def without_conflicts(
         settled = before is not None and settled_by_person(before)
         standing = _standing(before, rows, settled) if before else None
         others = [row for row in rows if row is not standing]
-        bad = [row for row in others if standing and not _agree([standing, row], settled)]
+        bad = [row for row in others if standing and not agree([standing, row], settled)]
         rest = [row for row in others if not _among(row, bad)]
-        if not _agree([*rest, standing] if standing else rest, settled):
+        if not agree([*rest, standing] if standing else rest, settled):
             bad += rest
         usable += [row for row in rows if not _among(row, bad)]
         for row in bad:
             there = [one for one in (standing, *rows) if one and one is not row]
-            other = next((one for one in there if not _agree([one, row], settled)), there[0])
+            other = next((one for one in there if not agree([one, row], settled)), there[0])
             refused.append(row | {"recording": "", "reason": _conflict(row, other)})
     return usable, refused
 
@@ -162,12 +162,12 @@ def _among(row: object, rows: Sequence[object]) -> bool:
 def _standing(before: dict[str, Any], rows: Sequence[dict[str, Any]], settled: bool) -> dict[str, Any] | None:
     """What holds of a known content: its file as it was found now, or else the table; None: the file is gone."""
     same_file = [row for row in rows if row["path"] == before["path"]]
-    if same_file and _agree(same_file, settled):
+    if same_file and agree(same_file, settled):
         return same_file[0]
     return before if same_file or not _gone(rows[0]["recording"], before) else None
 
 
-def _agree(rows: Sequence[Mapping[str, Any]], settled: bool) -> bool:
+def agree(rows: Sequence[Mapping[str, Any]], settled: bool) -> bool:
     """Whether rows of one content can all be true; ``settled``: their labels do not matter."""
     machines = {row["machine"] for row in rows}
     # Training takes normal recordings only: in the train split, others are there for want of a better place.

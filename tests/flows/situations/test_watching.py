@@ -26,6 +26,7 @@ from asdcore.recordings.names import MANIFEST, find_recordings, printable
 from asdcore.settings import RecordingSettings, Settings
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
+from flows.arrivals import arrivals
 from flows.ingest import ingest
 from flows.retrain import retrain
 from flows.watching import watch_folder
@@ -95,10 +96,10 @@ def watched(folder: Path, home: Home, *steps: Step, poll: bool = False) -> str:
         for number, (do, expected) in enumerate(steps):
             before = len(said)
             do()
-            until = time.monotonic() + 60
+            until = time.monotonic() + 120
             while not re.search(expected, "\n".join(said[before if number else 0 :]), re.DOTALL):
                 if time.monotonic() > until:
-                    failed.append(f"step {number}: not said within a minute: {expected}")
+                    failed.append(f"step {number}: not said: {expected}")
                     break
                 time.sleep(0.05)
         signal.raise_signal(signal.SIGINT)
@@ -398,6 +399,18 @@ def test_a_crash_between_ingest_and_judgement(folder: Path, home: Home) -> None:
     assert judged(home) == set()
     watched(folder, home, (nothing, r"simFan: "))
     assert judged(home) == {"a.wav"}
+
+
+@pytest.mark.situation(
+    "a recording is deleted between its ingest and its judgement",
+    before="not tried",
+    after="counted as not scored; all others are judged",
+)
+def test_a_recording_that_is_deleted_before_it_is_judged(folder: Path, home: Home) -> None:
+    gone, there = (record(folder / "simFan" / f"{name}.wav", seed) for seed, name in enumerate(("a", "b")))
+    ingest(folder, SETTINGS, arrived=[gone, there], home=home.root)
+    gone.unlink()
+    assert arrivals(home=home.root)["machines"]["simFan"]["not scored"] == 1 and judged(home) == {"b.wav"}
 
 
 @pytest.mark.situation(
