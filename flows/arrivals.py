@@ -64,6 +64,9 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         model: alias or version of the detector that judges.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
+    Raises:
+        AsdError: there is no detector, or a machine could not be judged; all others are judged before.
+
     Returns:
         machine: how many are normal, are pending review, and could not be scored; the paths of those that are pending
         review; and why a retraining is due, empty if none is.
@@ -74,11 +77,16 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         rows = pending_review(Catalog(place.recordings).recordings)
         rows = rows[rows["labelled_by"].isna()]
         counts, waiting, moved = dict[str, dict[str, int]](), list[str](), list[str]()
+        failures: dict[str, Exception] = {}
         for machine, own in ((str(name), group) for name, group in rows.groupby("machine")):
             if machine not in detector.machines:
                 warn(f"{machine} is not enrolled: {len(own)} recordings are not scored before `asd enroll {machine}`")
                 continue
-            counts[machine], strange, drifted = _judged(place, detector, machine, own, model, version)
+            try:
+                counts[machine], strange, drifted = _judged(place, detector, machine, own, model, version)
+            except Exception as error:  # The others are judged all the same.
+                failures[machine] = error
+                continue
             waiting += strange
             moved += [machine] if drifted else []
         due = _due(place, detector, retrain_after, moved)
@@ -93,6 +101,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
     create_markdown_artifact(key="arrivals", markdown=text, description=verdict)
     if due:
         tell(RETRAINING_DUE, place, {"why": due})
+    if failures:
+        raise AsdError("; ".join(f"{machine} could not be judged: {error}" for machine, error in failures.items()))
     return {
         "machines": counts,
         "waiting": waiting,
@@ -147,7 +157,11 @@ def _judged(
     home: Home, detector: Detector, machine: str, rows: pd.DataFrame, model: str, version: str
 ) -> tuple[dict[str, int], list[str], bool]:
     """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
-    done = score_and_publish(home, [Path(path) for path in rows["path"]], machine, model, False)
+    # A recorder may have deleted a file since: that keeps no other one from being judged.
+    files = [path for path in map(Path, rows["path"]) if path.exists()]
+    if not files:
+        return {"normal": 0, "waiting": 0, "not scored": len(rows)}, [], False
+    done = score_and_publish(home, files, machine, model, False)
     scores = pd.read_parquet(done["table"])
     # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
     scores = scores[scores["recording"].isin(rows["recording"])]

@@ -13,16 +13,14 @@ from asdcore.storage.home import Home, without_userinfo
 from tasks.incidents import unfailing
 from tasks.notification import notified
 
-UNATTENDED = ("arrivals",)
-"""flows that nobody starts by hand: `asd watch` runs them where there is no Prefect server"""
-
 
 def failed(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Hook of a flow whose run has failed. Where a person waits for the run, no incident is needed.
 
-    A process that has crashed cannot say so: see `report_crash`.
+    `asd watch` tells by itself what fails, see `flows.attempts`. A process that has crashed cannot say so: see
+    `report_crash`.
     """
-    if flow_run.deployment_id is not None or flow.name in UNATTENDED:
+    if flow_run.deployment_id is not None:
         tell_failure(_home(flow_run), flow.name, flow_run, state)
 
 

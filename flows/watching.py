@@ -1,59 +1,31 @@
 """Watch a folder: recordings that have arrived completely are ingested, scored and reported."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from watchfiles import watch
-
-from asdcore.recordings.catalog import Catalog
-from asdcore.recordings.listing import AUDIO_SUFFIXES
+from asdcore.recordings.arriving import Arriving, known_states
+from asdcore.recordings.catalog import Catalog, pending_review
+from asdcore.recordings.changes import TABLES, changed_files
+from asdcore.recordings.names import MANIFEST
+from asdcore.recordings.paths import printable
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
-from flows.arrivals import arrivals
+from flows.arrivals import Arrivals, arrivals
+from flows.attempts import Attempts
 from flows.ingest import ingest
 from tasks.events import ARRIVED, tell
 from tasks.notification import SECONDS_BETWEEN_MESSAGES, Every, notified
+from tasks.registered import CHAMPION, registered_models
 
-TICK = 1.0
-"""Seconds between two looks at files that are still growing."""
+MOST_FILES = 250
+"""Files per ingest; Prefect refuses runs with parameters of more than 512 KB."""
+QUARANTINED_PAUSE = 60.0
+"""Seconds after which a file in quarantine is tried again for the first time."""
+SHOWN = 20
+"""files in quarantine that are named"""
 
-
-class Arriving:
-    """Files that were seen, and since when they have not changed.
-
-    Args:
-        quiet: seconds without a change after which a file has arrived.
-        clock: seconds that never go backwards, whatever the time of day does.
-    """
-
-    def __init__(self, quiet: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.quiet = quiet
-        self.clock = clock
-        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
-
-    def look(self, paths: "Iterator[Path] | list[Path]") -> None:
-        """Take files into account that are new or have changed."""
-        for path in paths:
-            self._seen.setdefault(path, ((-1, -1), self.clock()))
-
-    def arrived(self) -> list[Path]:
-        """The files that have stopped growing; each is given once."""
-        complete = []
-        for path, (before, since) in list(self._seen.items()):
-            try:
-                status = path.stat()
-            except OSError:  # It is gone again.
-                del self._seen[path]
-                continue
-            now = (status.st_size, status.st_mtime_ns)
-            if now != before:
-                self._seen[path] = (now, self.clock())
-            elif self.clock() - since >= self.quiet:
-                complete.append(path)
-                del self._seen[path]
-        return sorted(complete)
+Say = Callable[[str], None]
 
 
 def watch_folder(
@@ -63,46 +35,166 @@ def watch_folder(
     quiet: float,
     retrain_after: int,
     poll: bool,
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
-    """Ingest what arrives below ``folder`` until Ctrl-C, and what has arrived since the last time.
+    """Ingest what arrives below ``folder`` until Ctrl-C, and what has arrived or was replaced since the last time.
 
-    With a Prefect server the event `asd.recordings.arrived` starts the deployment `arrivals`; without one it is run
-    here.
+    Whatever fails is said, opens an incident and is tried again. With a Prefect server the event
+    `asd.recordings.arrived` starts the deployment `arrivals`; without one it is run here.
     """
-    arriving = Arriving(quiet)
-    known = set(Catalog(home.recordings).recordings["path"])
-    arriving.look([path for path in _audio(folder) if str(path) not in known])
     say(f"Watching {folder}; a recording has arrived when it has not changed for {quiet:g} s. Ctrl-C ends it.")
     messages = Every(SECONDS_BETWEEN_MESSAGES)
-    changes = watch(folder, rust_timeout=int(1000 * TICK), yield_on_timeout=True, force_polling=poll or None, step=200)
-    for changed in changes:
-        paths = [Path(path).resolve() for _, path in changed]
-        arriving.look([path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()])
-        whole = arriving.arrived()
-        if whole:
-            _take(folder, whole, home, settings, retrain_after, say)
+    watcher: Watcher | None = None
+    starting = Attempts("ingest", home, say)
+    seen: set[Path] = set()
+    for changed in changed_files(folder, poll, say):
+        seen |= changed
+        if watcher is None and starting.due():
+            with starting.attempt():
+                watcher = Watcher(folder, home, settings, quiet, retrain_after, say)
+        if watcher is not None:
+            watcher.look(seen)
+            watcher.take()
+            watcher.judge()
+            seen = set()
         if messages.due():
             notified(home)
 
 
-def _take(
-    folder: Path,
-    whole: list[Path],
-    home: Home,
-    settings: RecordingSettings,
-    retrain_after: int,
-    say: Callable[[str], None],
-) -> None:
-    done = ingest(recordings=folder, settings=settings, arrived=whole, home=home.root)
-    bad = "".join(f"\n  {path}: {reason}" for path, reason in done["quarantined"].items())
-    say(f"{len(whole)} files: {done['added']} new recordings, {len(done['quarantined'])} quarantined{bad}")
-    if not done["added"]:
-        return
-    tell(ARRIVED, home, {"machines": done["machines"], "added": done["added"]})
-    if os.environ.get("PREFECT_API_URL"):
-        return
-    judged = arrivals(retrain_after=retrain_after, home=home.root)
+class Watcher:
+    """A watched folder: what has arrived in it, and what waits to be judged."""
+
+    def __init__(
+        self,
+        folder: Path,
+        home: Home,
+        settings: RecordingSettings,
+        quiet: float,
+        retrain_after: int,
+        say: Say,
+    ) -> None:
+        self.folder, self.home, self.settings, self.say = folder, home, settings, say
+        self.files = Arriving(quiet, known_states(Catalog(home.recordings).recordings, folder))
+        self.tables = Arriving(quiet)
+        self.ingests = Attempts("ingest", home, say)
+        self.waiting = Waiting(home, retrain_after, say)
+        self._reasons: dict[str, str] = {}
+
+    def look(self, changed: set[Path]) -> None:
+        """Files that may be new or have changed; where a table has, it may make files usable."""
+        self.files.look(path for path in changed if path.suffix.lower() != TABLES)
+        self.tables.look(path for path in changed if path.suffix.lower() == TABLES)
+        if tables := self.tables.arrived():
+            self.tables.handled(tables)
+            self.files.hurry()
+            self.ingests.now()
+
+    def take(self) -> None:
+        """Ingest what has arrived."""
+        if not self.ingests.due() or not (whole := self.files.arrived(MOST_FILES)):
+            return
+        # A manifest may be read while it is being written: that is no failure.
+        with self.ingests.attempt(expected=self.tables.growing):
+            self._ingest(whole)
+            whole = []
+        self.files.again(whole, 0)
+
+    def judge(self) -> None:
+        """Judge what was ingested and is not judged, as soon as there is a champion."""
+        self.waiting.judge()
+
+    def _ingest(self, whole: list[Path]) -> None:
+        names = {str(printable(path)): path for path in whole}
+        done = ingest(
+            recordings=self.folder, settings=self.settings, arrived=[Path(name) for name in names], home=self.home.root
+        )
+        unlisted = dict.fromkeys(done["unlisted"], f"not listed in {self.folder / MANIFEST}")
+        reasons = done["quarantined"] | unlisted
+        unusable = [names[name] for name in reasons if name in names]
+        self.files.again(unusable, QUARANTINED_PAUSE)
+        self.files.handled(whole)
+        news = {name: reason for name, reason in reasons.items() if self._reasons.get(name) != reason}
+        self._reasons |= news
+        if done["added"]:
+            self.waiting.more()
+        if done["added"] or news:
+            left_out = f", {len(unlisted)} not listed in {MANIFEST}" if unlisted else ""
+            self.say(
+                f"{len(whole)} files: {done['added']} new recordings, {len(done['quarantined'])} quarantined{left_out}"
+            )
+        for name, reason in list(news.items())[:SHOWN]:
+            self.say(f"  {name}: {reason}")
+        if len(news) > SHOWN:
+            self.say(f"  and {len(news) - SHOWN} more")
+
+
+class Waiting:
+    """Recordings that were ingested and that no detector has judged, whoever has ingested them, and when."""
+
+    def __init__(self, home: Home, retrain_after: int, say: Say) -> None:
+        self.home, self.retrain_after, self.say = home, retrain_after, say
+        self.attempts = Attempts("arrivals", home, say)
+        self._unjudged: dict[str, str] | None = None
+        """digest: machine; None: to be read"""
+        self._asked: set[str] = set()
+        """those that were judged, or could not be, by the version ``_version``"""
+        self._version = ""
+        self._look = Every(SECONDS_BETWEEN_MESSAGES)
+        self._said = False
+
+    def more(self) -> None:
+        """There are new ones: they need not wait because others could not be judged."""
+        self._unjudged = None
+        self.attempts.now()
+
+    def judge(self) -> None:
+        """Judge them if there is a champion; those that it could not judge wait for the next one."""
+        nothing_new = self._unjudged is not None and not self.attempts.failures
+        if not self.attempts.due() or (nothing_new and not (self._unjudged and self._look.due())):
+            return
+        with self.attempts.attempt():
+            champion = champion_version(self.home, self.say)
+            if self._unjudged is None or champion != self._version:
+                self._unjudged = unjudged(self.home)
+            if not self._unjudged or (champion == self._version and self._asked.issuperset(self._unjudged)):
+                return
+            if not champion:
+                self._say_once(f"{len(self._unjudged)} recordings wait for a champion: `asd retrain` makes one.")
+                return
+            asked = set(self._unjudged)
+            if os.environ.get("PREFECT_API_URL"):
+                tell(ARRIVED, self.home, {"machines": sorted(set(self._unjudged.values())), "added": len(asked)})
+            else:
+                show(arrivals(retrain_after=self.retrain_after, home=self.home.root), self.say)
+                self._unjudged, champion = unjudged(self.home), champion_version(self.home, self.say)
+            self._asked, self._version, self._said = asked, champion, False
+
+    def _say_once(self, text: str) -> None:
+        if not self._said:
+            self.say(text)
+        self._said = True
+
+
+def unjudged(home: Home) -> dict[str, str]:
+    """Recordings that are pending review and that nobody has looked at: digest: machine."""
+    rows = pending_review(Catalog(home.recordings).recordings)
+    rows = rows[rows["labelled_by"].isna()]
+    return dict(zip(rows["recording"], rows["machine"], strict=True))
+
+
+def champion_version(home: Home, say: Say) -> str:
+    """The version of the champion; empty: there certainly is none.
+
+    Raises:
+        AsdError: the registry does not answer.
+    """
+    with home.synchronised(say):
+        models = registered_models(home)
+    return next((model["version"] for model in models if CHAMPION in model["alias"].split(", ")), "")
+
+
+def show(judged: Arrivals, say: Say) -> None:
+    """Say what the champion has found."""
     for machine, counts in judged["machines"].items():
         waiting, failed = counts["waiting"], counts["not scored"]
         say(f"{machine}: {counts['normal']} normal, {waiting} pending review, {failed} not scored")
@@ -114,7 +206,3 @@ def _take(
         say(f"Fitted again on their new sessions: {', '.join(judged['fitted_again'])}")
     if judged["retraining_due"]:
         say(f"A retraining is due ({judged['retraining_due']}): `asd retrain`")
-
-
-def _audio(folder: Path) -> list[Path]:
-    return [path.resolve() for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]

@@ -4,7 +4,7 @@ Neither Prefect nor MLflow is imported here: an ingest of what is known has to a
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +16,10 @@ from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog, Review, training_recordings
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.label_words import answers_of
-from asdcore.recordings.names import Found, contents_of
+from asdcore.recordings.names import Found, contents_of, unlisted
 from asdcore.recordings.paths import absolute, nfc, on_disk, printable
-from asdcore.recordings.sessions import time_stamp
 from asdcore.settings import RecordingSettings
-from asdcore.storage.files import digest_of
+from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
 
 
@@ -40,6 +39,8 @@ class Ingest(TypedDict):
     """paths of recordings that a person has removed from the table: they stay out"""
     left_out: dict[str, str]
     """path of an audio file that is no recording of a machine, or that cannot be decoded: why"""
+    unlisted: list[str]
+    """paths of audio files beside a manifest that does not list them: they are left out"""
 
 
 def ingest_recordings(
@@ -60,8 +61,8 @@ def ingest_recordings(
         home: where the table is; locked.
         settings: how recordings are read, and when one is too bad to use.
         machine: the machine of all of them, regardless of the folder's name.
-        arrived: only these files, which are not known to be normal: they are not used for training until a person or a
-            detector labels them as normal.
+        arrived: only these files, as `asdcore.recordings.names.printable` writes them. They are not known to be normal,
+            whatever their names say: they are not used for training until a person or a detector labels them as normal.
         unlabelled: the label of training recordings whose place does not say one: normal or unknown.
         review: looks at what would become normal training data, see `tasks.review`; None: nobody does.
     """
@@ -79,17 +80,35 @@ def ingest_recordings(
                 f"{len(others)} of the recordings in {place} are known as recordings of {names}, not {machine}"
             )
     found = [one if one.labelled or one.split != "train" else replace(one, label=unlabelled) for one in found]
+    beside = unlisted(place, found)
+    session = ""
     if arrived is not None:
+        # A manifest lists the file that a link leads to.
         here = {name for path in map(on_disk, arrived) for name in (absolute(path), printable(path.resolve()))}
+        beside = [path for path in beside if printable(path) in here]
+        digests = dict(zip(catalog.recordings["path"], catalog.recordings["recording"], strict=True))
+        new = [one for one in found if one.path in here and not _known(one, digests)]
+        found = [_unreviewed(one) for one in new]
         session = f"arrived {datetime.now(UTC):%Y-%m-%dT%H:%M}"
-        found = [_pending_review(one, session) for one in found if one.path in here]
-    return cast("Ingest", asdict(catalog.ingest(found, settings, review)) | {"left_out": left_out})
+    done = asdict(catalog.ingest(found, settings, review, session))
+    return cast("Ingest", done | {"left_out": left_out, "unlisted": [str(printable(path)) for path in beside]})
 
 
-def _pending_review(recording: Found, session: str) -> Found:
-    """The recording marked as unreviewed; its session is the batch in which it arrived, unless it is known."""
-    batch = recording.session or ("" if time_stamp(recording.path.stem) else session)
-    return replace(recording, session=batch, label="unknown" if recording.split == "train" else recording.label)
+def _unreviewed(one: Found) -> Found:
+    """An arrival: nobody has said what it is, whatever the names of its file and folders say.
+
+    A problem of a recording whose machine is known is that its label is not, or contradicts its place.
+    """
+    return replace(one, split="train", label="unknown", labelled=False, problem="" if one.machine else one.problem)
+
+
+def _known(one: Found, digests: Mapping[str, str]) -> bool:
+    """Whether the table knows this file with this content: then it stands, with all that is said of it there."""
+    name = str(one.path)
+    try:
+        return name in digests and digests[name] == digest_of_file(on_disk(one.path))
+    except OSError:
+        return False
 
 
 def _all_of(machine: str, found: Sequence[Found], place: Path) -> list[Found]:

@@ -29,10 +29,11 @@ from asdcore.recordings.rows import (
     SETTLED,
     label_stays,
     plain,
-    refuse_conflicts,
     row_of,
+    says_nothing,
     settings_key,
     supersedes,
+    without_conflicts,
 )
 from asdcore.recordings.sessions import groups_of, sessions_by_time, time_stamp
 from asdcore.settings import RecordingSettings
@@ -61,6 +62,7 @@ SCHEMA = pa.schema(
         ("forgotten_by", pa.string()),  # who has removed it from the table; null: nobody
         ("codec", pa.string()),  # a lossy one; empty: none; null in parts of older versions
         ("sound", pa.string()),  # digest of the decoded samples; null in parts of older versions
+        ("stat", pa.string()),  # size and time of change of the file as it was read; null in parts of older versions
     ]
 )
 
@@ -223,7 +225,9 @@ class Catalog:
             sessions |= sessions_by_time(times, gap, {time: session for time, session in known.items() if time})
         return [replace(recording, session=sessions.get(str(recording.path), recording.session)) for recording in found]
 
-    def ingest(self, found: Sequence[Found], settings: RecordingSettings, review: Review | None = None) -> Ingested:
+    def ingest(
+        self, found: Sequence[Found], settings: RecordingSettings, review: Review | None = None, session: str = ""
+    ) -> Ingested:
         """Add what is new among ``found``; the files themselves are only read.
 
         A known recording is decoded and judged again where ``settings`` differ from those that it was taken with.
@@ -232,9 +236,7 @@ class Catalog:
             found: what there is.
             settings: how it is read, and when it is too bad to use.
             review: looks at what would become normal training data; None: nobody does.
-
-        Raises:
-            AsdError: one content stands in train and in test, or under two machines or labels. Nothing is added then.
+            session: of new recordings whose place and name say none.
         """
         known = self.recordings.set_index("recording")
         in_quarantine = dict(zip(self.quarantined["path"], self.quarantined["reason"], strict=True))
@@ -256,7 +258,7 @@ class Catalog:
         rows = [row for row in rows if row["recording"] not in forgotten]
         # Labelled ones first: of one content under two names the label is kept.
         good = sorted((row for row in rows if not row["reason"]), key=lambda row: row["label"] == "unknown")
-        refuse_conflicts(good, known.drop(known.index[known["path"].isin([str(one.path) for one in found])]))
+        good, conflicts = without_conflicts(good, known)
         good, duplicates, refused = without_copies(good, known)
         new, seen = dict[str, dict[str, object]](), set[str]()
         for row in good:
@@ -266,8 +268,9 @@ class Catalog:
                 continue
             seen.add(digest)
             before = plain(known.loc[digest].to_dict()) if digest in known.index else None
+            row["session"] = row["session"] or (before["session"] if before else session)
             if digest in labelled.index and label_stays(row, settled := plain(labelled.loc[digest].to_dict())):
-                row |= {name: settled[name] for name in SETTLED}
+                row |= {name: settled[name] for name in (*SETTLED, *(["split"] if says_nothing(row) else []))}
             if before is None or supersedes(row, before):
                 new[digest] = row
             elif row["settings"] != before["settings"]:
@@ -275,16 +278,21 @@ class Catalog:
                 facts = {name: row[name] for name in (*FACTS, "ingested_at")}
                 new[digest] = before | facts | {"recording": digest}
         pending = _reviewed(new, known, review)
-        bad = [row for row in rows if row["reason"]] + refused
+        bad = [row for row in rows if row["reason"]] + conflicts + refused
         seen_bad: set[object] = set()
         for row in bad:
             # One row alone takes a known content out of use; the others are about their paths.
             row["recording"] = "" if row["recording"] in seen_bad else row["recording"]
             seen_bad.add(row["recording"])
         # A copy that is no longer bad leaves the quarantine; first, so that it gives way to the row of its content.
-        freed = [row for row in duplicates if str(row["path"]) in in_quarantine and str(row["recording"]) in new]
-        bad_news = [row for row in bad if row["recording"] or in_quarantine.get(str(row["path"])) != row["reason"]]
-        self.append([*freed, *new.values(), *bad_news])
+        freed = [row for row in good if str(row["path"]) in in_quarantine and not _holds(row, new)]
+        of_freed = known[known.index.isin([row["recording"] for row in freed])]
+        holders = [plain(row) for row in of_freed.reset_index().to_dict("records")]
+        # Where a manifest lists a file in use a second time, as another thing, that is only reported.
+        said_twice = {str(row["path"]) for row in good} & {str(row["path"]) for row in conflicts}
+        kept = [row for row in bad if str(row["path"]) not in said_twice]
+        bad_news = [row for row in kept if row["recording"] or in_quarantine.get(str(row["path"])) != row["reason"]]
+        self.append([*freed, *holders, *new.values(), *bad_news])
         added = sum(digest not in known.index for digest in seen)
         return Ingested(
             added=added,
@@ -366,6 +374,10 @@ def hold_out(recordings: pd.DataFrame, share: float) -> pd.DataFrame:
     chosen = set(rows.loc[drawn & rows["machine"].isin(judged), "recording"])
     split = recordings["split"].mask(recordings["recording"].isin(chosen), HELD_OUT)
     return recordings.assign(split=split)
+
+
+def _holds(row: Mapping[str, Any], new: Mapping[str, Mapping[str, Any]]) -> bool:
+    return str(row["recording"]) in new and new[str(row["recording"])]["path"] == row["path"]
 
 
 def _reviewed(new: dict[str, dict[str, Any]], known: pd.DataFrame, review: Review | None) -> list[str]:

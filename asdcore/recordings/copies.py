@@ -5,12 +5,11 @@ it must not be counted twice, nor stand in train and in test.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from asdcore.recordings.rows import SETTLED, label_stays, plain
+from asdcore.recordings.rows import SETTLED, agree, conflict, gone, label_stays, plain, settled_by_person
 
 Row = dict[str, Any]
 
@@ -43,7 +42,7 @@ def without_copies(good: Sequence[Row], known: pd.DataFrame) -> tuple[list[Row],
         before = plain(known.loc[known_as].to_dict()) | {"recording": known_as} if known_as else None
         # Its file may be there with another content, such as a new comment.
         same_path = [row for row in rows if before and row["path"] == before["path"]]
-        if before and not same_path and not Path(str(before["path"])).exists():
+        if before and not same_path and gone(str(known_as), before):
             first = rows[0]
             reason = f"the file is gone, and {first['path']} has the same sound"
             refused.append(before | {"reason": reason, "ingested_at": first["ingested_at"]})
@@ -53,14 +52,15 @@ def without_copies(good: Sequence[Row], known: pd.DataFrame) -> tuple[list[Row],
             same_path[0] |= {name: before[name] for name in SETTLED}
         others = [row for row in rows if row is not standing and not _same_content(row, standing)]
         kept += [row for row in rows if row is standing or _same_content(row, standing)]
-        if standing is None and any(_disagree(others[0], row) for row in others):
+        if standing is None and any(not agree([others[0], row], settled=False) for row in others):
             refused += [_refused(row, next(one for one in others if one is not row)) for row in others]
             continue
         if standing is None:
             kept += [row for row in others if row["recording"] == others[0]["recording"]]
             standing, others = others[0], [row for row in others if row["recording"] != others[0]["recording"]]
-        copies += [row for row in others if not _disagree(standing, row)]
-        refused += [_refused(row, standing) for row in others if _disagree(standing, row)]
+        settled = before is not None and settled_by_person(before)
+        copies += [row for row in others if agree([standing, row], settled)]
+        refused += [_refused(row, standing) for row in others if not agree([standing, row], settled)]
     return kept, copies, refused
 
 
@@ -68,14 +68,5 @@ def _same_content(row: Mapping[str, Any], other: Mapping[str, Any] | None) -> bo
     return other is not None and row["recording"] == other["recording"]
 
 
-def _disagree(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    labels = {row["label"], other["label"]} - {"unknown"}
-    return row["machine"] != other["machine"] or row["split"] != other["split"] or len(labels) > 1
-
-
 def _refused(row: Row, other: Mapping[str, Any]) -> Row:
-    this, that = (f"{one['machine']}, {one['split']}, {one['label']}" for one in (row, other))
-    reason = (
-        f"the same sound is given as two things: here ({this}) and as {other['path']} ({that}); keep one of the two"
-    )
-    return row | {"recording": "", "reason": reason}
+    return row | {"recording": "", "reason": conflict(row, other)}

@@ -16,7 +16,7 @@ Plain folders: ``<machine>/<name>``, normal recordings for training, with sessio
 import csv
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -128,9 +128,13 @@ def contents_of(
         replace(one, machine=questions[one.path][0], problem=questions[one.path][1]) if one.path in questions else one
         for one in found
     ]
-    attributes = _attribute_tables(found)
+    attributes, unreadable = _attribute_tables(found)
+    found = [replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found]
     return Contents(
-        _mark_simulated([replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found]), left_out
+        _mark_simulated(
+            [Found(f.path, problem=why) if (why := unreadable.get(f.path.parent.parent)) else f for f in found]
+        ),
+        left_out,
     )
 
 
@@ -339,27 +343,49 @@ def _listed(folder: Path, name: str) -> Path:
     return next((file for file in files if file.exists()), files[0]).resolve()
 
 
+def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
+    """The audio files beside or below a manifest that it does not list; none where ``place`` is no folder with one.
+
+    Args:
+        place: what was given to `find_recordings`.
+        found: what it has found there.
+    """
+    place = on_disk(place)
+    if not (place / MANIFEST).is_file():
+        return []
+    listed = {one.path for one in found}
+    files = audio_files(place.resolve()).files
+    return [path for path in files if not {printable(path), printable(path.resolve())} & listed]
+
+
 def fit_for_file_name(name: str) -> bool:
     """Spaces and letters of any script are."""
     return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
 
 
-def _attribute_tables(found: Sequence[Found]) -> dict[Path, dict[str, str]]:
-    """Attributes from each machine's ``attributes_NN.csv``: ``file_name,d1p,d1v,d2p,d2v,...``, by the file described.
+def _attribute_tables(found: Sequence[Found]) -> tuple[dict[Path, dict[str, str]], dict[Path, str]]:
+    """Attributes from each machine's ``attributes_NN.csv``: ``file_name,d1p,d1v,d2p,d2v,...``, by the file described;
+    and the machines' folders with such a table that cannot be read, with the reason.
 
     ``file_name`` ends in split and name, whatever stands before them.
     """
     attributes: dict[Path, dict[str, str]] = {}
+    unreadable: dict[Path, str] = {}
     machine_folders = {f.path.parent.parent for f in found if f.path.parent.name in SPLIT_FOLDERS}
     for table in sorted(table for folder in machine_folders for table in on_disk(folder).glob("attributes_*.csv")):
-        for _, row in _read_csv(table)[1]:
+        try:
+            rows = _read_csv(table)[1]
+        except (AsdError, OSError) as error:
+            unreadable[printable(table.parent)] = f"its attributes are not known: {error}"
+            continue
+        for _, row in rows:
             name = row.get("file_name") or ""
             split_and_name = Path(name if Path(name).suffix.lower() in AUDIO_SUFFIXES else f"{name}.wav").parts[-2:]
             pairs = ((row.get(f"d{i}p"), row.get(f"d{i}v")) for i in range(1, len(row)))
             said = {p: v or "" for p, v in pairs if p and p != "noAttribute"}
             if name and said:
                 attributes[printable(table.parent).joinpath(*split_and_name)] = said
-    return attributes
+    return attributes, unreadable
 
 
 def _mark_simulated(found: Sequence[Found]) -> list[Found]:

@@ -1,7 +1,7 @@
 """Rows of the table of recordings: what is known of a file, and which of two rows about one content holds."""
 
 import json
-from collections.abc import Container, Hashable, Mapping
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,12 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from asdcore.errors import AsdError
 from asdcore.recordings.audio import BadRecording, digest_of_audio, examine
 from asdcore.recordings.names import DETECTOR, Found
 from asdcore.recordings.paths import on_disk
 from asdcore.settings import RecordingSettings
-from asdcore.storage.files import digest_of
+from asdcore.storage.files import digest_of, digest_of_file
 
 SETTLED = ("label", "labelled_by", "labelled_at")
 FACTS = ("seconds", "sample_rate", "channels", "treatment", "codec", "sound", "settings")
@@ -24,6 +23,16 @@ FACTS = ("seconds", "sample_rate", "channels", "treatment", "codec", "sound", "s
 def plain(row: Mapping[Hashable, Any]) -> dict[str, Any]:
     """A row as it is written: pandas' words for nothing become None."""
     return {str(name): None if pd.isna(value) else value for name, value in row.items()}
+
+
+def stat_of(path: Path) -> str:
+    """Size and time of the last change of a file: another one means that the content may be another.
+
+    Raises:
+        OSError: there is no such file, or it cannot be reached.
+    """
+    status = on_disk(path).stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def settings_key(settings: RecordingSettings) -> str:
@@ -57,6 +66,7 @@ def row_of(
         return row
     digest = ""
     try:
+        row["stat"] = stat_of(one.path)
         digest = digest_of_audio(one.path, settings)
         if digest in forgotten:
             return row | {"recording": digest}
@@ -70,47 +80,120 @@ def row_of(
         return row | {"reason": str(reason), "recording": digest if digest in known.index else ""}
 
 
+def settled_by_person(row: Mapping[str, Any]) -> bool:
+    """Whether a person has said what a known recording is."""
+    by = str(row["labelled_by"] or "")
+    return bool(by) and not by.startswith(DETECTOR)
+
+
+def says_nothing(row: Mapping[str, Any]) -> bool:
+    """Whether a place leaves open what a recording is: it has arrived by itself, or nobody has labelled it."""
+    return bool(row["split"] == "train" and row["label"] == "unknown")
+
+
 def label_stays(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether the label of a known recording stays, whatever its place says now.
 
     What a person has settled does. What a detector has stays until the place of the file says more than that it is one
     of the normal training recordings, which is what made the detector look at it.
     """
-    if row["split"] == "train" and row["label"] == "unknown":
+    by = str(before["labelled_by"] or "")
+    if by.startswith(DETECTOR) and row["machine"] != before["machine"]:
+        return False  # It was judged as a recording of another machine.
+    if says_nothing(row):
         return True
-    by = before["labelled_by"]
     return bool(by) and (not by.startswith(DETECTOR) or (row["split"], row["label"]) == ("train", "normal"))
 
 
 def supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether a row says something new of a known recording: the same file is described otherwise (a corrected
-    manifest) or was decoded with other settings, the file has moved, or its label has become known.
+    manifest) or was decoded with other settings, the file has moved, its label has become known, or what must not
+    train is a test recording.
     """
     if row["path"] == before["path"]:
         described = ("machine", "section", "domain", "split", "label", "attributes", "session", "settings")
         return any(row[name] != before[name] for name in described)
-    return not on_disk(Path(before["path"])).exists() or (before["label"] == "unknown" and row["label"] != "unknown")
+    if gone(row["recording"], before) or (before["label"] == "unknown" and row["label"] != "unknown"):
+        return True
+    return bool(before["split"] == "train" and before["label"] != "normal" and row["split"] == "test")
 
 
-def refuse_conflicts(good: list[dict[str, object]], elsewhere: pd.DataFrame) -> None:
-    """One content cannot be two things: split and machine must agree, and the label where it is known.
+def without_conflicts(
+    good: Sequence[dict[str, Any]], known: pd.DataFrame
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows that can be used, and rows of contents that are given as two things, with the reason.
 
-    ``elsewhere``: what the table says of files that are not among ``good``.
+    The files of one content have to agree about the machine, the split and, where it is known, the label. What the
+    table says stands while its file exists, and what disagrees with it is left out. Where the table says nothing, no
+    file of such a content is used: nobody can tell which is right.
+
+    Args:
+        good: rows of files that were found.
+        known: the table of recordings, by digest.
     """
-    same = elsewhere[elsewhere.index.isin([row["recording"] for row in good])]
-    first: dict[str, dict[str, object]] = {
-        str(digest): dict(row) for digest, row in same.iterrows() if on_disk(Path(str(row["path"]))).exists()
-    }
-    conflicts = []
+    of_content: dict[str, list[dict[str, Any]]] = {}
     for row in good:
-        other = first.setdefault(str(row["recording"]), row)
-        labels = {row["label"], other["label"]} - {"unknown"}
-        if row["split"] != other["split"] or row["machine"] != other["machine"] or len(labels) > 1:
-            conflicts.append(
-                " and ".join(f"{r['path']} ({r['machine']}, {r['split']}, {r['label']})" for r in (other, row))
-            )
-    if conflicts:
-        more = f"\n... and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
-        raise AsdError(
-            "the same sound is given as two things; keep one of each pair:\n" + "\n".join(conflicts[:5]) + more
-        )
+        of_content.setdefault(str(row["recording"]), []).append(row)
+    usable: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
+    paths = known["path"].to_dict()
+    for digest, rows in of_content.items():
+        if len(rows) == 1 and rows[0]["path"] == paths.get(digest, rows[0]["path"]):
+            usable += rows  # Nearly always.
+            continue
+        before = plain(known.loc[digest].to_dict()) if digest in known.index else None
+        # A person's word on a content stands above that of any folder, name or manifest.
+        settled = before is not None and settled_by_person(before)
+        standing = _standing(before, rows, settled) if before else None
+        others = [row for row in rows if row is not standing]
+        bad = [row for row in others if standing and not agree([standing, row], settled)]
+        rest = [row for row in others if not _among(row, bad)]
+        if not agree([*rest, standing] if standing else rest, settled):
+            bad += rest
+        usable += [row for row in rows if not _among(row, bad)]
+        for row in bad:
+            there = [one for one in (standing, *rows) if one and one is not row]
+            other = next((one for one in there if not agree([one, row], settled)), there[0])
+            refused.append(row | {"recording": "", "reason": conflict(row, other)})
+    return usable, refused
+
+
+def _among(row: object, rows: Sequence[object]) -> bool:
+    return any(row is one for one in rows)
+
+
+def _standing(before: dict[str, Any], rows: Sequence[dict[str, Any]], settled: bool) -> dict[str, Any] | None:
+    """What holds of a known content: its file as it was found now, or else the table; None: the file is gone."""
+    same_file = [row for row in rows if row["path"] == before["path"]]
+    if same_file and agree(same_file, settled):
+        return same_file[0]
+    return before if same_file or not gone(rows[0]["recording"], before) else None
+
+
+def agree(rows: Sequence[Mapping[str, Any]], settled: bool) -> bool:
+    """Whether rows of one content can all be true; ``settled``: their labels do not matter."""
+    machines = {row["machine"] for row in rows}
+    # Training takes normal recordings only: in the train split, others are there for want of a better place.
+    splits = {row["split"] for row in rows if row["split"] != "train" or row["label"] == "normal"}
+    labels = set() if settled else {row["label"] for row in rows} - {"unknown"}
+    return max(len(machines), len(splits), len(labels)) < 2
+
+
+def conflict(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    this, that = (f"{one['machine']}, {one['split']}, {one['label']}" for one in (row, other))
+    return f"the same sound is given as two things: here ({this}) and as {other['path']} ({that}); keep one of the two"
+
+
+def gone(recording: str, before: Mapping[str, Any]) -> bool:
+    """Whether a recording is certainly not where the table says: a drive that does not answer may still hold it.
+
+    Recorders give their files the names of earlier ones: then it is elsewhere, too.
+    """
+    path = Path(before["path"])
+    try:
+        now = stat_of(path)
+        return before["stat"] not in (None, now) and digest_of_file(on_disk(path)) != recording
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False

@@ -89,7 +89,10 @@ def watch(
     quiet: Annotated[float, typer.Option(help="Seconds without a change after which a file has arrived")] = 10.0,
     retrain_after: RetrainAfterOption = 50,
     poll: Annotated[
-        bool, typer.Option("--poll", help="Poll every file: for network drives, which send no events")
+        bool,
+        typer.Option(
+            "--poll", help="Look through all files every few seconds: for network shares, which send no events"
+        ),
     ] = False,
     home: HomeOption = None,
 ) -> None:

@@ -47,6 +47,9 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> lis
     _list([f"quarantined: {file}: {reason}" for file, reason in sorted(done["quarantined"].items())], place)
     for line in summed_up(done["left_out"]):
         err.print(f"left out: {line}")
+    if done["unlisted"]:
+        _list([f"not listed in the manifest: {file}" for file in done["unlisted"]], place)
+        err.print(f"{len(done['unlisted'])} files that the manifest does not list were left out.")
     _show_doubted(done["pending"], own, home_option(place))
     if done["forgotten"]:
         _list([f"left out, since it was forgotten: {file}" for file in done["forgotten"]], place)

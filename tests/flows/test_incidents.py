@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asdcore.errors import AsdError
-from asdcore.monitoring.incidents import incidents, open_incidents
+from asdcore.monitoring.incidents import incidents, open_incidents, run_failed
 from asdcore.storage.home import Home
 from flows.arrivals import arrivals
 from flows.score import score
@@ -93,7 +93,7 @@ def test_a_server_that_is_down_and_a_configuration_that_is_wrong_change_nothing_
     assert [message["event"] for message in received[1]] == ["test", "opened", "closed"]
 
 
-def test_a_flow_that_nobody_waits_for_opens_an_incident_if_it_fails_until_it_completes(
+def test_a_run_that_a_person_waits_for_opens_no_incident_and_one_that_completes_closes_it(
     prefect_api: str, plant: Home, tmp_path: Path
 ) -> None:
     empty = Home.at(tmp_path / "empty")
@@ -102,7 +102,7 @@ def test_a_flow_that_nobody_waits_for_opens_an_incident_if_it_fails_until_it_com
     assert open_incidents(empty) == []
     with pytest.raises(AsdError):
         arrivals(model="7", home=plant.root)
-    (incident,) = open_incidents(plant)
-    assert (incident.kind, incident.subject) == ("failed run", "arrivals") and "failed" in incident.sentence
+    assert open_incidents(plant) == []
+    run_failed(plant, "arrivals", "a run of a worker")
     arrivals(home=plant.root)
     assert open_incidents(plant) == [] and incidents(plant)[0].closed_by == "a run that completed"

@@ -1,10 +1,15 @@
-"""When a file has arrived."""
+"""When a file has arrived, and what is tried again."""
 
+import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from flows.watching import Arriving
+from asdcore.monitoring.incidents import open_incidents
+from asdcore.recordings.arriving import Arriving, known_states
+from asdcore.storage.home import Home
+from flows.attempts import Attempts
 
 
 class Clock:
@@ -22,10 +27,10 @@ def clock() -> Clock:
 
 
 def test_a_file_has_arrived_when_it_has_not_changed_for_a_while_and_only_once(tmp_path: Path, clock: Clock) -> None:
-    file, arriving = tmp_path / "a.wav", Arriving(10, clock)
+    file, arriving = tmp_path / "a.wav", Arriving(10, clock=clock)
     file.write_bytes(b"begin")
     arriving.look([file])
-    assert arriving.arrived() == []
+    assert arriving.arrived() == [] and arriving.growing
     for content in (b"beginning", b"beginning and more"):
         clock.now += 9
         file.write_bytes(content)
@@ -35,24 +40,128 @@ def test_a_file_has_arrived_when_it_has_not_changed_for_a_while_and_only_once(tm
     assert arriving.arrived() == []
     clock.now += 1
     assert arriving.arrived() == [file]
+    arriving.handled([file])
     clock.now += 100
+    arriving.look([file])
+    assert arriving.arrived() == [] and not arriving.growing
+
+
+def test_a_file_that_has_changed_without_an_event_has_not_arrived(tmp_path: Path, clock: Clock) -> None:
+    file, arriving = tmp_path / "a.wav", Arriving(10, clock=clock)
+    file.write_bytes(b"begin")
+    arriving.look([file])
+    file.write_bytes(b"beginning")
+    clock.now += 10
     assert arriving.arrived() == []
+    clock.now += 10
+    assert arriving.arrived() == [file]
 
 
 def test_a_file_that_grows_again_after_it_had_arrived_arrives_again(tmp_path: Path, clock: Clock) -> None:
-    file, arriving = tmp_path / "a.wav", Arriving(1, clock)
-    for content in (b"first", b"second"):
+    file, arriving = tmp_path / "a.wav", Arriving(1, clock=clock)
+    for content in (b"first", b"second", b"the third"):
         file.write_bytes(content)
         arriving.look([file])
         arriving.arrived()
         clock.now += 1
         assert arriving.arrived() == [file]
+        if content == b"first":
+            arriving.handled([file])
 
 
 def test_a_file_that_is_gone_before_it_was_whole_is_forgotten(tmp_path: Path, clock: Clock) -> None:
-    file, arriving = tmp_path / "a.wav", Arriving(1, clock)
+    file, arriving = tmp_path / "a.wav", Arriving(1, clock=clock)
     file.write_bytes(b"begin")
     arriving.look([file])
     file.unlink()
     clock.now += 5
     assert arriving.arrived() == []
+
+
+def test_a_file_that_could_not_be_used_is_given_again_after_growing_pauses_and_at_once_when_something_has_changed(
+    tmp_path: Path, clock: Clock
+) -> None:
+    file, arriving = tmp_path / "a.wav", Arriving(1, clock=clock)
+    file.write_bytes(b"begin")
+    arriving.look([file])
+    clock.now += 1
+    for pause in (60, 120, 240):
+        assert arriving.arrived() == [file]
+        arriving.again([file], 60)
+        arriving.handled([file])
+        clock.now += pause - 1
+        assert arriving.arrived() == []
+        clock.now += 1
+    assert arriving.arrived() == [file]
+    arriving.again([file], 60)
+    arriving.hurry()
+    assert arriving.arrived() == [file]
+    arriving.again([file], 60)
+    file.write_bytes(b"whole")
+    os.utime(file, (1, 1))
+    arriving.look([file])
+    clock.now += 1
+    assert arriving.arrived() == [file]
+    arriving.again([file], 60)
+    clock.now += 60
+    assert arriving.arrived() == [file]
+
+
+def test_no_more_files_are_given_than_were_asked_for(tmp_path: Path, clock: Clock) -> None:
+    files, arriving = [tmp_path / f"{number}.wav" for number in range(5)], Arriving(1, clock=clock)
+    for file in files:
+        file.write_bytes(b"whole")
+    arriving.look(files)
+    clock.now += 1
+    assert [len(arriving.arrived(2)) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_a_file_that_an_older_version_has_read_is_new_if_it_has_changed_since(tmp_path: Path, clock: Clock) -> None:
+    old, changed, same, gone = (tmp_path / f"{name}.wav" for name in ("old", "changed", "same", "gone"))
+    for file in (old, changed, same):
+        file.write_bytes(b"whole")
+    later, earlier = pd.Timestamp("2100-01-01", tz="UTC"), pd.Timestamp("2000-01-01", tz="UTC")
+    state = f"5 {same.stat().st_mtime_ns}"
+    rows = [(old, None, later), (changed, None, earlier), (same, state, earlier), (gone, None, later)]
+    rows.append((Path("/elsewhere/a.wav"), None, later))
+    table = pd.DataFrame([(str(path), *rest) for path, *rest in rows], columns=["path", "stat", "ingested_at"])
+    states = known_states(table, tmp_path)
+    assert set(states) == {old, changed, same}
+    arriving = Arriving(1, states, clock)
+    arriving.look([old, changed, same])
+    clock.now += 1
+    assert arriving.arrived() == [changed]
+
+
+def test_what_fails_is_told_once_counted_in_an_incident_and_tried_again_after_growing_pauses_until_it_works(
+    tmp_path: Path, clock: Clock
+) -> None:
+    home, said = Home.at(tmp_path / "home"), list[str]()
+    attempts = Attempts("ingest", home, said.append, clock)
+
+    def fail() -> None:
+        with attempts.attempt():
+            raise ZeroDivisionError("no disk")
+
+    for pause in (10, 20, 40):
+        assert attempts.due()
+        fail()
+        clock.now += pause - 1
+        assert not attempts.due()
+        clock.now += 1
+    assert len(said) == 1 and said[0].startswith("ingest failed: unexpected ZeroDivisionError: no disk")
+    (incident,) = open_incidents(home)
+    assert (incident.subject, incident.recordings) == ("ingest", 3)
+    assert "no disk (failed 3 times)" in incident.sentence
+    for _ in range(10):
+        fail()
+    clock.now += 600
+    assert attempts.due()
+    with attempts.attempt():
+        pass
+    assert said[1:] == ["ingest works again"] and open_incidents(home) == []
+    with attempts.attempt(expected=True):
+        raise ZeroDivisionError
+    assert not attempts.due() and len(said) == 2 and open_incidents(home) == []
+    attempts.now()
+    assert attempts.due()

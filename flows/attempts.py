@@ -1,0 +1,70 @@
+"""Work that must go on although it fails: tried again after growing pauses, with an incident while it fails."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from asdcore.errors import AsdError
+from asdcore.monitoring.incidents import run_completed, run_failed
+from asdcore.storage.home import Home, without_userinfo
+from tasks.incidents import unfailing
+from tasks.notification import notified
+
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0
+"""Seconds from a failure to the next try; each further pause is twice as long."""
+
+
+class Attempts:
+    """What is tried again after growing pauses when it fails, until it works.
+
+    Args:
+        flow: what fails; the incident is about it.
+        home: where incidents are kept.
+        say: called with a message about a failure, once about each.
+        clock: seconds that never go backwards.
+    """
+
+    def __init__(
+        self, flow: str, home: Home, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.flow, self.home, self.say, self.clock = flow, home, say, clock
+        self.failures = 0
+        self._next = clock()
+        self._said = ""
+
+    def due(self) -> bool:
+        """Whether it is time to try."""
+        return self.clock() >= self._next
+
+    def now(self) -> None:
+        """Do not wait any longer: what made it fail may have changed."""
+        self._next = self.clock()
+
+    @contextmanager
+    def attempt(self, *, expected: bool = False) -> Iterator[None]:
+        """One try: no exception leaves the block. ``expected``: a failure is no news, and is not told."""
+        try:
+            yield
+        except Exception as error:
+            if expected:
+                self._next = self.clock() + FIRST_PAUSE
+                return
+            unexpected = "" if isinstance(error, AsdError) else f"unexpected {type(error).__name__}: "
+            self._failed(f"{unexpected}{without_userinfo(error)}")
+        else:
+            if self.failures:
+                self.say(f"{self.flow} works again")
+                unfailing(lambda: run_completed(self.home, self.flow))
+                notified(self.home)
+            self.failures, self._said = 0, ""
+
+    def _failed(self, why: str) -> None:
+        self.failures += 1
+        pause = min(FIRST_PAUSE * 2.0 ** (self.failures - 1), LONGEST_PAUSE)
+        self._next = self.clock() + pause
+        if why != self._said:
+            self.say(f"{self.flow} failed: {why}\nIt is tried again in {pause:g} s, and then after longer pauses.")
+        self._said = why
+        count = f" (failed {self.failures} times)" if self.failures > 1 else ""
+        unfailing(lambda: run_failed(self.home, self.flow, f"{why[:1000]}{count}"))
+        notified(self.home)
