@@ -1,6 +1,7 @@
 """The program `asd`: its commands in groups, and what it says and returns when one of them fails."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -20,7 +21,7 @@ from flows.cli.service import board, deploy, ui, watch, worker
 
 STOPPED = "stopped; the same command resumes where it stopped"
 CTRL_C = 130
-"""Exit code of Typer after Ctrl-C."""
+"""Exit code after Ctrl-C, as shells and Typer have it."""
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (screen, ingest, label, forget, rename),
@@ -66,7 +67,7 @@ def options(
 
 def main() -> None:
     """Run a command. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` raised an alarm,
-    4 it found something suspect, or `asd screen` something that stands out.
+    4 it found something suspect, or `asd screen` something that stands out, 130 Ctrl-C.
     """
     from asdcore.errors import AsdError
 
@@ -79,16 +80,23 @@ def main() -> None:
     except AsdError as error:
         _fail(str(error), debug)
     except KeyboardInterrupt:
-        _fail(STOPPED, debug=False)
+        _stopped()
     except SystemExit as end:
         if end.code == CTRL_C:
-            _fail(STOPPED, debug=False)
+            _stopped()
         raise
     except Exception as error:
         from asdcore.storage.home import without_userinfo
 
         said = f"unexpected {type(error).__name__}: {without_userinfo(error)}"
         _fail(f"{said}\nRun it again with --debug for the stack trace.", debug)
+
+
+def _stopped() -> None:
+    """End after Ctrl-C. Another one while threads are waited for ends the program at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    err.print(f"asd: {STOPPED}")
+    sys.exit(CTRL_C)
 
 
 def _fail(message: str, debug: bool) -> None:

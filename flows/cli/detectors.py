@@ -9,7 +9,7 @@ from flows.cli.console import err, out
 from flows.cli.options import HomeOption, MachinesOption, ModelOption, RecordingsOption, existing, names
 from flows.cli.output import Output, number, with_output
 from flows.cli.settings import with_settings
-from flows.cli.startup import announce_api, imports, start
+from flows.cli.startup import imports, prefect_server, start
 from flows.cli.user import user_name
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def retrain(
     place = start(home)
     from flows.retrain import retrain as flow
 
-    announce_api()
-    done = flow(
-        recordings=recordings, machines=names(machines), settings=settings, warm_start=warm_start, home=place.root
-    )
+    with prefect_server(place):
+        done = flow(
+            recordings=recordings, machines=names(machines), settings=settings, warm_start=warm_start, home=place.root
+        )
     from flows.cli.show import show_registered, show_results, write_results
 
     show_results(done, place)
@@ -59,8 +59,8 @@ def enroll(
     place = start(home)
     from flows.enroll import enroll as flow
 
-    announce_api()
-    done = flow(machine=machine, recordings=recordings, model=model, force=force, home=place.root)
+    with prefect_server(place):
+        done = flow(machine=machine, recordings=recordings, model=model, force=force, home=place.root)
     from flows.cli.show import show_enrolment
 
     show_enrolment(done, place)
@@ -75,8 +75,8 @@ def retire(
     place = start(home)
     from flows.enroll import retire as flow
 
-    announce_api()
-    done = flow(machine=machine, model=model, home=place.root)
+    with prefect_server(place):
+        done = flow(machine=machine, model=model, home=place.root)
     from flows.cli.show import show_enrolment
 
     show_enrolment(done, place)
@@ -184,8 +184,8 @@ def threshold(
     if rate is not None or alarm is not None:
         from flows.threshold import threshold as flow
 
-        announce_api()
-        done = flow(machine=machine, false_alarm_rate=rate, alarm=alarm, model=model, home=place.root)
+        with prefect_server(place):
+            done = flow(machine=machine, false_alarm_rate=rate, alarm=alarm, model=model, home=place.root)
         show_enrolment(done, place)
         model = done["version"]
     with place.synchronised(out.print):
@@ -291,8 +291,8 @@ def register(
     from flows.cli.show import show_registered
     from flows.register import register as flow
 
-    announce_api()
-    finished = flow(run=run, home=place.root)
+    with prefect_server(place):
+        finished = flow(run=run, home=place.root)
     for done in finished:
         show_registered(done, place)
     if not finished:

@@ -17,7 +17,7 @@ from flows.cli.options import (
 )
 from flows.cli.output import Output, with_output
 from flows.cli.settings import settings_of, with_settings
-from flows.cli.startup import announce_api, start
+from flows.cli.startup import prefect_server, start
 
 if TYPE_CHECKING:
     from asdcore.settings import Settings
@@ -35,8 +35,8 @@ def demo(output: Output, home: HomeOption = None) -> None:
     folder = place.root / "simulated"
     write_machines(folder)
     out.print(f"Simulated recordings of three machines: {folder}")
-    announce_api()
-    done = flow(recordings=folder, settings=Settings.preset("demo"), home=place.root)
+    with prefect_server(place):
+        done = flow(recordings=folder, settings=Settings.preset("demo"), home=place.root)
     from flows.cli.show import show_registered, show_results, write_results
 
     show_results(done, place)
@@ -85,8 +85,8 @@ def features(settings: "Settings", machines: MachinesOption = None, home: HomeOp
     place = start(home)
     from flows.features import features as flow
 
-    announce_api()
-    count = flow(settings=settings, machines=names(machines), home=place.root)
+    with prefect_server(place):
+        count = flow(settings=settings, machines=names(machines), home=place.root)
     out.print(f"{count} recordings have features in {place.features}")
 
 
@@ -108,8 +108,8 @@ def train(
     place = start(home)
     from flows.train import train as flow
 
-    announce_api()
-    done = flow(machines=names(machines), settings=settings, warm_start=warm_start, home=place.root)
+    with prefect_server(place):
+        done = flow(machines=names(machines), settings=settings, warm_start=warm_start, home=place.root)
     last = done["metrics"]
     out.print(f"epoch {last['epoch']:.0f}: loss {last['loss']:.3g}, chance {last['chance']:.3g}")
     out.print(f"Encoder: {done['encoder']}")
@@ -148,15 +148,15 @@ def benchmark(
     from flows.benchmark import benchmark as flow
     from flows.cli.show import show_results, write_results
 
-    announce_api()
-    done = flow(
-        recordings=recordings,
-        systems=names(systems) or [],
-        machines=names(machines),
-        settings=settings,
-        published=published,
-        home=place.root,
-    )
+    with prefect_server(place):
+        done = flow(
+            recordings=recordings,
+            systems=names(systems) or [],
+            machines=names(machines),
+            settings=settings,
+            published=published,
+            home=place.root,
+        )
     show_results(done, place)
     write_results(output, done, place)
 

@@ -8,7 +8,7 @@ import typer
 from flows.cli.console import out
 from flows.cli.options import HomeOption, existing
 from flows.cli.settings import with_settings
-from flows.cli.startup import announce_api, start
+from flows.cli.startup import prefect_server, start
 
 if TYPE_CHECKING:
     from asdcore.settings import Settings
@@ -97,13 +97,13 @@ def watch(
     place = start(home)
     from flows.watching import watch_folder
 
-    announce_api()
-    watch_folder(
-        folder.resolve(),
-        place,
-        settings.recordings,
-        quiet,
-        retrain_after,
-        poll,
-        out.print,
-    )
+    with prefect_server(place):
+        watch_folder(
+            folder.resolve(),
+            place,
+            settings.recordings,
+            quiet,
+            retrain_after,
+            poll,
+            out.print,
+        )

@@ -50,7 +50,12 @@ def prefect_server_named() -> bool:
     return bool(os.environ.get("PREFECT_API_URL"))
 
 
-def announce_api() -> None:
-    """Say what the wait is for where no Prefect server is named."""
+@contextmanager
+def prefect_server(home: "Home") -> Iterator[None]:
+    """The Prefect server that flows of the block run on; says what the wait is for where none is named."""
+    from flows.private_server import prefect_server as server
+
     if not prefect_server_named():
         err.print("Starting Prefect's API for this run ...", style="dim")
+    with server(home):
+        yield
