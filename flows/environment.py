@@ -1,7 +1,6 @@
 """Variables for Prefect, MLflow and other libraries, set before they are imported. What the user has set stays."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from asdcore.errors import AsdError
@@ -42,7 +41,6 @@ def prepare(home: Home, *, quiet: bool) -> None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     loopback_without_proxy()
-    own_caches()
     place = Path(os.environ["PREFECT_HOME"])
     try:
         with disk_remedies(place):
@@ -57,27 +55,6 @@ def loopback_without_proxy() -> None:
     names = dict.fromkeys(name.strip() for name in [*given.split(","), *LOOPBACK_NAMES] if name.strip())
     # Some libraries read the one, some the other.
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(names)
-
-
-def own_caches() -> None:
-    """Give libraries that keep caches in the user's home another place where the user has none that can be written."""
-    try:
-        place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # No home is known, as for some users of containers.
-        place = Path(os.devnull)
-    existing = next(folder for folder in (place, *place.parents) if folder.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-        return
-    # One per user: the folder of another one could not be written, and should not be trusted.
-    caches = Path(tempfile.gettempdir()) / f"asd-cache-{os.geteuid()}"
-    try:
-        caches.mkdir(mode=0o700, exist_ok=True)
-        if caches.lstat().st_uid != os.geteuid() or caches.is_symlink():
-            raise PermissionError
-    except OSError:
-        caches = Path(tempfile.mkdtemp(prefix="asd-cache-"))
-    for name, folder in (("XDG_CACHE_HOME", ""), ("NUMBA_CACHE_DIR", "numba"), ("MPLCONFIGDIR", "matplotlib")):
-        os.environ.setdefault(name, str(caches / folder))
 
 
 def _refuse_what_is_no_text(home: Home) -> None:

@@ -114,7 +114,9 @@ def owner_of(path: Path) -> str:
 
 def _why(path: Path, error: OSError) -> str:
     """Why a path cannot be written; where it belongs to somebody else, whose it is."""
+    assert error.errno is not None
+    said = os.strerror(error.errno)  # What the error itself says may be long: pyarrow's names the path once more.
     there = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
     if error.errno == errno.EROFS or there is None or there.stat().st_uid == os.geteuid():
-        return str(error.strerror)
-    return f"{error.strerror}: {there} belongs to {owner_of(there)}"
+        return said
+    return f"{said}: {there} belongs to {owner_of(there)}"

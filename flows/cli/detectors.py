@@ -28,9 +28,9 @@ def retrain(
 ) -> None:
     """From recordings to a registered detector. Finished stages are skipped."""
     place = start(home)
-    from flows.retrain import retrain as flow
-
     with prefect_server(place):
+        from flows.retrain import retrain as flow
+
         done = flow(
             recordings=recordings, machines=names(machines), settings=settings, warm_start=warm_start, home=place.root
         )
@@ -57,9 +57,9 @@ def enroll(
 ) -> None:
     """Add a machine to a registered detector, or fit a known machine again: a minute, no encoder training."""
     place = start(home)
-    from flows.enroll import enroll as flow
-
     with prefect_server(place):
+        from flows.enroll import enroll as flow
+
         done = flow(machine=machine, recordings=recordings, model=model, force=force, home=place.root)
     from flows.cli.show import show_enrolment
 
@@ -73,9 +73,9 @@ def retire(
 ) -> None:
     """Remove a machine from a registered detector. Its recordings stay; `asd enroll` brings it back."""
     place = start(home)
-    from flows.enroll import retire as flow
-
     with prefect_server(place):
+        from flows.enroll import retire as flow
+
         done = flow(machine=machine, model=model, home=place.root)
     from flows.cli.show import show_enrolment
 
@@ -182,9 +182,9 @@ def threshold(
         from tasks.registered import load_detector
 
     if rate is not None or alarm is not None:
-        from flows.threshold import threshold as flow
-
         with prefect_server(place):
+            from flows.threshold import threshold as flow
+
             done = flow(machine=machine, false_alarm_rate=rate, alarm=alarm, model=model, home=place.root)
         show_enrolment(done, place)
         model = done["version"]
@@ -289,9 +289,10 @@ def register(
     """Finish retrainings whose MLflow store did not answer at the end. Nothing is trained again."""
     place = start(home)
     from flows.cli.show import show_registered
-    from flows.register import register as flow
 
     with prefect_server(place):
+        from flows.register import register as flow
+
         finished = flow(run=run, home=place.root)
     for done in finished:
         show_registered(done, place)

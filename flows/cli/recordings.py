@@ -152,9 +152,9 @@ def rename(
 ) -> None:
     """Rename a machine in the table of recordings, in later ingests and in the champion."""
     place = start(home)
-    from flows.rename import rename as flow
-
     with prefect_server(place):
+        from flows.rename import rename as flow
+
         done = flow(machine=machine, name=name, home=place.root)
     out.print(f"{machine} is now called {name}: {done['recordings']} recordings. Nothing was computed again.")
     out.print(f"Folders and manifests can keep the name {machine}; earlier scores and reports keep it, too.")

@@ -83,9 +83,9 @@ def download(
 def features(settings: "Settings", machines: MachinesOption = None, home: HomeOption = None) -> None:
     """Compute missing spectrograms. `asd retrain` does this, too."""
     place = start(home)
-    from flows.features import features as flow
-
     with prefect_server(place):
+        from flows.features import features as flow
+
         count = flow(settings=settings, machines=names(machines), home=place.root)
     out.print(f"{count} recordings have features in {place.features}")
 
@@ -106,9 +106,9 @@ def train(
     own = [f"training.processes={processes}"] if processes > 1 else []
     settings = settings_of(preset, [*(change or []), *own], settings_file)
     place = start(home)
-    from flows.train import train as flow
-
     with prefect_server(place):
+        from flows.train import train as flow
+
         done = flow(machines=names(machines), settings=settings, warm_start=warm_start, home=place.root)
     last = done["metrics"]
     out.print(f"epoch {last['epoch']:.0f}: loss {last['loss']:.3g}, chance {last['chance']:.3g}")

@@ -95,9 +95,9 @@ def watch(
 ) -> None:
     """Ingest and judge recordings as they arrive, until Ctrl-C. Suspect and anomalous ones are pending review."""
     place = start(home)
-    from flows.watching import watch_folder
-
     with prefect_server(place):
+        from flows.watching import watch_folder
+
         watch_folder(
             folder.resolve(),
             place,
