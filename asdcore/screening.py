@@ -23,6 +23,7 @@ from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of_file
+from asdcore.threads import one_blas_thread
 
 _RANKED = [name for name in SCREENED if name not in ("recording", "strangest")]
 COLUMNS = ["machine", *_RANKED, "path", "clips", "strangest_at", "reason"]
@@ -160,7 +161,8 @@ def _screened(
     heard = Listened()
     for one in progress(opened, machine):
         try:
-            made = list(_clips(one, seconds, scorers, encoder, settings))
+            with one_blas_thread():
+                made = list(_clips(one, seconds, scorers, encoder, settings))
         except (BadRecording, OSError) as error:
             reasons[machine, one.path] = str(error)
             continue

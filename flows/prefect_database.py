@@ -1,5 +1,6 @@
 """Prefect's SQLite file, looked at before a server opens it: the server would say nothing for a minute and a half."""
 
+import errno
 import os
 import re
 import sqlite3
@@ -9,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from asdcore.errors import AsdError
-from asdcore.storage.files import owner_of
+from asdcore.storage.files import disk_remedies
 from asdcore.storage.home import Home
 
 URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
@@ -30,12 +31,14 @@ def check_prefect_database(home: Home) -> None:
     if os.environ.get(URL, "").startswith("postgresql"):
         return
     file = Path(os.environ.get("PREFECT_HOME", home.prefect)) / "prefect.db"
+    folder = file.parent
+    with disk_remedies(folder):
+        if not os.access(folder, os.W_OK | os.X_OK):  # SQLite keeps its journal there.
+            raise OSError(errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES, "")
     for path in (file, *(file.with_name(f"{file.name}-{end}") for end in ("wal", "shm"))):
-        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-            raise AsdError(
-                f"{path} cannot be read and written: it belongs to {owner_of(path)}. Make it yours (chown), or run asd "
-                "as that user"
-            )
+        if path.is_file():
+            with disk_remedies(path, "run asd as its owner"):
+                path.open("r+b").close()
     if not file.exists():
         return
     try:

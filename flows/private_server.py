@@ -1,5 +1,6 @@
 """A Prefect server of one command alone, where the user has named none."""
 
+import errno
 import os
 import socket
 import tempfile
@@ -7,10 +8,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from shutil import disk_usage
 from typing import IO, TYPE_CHECKING
 from urllib.error import URLError
 
 from asdcore.errors import AsdError
+from asdcore.storage.files import disk_remedies
 from asdcore.storage.home import Home
 from flows import leashed
 from flows.prefect_database import check_prefect_database
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_START = 90
+LEAST_SPACE = 5_000_000
+"""bytes that Prefect's database needs at first, and a little more"""
 SECONDS_TO_SEND = 10
 """log lines and events that are still on their way to the server when a flow has ended"""
 
@@ -44,7 +49,7 @@ def prefect_server(home: Home) -> Iterator[None]:
         port = _free_port()
         server = leashed.start(_command(port), os.environ | _VARIABLES, None if os.environ.get("ASD_DEBUG") else log)
         try:
-            _wait(server, port, log)
+            _wait(server, port, log, home)
             with temporary_settings({PREFECT_API_URL: f"http://{LOOPBACK}:{port}/api"}):
                 try:
                     yield
@@ -54,8 +59,14 @@ def prefect_server(home: Home) -> Iterator[None]:
             leashed.stop(server)
 
 
-_VARIABLES = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-"""what Prefect sets for a server of its own"""
+_VARIABLES = {
+    # What Prefect sets for a server of its own.
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    # Why it does not start, which is told here.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+}
 
 
 def _command(port: int) -> list[str]:
@@ -69,7 +80,7 @@ def _free_port() -> int:
         return int(attempt.getsockname()[1])
 
 
-def _wait(server: "subprocess.Popen[bytes]", port: int, log: IO[bytes]) -> None:
+def _wait(server: "subprocess.Popen[bytes]", port: int, log: IO[bytes], home: Home) -> None:
     # Whatever proxy the environment names.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     until = time.monotonic() + float(
@@ -81,6 +92,9 @@ def _wait(server: "subprocess.Popen[bytes]", port: int, log: IO[bytes]) -> None:
                 return
         except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
+    if disk_usage(home.root).free < LEAST_SPACE:
+        with disk_remedies(home.root):
+            raise OSError(errno.ENOSPC, "")
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     why = "it did not answer in time" if server.poll() is None else "it has ended"

@@ -8,7 +8,7 @@ import typer
 from flows.cli.console import out
 from flows.cli.options import HomeOption, existing
 from flows.cli.settings import with_settings
-from flows.cli.startup import prefect_server, start
+from flows.cli.startup import prefect_server, start, warn_of_a_share
 
 if TYPE_CHECKING:
     from asdcore.settings import Settings
@@ -23,6 +23,7 @@ def ui(
 ) -> None:
     """Start the Prefect and MLflow servers of this home on loopback, until Ctrl-C."""
     place = start(home)
+    warn_of_a_share(place)
     from flows.servers import serve
 
     with place.synchronised(out.print):
