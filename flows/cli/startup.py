@@ -56,8 +56,8 @@ def warn_of_a_share(home: "Home") -> None:
 
     if kind := share_of(home.root):
         err.print(
-            f"{home.root} is on a network share ({kind}), where SQLite and file locks cannot be relied on: work on it from "
-            "one computer only, or keep the home on a local disk. Recordings may stay on the share.",
+            f"{home.root} is on a network share ({kind}), where SQLite and file locks cannot be relied on: use it "
+            "from one computer only, or keep the home on a local disk. Recordings may stay on the share.",
             style="yellow",
         )
 
