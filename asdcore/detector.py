@@ -37,7 +37,6 @@ from asdcore.recordings.clips import Clip, clip_count
 from asdcore.recordings.names import NOT_UTF8, parse_place, printable
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_folder, digest_of_file
-from asdcore.threads import one_blas_thread
 
 FORMAT = 6
 _DESCRIPTION, _ENCODER, _NORMALITY = "detector.json", "encoder.safetensors", "normality.npz"
@@ -106,9 +105,7 @@ class Detector:
                 continue
             try:
                 digest = digest_of_file(file)
-                with one_blas_thread():  # Not around the yield: the caller may fit something in between.
-                    heard = self._heard(file, digest, of)
-                yield heard
+                yield self._heard(file, digest, of)
             except OSError as error:
                 yield Heard(file, of, f"unreadable: {error.strerror}", recording=digest)
             except BadRecording as bad:

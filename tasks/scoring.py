@@ -24,6 +24,7 @@ from asdcore.recordings.fetch import fetched
 from asdcore.recordings.names import AUDIO_SUFFIXES
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
+from asdcore.threads import one_blas_thread
 from tasks.alarms import raised_alarms
 from tasks.incidents import followed, ready
 from tasks.monitoring import examined
@@ -89,7 +90,8 @@ def score_recordings(
             names = {files[0]: str(STANDARD_INPUT)}
         else:
             files = [file for place in recordings for file in _audio_files(place)]
-        heard = list(detector.listen(files, machine))
+        with one_blas_thread():
+            heard = list(detector.listen(files, machine))
         return _scored(home, detector, version, heard, names, explain=explain, report=report, table=table)
 
 
