@@ -11,6 +11,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from asdcore.storage.caches import provide_caches
+
 if TYPE_CHECKING:
     from asdcore.detector import Detector
     from asdcore.encoder.frozen import FrozenEncoder
@@ -30,6 +32,8 @@ try:
     __version__ = version("asd")
 except PackageNotFoundError:  # The copy that a served model carries is not installed.
     __version__ = "unknown"
+
+provide_caches()  # Before any module imports librosa.
 
 _PLACES = {
     "AsdError": "asdcore.errors",

@@ -25,6 +25,7 @@ from asdcore.recordings.health import NONE, Flaws
 from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import Found, find_recordings
 from asdcore.settings import Settings
+from asdcore.threads import one_blas_thread
 
 _RANKED = [name for name in SCREENED if name not in ("recording", "strangest")]
 COLUMNS = ["machine", *_RANKED, "path", "clips", "strangest_at", "treatment", "reason"]
@@ -195,7 +196,8 @@ def _screened(
     heard, first = Listened(), dict[bytes, Path]()
     for one in progress(opened, machine):
         try:
-            made = list(_clips(one, seconds, scorers, encoder, settings))
+            with one_blas_thread():
+                made = list(_clips(one, seconds, scorers, encoder, settings))
             sound = b"".join(values.tobytes() for _, features, _ in made for values in features.values())
             if first.setdefault(sound, one.path) != one.path:
                 raise BadRecording(f"the same sound as {first[sound]}")

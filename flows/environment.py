@@ -1,20 +1,27 @@
-"""Defaults for Prefect and MLflow, set before either is imported. What the user has set stays."""
+"""Variables for Prefect, MLflow and other libraries, set before they are imported. What the user has set stays."""
 
 import os
-import signal
-from contextlib import suppress
 from pathlib import Path
 
-from asdcore.storage.home import Home
+from asdcore.errors import AsdError
+from asdcore.storage.files import disk_remedies
+from asdcore.storage.home import Home, quoted_for_sqlite
+from flows.prefect_database import URL
 
-OWNER = "ASD_PROCESS"
-"""Environment variable that identifies the parent of a child process, such as Prefect's temporary API server."""
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
 def prepare(home: Home, *, quiet: bool) -> None:
-    """Keep Prefect's database and results in the home, give its API time to start, report no usage to anybody."""
+    """Keep Prefect's database, results and pages in the home, and report no usage to anybody.
+
+    Raises:
+        AsdError: the home cannot be made or read.
+    """
+    _refuse_what_is_no_text(home)
     defaults = {
         "PREFECT_HOME": str(home.prefect),
+        # Prefect copies the pages of its UI, by default to where it is installed.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home.prefect / "pages"),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
@@ -25,25 +32,36 @@ def prepare(home: Home, *, quiet: bool) -> None:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
+    database = home.prefect / "prefect.db"
+    if quoted_for_sqlite(database) != str(database):
+        defaults[URL] = f"sqlite+aiosqlite:///{quoted_for_sqlite(database)}"
     if quiet:
         # The command line shows errors in its own words; the UI still gets every log line.
         defaults |= {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "ERROR"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
-    os.environ[OWNER] = str(os.getpid())
-    end_orphaned_servers()
+    loopback_without_proxy()
+    place = Path(os.environ["PREFECT_HOME"])
+    try:
+        with disk_remedies(place):
+            place.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise AsdError(f"{place}: a file is in the way of this folder; choose another home with --home") from error
 
 
-def end_orphaned_servers() -> None:
-    """End the temporary API servers of commands that were killed with -9: nothing else would, and each holds 230 MB.
+def loopback_without_proxy() -> None:
+    """No proxy stands between this machine and itself, whatever ``http_proxy`` says."""
+    given = ",".join(filter(None, (os.environ.get("no_proxy"), os.environ.get("NO_PROXY"))))
+    names = dict.fromkeys(name.strip() for name in [*given.split(","), *LOOPBACK_NAMES] if name.strip())
+    # Some libraries read the one, some the other.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(names)
 
-    They are known by their environment, which only Linux shows; elsewhere nothing is done.
-    """
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError):
-            lines = (process / "environ").read_bytes().decode(errors="replace").split("\x00")
-            variables = dict(line.split("=", 1) for line in lines if "=" in line)
-            owner = variables.get(OWNER)
-            if owner and "PREFECT__SERVER_EPHEMERAL" in variables and not Path("/proc", owner).exists():
-                os.kill(int(process.name), signal.SIGTERM)
+
+def _refuse_what_is_no_text(home: Home) -> None:
+    try:
+        str(home.root).encode()
+    except UnicodeEncodeError:
+        raise AsdError(
+            f"the path of the home, {str(home.root)!r}, is not UTF-8: the databases in it cannot be named by a URL. "
+            "Choose another folder with --home or ASD_HOME"
+        ) from None

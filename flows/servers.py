@@ -13,7 +13,10 @@ from collections.abc import Callable
 
 from asdcore import progress
 from asdcore.errors import AsdError
+from asdcore.storage.files import disk_remedies
 from asdcore.storage.home import Home, without_userinfo
+from flows import leashed
+from flows.prefect_database import check_prefect_database
 from tasks.notification import SECONDS_BETWEEN_MESSAGES, Every, notified
 
 LOOPBACK = "127.0.0.1"
@@ -26,8 +29,10 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
     Raises:
         AsdError: a port is taken, or a server does not come up.
     """
-    home.root.mkdir(parents=True, exist_ok=True)
-    home.mlartifacts.mkdir(exist_ok=True)
+    with disk_remedies(home.root):
+        home.root.mkdir(parents=True, exist_ok=True)
+        home.mlartifacts.mkdir(exist_ok=True)
+    check_prefect_database(home)
     prefect, mlflow = _free(prefect_port), _free(mlflow_port)
     environment = os.environ | {
         "PREFECT_HOME": str(home.prefect),
@@ -46,26 +51,26 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
         f"http://{LOOPBACK}:{prefect}": ["prefect", "server", "start", "--host", LOOPBACK, "--port", str(prefect)],
         f"http://{LOOPBACK}:{mlflow}": [
             *("mlflow", "server", "--host", LOOPBACK, "--port", str(mlflow), "--workers", "1"),
-            *("--artifacts-destination", str(home.mlartifacts)),
+            *("--artifacts-destination", home.mlartifacts.as_uri()),
         ],
     }
     if home.mlflow_uri.startswith(("http:", "https:")):
         del commands[f"http://{LOOPBACK}:{mlflow}"]
         say(f"{'mlflow':8} {home.registry_name}, as MLFLOW_TRACKING_URI says")
     # systemd and containers stop a program this way; without it the servers would live on.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     say("Starting the servers; this takes about half a minute.")
     logs = home.root / "logs"
-    logs.mkdir(exist_ok=True)
+    with disk_remedies(logs):
+        logs.mkdir(exist_ok=True)
     servers = {}
     try:
         for url, command in commands.items():
             file = logs / f"{command[0]}-server.log"
             if file.exists():  # What it said before a restart.
                 file.replace(file.with_suffix(".log.1"))
-            with file.open("w") as log:
-                call = [sys.executable, "-m", *command]
-                servers[url] = subprocess.Popen(call, env=environment, stdout=log, stderr=log)
+            with file.open("wb") as log:
+                servers[url] = leashed.start(command, environment, log)
         for url, server in servers.items():
             _wait(url, server, logs)
         for url, command in commands.items():
@@ -82,16 +87,8 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
             if messages.due():
                 notified(home)
         raise AsdError(f"a server has ended; its last words are in {logs}")
-    except KeyboardInterrupt:
-        say("Stopped.")
     finally:
-        for server in servers.values():
-            server.terminate()
-        for server in servers.values():
-            try:
-                server.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                server.kill()
+        leashed.stop(*servers.values())
 
 
 def _log_drift(home: Home) -> None:
@@ -116,12 +113,14 @@ def _free(port: int) -> int:
 
 
 def _wait(url: str, server: "subprocess.Popen[bytes]", logs: object) -> None:
+    # Whatever proxy the environment names.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     until = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < until:
         if server.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with opener.open(url, timeout=5):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.5)

@@ -193,7 +193,7 @@ def log_drift(home: Home) -> None:
 
 def _drift_run(home: Home) -> str:
     """Of each home one: several may share an MLflow server."""
-    if home.mlflow_uri == f"sqlite:///{home.root / 'mlflow.db'}":
+    if home.mlflow_uri == home.own_mlflow_uri:
         return tracked_run(home, "drift", "drift", "drift over time")
     return tracked_run(home, "drift", f"drift {digest_of(home.name)}", f"drift over time, {home.name}")
 

@@ -102,7 +102,7 @@ def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str
         logged = mlflow.pyfunc.log_model(
             name="detector",
             python_model=str(Path(__file__).with_name("served_detector.py")),
-            artifacts={"detector": str(detector)},
+            artifacts={"detector": detector.absolute().as_uri()},  # A path would be read as a URI: ? and % in it.
             code_paths=[str(Path(asdcore.__file__).parent)],
             signature=signature(),
             input_example=input_example(home, detector),

@@ -12,6 +12,7 @@ from asdcore.recordings.catalog import Review
 from asdcore.recordings.formats import NOT_COMPARED
 from asdcore.recordings.names import DETECTOR
 from asdcore.storage.home import Home
+from asdcore.threads import one_blas_thread
 from tasks.registered import CHAMPION, load_detector, registered_models
 
 NOT_JUDGED = f"{DETECTOR}unknown"
@@ -45,7 +46,8 @@ def champions_review(home: Home, say: Callable[[str], None]) -> Review:
         doubted: dict[str, str] = {}
         for machine in sorted({str(row["machine"]) for row in rows} & set(detector.machines)):
             own = {str(row["recording"]): row for row in rows if row["machine"] == machine}
-            table = detector.score([Path(str(row["path"])) for row in own.values()], machine)
+            with one_blas_thread():
+                table = detector.score([Path(str(row["path"])) for row in own.values()], machine)
             other_format = table["recording"].isin(list(own)) & table["reason"].str.startswith(NOT_COMPARED)
             doubted |= dict.fromkeys(table.loc[other_format, "recording"], NOT_JUDGED)
             table = table[table["recording"].isin(list(own)) & ~table["in_training"].fillna(True)]

@@ -27,6 +27,7 @@ from asdcore.recordings.listing import NO_RECORDING, audio_files, summed_up
 from asdcore.recordings.paths import NOT_UTF8, can_be_told, on_disk, printable
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
+from asdcore.threads import one_blas_thread
 from tasks.alarms import raised_alarms
 from tasks.incidents import followed, ready
 from tasks.monitoring import examined
@@ -107,7 +108,8 @@ def score_recordings(
             names = {chosen.files[0][0]: str(STANDARD_INPUT)}
         else:
             chosen = _chosen(detector, recordings, machine)
-        heard = list(detector.listen([file for file, _ in chosen.files], [of for _, of in chosen.files]))
+        with one_blas_thread():
+            heard = list(detector.listen([file for file, _ in chosen.files], [of for _, of in chosen.files]))
         done = _scored(home, detector, version, heard, names, explain=explain, report=report, table=table)
         return done | {
             "failed": done["failed"] + len(chosen.refused),

@@ -100,5 +100,23 @@ def disk_remedies(path: Path, elsewhere: str = ANOTHER_HOME) -> Iterator[None]:
                 "and run the same command again: it resumes where it stopped."
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise AsdError(f"{path}: not writable ({error.strerror}). Make it writable, or {elsewhere}.") from error
+            raise AsdError(f"{path}: not writable ({_why(path, error)}). Make it writable, or {elsewhere}.") from error
         raise
+
+
+def owner_of(path: Path) -> str:
+    """The user that a file or folder belongs to, by name where it has one."""
+    try:
+        return path.owner()
+    except KeyError:  # As in many containers.
+        return f"user {path.stat().st_uid}"
+
+
+def _why(path: Path, error: OSError) -> str:
+    """Why a path cannot be written; where it belongs to somebody else, whose it is."""
+    assert error.errno is not None
+    said = os.strerror(error.errno)  # What the error itself says may be long: pyarrow's names the path once more.
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+    if error.errno == errno.EROFS or there is None or there.stat().st_uid == os.geteuid():
+        return said
+    return f"{said}: {there} belongs to {owner_of(there)}"

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
@@ -113,7 +114,15 @@ class Home:
     @property
     def mlflow_uri(self) -> str:
         """``MLFLOW_TRACKING_URI`` if set, else the SQLite file of this home."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+        return os.environ.get("MLFLOW_TRACKING_URI") or self.own_mlflow_uri
+
+    @property
+    def own_mlflow_uri(self) -> str:
+        """The SQLite file of this home."""
+        file = self.root / "mlflow.db"
+        # MLflow makes the folder that the URL names, percent signs and all, unless the URL names the driver.
+        plain = quoted_for_sqlite(file) == str(file)
+        return f"sqlite:///{file}" if plain else f"sqlite+pysqlite:///{quoted_for_sqlite(file)}"
 
     @property
     def artifacts(self) -> str:
@@ -219,6 +228,15 @@ class Home:
                 yield
         finally:
             lock.release()
+
+
+def quoted_for_sqlite(file: Path) -> str:
+    """A path as it is in a URL of SQLAlchemy. Only what would mean something else there is quoted.
+
+    >>> quoted_for_sqlite(Path("/data/press 3/what?/50%/mlflow.db"))
+    '/data/press 3/what%3F/50%25/mlflow.db'
+    """
+    return re.sub(r"[%?\x00-\x1f]", lambda match: quote(match[0]), str(file))
 
 
 def without_userinfo(text: object) -> str:

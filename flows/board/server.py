@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,7 +47,7 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None]) -> None:
     token = access_token(host)
     listening = _listening(host, port)
     # systemd and containers stop a program this way.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         port = listening.getsockname()[1]
         shown = _EVERYWHERE.get(host, host)
@@ -56,8 +57,6 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None]) -> None:
             say(f"Anyone who has the token can listen to your recordings. {NOT_ENCRYPTED}")
         say("Ctrl-C stops it.")
         _run(home, listening, token, f"asd_board_{port}")
-    except KeyboardInterrupt:
-        say("Stopped.")
     finally:
         listening.close()
 

@@ -1,6 +1,7 @@
 """The program `asd`: its commands in groups, and what it says and returns when one of them fails."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -21,7 +22,7 @@ from flows.cli.service import board, deploy, ui, watch, worker
 
 STOPPED = "stopped; the same command resumes where it stopped"
 CTRL_C = 130
-"""Exit code of Typer after Ctrl-C."""
+"""Exit code after Ctrl-C, as shells and Typer have it."""
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (screen, ingest, label, forget, rename),
@@ -67,7 +68,7 @@ def options(
 
 def main() -> None:
     """Run a command. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 `asd score` raised an alarm,
-    4 it found something suspect, or `asd screen` something that stands out.
+    4 it found something suspect, or `asd screen` something that stands out, 130 Ctrl-C.
     """
     from asdcore.errors import AsdError
 
@@ -81,10 +82,10 @@ def main() -> None:
     except AsdError as error:
         _fail(str(error), debug)
     except KeyboardInterrupt:
-        _fail(STOPPED, debug=False)
+        _stopped()
     except SystemExit as end:
         if end.code == CTRL_C:
-            _fail(STOPPED, debug=False)
+            _stopped()
         raise
     except Exception as error:
         from asdcore.storage.home import without_userinfo
@@ -98,6 +99,13 @@ def any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _stopped() -> None:
+    """End after Ctrl-C. Another one while threads are waited for ends the program at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    err.print(f"asd: {STOPPED}")
+    sys.exit(CTRL_C)
 
 
 def _fail(message: str, debug: bool) -> None:

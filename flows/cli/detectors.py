@@ -9,7 +9,7 @@ from flows.cli.console import err, out
 from flows.cli.options import HomeOption, MachinesOption, ModelOption, RecordingsOption, existing, names
 from flows.cli.output import Output, number, with_output
 from flows.cli.settings import with_settings
-from flows.cli.startup import announce_api, imports, start
+from flows.cli.startup import imports, prefect_server, start
 from flows.cli.user import user_name
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def retrain(
 ) -> None:
     """From recordings to a registered detector. Finished stages are skipped."""
     place = start(home)
-    from flows.retrain import retrain as flow
+    with prefect_server(place):
+        from flows.retrain import retrain as flow
 
-    announce_api()
-    done = flow(
-        recordings=recordings, machines=names(machines), settings=settings, warm_start=warm_start, home=place.root
-    )
+        done = flow(
+            recordings=recordings, machines=names(machines), settings=settings, warm_start=warm_start, home=place.root
+        )
     from flows.cli.show import show_registered, show_results, write_results
 
     show_results(done, place)
@@ -57,10 +57,10 @@ def enroll(
 ) -> None:
     """Add a machine to a registered detector, or fit a known machine again: a minute, no encoder training."""
     place = start(home)
-    from flows.enroll import enroll as flow
+    with prefect_server(place):
+        from flows.enroll import enroll as flow
 
-    announce_api()
-    done = flow(machine=machine, recordings=recordings, model=model, force=force, home=place.root)
+        done = flow(machine=machine, recordings=recordings, model=model, force=force, home=place.root)
     from flows.cli.show import show_enrolment
 
     show_enrolment(done, place)
@@ -73,10 +73,10 @@ def retire(
 ) -> None:
     """Remove a machine from a registered detector. Its recordings stay; `asd enroll` brings it back."""
     place = start(home)
-    from flows.enroll import retire as flow
+    with prefect_server(place):
+        from flows.enroll import retire as flow
 
-    announce_api()
-    done = flow(machine=machine, model=model, home=place.root)
+        done = flow(machine=machine, model=model, home=place.root)
     from flows.cli.show import show_enrolment
 
     show_enrolment(done, place)
@@ -188,10 +188,10 @@ def threshold(
         from tasks.registered import load_detector
 
     if rate is not None or alarm is not None:
-        from flows.threshold import threshold as flow
+        with prefect_server(place):
+            from flows.threshold import threshold as flow
 
-        announce_api()
-        done = flow(machine=machine, false_alarm_rate=rate, alarm=alarm, model=model, home=place.root)
+            done = flow(machine=machine, false_alarm_rate=rate, alarm=alarm, model=model, home=place.root)
         show_enrolment(done, place)
         model = done["version"]
     with place.synchronised(out.print):
@@ -295,10 +295,11 @@ def register(
     """Finish retrainings whose MLflow store did not answer at the end. Nothing is trained again."""
     place = start(home)
     from flows.cli.show import show_registered
-    from flows.register import register as flow
 
-    announce_api()
-    finished = flow(run=run, home=place.root)
+    with prefect_server(place):
+        from flows.register import register as flow
+
+        finished = flow(run=run, home=place.root)
     for done in finished:
         show_registered(done, place)
     if not finished:

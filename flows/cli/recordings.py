@@ -10,7 +10,7 @@ from flows.cli.console import err, out
 from flows.cli.options import HomeOption, existing
 from flows.cli.output import Output, with_output
 from flows.cli.settings import with_settings
-from flows.cli.startup import announce_api, imports, prefect_server_named, start
+from flows.cli.startup import imports, prefect_server, prefect_server_named, start
 from flows.cli.user import user_name
 
 if TYPE_CHECKING:
@@ -152,10 +152,10 @@ def rename(
 ) -> None:
     """Rename a machine in the table of recordings, in later ingests and in the champion."""
     place = start(home)
-    from flows.rename import rename as flow
+    with prefect_server(place):
+        from flows.rename import rename as flow
 
-    announce_api()
-    done = flow(machine=machine, name=name, home=place.root)
+        done = flow(machine=machine, name=name, home=place.root)
     out.print(f"{machine} is now called {name}: {done['recordings']} recordings. Nothing was computed again.")
     out.print(f"Folders and manifests can keep the name {machine}; earlier scores and reports keep it, too.")
     if done["version"]:

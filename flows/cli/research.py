@@ -16,7 +16,7 @@ from flows.cli.options import (
 )
 from flows.cli.output import Output, with_output
 from flows.cli.settings import settings_of, with_settings
-from flows.cli.startup import announce_api, start
+from flows.cli.startup import prefect_server, start
 
 if TYPE_CHECKING:
     from asdcore.settings import Settings
@@ -34,8 +34,8 @@ def demo(output: Output, home: HomeOption = None) -> None:
     folder = place.root / "simulated"
     write_machines(folder)
     out.print(f"Simulated recordings of three machines: {folder}")
-    announce_api()
-    done = flow(recordings=folder, settings=Settings.preset("demo"), home=place.root)
+    with prefect_server(place):
+        done = flow(recordings=folder, settings=Settings.preset("demo"), home=place.root)
     from flows.cli.show import show_registered, show_results, write_results
 
     show_results(done, place)
@@ -82,10 +82,10 @@ def download(
 def features(settings: "Settings", machines: MachinesOption = None, home: HomeOption = None) -> None:
     """Compute missing spectrograms. `asd retrain` does this, too."""
     place = start(home)
-    from flows.features import features as flow
+    with prefect_server(place):
+        from flows.features import features as flow
 
-    announce_api()
-    count = flow(settings=settings, machines=names(machines), home=place.root)
+        count = flow(settings=settings, machines=names(machines), home=place.root)
     out.print(f"{count} recordings have features in {place.features}")
 
 
@@ -118,10 +118,10 @@ def train(
     own = [f"training.processes={processes}"] if processes > 1 else []
     settings = settings_of(preset, [*(change or []), *own], settings_file)
     place = start(home)
-    from flows.train import train as flow
+    with prefect_server(place):
+        from flows.train import train as flow
 
-    announce_api()
-    done = flow(machines=names(machines), settings=settings, warm_start=warm_start, home=place.root)
+        done = flow(machines=names(machines), settings=settings, warm_start=warm_start, home=place.root)
     last = done["metrics"]
     out.print(f"epoch {last['epoch']:.0f}: loss {last['loss']:.3g}, chance {last['chance']:.3g}")
     out.print(f"Encoder: {done['encoder']}")
@@ -180,21 +180,22 @@ def benchmark(
         from flows.cli.show_ranking import show_ranking
         from flows.ranking import rank_systems
 
-        announce_api()
-        show_ranking(rank_systems(recordings or [], names(systems) or [], seeds, settings, place.root), output)
+        with prefect_server(place):
+            ranked = rank_systems(recordings or [], names(systems) or [], seeds, settings, place.root)
+        show_ranking(ranked, output)
         return
     from flows.benchmark import benchmark as flow
     from flows.cli.show import show_results, write_results
 
-    announce_api()
-    done = flow(
-        recordings=recordings[0] if recordings else None,
-        systems=names(systems) or [],
-        machines=names(machines),
-        settings=settings,
-        published=published,
-        home=place.root,
-    )
+    with prefect_server(place):
+        done = flow(
+            recordings=recordings[0] if recordings else None,
+            systems=names(systems) or [],
+            machines=names(machines),
+            settings=settings,
+            published=published,
+            home=place.root,
+        )
     show_results(done, place)
     write_results(output, done, place)
 

@@ -28,6 +28,7 @@ def screen(
 
     Exit code 4: something stands out; else 1: something could not be ranked; else 0.
     """
+    from asdcore.errors import AsdError
     from asdcore.screening import listen_and_screen
     from flows.cli.show import show_screening
 
@@ -46,7 +47,7 @@ def screen(
 
         try:
             place = start(home)
-        except OSError as error:  # The ranking needs no home, and must not be lost for one.
+        except (OSError, AsdError) as error:  # The ranking needs no home, and must not be lost for one.
             err.print(f"done, but without a report: the home cannot be used: {error}")
         else:
             if page := screening_page(place, screening, recordings):

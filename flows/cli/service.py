@@ -8,7 +8,7 @@ import typer
 from flows.cli.console import out
 from flows.cli.options import HomeOption, existing
 from flows.cli.settings import with_settings
-from flows.cli.startup import announce_api, start
+from flows.cli.startup import prefect_server, start, warn_of_a_share
 
 if TYPE_CHECKING:
     from asdcore.settings import Settings
@@ -23,6 +23,7 @@ def ui(
 ) -> None:
     """Start the Prefect and MLflow servers of this home on loopback, until Ctrl-C."""
     place = start(home)
+    warn_of_a_share(place)
     from flows.servers import serve
 
     with place.synchronised(out.print):
@@ -98,15 +99,15 @@ def watch(
 ) -> None:
     """Ingest and judge recordings as they arrive, until Ctrl-C. Suspect and anomalous ones are pending review."""
     place = start(home)
-    from flows.watching import watch_folder
+    with prefect_server(place):
+        from flows.watching import watch_folder
 
-    announce_api()
-    watch_folder(
-        folder.resolve(),
-        place,
-        settings.recordings,
-        quiet,
-        retrain_after,
-        poll,
-        out.print,
-    )
+        watch_folder(
+            folder.resolve(),
+            place,
+            settings.recordings,
+            quiet,
+            retrain_after,
+            poll,
+            out.print,
+        )

@@ -50,7 +50,25 @@ def prefect_server_named() -> bool:
     return bool(os.environ.get("PREFECT_API_URL"))
 
 
-def announce_api() -> None:
-    """Say what the wait is for where no Prefect server is named."""
+def warn_of_a_share(home: "Home") -> None:
+    """Say so where the databases of the home are on a network share."""
+    from asdcore.storage.shares import share_of
+
+    if kind := share_of(home.root):
+        err.print(
+            f"{home.root} is on a network share ({kind}), where SQLite and file locks cannot be relied on: use it "
+            "from one computer only, or keep the home on a local disk. Recordings may stay on the share.",
+            style="yellow",
+        )
+
+
+@contextmanager
+def prefect_server(home: "Home") -> Iterator[None]:
+    """The Prefect server that flows of the block run on; says what the wait is for where none is named."""
+    from flows.private_server import prefect_server as server
+
+    warn_of_a_share(home)
     if not prefect_server_named():
         err.print("Starting Prefect's API for this run ...", style="dim")
+    with server(home):
+        yield

@@ -165,7 +165,7 @@ def test_somebody_comes_on_shift_listens_and_labels(browser: Browser, served: An
     rows = Catalog(home.recordings).recordings.set_index("recording")
     assert rows.loc[url.rpartition("/")[2], "label"] == "normal"
     process.send_signal(signal.SIGINT)  # Ctrl-C, while the browser keeps its connection open
-    assert process.wait(60) == 0
+    assert process.wait(60) == 130
 
 
 def test_a_page_of_another_site_labels_nothing(browser: Browser, served: Any, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""How many threads linear algebra takes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from threadpoolctl import ThreadpoolController
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """One thread for the linear algebra of single recordings.
+
+    Its matrices are small: several threads gain nothing on idle cores, and on busy ones they wait for each other, which
+    takes twice the time and more.
+    """
+    with _controller().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    """Found once: looking for the libraries takes longer than a recording."""
+    return ThreadpoolController()
