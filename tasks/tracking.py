@@ -186,16 +186,15 @@ def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterato
         monitor.finish()  # type: ignore[no-untyped-call]
 
 
-def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0, at: float | None = None) -> None:
-    """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped, its charts do not draw it.
+def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0) -> None:
+    """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped, its charts do not draw it."""
+    client(home).log_batch(run, metrics=metrics_of(metrics, step, time.time()))
 
-    ``at``: their time, in seconds since 1970; default: now.
-    """
-    milliseconds = int(1000 * (time.time() if at is None else at))
-    points = [
-        Metric(metric_name(name), value, milliseconds, step) for name, value in metrics.items() if not math.isnan(value)
-    ]
-    client(home).log_batch(run, metrics=points)
+
+def metrics_of(metrics: Mapping[str, float], step: int, at: float) -> list[Metric]:
+    """Points of metrics by name, see `log_metrics`. ``at``: seconds since 1970."""
+    points = [(metric_name(name), value) for name, value in metrics.items() if not math.isnan(value)]
+    return [Metric(name, value, int(1000 * at), step) for name, value in points]
 
 
 def metric_name(name: str) -> str:

@@ -9,7 +9,7 @@ changed in the bucket since it was fetched. Models are written to the bucket by 
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ REGISTRY = "mlflow.db"
 RESULTS = "prefect/results"
 ORDER = (("features", "runs", "recordings", "scores", "reports"), (RESULTS,))
 """The folders to send: a result refers to files, so it comes after them."""
+FETCHED = "fetched"
 OWN = {"scratch", "registrations", "verified.json"}
 """Local to this machine: unfinished trainings and registrations, and the list of verified shards."""
 
@@ -39,17 +40,36 @@ def mirror_folder(address: str) -> Path:
 
 
 def address_of(folder: Path) -> str | None:
-    """The address of the home that ``folder`` is the mirror of, if it is one."""
+    """The address of the home that ``folder`` is the mirror of, if it is one.
+
+    Raises:
+        AsdError: that is not known: the file that says so is damaged, or its disk does not answer.
+    """
+    notes = _read_notes(folder)
+    return str(notes["address"]) if notes else None
+
+
+def _read_notes(folder: Path) -> dict[str, Any]:
+    file = folder / NOTES
     try:
-        return str(json.loads((folder / NOTES).read_text())["address"])
-    except (OSError, ValueError, KeyError):
-        return None
+        notes = json.loads(file.read_text())
+        if "address" not in notes:
+            raise ValueError("no address")
+        return dict(notes)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise AsdError(f"{file}: unreadable ({error.strerror})") from error
+    except (ValueError, TypeError) as error:
+        raise AsdError(
+            f"{file}: damaged ({error}). Delete it: the next command that names the address of the home makes it again"
+        ) from error
 
 
 class Mirror:
     """Copies in ``folder`` of the objects below ``address``, under the same names.
 
-    Notes keep the size, time of change and ETag that each copy had when it was fetched or sent. Processes that share a
+    Notes keep the size, time of change and ETag that each copy had when it was fetched or sent, and which. Processes that share a
     mirror may overwrite each other's notes, which costs one more transfer.
     """
 
@@ -81,6 +101,11 @@ class Mirror:
 
             self._noted(send, names, f"to {self.bucket.address}", sent)
 
+    def fetched(self, below: str) -> set[str]:
+        """The names below ``below`` of the files that were fetched, and not written on this machine."""
+        files = self._notes()["files"].items()
+        return {name for name, noted in files if name.startswith(below) and FETCHED in noted[3:]}
+
     def pull_registry(self, *, to_write: bool) -> str:
         """Fetch the registry if it has changed in the bucket.
 
@@ -95,7 +120,8 @@ class Mirror:
         if notes["writing"] and not to_write:
             return ""  # Another process of this machine is using it.
         if remote and remote.tag != notes["registry"]:
-            if notes["writing"]:
+            # Where the notes were lost, nobody knows what the local file has that the bucket has not.
+            if notes["writing"] or (notes["registry"] is None and (self.folder / REGISTRY).exists()):
                 aside = self.folder / f"mlflow-{datetime.now(UTC):%Y%m%dT%H%M%S}.db"
                 _copy_database(self.folder / REGISTRY, aside)
                 message = (
@@ -140,7 +166,7 @@ class Mirror:
 
         def fetch(name: str) -> None:
             self.bucket.fetch(name, self.folder / name)
-            fetched[name] = [*self._state(name), objects[name].tag]
+            fetched[name] = [*self._state(name), objects[name].tag, FETCHED]
 
         self._noted(fetch, list(objects), f"from {self.bucket.address}", fetched)
 
@@ -170,9 +196,7 @@ class Mirror:
 
     def _notes(self) -> dict[str, Any]:
         notes: dict[str, Any] = {"address": self.bucket.address, "files": {}, "registry": None, "writing": False}
-        with suppress(OSError, ValueError):
-            notes |= json.loads((self.folder / NOTES).read_text())
-        return notes
+        return notes | _read_notes(self.folder)
 
     def _note(self, **changed: Any) -> None:
         with atomic_write(self.folder / NOTES, ELSEWHERE) as temporary:
@@ -180,5 +204,8 @@ class Mirror:
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
+    try:
+        with closing(sqlite3.connect(source, timeout=60)) as old, closing(sqlite3.connect(target, timeout=60)) as new:
+            old.backup(new)
+    except sqlite3.Error as error:
+        raise AsdError(f"{source} could not be copied to {target.name}: {error}") from error
