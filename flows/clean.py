@@ -10,7 +10,8 @@ from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.features import stores_in_use
-from tasks.registered import NoAnswerError, registered_models, registered_settings
+from tasks.no_answer import NoAnswerError
+from tasks.registered import registered_models, registered_settings
 from tasks.reports import KEPT_DAYS, delete_reports, old_reports
 from tasks.warn import warn
 
@@ -46,7 +47,7 @@ def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Clea
         known = {*catalog.recordings["recording"], *catalog.quarantined["recording"]}
         if not known and home.features.exists():
             raise AsdError(
-                f"{home.recordings} has no recording, so no feature would stay: is it mounted, or should it be restored? "
+                f"{home.recordings} has no recording, so no feature would stay: is it mounted, or to be restored? "
                 f"To delete all features, delete {home.features}"
             )
         in_use = stores_in_use([settings, *_registered_settings(home)])

@@ -15,9 +15,9 @@ from asdcore.storage.files import atomic_write, listed
 from asdcore.storage.home import Home, without_userinfo
 from tasks.evaluation import Evaluation, publish
 from tasks.fit_reports import kept_report, retraining_report
+from tasks.no_answer import NoAnswerError
 from tasks.promotion import decided, gate_sentence, judgement_text
 from tasks.publishing import publish_report
-from tasks.registered import NoAnswerError
 from tasks.registry import champion_version, describe_version, registered_version, version_description
 from tasks.run_names import run_name
 from tasks.screening import StandOut, listen_first

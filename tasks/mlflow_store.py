@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from asdcore.storage.home import Home
-from tasks.registered import no_answer
+from tasks.no_answer import no_answer
 
 T = TypeVar("T")
 PAUSES = (1.0, 3.0, 9.0)

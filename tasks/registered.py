@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from urllib.request import url2pathname
 
 from asdcore.errors import AsdError
 from asdcore.storage.home import Home, without_userinfo
+from tasks.no_answer import NoAnswerError, no_answer, said_by
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -49,10 +49,6 @@ class Version:
     """URI of the folder of the model; empty if MLflow must be asked"""
     aliases: tuple[str, ...]
     tags: dict[str, str]
-
-
-class NoAnswerError(AsdError):
-    """The registry does not answer: what it holds is not known."""
 
 
 def registered_models(home: Home) -> list[dict[str, str]]:
@@ -243,7 +239,7 @@ def _folder_of_mlflow(home: Home, model: str) -> Iterator[tuple[Path, str]]:
         except Exception as error:  # Of MLflow, or of the client of whatever store the files are in.
             if isinstance(error, FileNotFoundError) or "No such artifact" in str(error):
                 raise _files_gone(number, str(found.source)) from error
-            why = without_userinfo(_said(error))
+            why = without_userinfo(said_by(error))
             raise NoAnswerError(
                 f"the files of version {number} could not be fetched from {found.source}: {why}"
             ) from None
@@ -251,42 +247,6 @@ def _folder_of_mlflow(home: Home, model: str) -> Iterator[tuple[Path, str]]:
         if len(descriptions) != 1:
             raise _files_gone(number, str(found.source))
         yield descriptions[0].parent, number
-
-
-def no_answer(home: Home, error: Exception) -> AsdError:
-    """What is raised where the registry cannot be asked: one sentence, with a remedy where there is one."""
-    said, registry = _said(error), home.registry_name
-    if schema := re.search(r"database schema \(found version (\w+)", said):
-        return NoAnswerError(_other_mlflow(home, schema[1]))
-    if "database is locked" in said:
-        said = "another program keeps it locked, such as a backup or a viewer of databases: close it, and try again"
-    elif "not a database" in said or "malformed" in said:
-        said = (
-            "the file is damaged: restore it from a backup; without one, move it away, and `asd retrain` starts again"
-        )
-    return NoAnswerError(f"the registry {registry} does not answer: {without_userinfo(said)}")
-
-
-def _said(error: Exception) -> str:
-    """The message of an error of MLflow or SQLAlchemy, without the SQL statement and the links below it."""
-    return str(error).partition("\n[SQL:")[0].partition("\n(Background")[0].strip()
-
-
-def _other_mlflow(home: Home, revision: str) -> str:
-    """What to do where the tables are those of another version of MLflow."""
-    import mlflow
-
-    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
-    uri = without_userinfo(home.mlflow_uri)
-    if not any(migrations.glob(f"{revision}_*.py")):
-        return (
-            f"the registry {home.registry_name} was written by a newer MLflow than the installed one "
-            f"({mlflow.__version__}): install that version again"
-        )
-    return (
-        f"the registry {home.registry_name} was written by an older MLflow than the installed one "
-        f"({mlflow.__version__}): stop what uses it, back it up, and run `mlflow db upgrade {uri}`"
-    )
 
 
 def _files_gone(version: str, place: str) -> AsdError:

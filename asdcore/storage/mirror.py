@@ -69,8 +69,8 @@ def _read_notes(folder: Path) -> dict[str, Any]:
 class Mirror:
     """Copies in ``folder`` of the objects below ``address``, under the same names.
 
-    Notes keep the size, time of change and ETag that each copy had when it was fetched or sent, and which. Processes that share a
-    mirror may overwrite each other's notes, which costs one more transfer.
+    Notes keep the size, time of change and ETag that each copy had when it was fetched or sent, and whether it was
+    fetched. Processes that share a mirror may overwrite each other's notes, which costs one more transfer.
     """
 
     def __init__(self, folder: Path, address: str) -> None:
