@@ -19,9 +19,7 @@ def no_answer(home: Home, error: Exception) -> NoAnswerError:
     if "database is locked" in said:
         said = "another program keeps it locked, such as a backup or a viewer of databases: close it, and try again"
     elif "not a database" in said or "malformed" in said:
-        said = (
-            "the file is damaged: restore it from a backup; without one, move it away, and `asd retrain` starts again"
-        )
+        said = "the file is damaged. Restore it from a backup; without one, move it away and run `asd retrain`"
     return NoAnswerError(f"the registry {registry} does not answer: {without_userinfo(said)}")
 
 

@@ -113,7 +113,9 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 def may_be_damaged(error: Exception) -> bool:
     """Whether an error on reading a file says something of its content; else the disk or the share did not answer."""
-    return not isinstance(error, OSError) or error.errno is None
+    # PyArrow's errors about a content have no number; neither have those about a file that it cannot find or open.
+    silent = isinstance(error, OSError) and (error.errno or isinstance(error, FileNotFoundError | PermissionError))
+    return not silent
 
 
 def digest_of_file(path: Path) -> str:
