@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from asdcore.errors import AsdError
-from asdcore.storage.files import atomic_write, digest_of
+from asdcore.progress import say
+from asdcore.storage.files import atomic_write, digest_of, set_aside
 from asdcore.storage.s3 import ELSEWHERE, Bucket, Changed, Found, at_once, cache_folder
 
 NOTES = ".mirror.json"
@@ -33,7 +34,7 @@ def mirror_folder(address: str) -> Path:
     # No percent signs: MLflow would decode them in the URI of its sqlite file.
     name = f"{address.removeprefix('s3://').replace('/', '-')}-{digest_of(address)[:6]}"
     folder = cache_folder() / "homes" / name
-    if not (folder / NOTES).exists():
+    if not _repaired(folder):
         with atomic_write(folder / NOTES, ELSEWHERE) as temporary:
             temporary.write_text(json.dumps({"address": address}))
     return folder
@@ -61,9 +62,22 @@ def _read_notes(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise AsdError(f"{file}: unreadable ({error.strerror})") from error
     except (ValueError, TypeError) as error:
-        raise AsdError(
-            f"{file}: damaged ({error}). Delete it: the next command that names the address of the home makes it again"
+        raise _DamagedNotesError(
+            f"{file}: damaged ({error}). A command that names the address of the home, s3://..., makes it again"
         ) from error
+
+
+def _repaired(folder: Path) -> dict[str, Any]:
+    """The notes, where the address is known: damaged ones are set aside, which costs a transfer; then, none."""
+    try:
+        return _read_notes(folder)
+    except _DamagedNotesError:
+        say(f"{folder / NOTES} was damaged: it was set aside as {set_aside(folder / NOTES).name}, and is made again")
+        return {}
+
+
+class _DamagedNotesError(AsdError):
+    pass
 
 
 class Mirror:
@@ -196,7 +210,7 @@ class Mirror:
 
     def _notes(self) -> dict[str, Any]:
         notes: dict[str, Any] = {"address": self.bucket.address, "files": {}, "registry": None, "writing": False}
-        return notes | _read_notes(self.folder)
+        return notes | _repaired(self.folder)
 
     def _note(self, **changed: Any) -> None:
         with atomic_write(self.folder / NOTES, ELSEWHERE) as temporary:

@@ -119,7 +119,8 @@ HICCUPS = {
 @pytest.mark.situation(
     "MLflow's store does not answer, or something else answers in its place (a proxy's 404, a login page, `{}`, a "
     "refused request, 403, 503)",
-    before="a refused request and the answer `{}` were read as: there is no champion; a challenger was promoted ungated",
+    before="a refused request and the answer `{}` were read as: there is no champion, so a challenger was promoted "
+    "ungated",
     after="only MLflow's own word that there is none means none; everything else is retried and then fails in one "
     "sentence, and nothing is promoted or registered twice",
 )
@@ -257,7 +258,7 @@ def test_a_registry_that_is_locked_for_a_moment_answers(
 
 @pytest.mark.situation(
     "more registered versions than a store gives at once",
-    before="only the first page was listed",
+    before="the first page of 10,000 was listed",
     after="every page is read",
 )
 def test_every_page_of_versions_is_read(registry: Home) -> None:
@@ -390,7 +391,8 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.situation(
     "`mlflow models serve`: a row with a file that is not there, another machine, a wrong shape, rate or type",
-    before="a missing file answered `NaN`, which is no JSON; the others failed the whole request, some with a stack trace",
+    before="a missing file answered `NaN`, which is no JSON; the others failed the whole request, some with a stack "
+    "trace",
     after="the row has its `reason`, numbers are `null`, and the other rows are scored",
 )
 def test_a_row_that_cannot_be_scored_stops_no_other_one(ask: Any, pump: tuple[Path, Path]) -> None:
@@ -521,7 +523,7 @@ def test_a_damaged_drift_report_stops_no_scoring_run(
 
 @pytest.mark.situation(
     "a damaged score table, for a machine with an alarm rule over several runs",
-    before="`asd score` ended with an unexpected ArrowInvalid; nothing was scored",
+    before="`asd score` ended with an unexpected ArrowInvalid; nothing was stored",
     after="it is said; the rule counts without that run",
 )
 def test_a_damaged_score_table_hides_no_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -760,21 +762,23 @@ def test_scores_that_were_fetched_open_no_incident(s3: Any, tmp_path: Path, monk
 @pytest.mark.situation(
     "the notes of a home in object storage are damaged",
     before="the home was taken for a local one, and nothing was sent any more",
-    after="one sentence: delete the file, it is made again; a registry that was not sent is kept beside it",
+    after="said, set aside and made again, which costs a transfer; a registry that was not sent is kept beside it",
 )
-def test_damaged_notes_do_not_make_a_home_a_local_one(s3: Any) -> None:
+def test_damaged_notes_do_not_make_a_home_a_local_one(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
     home = Home.at("s3://plant/home")
-    notes = home.root / ".mirror.json"
-    notes.write_text("{")
-    with pytest.raises(AsdError, match=r"damaged .*Delete it"):
+    scored(home, "20260501T080000", "0a")
+    home.send()
+    (home.root / ".mirror.json").write_text("{")
+    with pytest.raises(AsdError, match="damaged"):
         home.send()
-    notes.unlink()
-    assert Home.at("s3://plant/home").address == "s3://plant/home"
+    Home.at("s3://plant/home").send()
+    assert "set aside" in capsys.readouterr().err.replace("\n", " ")
+    assert home.address == "s3://plant/home" and list(home.root.glob("damaged-*"))
 
 
 @pytest.mark.situation(
     "object storage answers 403, 404 for the bucket, 500, or not at all",
-    before="the same, right",
+    before="not tried",
     after="one sentence with the remedy, never an empty home",
 )
 @pytest.mark.parametrize(
