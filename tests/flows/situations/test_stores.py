@@ -29,6 +29,7 @@ from asdcore.datasets.simulate import simulate
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.features.compute import compute_features
+from asdcore.monitoring.comparison import compare
 from asdcore.monitoring.following import Rule, begin_following, follow
 from asdcore.monitoring.incidents import open_incidents
 from asdcore.normality.threshold import Threshold
@@ -722,6 +723,31 @@ def test_features_of_a_share_that_is_away_quarantine_nothing(
         _leave_out(failures, dict(pairs))
     assert "Nothing was quarantined" in capsys.readouterr().err.replace("\n", " ")
     pd.testing.assert_frame_equal(Catalog(home.recordings).recordings, before)
+
+
+@pytest.mark.situation(
+    "the share of one machine is away while the gate compares challenger and champion",
+    before="the machine was left out of the comparison, and so was what it had newly learned: promoted unjudged",
+    after="the gate refuses, and says that the recordings cannot be read",
+)
+def test_the_gate_promotes_nothing_that_it_could_not_judge(pump: tuple[Path, Path], tmp_path: Path) -> None:
+    here, away = (shutil.copytree(pump[1].parent.parent, tmp_path / name / "simFan") for name in ("here", "away"))
+    settings = Settings(normality=NormalitySettings(scorers=("spectrum",), false_alarm_rate=0.1))
+    fan = Detector.load(pump[0])
+    both = fan.with_machine("lost", fan.machines["simFan"], {})
+    catalog = Catalog(tmp_path / "home" / "recordings")
+    catalog.ingest(find_recordings(here), RecordingSettings())
+    known = catalog.recordings
+    lost = known.assign(machine="lost", path=known["path"].str.replace(str(here), str(away), regex=False))
+    shutil.rmtree(away)
+    done = compare(both, both, pd.concat([known, lost], ignore_index=True), settings)
+    assert not done["promote"] and "lost: none of the" in done["reasons"][0] and len(done["reasons"]) == 1
+    new = lost.assign(
+        machine="simFan", recording=[f"{n:064x}" for n in range(len(lost))], label="normal", split="train"
+    )
+    done = compare(fan, fan, pd.concat([known, new], ignore_index=True), settings)
+    assert not done["promote"] and "newly labelled normal cannot be read now" in done["reasons"][0]
+    assert compare(fan, fan, known, settings)["promote"]
 
 
 @pytest.mark.situation(
