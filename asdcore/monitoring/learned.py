@@ -50,10 +50,9 @@ class Learned:
             machines: with new recordings that are judged together, this one included.
         """
         if self.unread > self.recordings:
-            of = self.unread + self.recordings
             return (
-                f"{machine}: {self.unread} of the {of} recordings newly labelled normal cannot be read now, so the champion cannot "
-                "judge them: is the drive or the share mounted?"
+                f"{machine}: {self.unread} of its recordings newly labelled normal cannot be read now, so the champion "
+                "cannot judge them: is the drive or the share mounted?"
             )
         by_count = rate_interval(self.strange, self.recordings)[0] > max(STRANGE, rate)
         if not by_count and not self.p_value < CHANCE / machines:

@@ -422,10 +422,14 @@ def test_the_real_server_answers_each_row(model: Path, pump: tuple[Path, Path], 
     port = 5900 + os.getpid() % 90
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model), "--env-manager", "local"]
     with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log)
+        # MLflow starts uvicorn by its name.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"PATH": path})
     try:
-        until = time.monotonic() + 90
+        until = time.monotonic() + 240
         while time.monotonic() < until:
+            assert server.poll() is None, (tmp_path / "log").read_text()
             try:
                 requests.get(f"http://127.0.0.1:{port}/ping", timeout=5).raise_for_status()
                 break
