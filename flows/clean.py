@@ -10,6 +10,7 @@ from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.features import stores_in_use
+from tasks.no_answer import NoAnswerError
 from tasks.registered import registered_models, registered_settings
 from tasks.reports import KEPT_DAYS, delete_reports, old_reports
 from tasks.warn import warn
@@ -44,6 +45,11 @@ def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Clea
         catalog = Catalog(home.recordings)
         # What is in quarantine may come back when its file does.
         known = {*catalog.recordings["recording"], *catalog.quarantined["recording"]}
+        if not known and home.features.exists():
+            raise AsdError(
+                f"{home.recordings} has no recording, so no feature would stay: is it mounted, or to be restored? "
+                f"To delete all features, delete {home.features}"
+            )
         in_use = stores_in_use([settings, *_registered_settings(home)])
         orphans = find_orphans(home.features, in_use, known, verify=verify)
         reports = old_reports(home)
@@ -58,6 +64,8 @@ def _registered_settings(home: Home) -> Iterator[Settings]:
     for row in registered_models(home):
         try:
             yield registered_settings(home, row["version"])
+        except NoAnswerError:
+            raise  # What it needs is not known.
         except AsdError as error:
             warn(f"version {row['version']} claims no features: {error}")
 

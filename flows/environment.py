@@ -37,7 +37,7 @@ def prepare(home: Home, *, quiet: bool) -> None:
         defaults[URL] = f"sqlite+aiosqlite:///{quoted_for_sqlite(database)}"
     if quiet:
         # The command line shows errors in its own words; the UI still gets every log line.
-        defaults |= {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+        defaults |= {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "CRITICAL"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     loopback_without_proxy()

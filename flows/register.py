@@ -11,13 +11,13 @@ from prefect import flow
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog, hold_out
-from asdcore.storage.files import atomic_write
+from asdcore.storage.files import atomic_write, listed
 from asdcore.storage.home import Home, without_userinfo
 from tasks.evaluation import Evaluation, publish
 from tasks.fit_reports import kept_report, retraining_report
+from tasks.no_answer import NoAnswerError
 from tasks.promotion import decided, gate_sentence, judgement_text
 from tasks.publishing import publish_report
-from tasks.registered import NoAnswerError
 from tasks.registry import champion_version, describe_version, registered_version, version_description
 from tasks.run_names import run_name
 from tasks.screening import StandOut, listen_first
@@ -76,7 +76,7 @@ def register(run: str | None = None, home: Path | None = None) -> list[Registere
     """
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
-        waiting = [path.stem for path in sorted(_folder(place).glob("*.json"))]
+        waiting = [path.stem for path in listed(_folder(place), "*.json")]
         if run is not None and run not in waiting:
             raise AsdError(f"run {run} is not waiting to be registered; waiting are: {', '.join(waiting) or 'none'}")
         return [registered(place, name) for name in waiting if run in (None, name)]

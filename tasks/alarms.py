@@ -4,7 +4,9 @@ import pandas as pd
 
 from asdcore.detector import Detector
 from asdcore.normality.threshold import Threshold
+from asdcore.progress import say
 from asdcore.recordings.health import remarks
+from asdcore.storage.files import listed
 from asdcore.storage.home import Home
 
 MOST_TABLES = 50
@@ -50,10 +52,14 @@ def _before(home: Home, machine: str, rows: pd.DataFrame, threshold: Threshold) 
     if threshold.last == 1:
         return decisions  # Each anomalous recording is worth a call.
     seen = set(rows["recording"])
-    for table in sorted(home.scores.glob("score-*.parquet"), reverse=True)[:MOST_TABLES]:
+    for table in reversed(listed(home.scores, "score-*.parquet")[-MOST_TABLES:]):
         if len(decisions) >= threshold.last:
             break
-        earlier = pd.read_parquet(table, columns=["machine", "recording", "decision"])
+        try:
+            earlier = pd.read_parquet(table, columns=["machine", "recording", "decision"])
+        except (OSError, ValueError) as error:  # An earlier run must not hide the alarm of this one.
+            say(f"{table} could not be read, so the alarm rule counts without it: {error}")
+            continue
         earlier = earlier[(earlier["machine"] == machine) & earlier["decision"].notna()]
         earlier = earlier[~earlier["recording"].isin(seen)]
         seen |= set(earlier["recording"])

@@ -20,6 +20,7 @@ from asdcore.monitoring.states import in_order, judged
 from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.names import DETECTOR, is_simulated
 from asdcore.reports.known import session_of
+from asdcore.storage.files import listed
 from asdcore.storage.home import Home
 from tasks.labels import label_recordings
 from tasks.registered import CHAMPION, DESCRIPTION, load_detector, registered_folder, versions_in_file
@@ -117,7 +118,7 @@ class Records:
     def catalog(self) -> pd.DataFrame:
         """The usable rows of the table of recordings, see `Catalog`."""
         with self._lock:
-            parts = sorted(path.name for path in self.home.recordings.glob("part-*.parquet"))
+            parts = [path.name for path in listed(self.home.recordings, "part-*.parquet")]
             if self._catalog is None or self._catalog[0] != parts:
                 self._catalog = parts, Catalog(self.home.recordings).recordings
             return self._catalog[1]
@@ -177,7 +178,7 @@ class Records:
 
     def _read_scores(self) -> pd.DataFrame:
         """The stored scores, the oldest run first: only what is new is read again."""
-        tables = frozenset(path.name for path in self.home.scores.glob("score-*.parquet"))
+        tables = frozenset(path.name for path in listed(self.home.scores, "score-*.parquet"))
         if tables == self._tables:
             return self._scores
         # All, unless every new run is later than the known ones: the newest of these may have been read in part.

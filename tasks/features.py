@@ -153,7 +153,18 @@ def with_features(clips: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
 
 def _leave_out(failures: Mapping[str, str], path_of: Mapping[str, str]) -> None:
-    """Quarantine recordings that failed, and tell of clips that are left out. ``failures``: name: reason."""
+    """Quarantine recordings that failed, and tell of clips that are left out. ``failures``: name: reason.
+
+    A file whose disk or share does not answer is only left out now: nothing is known against its recording.
+    """
+    away = {recording_of(name) for name, reason in failures.items() if GONE in reason and not _is_gone(path_of[name])}
+    if away:
+        path = next(path_of[name] for name in failures if recording_of(name) in away)
+        warn(
+            f"{len(away)} recordings cannot be read now and are left out, {path} first. Is the drive or the share "
+            "mounted? Nothing was quarantined"
+        )
+    failures = {name: reason for name, reason in failures.items() if recording_of(name) not in away}
     unusable = {
         recording_of(name): reason
         for name, reason in failures.items()
@@ -168,6 +179,15 @@ def _leave_out(failures: Mapping[str, str], path_of: Mapping[str, str]) -> None:
     for path, number in Counter(path_of[name] for name in clips).items():
         reason = next(failures[name] for name in clips if path_of[name] == path)
         warn(f"{path}: {number} of its clips left out: {reason}")
+
+
+def _is_gone(path: str) -> bool:
+    """Whether a file was deleted or moved: its folder is there, with other content, and the file is not."""
+    folder = Path(path).parent
+    try:
+        return not os.path.lexists(path) and any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _on_cluster(address: str, batches: list[dict[str, Any]]) -> list[Artifact]:

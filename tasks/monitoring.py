@@ -13,9 +13,10 @@ from asdcore.features.store import Store
 from asdcore.heard import Heard
 from asdcore.monitoring.drift import DriftReport, drift_report
 from asdcore.monitoring.enrolment_checks import enrolment_checks
+from asdcore.progress import say
 from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.settings import Settings
-from asdcore.storage.files import atomic_write
+from asdcore.storage.files import atomic_write, listed, may_be_damaged, set_aside
 from asdcore.storage.home import Home
 
 if TYPE_CHECKING:
@@ -24,7 +25,20 @@ if TYPE_CHECKING:
 RENAMED = {"target_share": "target_fraction"}
 """columns of files of version 0.1"""
 MOST_RUNS = 200
-"""scoring runs whose files are read: those that the plot shows"""
+"""scoring runs that the plot shows"""
+NEEDED = (
+    "at",
+    "machine",
+    "recordings",
+    "not_scored",
+    "scored",
+    "alarms",
+    "asked",
+    "alarms_low",
+    "level_dbfs",
+    "drifted",
+)
+"""columns that every drift report has"""
 
 
 def examined(home: Home, detector: Detector, version: str, heard: list[Heard]) -> list[DriftReport]:
@@ -49,21 +63,37 @@ def examined(home: Home, detector: Detector, version: str, heard: list[Heard]) -
     return reports
 
 
-def read_history(home: Home) -> pd.DataFrame:
-    """One row per machine and run: the latest runs, oldest first."""
-    tables = [_read(file) for file in _files(home)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+def read_history(home: Home, after: pd.Timestamp | None = None) -> pd.DataFrame:
+    """One row per machine and run, oldest first: of the latest `MOST_RUNS` runs, or of all runs ``after`` a time."""
+    tables = [table for file in _files(home, after) if (table := _read(file)) is not None]
+    history = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return history if after is None or history.empty else history[history["at"] > after].reset_index(drop=True)
 
 
-def _files(home: Home) -> list[Path]:
-    """Those of the latest runs, oldest first."""
+def _files(home: Home, after: pd.Timestamp | None = None) -> list[Path]:
+    """Those of the latest runs, or of all since a time, oldest first."""
     # Until version 0.2 the files were called health-; their time is in the rest of the name.
-    files = sorted(home.scores.glob("health-*.parquet")) + sorted(home.scores.glob("drift-*.parquet"))
-    return files[-MOST_RUNS:]
+    files = listed(home.scores, "health-*.parquet") + listed(home.scores, "drift-*.parquet")
+    if after is None:
+        return files[-MOST_RUNS:]
+    return [file for file in files if file.stem.partition("-")[2] >= f"{after:%Y%m%dT%H%M%S}"]
 
 
-def _read(file: Path) -> pd.DataFrame:
-    return pd.read_parquet(file).rename(columns=RENAMED)
+def _read(file: Path) -> pd.DataFrame | None:
+    """A drift report; None if it cannot be read: no run may fail for an earlier one. A damaged one is set aside."""
+    try:
+        table = pd.read_parquet(file).rename(columns=RENAMED)
+        if missing := sorted({*NEEDED} - {*table.columns}):
+            raise ValueError(f"it has no {', '.join(missing)}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        if not may_be_damaged(error):
+            say(f"{file} could not be read, so drift is told without it: {error}")
+            return None
+        say(f"{file} is damaged ({error}): it was set aside as {set_aside(file).name}; drift is told without it")
+        return None
+    return table
 
 
 def _last_reports(home: Home, machines: Sequence[str]) -> tuple[dict[str, DriftReport], pd.Timestamp | None]:
@@ -71,7 +101,8 @@ def _last_reports(home: Home, machines: Sequence[str]) -> tuple[dict[str, DriftR
     reports: dict[str, DriftReport] = {}
     newest: pd.Timestamp | None = None
     for file in reversed(_files(home)):
-        table = _read(file)
+        if (table := _read(file)) is None:
+            continue
         newest = table["at"].max() if newest is None else newest
         for machine in set(machines) - reports.keys():
             own = table[table["machine"] == machine]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.entities import RunTag
+from mlflow.entities import Metric, RunTag
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.runtime import task_run
@@ -24,7 +24,7 @@ from tasks.recordings import Ingest, ingest_recordings, machine_table
 from tasks.review import champions_review
 from tasks.run_names import counted, named, subject
 from tasks.scoring import Scored, not_enrolled_sentences, score_recordings
-from tasks.tracking import client, describe, log_metrics, metric_name, tracked_run
+from tasks.tracking import client, describe, metric_name, metrics_of, tracked_run
 from tasks.warn import warn
 
 MOST_ROWS = 100
@@ -35,6 +35,8 @@ LOGGED_SINCE = "asd.logged_since"
 """Tag of the MLflow run: the time of the first one; a step is the minutes since then."""
 LOGGED_STEP = "asd.logged_step"
 """Tag of the MLflow run: the last step."""
+MOST_POINTS = 1000
+"""that MLflow takes in one call"""
 SHIFT = "shift_"
 """What the columns of the drift history begin with that hold the shift of a scorer."""
 
@@ -170,17 +172,24 @@ def log_drift(home: Home) -> None:
     run = _drift_run(home)
     store = client(home)
     until, since, step = _logged(home, run, history)
-    new = history[history["at"] > until]
+    new = read_history(home, until)
     if new.empty:
         return
-    for at, rows in new.groupby("at"):
-        time = pd.Timestamp(str(at))
+    since = new["at"].min() if since is None else since
+    waiting: list[Metric] = []
+    runs = [(pd.Timestamp(str(at)), rows) for at, rows in new.groupby("at")]
+    for number, (time, rows) in enumerate(runs, start=1):
         metrics = {name: value for row in rows.to_dict("records") for name, value in _metrics(row).items()}
         # A chart of MLflow is drawn against the step: so that is time. Each run has one of its own, whatever the clock
         # says: MLflow keeps equal points once.
         step = max(int((time - since).total_seconds() // 60), step + 1)
-        log_metrics(home, run, metrics, step, time.timestamp())
-        # After each: a call that is killed does not make the next one log all of them again.
+        waiting += metrics_of(metrics, step, time.timestamp())
+        if len(waiting) < MOST_POINTS and number < len(runs):
+            continue
+        for start in range(0, len(waiting), MOST_POINTS):
+            store.log_batch(run, metrics=waiting[start : start + MOST_POINTS])
+        waiting = []
+        # After each batch: a call that is killed does not make the next one log all of them again.
         logged = {LOGGED_SINCE: since.isoformat(), LOGGED_UNTIL: time.isoformat(), LOGGED_STEP: str(step)}
         store.log_batch(run, tags=[RunTag(name, value) for name, value in logged.items()])
     store.log_figure(run, drift_plot(history), "drift.png")
@@ -198,14 +207,12 @@ def _drift_run(home: Home) -> str:
     return tracked_run(home, "drift", f"drift {digest_of(home.name)}", f"drift over time, {home.name}")
 
 
-def _logged(home: Home, run: str, history: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp, int]:
+def _logged(home: Home, run: str, history: pd.DataFrame) -> tuple[pd.Timestamp, pd.Timestamp | None, int]:
     """The times of the last scoring run that is in the MLflow run, and of the first one; and the last step."""
     tags = client(home).get_run(run).data.tags
-    until = tags.get(LOGGED_UNTIL)
+    until, since = tags.get(LOGGED_UNTIL), tags.get(LOGGED_SINCE)
     last = pd.Timestamp(until) if until else _logged_before_tags(home, run, history["machine"].unique().tolist())
-    since = tags.get(LOGGED_SINCE)
-    first = pd.Timestamp(since) if since else history.loc[history["at"] > last, "at"].min()
-    return last, first, int(tags.get(LOGGED_STEP, -1))
+    return last, pd.Timestamp(since) if since else None, int(tags.get(LOGGED_STEP, -1))
 
 
 def _logged_before_tags(home: Home, run: str, machines: list[str]) -> pd.Timestamp:

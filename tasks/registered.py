@@ -15,9 +15,10 @@ from urllib.request import url2pathname
 
 from asdcore.errors import AsdError
 from asdcore.storage.home import Home, without_userinfo
+from tasks.no_answer import NoAnswerError, no_answer, said_by
 
 if TYPE_CHECKING:
-    from mlflow.exceptions import MlflowException
+    from mlflow.entities.model_registry import RegisteredModel
 
     from asdcore.detector import Detector
     from asdcore.settings import Settings
@@ -27,6 +28,8 @@ CHAMPION = "champion"
 DESCRIPTION = "detector.json"
 """the file that every folder of a detector has"""
 
+SECONDS_TO_WAIT = 30
+"""for another program that has locked the file"""
 _VERSIONS = """
     SELECT version, creation_time, run_id, storage_location FROM model_versions
     WHERE name = ? AND current_stage != 'Deleted_Internal' ORDER BY version DESC"""
@@ -46,10 +49,6 @@ class Version:
     """URI of the folder of the model; empty if MLflow must be asked"""
     aliases: tuple[str, ...]
     tags: dict[str, str]
-
-
-class NoAnswerError(AsdError):
-    """The registry does not answer: what it holds is not known."""
 
 
 def registered_models(home: Home) -> list[dict[str, str]]:
@@ -128,6 +127,9 @@ def versions_in_file(home: Home) -> list[Version] | None:
     """The versions, newest first, that the SQLite file of the home has; None if only MLflow can tell.
 
     It is read and never changed. Nothing is remembered from one call to the next.
+
+    Raises:
+        NoAnswerError: another program keeps it locked.
     """
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return None
@@ -135,11 +137,13 @@ def versions_in_file(home: Home) -> list[Version] | None:
     if not file.exists():
         return []
     try:
-        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=SECONDS_TO_WAIT)) as database:
             versions = database.execute(_VERSIONS, [NAME]).fetchall()
             aliases = database.execute(_ALIASES, [NAME]).fetchall()
             tags = database.execute(_TAGS, [NAME]).fetchall()
-    except sqlite3.Error:
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            raise no_answer(home, error) from None
         return None  # Of another version of MLflow, or left by a killed writer: MLflow repairs it, or says what it is.
     return [
         Version(
@@ -164,21 +168,16 @@ def _local_folder(location: str) -> Path | None:
 
 
 def _versions_of_mlflow(home: Home) -> list[Version]:
-    from mlflow.exceptions import MlflowException
-
+    from tasks.mlflow_store import every
     from tasks.tracking import client
 
-    store = client(home)
-    aliases: dict[str, list[str]] = {}
-    try:
-        for alias, registered in store.get_registered_model(NAME).aliases.items():
-            aliases.setdefault(str(registered), []).append(alias)
-    except MlflowException as error:
-        # Only a definite answer means that there is none.
-        if not says_unknown(error):
-            raise no_answer(home, error) from None
+    model = registered_model(home)
+    if model is None:
         return []
-    versions = store.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"])
+    aliases: dict[str, list[str]] = {}
+    for alias, number in model.aliases.items():
+        aliases.setdefault(str(number), []).append(alias)
+    versions = every(client(home).search_model_versions, f"name = '{NAME}'", order_by=["version_number DESC"])
     return [
         Version(
             number := str(found.version),
@@ -192,47 +191,68 @@ def _versions_of_mlflow(home: Home) -> list[Version]:
     ]
 
 
+def registered_model(home: Home) -> "RegisteredModel | None":
+    """The model as MLflow knows it, with its aliases; None if MLflow says that there is none.
+
+    Raises:
+        NoAnswerError: it does not say so, nor anything else.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from tasks.mlflow_store import UNKNOWN
+    from tasks.tracking import client
+
+    try:
+        found = client(home).get_registered_model(NAME)
+    except MlflowException as error:
+        # Only a definite answer means that there is none.
+        if error.error_code == UNKNOWN:
+            return None
+        raise no_answer(home, error) from None
+    if found.name != NAME:
+        raise NoAnswerError(f"what answers as {home.registry_name} is not MLflow: it does not know what it was asked")
+    return found
+
+
 @contextmanager
 def _folder_of_mlflow(home: Home, model: str) -> Iterator[tuple[Path, str]]:
     """A copy of the folder, wherever MLflow keeps it."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    from tasks.mlflow_store import UNKNOWN
     from tasks.tracking import client
 
-    store = client(home)
+    known = registered_model(home)
+    number = str(known.aliases.get(model, "")) if known and not model.isdigit() else model
+    if known is None or not number:
+        raise _none_registered(home, model)
     try:
-        if model.isdigit():
-            found = store.get_model_version(NAME, model)
-        else:
-            found = store.get_model_version_by_alias(NAME, model)
+        found = client(home).get_model_version(NAME, number)
     except MlflowException as error:
-        if not says_unknown(error):
+        if error.error_code != UNKNOWN:
             raise no_answer(home, error) from None
         raise _none_registered(home, model) from error
     with tempfile.TemporaryDirectory() as folder:
         try:
             local = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{found.version}", dst_path=folder))
-            (description,) = local.rglob(DESCRIPTION)
-        except (MlflowException, OSError, ValueError) as error:
-            raise _files_gone(str(found.version), str(found.source)) from error
-        yield description.parent, str(found.version)
-
-
-def says_unknown(error: "MlflowException") -> bool:
-    """Whether MLflow says that there is no such model, version or alias, and not that it cannot be asked."""
-    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # The second: of an alias.
-
-
-def no_answer(home: Home, error: "MlflowException") -> AsdError:
-    """What is raised where the registry cannot be asked."""
-    return NoAnswerError(f"the registry {home.registry_name} does not answer: {without_userinfo(error)}")
+        except Exception as error:  # Of MLflow, or of the client of whatever store the files are in.
+            if isinstance(error, FileNotFoundError) or "No such artifact" in str(error):
+                raise _files_gone(number, str(found.source)) from error
+            why = without_userinfo(said_by(error))
+            raise NoAnswerError(
+                f"the files of version {number} could not be fetched from {found.source}: {why}"
+            ) from None
+        descriptions = list(local.rglob(DESCRIPTION))
+        if len(descriptions) != 1:
+            raise _files_gone(number, str(found.source))
+        yield descriptions[0].parent, number
 
 
 def _files_gone(version: str, place: str) -> AsdError:
     return AsdError(
-        f"the files of version {version} are not where the registry says ({place}): they were deleted, or the home was "
-        "moved. `asd retrain` registers the detector again"
+        f"the files of version {version} are not where the registry says ({place}): they were deleted, the home was "
+        "moved, or a drive is not mounted. If they are gone, `asd retrain` registers the detector again"
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import Array
+from mlflow.types.schema import AnyType
 from prefect.runtime import flow_run
 
 import asdcore
@@ -24,7 +24,8 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.code import code_of_function
 from tasks.metrics import scores_of_run
-from tasks.registered import CHAMPION, DESCRIPTION, NAME, no_answer, registered_folder, says_unknown
+from tasks.mlflow_store import UNKNOWN, asked
+from tasks.registered import CHAMPION, DESCRIPTION, NAME, registered_folder, registered_model
 from tasks.stage import Facts, stage
 from tasks.tracking import client, describe, flat
 
@@ -33,6 +34,8 @@ PROMOTED, REPLACED = "promoted", "replaced"
 """Tags of a version: when and why it became the champion, and which one it replaced."""
 LINEAGE = ("recordings", "settings", "code", "parent", "prefect_run")
 """Tags of a version: the digests of what it was made from, the champion of that time, and the flow run that made it."""
+INPUTS = ("path", "waveform", "sample_rate", "machine")
+"""The columns of what the model is served; see `tasks.served_detector`."""
 MOST_CHARACTERS = 4000
 """of a tag; MLflow takes 5,000"""
 NEEDED_TO_SCORE = (
@@ -52,12 +55,20 @@ NEEDED_TO_SCORE = (
 
 
 def _is_still_registered(values: Facts) -> bool:
-    """Whether the version of a remembered result is there, with its files."""
+    """Whether the version of a remembered result is there, with its files.
+
+    Raises:
+        NoAnswerError: that is not known; registered twice, it would be two versions.
+    """
+    home, version = Home.current(), values["version"]
     try:
-        known = client(Home.current()).get_model_version(NAME, values["version"]).run_id == values["run"]
-        return known and bool(mlflow.artifacts.list_artifacts(artifact_uri=f"models:/{NAME}/{values['version']}"))
-    except (MlflowException, OSError):
+        found = client(home).get_model_version(NAME, version)
+    except MlflowException as error:
+        if error.error_code != UNKNOWN:
+            raise
         return False
+    files = asked(home, lambda: mlflow.artifacts.list_artifacts(artifact_uri=f"models:/{NAME}/{version}"))
+    return bool(found.run_id == values["run"] and files)
 
 
 @stage(
@@ -108,7 +119,7 @@ def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str
             input_example=input_example(home, detector),
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in NEEDED_TO_SCORE],
         )
-    if not store.search_registered_models(f"name = '{NAME}'"):
+    if registered_model(home) is None:
         store.create_registered_model(
             NAME, description="Anomaly scores of machine recordings; higher is more anomalous"
         )
@@ -145,14 +156,8 @@ def describe_version(home: Home, version: str, text: str) -> None:
 
 def signature() -> ModelSignature:
     """The columns that the model takes and gives; see `tasks.served_detector`."""
-    inputs = Schema(
-        [
-            ColSpec(DataType.string, "path", required=False),
-            ColSpec(Array(DataType.double), "waveform", required=False),
-            ColSpec(DataType.long, "sample_rate", required=False),
-            ColSpec(DataType.string, "machine", required=False),
-        ]
-    )
+    # Of any type: MLflow would refuse a whole request for one row that lacks what another one has.
+    inputs = Schema([ColSpec(AnyType(), name, required=False) for name in INPUTS])  # type: ignore[no-untyped-call]
     outputs = Schema(
         [
             ColSpec(DataType.string, "machine"),
@@ -207,8 +212,8 @@ def set_champion(home: Home, version: str, why: str, replaced: str | None = None
     try:
         known = store.get_model_version(NAME, version)
     except MlflowException as error:
-        if not says_unknown(error):
-            raise no_answer(home, error) from None
+        if error.error_code != UNKNOWN:
+            raise
         raise AsdError(f"no registered version {version!r} in {home.registry_name}; `asd models` lists them") from error
     tags = {PROMOTED: f"{datetime.now(UTC).isoformat(timespec='seconds')} {why}"}
     if before != version:
@@ -249,9 +254,5 @@ def champion_version(home: Home) -> str:
     Raises:
         AsdError: the registry does not answer: only a definite answer means that there is none.
     """
-    try:
-        return str(client(home).get_registered_model(NAME).aliases.get(CHAMPION, ""))
-    except MlflowException as error:
-        if not says_unknown(error):
-            raise no_answer(home, error) from None
-        return ""
+    model = registered_model(home)
+    return str(model.aliases.get(CHAMPION, "")) if model else ""

@@ -5,19 +5,21 @@ The index, `INDEX` in the home, is made of the score tables and the table of rec
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from asdcore.progress import progress, say
 from asdcore.recordings.names import DETECTOR, label_in_name
 from asdcore.recordings.paths import nfc
+from asdcore.storage.files import is_damage, listed, may_be_damaged, set_aside
 from asdcore.storage.home import Home
 
+T = TypeVar("T")
 INDEX = "scores.db"
 FORMAT = 2
 NOT_SCORED = "not scored"
@@ -56,6 +58,8 @@ _SELECT = f"""
         SELECT label FROM labels WHERE labels.recording = scores.recording ORDER BY file DESC, rowid DESC LIMIT 1
     ), ''), nullif(named, '')), 'unknown') AS label
     FROM scores"""
+_ALWAYS = {"scores": {"path", "machine", "score"}, "recordings": {"recording", "label", "reason"}}
+"""folder: columns that each of its files has, whichever version of asd has written it"""
 _BATCH = 1000
 """files that are read before their rows are written"""
 
@@ -100,11 +104,15 @@ def stored_scores(
         values.append(_utc(since))
     where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
     order = "ORDER BY scored_at DESC, file DESC, score IS NULL, score DESC, scores.rowid LIMIT ?"
-    with _index(home) as index:
+
+    def looked_up(index: sqlite3.Connection) -> tuple[list[dict[str, Any]], dict[str, int]]:
         rows = index.execute(f"{_SELECT}{where} {order}", [*values, -1 if most is None else most])
         names = [column[0] for column in rows.description]
         found = [dict(zip(names, row, strict=True)) for row in rows]
-        counts = dict(index.execute(f"SELECT verdict, count(*) FROM scores{where} GROUP BY verdict", values).fetchall())
+        counted = index.execute(f"SELECT verdict, count(*) FROM scores{where} GROUP BY verdict", values)
+        return found, dict(counted.fetchall())
+
+    found, counts = _asked(home, looked_up)
     for row in found:
         row["table"] = str(home.root / row.pop("file"))
         row["in_training"] = None if row["in_training"] is None else bool(row["in_training"])
@@ -113,8 +121,10 @@ def stored_scores(
 
 def scored_machines(home: Home) -> list[str]:
     """The machines that there are stored scores of."""
-    with _index(home) as index:
-        return [machine for (machine,) in index.execute("SELECT DISTINCT machine FROM scores ORDER BY machine")]
+    return _asked(
+        home,
+        lambda index: [name for (name,) in index.execute("SELECT DISTINCT machine FROM scores ORDER BY machine")],
+    )
 
 
 def add_to_index(home: Home, table: Path) -> None:
@@ -123,25 +133,30 @@ def add_to_index(home: Home, table: Path) -> None:
         _read_into(index, home, {table.relative_to(home.root).as_posix(): _state(table.stat())})
 
 
-@contextmanager
-def _index(home: Home) -> Iterator[sqlite3.Connection]:
-    """The index, up to date; in memory if the file in the home cannot be used."""
+def _asked(home: Home, question: Callable[[sqlite3.Connection], T]) -> T:
+    """The answer of the index, which is brought up to date first."""
     present = dict(_files(home))
-    file = home.root / INDEX if present else ":memory:"
-    try:
-        index = _opened(file)
+    if present:
+        for _ in range(2):
+            file = home.root / INDEX
+            try:
+                with closing(_opened(file)) as index:
+                    _bring_up_to_date(index, home, present)
+                    return question(index)
+            except sqlite3.Error as error:
+                if is_damage(error):
+                    say(f"{file} is damaged ({error}): it was set aside as {set_aside(file).name} and is made again")
+                    continue
+                # Locked for long, on a disk that is full or must not be written, or on one where SQLite cannot lock.
+                say(f"the index {file} cannot be used ({error}), so every score table is read")
+                break
+    with closing(_opened(":memory:")) as index:
         _bring_up_to_date(index, home, present)
-    except sqlite3.Error as error:
-        # Locked for long, on a disk that is full or must not be written, or on one where SQLite cannot lock.
-        say(f"the index {file} cannot be used ({error}), so every score table is read")
-        index = _opened(":memory:")
-        _bring_up_to_date(index, home, present)
-    with closing(index):
-        yield index
+        return question(index)
 
 
 def _opened(file: Path | str) -> sqlite3.Connection:
-    """The database, empty if it is new, damaged, or of another version of asd."""
+    """The database, empty if it is new or of another version of asd."""
     for _ in range(2):
         index = sqlite3.connect(file, timeout=10, isolation_level=None)
         try:
@@ -155,11 +170,10 @@ def _opened(file: Path | str) -> sqlite3.Connection:
                         index.execute(statement)
                 index.execute("COMMIT")
                 return index
-        except sqlite3.OperationalError:
+        except BaseException:
             index.close()
             raise
-        except sqlite3.DatabaseError:
-            pass  # Not a database, or a damaged one.
+        # Of another version of asd.
         index.close()
         Path(file).unlink(missing_ok=True)
     raise sqlite3.OperationalError("it cannot be made again")
@@ -167,12 +181,10 @@ def _opened(file: Path | str) -> sqlite3.Connection:
 
 def _files(home: Home) -> Iterator[tuple[str, tuple[int, int]]]:
     """The files that the index is made of: name below the home, size and time of the last change."""
-    for folder, beginning in ((home.scores, "score-"), (home.recordings, "part-")):
-        with suppress(FileNotFoundError), os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(beginning) and entry.name.endswith(".parquet"):
-                    with suppress(FileNotFoundError):
-                        yield f"{folder.name}/{entry.name}", _state(entry.stat())
+    for folder, pattern in ((home.scores, "score-*.parquet"), (home.recordings, "part-*.parquet")):
+        for path in listed(folder, pattern):
+            with suppress(FileNotFoundError):
+                yield f"{folder.name}/{path.name}", _state(path.stat())
 
 
 def _state(status: os.stat_result) -> tuple[int, int]:
@@ -198,9 +210,11 @@ def _read_into(index: sqlite3.Connection, home: Home, new: Mapping[str, tuple[in
     def read(name: str) -> tuple[str, list[dict[str, Any]] | None]:
         try:
             return name, _rows(home.root / name)
-        except (pa.ArrowException, OSError) as error:
-            if (home.root / name).exists():
-                say(f"left out, since it is damaged: {home.root / name}: {error}")
+        except FileNotFoundError:
+            return name, None
+        except (pa.ArrowException, OSError, ValueError) as error:
+            why = "it is damaged" if may_be_damaged(error) else "it could not be read"
+            say(f"left out, since {why}: {home.root / name}: {error}")
             return name, None
 
     waiting = progress(list(new), "reading scores") if len(new) > _BATCH else iter(new)
@@ -236,6 +250,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     with pq.ParquetFile(file) as parquet:
         wanted = {*_OF_FILES, "decision", "seen_by", "label", "labelled_by", "forgotten_by"}
         columns = [name for name in parquet.schema_arrow.names if name in wanted]
+        if missing := sorted(_ALWAYS[file.parent.name] - {*columns}):
+            raise ValueError(f"it has no column {', '.join(missing)}")
         rows: list[dict[str, Any]] = parquet.read(columns, use_threads=False).to_pylist()
     return rows
 

@@ -8,16 +8,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-# Read when MLflow is imported: no report of usage to its makers, no progress bars among the log lines of a worker.
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
 import mlflow
 import pandas as pd
 from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.tracking import MlflowClient
 
 from asdcore.encoder.frozen import training_history
 from asdcore.encoder.metrics import collapse
@@ -25,24 +19,27 @@ from asdcore.settings import NormalitySettings, Settings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from tasks.metrics import OUTCOMES, headline_metrics, machine_table, outcomes_of_nothing, table_metrics
+from tasks.mlflow_store import SERVERS, StoreClient
 from tasks.stage import stage
 
 EXPERIMENT = "asd"
 MACHINES = "machines.json"
 """Artifact of a run: the table with one row per machine."""
-SERVERS = ("http:", "https:")
-"""What a tracking URI begins with that is no database."""
 
 
-def client(home: Home) -> MlflowClient:
-    """A client of the store of this home, or of ``MLFLOW_TRACKING_URI``."""
+def client(home: Home) -> StoreClient:
+    """A client of the store of this home, or of ``MLFLOW_TRACKING_URI``.
+
+    Raises:
+        NoAnswerError: the store does not answer.
+    """
     home.root.mkdir(parents=True, exist_ok=True)
     uri, given = home.mlflow_uri, os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     if given is None:
         # MLflow has just set it, and the next home of this process would take it for the user's setting.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-    return MlflowClient(uri)
+    return StoreClient(home)
 
 
 def retraining_key(training: str, normality: NormalitySettings, data: str) -> str:
@@ -189,16 +186,15 @@ def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterato
         monitor.finish()  # type: ignore[no-untyped-call]
 
 
-def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0, at: float | None = None) -> None:
-    """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped, its charts do not draw it.
+def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0) -> None:
+    """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped, its charts do not draw it."""
+    client(home).log_batch(run, metrics=metrics_of(metrics, step, time.time()))
 
-    ``at``: their time, in seconds since 1970; default: now.
-    """
-    milliseconds = int(1000 * (time.time() if at is None else at))
-    points = [
-        Metric(metric_name(name), value, milliseconds, step) for name, value in metrics.items() if not math.isnan(value)
-    ]
-    client(home).log_batch(run, metrics=points)
+
+def metrics_of(metrics: Mapping[str, float], step: int, at: float) -> list[Metric]:
+    """Points of metrics by name, see `log_metrics`. ``at``: seconds since 1970."""
+    points = [(metric_name(name), value) for name, value in metrics.items() if not math.isnan(value)]
+    return [Metric(name, value, int(1000 * at), step) for name, value in points]
 
 
 def metric_name(name: str) -> str:

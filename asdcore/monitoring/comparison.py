@@ -1,6 +1,8 @@
 """Compare champion and challenger on the same recordings, the best ones available."""
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,10 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
     judged_by = {machine: (kind, rows) for machine, (kind, rows) in judged_by.items() if len(rows)}
     new = {machine: newly_learned(champion, clips, machine, settings) for machine in machines}
     total = sum(len(rows) * (1 if kind == "labels" else 1 + len(KINDS)) for kind, rows in judged_by.values())
-    waveforms = (pair for kind, rows in judged_by.values() for pair in _waveforms(rows, kind == "labels", settings))
+    unread = Counter[str]()
+    waveforms = (
+        pair for kind, rows in judged_by.values() for pair in _waveforms(rows, kind == "labels", settings, unread)
+    )
     scored: dict[str, list[dict[str, Any]]] = {"champion": [], "challenger": []}
     rate = settings.recordings.sample_rate
     for row, samples in progress(waveforms, "judging the challenger", total=total):
@@ -66,7 +71,10 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
         return {"promote": False, "reasons": ["There is no recording to compare the detectors on."], "by": judged_on}
     by_champion, by_challenger = (pd.DataFrame(rows, columns=TABLE) for rows in scored.values())
     rates = {machine: challenger.threshold_of(machine).false_alarm_rate for machine in machines}
-    judgement = judge(by_champion, by_challenger, settings.gate, rates, lost, new)
+    # A machine that a person has enrolled from elsewhere is kept although its files are gone.
+    expected = judged_by.keys() - set(challenger.about.get("stay_enrolled", ()))
+    silent = {machine: unread[machine] for machine in sorted(expected) if unread[machine] == len(judged_by[machine][1])}
+    judgement = judge(by_champion, by_challenger, settings.gate, rates, lost, new, silent)
     return judgement.to_json() | {"by": judged_on}
 
 
@@ -94,14 +102,15 @@ def newly_learned(champion: Detector, clips: pd.DataFrame, machine: str, setting
     training = training_recordings(clips)
     training = training[training["machine"] == machine]
     new = training[~training["recording"].map(recording_of).isin(list(known))]
-    by_name = _some(new).set_index("recording", drop=False)
+    by_name, unread = _some(new).set_index("recording", drop=False), Counter[str]()
     judged = [
         by_name.loc[row["recording"]].to_dict()
         | champion.score_waveform(samples, settings.recordings.sample_rate, machine)
-        for row, samples in _waveforms(by_name, True, settings)
+        for row, samples in _waveforms(by_name, True, settings, unread)
     ]
     table = pd.DataFrame(judged, columns=["recording", "path", "session", "score", "verdict"])
-    return learned(champion.machines[machine].calibration, table.astype({"score": float}))
+    known_sound = champion.machines[machine].calibration
+    return replace(learned(known_sound, table.astype({"score": float})), unread=unread[machine])
 
 
 def _some(clips: pd.DataFrame) -> pd.DataFrame:
@@ -110,14 +119,20 @@ def _some(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def _waveforms(
-    recordings: pd.DataFrame, labelled: bool, settings: Settings
+    recordings: pd.DataFrame, labelled: bool, settings: Settings, unread: Counter[str]
 ) -> Iterator[tuple[dict[str, Any], NDArray[np.float32]]]:
-    """The table's columns and the waveform of each recording; of unlabelled ones also of their pseudo-faults."""
+    """The table's columns and the waveform of each recording; of unlabelled ones also of their pseudo-faults.
+
+    ``unread`` counts the recordings of each machine whose files do not answer: they are skipped.
+    """
     rate = settings.recordings.sample_rate
     for row in recordings.to_dict("records"):
         try:
             samples = decode(Path(row["path"]), settings.recordings, clip_named(row["recording"])).samples
-        except (OSError, BadRecording):
+        except OSError:
+            unread[row["machine"]] += 1
+            continue
+        except BadRecording:
             continue  # It was readable when the features were computed; the comparison skips it.
         columns = {name: row[name] for name in ("recording", "machine", "section", "label")}
         columns["domain"] = row["domain"] if row["domain"] in ("source", "target") else "source"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from asdcore.monitoring.drift import ENOUGH
-from asdcore.monitoring.incident_store import Transaction, changing
+from asdcore.monitoring.incident_store import Transaction, changing, is_usable, set_damaged_aside
 from asdcore.monitoring.incidents import (
     ANOMALY,
     DRIFT,
@@ -29,6 +29,7 @@ from asdcore.normality.calibration import Calibration
 from asdcore.normality.machine import ANOMALOUS, NORMAL
 from asdcore.normality.threshold import Threshold
 from asdcore.progress import say
+from asdcore.storage.files import listed, may_be_damaged
 from asdcore.storage.home import Home
 
 COLUMNS = ["path", "recording", "machine", "score", "p_value", "verdict", "decision", "in_training"]
@@ -77,9 +78,12 @@ class _Recording:
 
 def begin_following(home: Home) -> None:
     """Call it before a scoring run stores anything: what was stored before the first call opens no incident."""
-    if not home.incidents.exists():
-        with changing(home):
-            pass
+    if is_usable(home, thorough=True):
+        return
+    if home.incidents.exists():
+        set_damaged_aside(home)
+    with changing(home):
+        pass
 
 
 def follow(home: Home, rule_of: Callable[[str], Rule]) -> None:
@@ -104,22 +108,26 @@ def follow(home: Home, rule_of: Callable[[str], Rule]) -> None:
     """
     with changing(home) as stored:
         done = stored.followed()
-        files = [path for path in sorted(home.scores.glob("*.parquet")) if path.name not in done]
+        files = [path for path in listed(home.scores, "*.parquet") if path.name not in done]
+        # What was fetched is the past: the machine that has scored it has opened its incidents.
+        fetched, away = home.fetched(home.scores), set[Path]()
         for path in files:
             kind = path.name.partition("-")[0]
-            if kind not in ("score", "drift"):
+            if kind not in ("score", "drift") or path.name in fetched:
                 continue
             try:
                 table = pd.read_parquet(path, columns=COLUMNS if kind == "score" else None)
             except (OSError, ValueError) as error:  # One that cannot be read must not hide the others.
                 say(f"{path} could not be read for incidents: {error}")
+                if not may_be_damaged(error):
+                    away.add(path)  # It is looked at again by the next call.
                 continue
             for machine, rows in table.groupby("machine", sort=False):
                 if kind == "score":
                     _follow_recordings(stored, str(machine), rows, rule_of(str(machine)))
                 else:
                     _follow_drift(stored, str(machine), rows.iloc[-1])
-        stored.follow(path.name for path in files)
+        stored.follow(path.name for path in files if path not in away)
 
 
 def _follow_recordings(stored: Transaction, machine: str, rows: pd.DataFrame, rule: Rule) -> None:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from filelock import FileLock
+
 from asdcore.errors import AsdError
-from asdcore.storage.files import disk_remedies
+from asdcore.progress import say
+from asdcore.storage.files import disk_remedies, is_damage, listed, set_aside
 from asdcore.storage.home import Home
 
 SECONDS_TO_WAIT = 60
@@ -173,13 +176,16 @@ class Transaction:
 def changing(home: Home) -> Iterator[Transaction]:
     """Read and write as the only process that does so; nothing is kept if the block raises an error.
 
-    A new file takes everything in ``scores/`` as looked at: what was scored before it opens no incident.
+    A new file takes everything in ``scores/`` as looked at: what was scored before it opens no incident. A damaged file
+    is set aside, and a new one begins.
 
     Raises:
         AsdError: the disk is full, or the file is not one of this version.
     """
     with disk_remedies(home.incidents):
         home.root.mkdir(parents=True, exist_ok=True)
+    if home.incidents.exists() and not is_usable(home):
+        set_damaged_aside(home)
     with _errors(home), closing(_connected(f"file:{_quoted(home)}?mode=rwc")) as connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -188,7 +194,7 @@ def changing(home: Home) -> Iterator[Transaction]:
                 for statement in TABLES.split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
-                stored.follow(path.name for path in home.scores.glob("*.parquet"))
+                stored.follow(path.name for path in listed(home.scores, "*.parquet"))
             yield stored
         except BaseException:
             connection.execute("ROLLBACK")
@@ -204,6 +210,26 @@ def reading(home: Home) -> Iterator[Transaction | None]:
         return
     with _errors(home), closing(_connected(f"file:{_quoted(home)}?mode=rw")) as connection:
         yield None if _is_new(home, connection) else Transaction(connection)
+
+
+def is_usable(home: Home, *, thorough: bool = False) -> bool:
+    """Whether there is a file that is not damaged; one that is locked is usable. ``thorough``: read all of it."""
+    if not home.incidents.exists():
+        return False
+    try:
+        with closing(_connected(f"file:{_quoted(home)}?mode=rw")) as connection:
+            question = "PRAGMA quick_check(1)" if thorough else "SELECT 'ok' FROM (SELECT count(*) FROM sqlite_master)"
+            return bool(connection.execute(question).fetchone() == ("ok",))
+    except sqlite3.Error as error:
+        return not is_damage(error)
+
+
+def set_damaged_aside(home: Home) -> None:
+    """Move a damaged file away, so that a new one can begin."""
+    with FileLock(home.root / "incidents.lock"):
+        if home.incidents.exists() and not is_usable(home, thorough=True):  # Else another process has done it.
+            aside = set_aside(home.incidents)
+            say(f"{home.incidents} was damaged: it was set aside as {aside.name}; incidents start again, scores stay")
 
 
 def _is_new(home: Home, connection: sqlite3.Connection) -> bool:
@@ -227,6 +253,10 @@ def _errors(home: Home) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise AsdError(
-            f"{home.incidents}: {error}. If it is damaged, move it away: incidents start again, scores stay."
-        ) from error
+        if is_damage(error):
+            said = "The next scoring run sets it aside, and incidents start again; scores stay"
+        elif "locked" in str(error):
+            said = f"Another program has kept it locked for {SECONDS_TO_WAIT} s: close it, and try again"
+        else:
+            said = "Can this user write to it and to its folder?"
+        raise AsdError(f"{home.incidents}: {error}. {said}.") from error

@@ -38,6 +38,8 @@ class Learned:
     """of their ranks among the champion's training recordings, see `rank_p_value`"""
     names: Sequence[str] = ()
     """of the strangest ones"""
+    unread: int = 0
+    """further ones, whose files do not answer"""
 
     def objection(self, machine: str, rate: float, machines: int = 1) -> str:
         """Why these recordings may be no normal ones; empty if nothing says so.
@@ -47,6 +49,11 @@ class Learned:
             rate: the false-alarm rate asked of the machine; as many may be strange.
             machines: with new recordings that are judged together, this one included.
         """
+        if self.unread > self.recordings:
+            return (
+                f"{machine}: {self.unread} of its recordings newly labelled normal cannot be read now, so the champion "
+                "cannot judge them: is the drive or the share mounted?"
+            )
         by_count = rate_interval(self.strange, self.recordings)[0] > max(STRANGE, rate)
         if not by_count and not self.p_value < CHANCE / machines:
             return ""

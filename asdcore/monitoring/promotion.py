@@ -67,13 +67,14 @@ def judge(
     rates: Mapping[str, float],
     lost: Sequence[str] = (),
     learned: Mapping[str, Learned] | None = None,
+    silent: Mapping[str, int] | None = None,
 ) -> Judgement:
     """Compare two detectors on the same recordings.
 
     The challenger is refused if it may be worse by more than ``settings.margin`` over all machines; if a machine is
     significantly worse by more than that; if it significantly exceeds the nominal false-alarm rate of a machine and has
-    more false alarms than the champion; if the champion finds what it has newly learned strange, see `Learned`; and if
-    it lacks a machine.
+    more false alarms than the champion; if the champion finds what it has newly learned strange, see `Learned`; if it
+    lacks a machine; and if the recordings of a machine cannot be read: what is not known speaks for nobody.
 
     Args:
         champion: one row per recording: ``recording, machine, section, domain, label, score, decision``.
@@ -83,13 +84,18 @@ def judge(
         lost: machines that the champion knows and the challenger does not.
         learned: machine: what the champion thinks of its newly learned recordings. With few test recordings this
             reveals what their scores cannot.
+        silent: machine: the number of recordings to compare by, none of which can be read.
     """
     difference = paired_bootstrap(_ranking(challenger), _ranking(champion))
     compared = [_compare(machine, champion, challenger, difference) for machine in _machines(champion)]
     overall = _compare(ALL, champion, challenger, difference)
     alarms = _false_alarms(champion, challenger)
     objections = [f"The challenger does not know {name}, which the champion does." for name in lost]
-    new = {name: own for name, own in (learned or {}).items() if own.recordings}
+    objections += [
+        f"{name}: none of the {n} recordings to compare by can be read: is the drive or the share mounted?"
+        for name, n in (silent or {}).items()
+    ]
+    new = {name: own for name, own in (learned or {}).items() if own.recordings or own.unread}
     said = [own.objection(name, rates[name], len(new)) for name, own in new.items()]
     now = "If that is how the machine sounds now, `asd promote` makes the challenger champion."
     objections += [f"{objection} {now}" for objection in said if objection]

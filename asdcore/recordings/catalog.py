@@ -27,6 +27,7 @@ from asdcore.recordings.renamed import rename, renamed
 from asdcore.recordings.rows import (
     FACTS,
     SETTLED,
+    UNREAD,
     label_stays,
     plain,
     row_of,
@@ -37,7 +38,7 @@ from asdcore.recordings.rows import (
 )
 from asdcore.recordings.sessions import groups_of, sessions_by_time, time_stamp
 from asdcore.settings import RecordingSettings
-from asdcore.storage.files import atomic_write, digest_of
+from asdcore.storage.files import atomic_write, digest_of, listed, may_be_damaged
 
 SCHEMA = pa.schema(
     [
@@ -101,11 +102,14 @@ class Catalog:
 
     Args:
         folder: where the parts are; need not exist yet.
+
+    Raises:
+        AsdError: the folder cannot be listed, or a part cannot be read: what was ingested is not known.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        parts = sorted(folder.glob("part-*.parquet"))
+        parts = listed(folder, "part-*.parquet")
         tables = [_read_part(part) for part in parts]
         rows = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
         rows["session"] = rows["session"].fillna("")
@@ -284,14 +288,17 @@ class Catalog:
             # One row alone takes a known content out of use; the others are about their paths.
             row["recording"] = "" if row["recording"] in seen_bad else row["recording"]
             seen_bad.add(row["recording"])
+        # The disk or the share did not answer: that says nothing of a recording that is known.
+        usable = set(self.recordings["path"])
+        silent = {id(row) for row in bad if row.get(UNREAD) and row["path"] in usable}
         # A copy that is no longer bad leaves the quarantine; first, so that it gives way to the row of its content.
         freed = [row for row in good if str(row["path"]) in in_quarantine and not _holds(row, new)]
         of_freed = known[known.index.isin([row["recording"] for row in freed])]
         holders = [plain(row) for row in of_freed.reset_index().to_dict("records")]
         # Where a manifest lists a file in use a second time, as another thing, that is only reported.
         said_twice = {str(row["path"]) for row in good} & {str(row["path"]) for row in conflicts}
-        kept = [row for row in bad if str(row["path"]) not in said_twice]
-        bad_news = [row for row in kept if row["recording"] or in_quarantine.get(str(row["path"])) != row["reason"]]
+        news = [row for row in bad if str(row["path"]) not in said_twice and id(row) not in silent]
+        bad_news = [row for row in news if row["recording"] or in_quarantine.get(str(row["path"])) != row["reason"]]
         self.append([*freed, *holders, *new.values(), *bad_news])
         added = sum(digest not in known.index for digest in seen)
         return Ingested(
@@ -398,4 +405,9 @@ def _read_part(part: Path) -> pa.Table:
     try:
         return pq.read_table(part, schema=SCHEMA)
     except (pa.ArrowInvalid, OSError) as error:
-        raise AsdError(f"{part}: damaged ({error}). Delete it and ingest the recordings again") from error
+        if not may_be_damaged(error):
+            raise AsdError(f"{part}: unreadable ({error}). Is the drive or the share mounted?") from error
+        raise AsdError(
+            f"{part}: damaged ({error}). Restore it from a backup; without one, move it away and ingest the recordings "
+            "again: labels in it are lost"
+        ) from error

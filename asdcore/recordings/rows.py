@@ -16,6 +16,8 @@ from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of, digest_of_file
 
 SETTLED = ("label", "labelled_by", "labelled_at")
+UNREAD = "unread"
+"""Key, not a column, of a row whose file could not be read at all: the disk says why, not the recording."""
 FACTS = ("seconds", "sample_rate", "channels", "treatment", "codec", "sound", "settings")
 """Columns that the settings decide, or that only decoding finds out."""
 
@@ -74,7 +76,7 @@ def row_of(
             return row | {"recording": digest} | plain(known.loc[digest, list(FACTS)].to_dict())
         return row | {"recording": digest} | asdict(examine(one.path, settings))
     except OSError as error:
-        return row | {"reason": f"unreadable: {error.strerror}"}
+        return row | {"reason": f"unreadable: {error.strerror}", UNREAD: True}
     except BadRecording as reason:
         # With its digest where it was in use: whatever path it is known by, it is no longer.
         return row | {"reason": str(reason), "recording": digest if digest in known.index else ""}

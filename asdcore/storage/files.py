@@ -4,9 +4,12 @@ import errno
 import hashlib
 import os
 import shutil
+import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from asdcore.errors import AsdError
@@ -70,6 +73,49 @@ def sweep_partial(folder: Path) -> int:
     for path in partials:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return len(partials)
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """The paths in a folder whose names match, sorted; none if there is no such folder.
+
+    Raises:
+        AsdError: it cannot be listed, such as on a share that is away: what is in it is not known.
+
+    >>> import tempfile
+    >>> listed(Path(tempfile.mkdtemp()) / "none", "*.parquet")
+    []
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if fnmatchcase(path.name, pattern))
+    except OSError as error:
+        # A link to nothing is a folder that is away, not one that was never made.
+        if isinstance(error, FileNotFoundError) and not folder.is_symlink():
+            return []
+        raise AsdError(
+            f"{folder}: what is in it is not known ({error.strerror}). Is the drive or the share mounted?"
+        ) from error
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged file another name beside it, so that a new one can take its place; return that name."""
+    aside = path.with_name(f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{path.name}")
+    # With the journal of a SQLite file: SQLite would apply it to the new one.
+    for suffix in ("-journal", "-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(f"{path.name}{suffix}").replace(f"{aside}{suffix}")
+    return aside
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that its file is damaged, or is none of its files."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def may_be_damaged(error: Exception) -> bool:
+    """Whether an error on reading a file says something of its content; else the disk or the share did not answer."""
+    # PyArrow's errors about a content have no number; neither have those about a file that it cannot find or open.
+    silent = isinstance(error, OSError) and (error.errno or isinstance(error, FileNotFoundError | PermissionError))
+    return not silent
 
 
 def digest_of_file(path: Path) -> str:

@@ -144,6 +144,12 @@ class Home:
             below = f"{folder.relative_to(self.root)}/"
             mirror.pull(below, lambda name: "/" not in name.removeprefix(below))
 
+    def fetched(self, folder: Path) -> set[str]:
+        """The names of the files of a folder that were fetched from object storage: others have written them."""
+        mirror = self._mirror()
+        below = f"{folder.relative_to(self.root)}/"
+        return {name.removeprefix(below) for name in mirror.fetched(below)} if mirror else set()
+
     def send(self) -> None:
         """Send new and changed files, if the home is in object storage."""
         if mirror := self._mirror():

@@ -9,13 +9,14 @@ changed in the bucket since it was fetched. Models are written to the bucket by 
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from asdcore.errors import AsdError
-from asdcore.storage.files import atomic_write, digest_of
+from asdcore.progress import say
+from asdcore.storage.files import atomic_write, digest_of, set_aside
 from asdcore.storage.s3 import ELSEWHERE, Bucket, Changed, Found, at_once, cache_folder
 
 NOTES = ".mirror.json"
@@ -23,6 +24,7 @@ REGISTRY = "mlflow.db"
 RESULTS = "prefect/results"
 ORDER = (("features", "runs", "recordings", "scores", "reports"), (RESULTS,))
 """The folders to send: a result refers to files, so it comes after them."""
+FETCHED = "fetched"
 OWN = {"scratch", "registrations", "verified.json"}
 """Local to this machine: unfinished trainings and registrations, and the list of verified shards."""
 
@@ -32,25 +34,57 @@ def mirror_folder(address: str) -> Path:
     # No percent signs: MLflow would decode them in the URI of its sqlite file.
     name = f"{address.removeprefix('s3://').replace('/', '-')}-{digest_of(address)[:6]}"
     folder = cache_folder() / "homes" / name
-    if not (folder / NOTES).exists():
+    if not _repaired(folder):
         with atomic_write(folder / NOTES, ELSEWHERE) as temporary:
             temporary.write_text(json.dumps({"address": address}))
     return folder
 
 
 def address_of(folder: Path) -> str | None:
-    """The address of the home that ``folder`` is the mirror of, if it is one."""
+    """The address of the home that ``folder`` is the mirror of, if it is one.
+
+    Raises:
+        AsdError: that is not known: the file that says so is damaged, or its disk does not answer.
+    """
+    notes = _read_notes(folder)
+    return str(notes["address"]) if notes else None
+
+
+def _read_notes(folder: Path) -> dict[str, Any]:
+    file = folder / NOTES
     try:
-        return str(json.loads((folder / NOTES).read_text())["address"])
-    except (OSError, ValueError, KeyError):
-        return None
+        notes = json.loads(file.read_text())
+        if "address" not in notes:
+            raise ValueError("no address")
+        return dict(notes)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise AsdError(f"{file}: unreadable ({error.strerror})") from error
+    except (ValueError, TypeError) as error:
+        raise _DamagedNotesError(
+            f"{file}: damaged ({error}). A command that names the address of the home, s3://..., makes it again"
+        ) from error
+
+
+def _repaired(folder: Path) -> dict[str, Any]:
+    """The notes, where the address is known: damaged ones are set aside, which costs a transfer; then, none."""
+    try:
+        return _read_notes(folder)
+    except _DamagedNotesError:
+        say(f"{folder / NOTES} was damaged: it was set aside as {set_aside(folder / NOTES).name}, and is made again")
+        return {}
+
+
+class _DamagedNotesError(AsdError):
+    pass
 
 
 class Mirror:
     """Copies in ``folder`` of the objects below ``address``, under the same names.
 
-    Notes keep the size, time of change and ETag that each copy had when it was fetched or sent. Processes that share a
-    mirror may overwrite each other's notes, which costs one more transfer.
+    Notes keep the size, time of change and ETag that each copy had when it was fetched or sent, and whether it was
+    fetched. Processes that share a mirror may overwrite each other's notes, which costs one more transfer.
     """
 
     def __init__(self, folder: Path, address: str) -> None:
@@ -81,6 +115,11 @@ class Mirror:
 
             self._noted(send, names, f"to {self.bucket.address}", sent)
 
+    def fetched(self, below: str) -> set[str]:
+        """The names below ``below`` of the files that were fetched, and not written on this machine."""
+        files = self._notes()["files"].items()
+        return {name for name, noted in files if name.startswith(below) and FETCHED in noted[3:]}
+
     def pull_registry(self, *, to_write: bool) -> str:
         """Fetch the registry if it has changed in the bucket.
 
@@ -95,7 +134,8 @@ class Mirror:
         if notes["writing"] and not to_write:
             return ""  # Another process of this machine is using it.
         if remote and remote.tag != notes["registry"]:
-            if notes["writing"]:
+            # Where the notes were lost, nobody knows what the local file has that the bucket has not.
+            if notes["writing"] or (notes["registry"] is None and (self.folder / REGISTRY).exists()):
                 aside = self.folder / f"mlflow-{datetime.now(UTC):%Y%m%dT%H%M%S}.db"
                 _copy_database(self.folder / REGISTRY, aside)
                 message = (
@@ -140,7 +180,7 @@ class Mirror:
 
         def fetch(name: str) -> None:
             self.bucket.fetch(name, self.folder / name)
-            fetched[name] = [*self._state(name), objects[name].tag]
+            fetched[name] = [*self._state(name), objects[name].tag, FETCHED]
 
         self._noted(fetch, list(objects), f"from {self.bucket.address}", fetched)
 
@@ -170,9 +210,7 @@ class Mirror:
 
     def _notes(self) -> dict[str, Any]:
         notes: dict[str, Any] = {"address": self.bucket.address, "files": {}, "registry": None, "writing": False}
-        with suppress(OSError, ValueError):
-            notes |= json.loads((self.folder / NOTES).read_text())
-        return notes
+        return notes | _repaired(self.folder)
 
     def _note(self, **changed: Any) -> None:
         with atomic_write(self.folder / NOTES, ELSEWHERE) as temporary:
@@ -180,5 +218,8 @@ class Mirror:
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
+    try:
+        with closing(sqlite3.connect(source, timeout=60)) as old, closing(sqlite3.connect(target, timeout=60)) as new:
+            old.backup(new)
+    except sqlite3.Error as error:
+        raise AsdError(f"{source} could not be copied to {target.name}: {error}") from error

@@ -90,7 +90,8 @@ def main() -> None:
     except Exception as error:
         from asdcore.storage.home import without_userinfo
 
-        said = f"unexpected {type(error).__name__}: {without_userinfo(error)}"
+        # SQLAlchemy adds the statement and a link, below.
+        said = f"unexpected {type(error).__name__}: {without_userinfo(error)}".partition("\n[SQL:")[0]
         _fail(f"{said}\nRun it again with --debug for the stack trace.", debug)
 
 

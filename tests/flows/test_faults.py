@@ -124,6 +124,7 @@ def test_a_store_that_is_gone_at_the_end_costs_nothing_but_the_registration(
     for stage in (log_evaluation, register_detector):
         monkeypatch.setattr(stage.task, "retry_delay_seconds", [0, 0, 0])
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 2)  # else MLflow itself tries for a minute and a half
+    monkeypatch.setattr("tasks.mlflow_store.PAUSES", ())
     home = Home.at(tmp_path / "home")
     store, away = home.root / "mlflow.db", tmp_path / "away.db"
 

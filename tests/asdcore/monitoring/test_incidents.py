@@ -275,7 +275,7 @@ def test_a_file_of_a_newer_format_and_a_damaged_one_are_refused(home: Home) -> N
     with pytest.raises(AsdError, match="format 99, of a newer asd"):
         open_incidents(home)
     home.incidents.write_bytes(b"not a database" * 1000)
-    with pytest.raises(AsdError, match="move it away"):
+    with pytest.raises(AsdError, match="next scoring run sets it aside"):
         open_incidents(home)
 
 

@@ -91,7 +91,8 @@ def test_a_mirror_knows_its_address_and_another_folder_has_none(
     assert mirror_folder("s3://plant/pumps") != mirror_folder("s3://plant-pumps")
     assert address_of(tmp_path) is None
     (tmp_path / ".mirror.json").write_text("no JSON")
-    assert address_of(tmp_path) is None
+    with pytest.raises(AsdError, match="damaged"):  # Taken for a local home, it would send nothing any more.
+        address_of(tmp_path)
 
 
 def test_what_is_new_there_is_fetched_once(mirror: Mirror, put: Any) -> None:
