@@ -21,6 +21,8 @@ AUDIO_SUFFIXES = {".wav", ".flac"}
 MANIFEST = "manifest.csv"
 DETECTOR = "detector "
 """What ``labelled_by`` begins with, before a version, where no person has settled a label."""
+LONGEST_MACHINE = 200
+"""bytes of a machine's name: a file's name may have 255, and some have more than the machine's in them"""
 NOT_UTF8 = "the name of the file or of its folder is not UTF-8: rename it"
 """why a recording must not be used: no table can hold its path"""
 SIMULATED = "SIMULATED.txt"
@@ -247,6 +249,8 @@ def read_manifest(path: Path) -> list[Found]:
     missing = {"path", "machine"} - set(header)
     if missing:
         raise AsdError(f"{path}: the header lacks the column {' and '.join(sorted(missing))}")
+    if twice := sorted({name for name in header if name.strip() and list(header).count(name) > 1}):
+        raise AsdError(f"{path}: the header has the column {' and '.join(twice)} twice: rename or delete one")
     if not rows:
         raise AsdError(f"{path}: lists no recording")
     found = []
@@ -259,8 +263,9 @@ def read_manifest(path: Path) -> list[Found]:
                 raise AsdError(f"{path}, line {line}: {name} is empty")
         if not fit_for_file_name(values["machine"]):
             raise AsdError(
-                f"{path}, line {line}: machine={values['machine']!r} contains a slash, a backslash or a control "
-                "character; result files are named after machines: choose another name"
+                f"{path}, line {line}: machine={values['machine'][:LONGEST_MACHINE]!r} contains a slash, a backslash "
+                f"or a control character, is a dot or two, or has more than {LONGEST_MACHINE} bytes; result files are "
+                "named after machines: choose another name"
             )
         for name, choices in allowed.items():
             if name in values and values[name] not in choices:
@@ -274,8 +279,14 @@ def read_manifest(path: Path) -> list[Found]:
         }
         if known.get("split") == "test":
             known.setdefault("label", "unknown")
-        file_path = (path.parent / values.pop("path")).resolve()
-        problem = "" if file_path.is_file() else "unreadable: listed in the manifest, but there is no such file"
+        listed = path.parent / values.pop("path")
+        try:
+            file_path = listed.resolve()
+            problem = "" if file_path.is_file() else "unreadable: listed in the manifest, but there is no such file"
+        except (OSError, RuntimeError) as error:  # Too long a name, links in a circle, no permission.
+            file_path, problem = listed, f"unreadable: {getattr(error, 'strerror', None) or error}"
+        except ValueError:
+            raise AsdError(f"{path}, line {line}: path has a character that no path can have") from None
         if known.get("split", "train") == "train" and known.get("label", "normal") != "normal":
             problem = f"{known['label']} recording in the train split: training takes normal ones only"
         labelled = "label" in known
@@ -284,7 +295,9 @@ def read_manifest(path: Path) -> list[Found]:
 
 
 def fit_for_file_name(name: str) -> bool:
-    """Spaces and letters of any script are."""
+    """Spaces and letters of any script are; not what is no name, or too long for a name with something beside it."""
+    if name in ("", ".", "..") or len(os.fsencode(name)) > LONGEST_MACHINE:
+        return False
     return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
 
 
@@ -326,14 +339,15 @@ def _attribute_tables(found: Sequence[Found]) -> dict[Path, dict[str, str]]:
 
 def _mark_simulated(found: Sequence[Found]) -> list[Found]:
     """Each that is simulated gets the attribute, whatever link or manifest leads to it."""
-    folders = {f.path: f.path.resolve().parent for f in found}
+    folders = {f.path: f.path.resolve().parent for f in found if not f.problem}
     simulated = {
         folder
         for folder in set(folders.values())
         if any((above / SIMULATED).is_file() for above in (folder, *folder.parents))
     }
     return [
-        replace(f, attributes=f.attributes | {"simulated": "yes"}) if folders[f.path] in simulated else f for f in found
+        replace(f, attributes=f.attributes | {"simulated": "yes"}) if folders.get(f.path) in simulated else f
+        for f in found
     ]
 
 
