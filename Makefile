@@ -1,12 +1,16 @@
 # make demo: install and run the main job on simulated machines.  make test: install and run the tests but the slow ones.
-# make docs: build the documentation into site/.
+# make docs: build the documentation into site/.  make fuzz: ten minutes of odd names, folders and files.
+# make audit: bandit on the code, and known vulnerabilities of the packages in constraints.txt.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DOCS_INSTALLED := $(VENV)/docs-installed
 
-.PHONY: demo test test-slow check docs docs-serve pictures clean
+AUDIT := $(VENV)/audit
+FUZZ_SECONDS ?= 600
+
+.PHONY: demo test test-slow fuzz audit check docs docs-serve pictures clean
 
 demo: $(INSTALLED)
 	$(BIN)/asd demo
@@ -17,6 +21,22 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile --no-loadscope-reorder \
 		|| test $$? -eq 5 # no test is marked so slow
+
+# What is found is kept in .hypothesis, and tried first the next time; what was found and mended is an @example of its test.
+fuzz: $(INSTALLED)
+	ASD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout 0
+
+# In an environment of its own: the tools need packages that asd does not. pip-audit asks a vulnerability service; where
+# there is none, or it knows nothing of a package, the target fails instead of passing unseen.
+audit: $(AUDIT)
+	$(AUDIT)/bin/bandit --quiet --recursive --configfile pyproject.toml asdcore tasks flows
+	$(AUDIT)/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off || \
+		{ echo "audit: vulnerable packages, or no vulnerability service that knows them all; see above"; exit 1; }
+
+$(AUDIT): pyproject.toml
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet 'bandit[toml]>=1.8,<2' 'pip-audit>=2.9,<3'
+	touch $@
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -7,6 +7,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from asdcore.terminal import Terminal
+
 T = TypeVar("T")
 
 
@@ -35,4 +37,4 @@ def bar() -> Iterator[Callable[[int, int, str], None]]:
 
 def say(message: str) -> None:
     """Print a line on stderr, above any active bar."""
-    Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
+    Terminal(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)

@@ -65,7 +65,7 @@ def read_settings(file: Path, settings: Settings = Settings()) -> Settings:
         AsdError: an unreadable file, a name that is unknown or appears twice, or a refused value; naming the file.
     """
     try:
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), _EachNameOnce)  # noqa: S506 # A SafeLoader.
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), _EachNameOnce)  # noqa: S506 # nosec B506 # A SafeLoader.
         if content is not None and not isinstance(content, dict):
             raise AsdError("not a mapping of settings; write stage.name: value, for example training.epochs: 80")
         changes: dict[str, Any] = {}
@@ -76,8 +76,11 @@ def read_settings(file: Path, settings: Settings = Settings()) -> Settings:
         return changed(settings, changes)
     except (OSError, UnicodeDecodeError) as error:
         raise AsdError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
+    # PyYAML itself raises a ValueError for a date that there is not, and a RecursionError for many brackets.
+    except (yaml.YAMLError, ValueError) as error:
         raise AsdError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise AsdError(f"{file}: not a mapping of settings; it is nested too deeply") from error
     except AsdError as error:
         raise AsdError(f"{file}: {error}") from error
 

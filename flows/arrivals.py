@@ -1,5 +1,6 @@
 """The flow `arrivals`: new recordings are scored, and decide whether a retraining is due."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
@@ -23,6 +24,7 @@ from asdcore.storage.home import Home
 from flows.enroll import enroll
 from flows.failures import completed, failed
 from tasks.events import RETRAINING_DUE, tell
+from tasks.markdown import code, word
 from tasks.publishing import link_report, log_report, score_and_publish
 from tasks.registered import CHAMPION, load_detector
 from tasks.reports import day_page
@@ -224,7 +226,10 @@ def _text(
 ) -> str:
     lines = [f"## Recordings that arrived, judged by detector version {version}", ""]
     lines += ["| machine | normal | pending review | not scored |", "|---|--:|--:|--:|"]
-    lines += [f"| {name} | {n['normal']} | {n['waiting']} | {n['not scored']} |" for name, n in counts.items()]
-    lines += ["", *(f"- `asd label {path} --as normal` or `--as anomaly`" for path in waiting[:50])]
-    lines += ["", f"Fitted again on their new sessions: {', '.join(fitted_again)}."] if fitted_again else []
+    lines += [f"| {word(name)} | {n['normal']} | {n['waiting']} | {n['not scored']} |" for name, n in counts.items()]
+    lines += [
+        "",
+        *(f"- {code(f'asd label {shlex.quote(path)} --as normal')} or `--as anomaly`" for path in waiting[:50]),
+    ]
+    lines += ["", f"Fitted again on their new sessions: {', '.join(map(word, fitted_again))}."] if fitted_again else []
     return "\n".join([*lines, "", f"A retraining is due: {due}." if due else "No retraining is due."])

@@ -18,6 +18,7 @@ from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from tasks.events import ALARM, DRIFTED, tell
+from tasks.markdown import code, word
 from tasks.monitoring import read_history
 from tasks.notification import notified
 from tasks.recordings import Ingest, ingest_recordings, machine_table
@@ -61,7 +62,9 @@ def ingest_and_publish(
     create_table_artifact(key="recordings", table=table, description=f"Table of recordings in {home.name}")
     if done["quarantined"]:
         rows = [{"file": file, "reason": reason} for file, reason in sorted(done["quarantined"].items())]
-        create_table_artifact(key="quarantine", table=rows, description=f"Quarantined at the ingest of {place}")
+        create_table_artifact(
+            key="quarantine", table=rows, description=f"Quarantined at the ingest of {code(str(place))}"
+        )
     return done
 
 
@@ -98,7 +101,7 @@ def publish(home: Home, scored: Scored) -> None:
         key="scores",
         table=_shown(table.sort_values("score", ascending=False).head(MOST_ROWS)),
         description=f"**{summary(scored)}**, by detector version {scored['version']}. "
-        f"{'The highest scores' if len(table) > MOST_ROWS else 'Highest scores first'}; all: `{scored['table']}`",
+        f"{'The highest scores' if len(table) > MOST_ROWS else 'Highest scores first'}; all: {code(scored['table'])}",
     )
     rows: list[dict[str, Any]] = [
         {
@@ -133,7 +136,7 @@ def _shown(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 def _drift_sentence(scored: Scored) -> str:
     drifted = [machine for machine, sentences in scored["drift"].items() if sentences]
-    return f"**Limit exceeded: {named(drifted)}**" if drifted else "No machine exceeds a limit"
+    return f"**Limit exceeded: {word(named(drifted))}**" if drifted else "No machine exceeds a limit"
 
 
 def summary(scored: Scored) -> str:

@@ -19,6 +19,7 @@ from asdcore.plots.sessions import sessions_plot
 from asdcore.progress import progress
 from asdcore.recordings.sessions import groups_of
 from asdcore.settings import NormalitySettings
+from tasks.markdown import word
 from tasks.normality import Rows, Stores
 from tasks.stage import Artifact, Facts, stage
 
@@ -115,7 +116,7 @@ def reliability_text(reports: Mapping[str, Artifact]) -> str:
                 f"Suspect or anomalous of the next session's normal recordings, by sessions known: {shares} "
                 f"({sessions_file(machine)})."
             )
-        lines.append(f"- **{machine}**: {' '.join(sentences)}")
+        lines.append(f"- **{word(machine)}**: {' '.join(sentences)}")
     return "\n".join(lines)
 
 

@@ -105,7 +105,7 @@ def subscriptions(file: Path) -> tuple[dict[str, Subscription], datetime]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise AsdError(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)  # The text of the error would show the line.
         raise AsdError(f"{file}: not YAML{f', line {mark.line + 1}' if mark else ''}") from None
     if content is None:
@@ -137,6 +137,8 @@ def _subscription(file: Path, name: str, fields: Any) -> Subscription:
         raise AsdError(f"{file}: {name}: {where or 'type'}: {first['msg']}") from None
     except AsdError as error:
         raise AsdError(f"{file}: {name}: {error}") from None
+    except RecursionError:
+        raise AsdError(f"{file}: {name}: its fields refer to themselves") from None
 
 
 def _expanded(file: Path, name: str, value: Any) -> Any:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from asdcore.monitoring.incidents import Incident
+from asdcore.terminal import visible
 
 SCHEMA = "asd.notification"
 VERSION = 1
@@ -105,8 +106,8 @@ def line(incident: Incident) -> str:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks, which the name of a file may contain."""
-    return " ".join(text.split())
+    """Without line breaks, and with what a terminal would obey made visible: the name of a file may contain both."""
+    return visible(" ".join(text.split()))
 
 
 def _duration(seconds: float) -> str:

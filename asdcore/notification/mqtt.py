@@ -11,6 +11,7 @@ from typing import Any
 from asdcore.errors import AsdError
 from asdcore.monitoring.incidents import Incident
 from asdcore.notification.message import LOOPBACK, Message, NotDelivered
+from asdcore.terminal import visible
 
 SECONDS = 10
 """for the connection, and for each acknowledgement"""
@@ -121,8 +122,8 @@ def state(message: Message, machine: str) -> dict[str, Any]:
 
 
 def _place(incident: Incident) -> str:
-    # + and # are wildcards, and / is a level.
-    name = "".join("_" if character in "+#/\0" else character for character in incident.machine)
+    # + and # are wildcards, / is a level, and brokers may close the connection for a control character.
+    name = "".join("_" if sign in "+#/\t\n" or visible(sign) != sign else sign for sign in incident.machine)
     return f"machine/{name}" if name else "home"
 
 

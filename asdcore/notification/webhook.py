@@ -38,7 +38,7 @@ class Webhook:
         ca: PEM file of the authority that signed the server's certificate; default: those of the system.
 
     Raises:
-        AsdError: a key that is none, or headers or a login that would cross the network unencrypted.
+        AsdError: a key or an URL that is none, or headers or a login that would cross the network unencrypted.
     """
 
     url: str
@@ -49,7 +49,10 @@ class Webhook:
     def __post_init__(self) -> None:
         if self.key:
             decoded_key(self.key)
-        url = urlsplit(self.url)
+        try:
+            url = urlsplit(self.url)
+        except ValueError:  # Its text has a part of the URL in it.
+            raise AsdError("the url of this webhook is not valid") from None
         if (self.headers or url.username) and url.scheme != "https" and url.hostname not in LOOPBACK:
             raise AsdError(f"webhook to {url.hostname}: headers or a login need https://, or everybody can read them")
 

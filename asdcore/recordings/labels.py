@@ -66,7 +66,7 @@ def label_recordings(
     if new:
         # A path as it was typed here tells more than the one that was typed where it was scored.
         typed = [on_disk(Path(name)) for name in what]
-        here = {digest_of_file(path): path for path in typed if path.is_file()}
+        here = {digest_of_file(path): path for path in typed if _is(path, Path.is_file)}
         files = {digest: replace(file, path=here.get(digest, file.path)) for digest, file in scored().items()}
         done = catalog.ingest([_found(files[recording], labels[recording]) for recording in new], settings)
         for path, reason in done.quarantined.items():
@@ -105,7 +105,7 @@ def labels_of(catalog: Catalog, what: Sequence[str], label: str | None, scored: 
     """
     labels: dict[str, str] = {}
     for one in what:
-        file = one.lower().endswith(".csv") and Path(one).is_file()
+        file = one.lower().endswith(".csv") and _is(Path(one), Path.is_file)
         for name, own in _rows(Path(one)) if file else [(one, "")]:
             said = own or label
             if said not in LABELS:
@@ -128,16 +128,27 @@ def _more(catalog: Catalog, scored: Scored) -> dict[str, str]:
 
 
 def _rows(file: Path) -> list[tuple[str, str]]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        if "recording" not in (reader.fieldnames or []):
-            raise AsdError(f"{file}: no column recording; it needs recording (path or digest) and label")
-        # A path is relative to the file that names it.
-        return [(_beside(file, row["recording"] or ""), row.get("label") or "") for row in reader]
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            if "recording" not in (reader.fieldnames or []):
+                raise AsdError(f"{file}: no column recording; it needs recording (path or digest) and label")
+            # A path is relative to the file that names it.
+            return [(_beside(file, row["recording"] or ""), row.get("label") or "") for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AsdError(f"{file}: not a CSV file in UTF-8 ({error}); save it again as one") from error
 
 
 def _beside(file: Path, name: str) -> str:
-    return str(file.parent / name) if on_disk(file.parent / name).exists() else name
+    return str(file.parent / name) if _is(on_disk(file.parent / name), Path.exists) else name
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    """Whether there is such a file or folder; a text that can be no path, such as one that is too long, names none."""
+    try:
+        return kind(path)
+    except (OSError, ValueError):
+        return False
 
 
 def recordings_named(known: Mapping[str, str], name: str, more: Callable[[], Mapping[str, str]] = dict) -> list[str]:
@@ -159,13 +170,16 @@ def recordings_named(known: Mapping[str, str], name: str, more: Callable[[], Map
 
 def _named(known: Mapping[str, str], name: str) -> list[str]:
     path = on_disk(Path(name))
-    if path.is_dir():
+    if _is(path, Path.is_dir):
         folder = printable(path.resolve())
         return [digest for digest, place in known.items() if Path(place).is_relative_to(folder)]
-    if path.is_file():
+    if _is(path, Path.is_file):
         digest = digest_of_file(path)
         return [digest] if digest in known else []
-    place = nfc(str(printable(path.expanduser().absolute())))
+    try:
+        place = nfc(str(printable(path.expanduser().absolute())))
+    except RuntimeError:  # Of ~nobody, who has no home.
+        place = nfc(str(printable(path.absolute())))
     found = [digest for digest, other in known.items() if nfc(other) == place]
     if not found and len(name) >= SHORTEST_DIGEST:
         found = [digest for digest in known if digest.startswith(name)]

@@ -31,6 +31,8 @@ from asdcore.recordings.questions import SAY_IT, unknown_folders, unnamed
 MANIFEST = "manifest.csv"
 DETECTOR = "detector "
 """What ``labelled_by`` begins with, before a version, where no person has settled a label."""
+LONGEST_MACHINE = 200
+"""bytes of a machine's name: a file's name may have 255, and some have more than the machine's in them"""
 SIMULATED = "SIMULATED.txt"
 """A folder that holds this file holds simulated recordings: they get the attribute ``simulated``."""
 
@@ -299,6 +301,8 @@ def read_manifest(path: Path) -> list[Found]:
     missing = {"path", "machine"} - set(header)
     if missing:
         raise AsdError(f"{path}: the header lacks the column {' and '.join(sorted(missing))}")
+    if twice := sorted({name for name in header if name.strip() and list(header).count(name) > 1}):
+        raise AsdError(f"{path}: the header has the column {' and '.join(twice)} twice: rename or delete one")
     if not rows:
         raise AsdError(f"{path}: lists no recording")
     found = []
@@ -312,8 +316,9 @@ def read_manifest(path: Path) -> list[Found]:
                 raise AsdError(f"{path}, line {line}: {name} is empty")
         if not fit_for_file_name(values["machine"]):
             raise AsdError(
-                f"{path}, line {line}: machine={values['machine']!r} contains a slash, a backslash or a control "
-                "character; result files are named after machines: choose another name"
+                f"{path}, line {line}: machine={values['machine'][:LONGEST_MACHINE]!r} contains a slash, a backslash "
+                f"or a control character, is a dot or two, or has more than {LONGEST_MACHINE} bytes; result files are "
+                "named after machines: choose another name"
             )
         for name, choices in allowed.items():
             if name in values and values[name] not in choices:
@@ -327,8 +332,15 @@ def read_manifest(path: Path) -> list[Found]:
         }
         if known.get("split") == "test":
             known.setdefault("label", "unknown")
-        file = _listed(path.parent, values.pop("path"))
-        problem = "" if file.is_file() else "unreadable: listed in the manifest, but there is no such file"
+        listed = values.pop("path")
+        try:
+            file = _listed(path.parent, listed)
+            problem = "" if file.is_file() else "unreadable: listed in the manifest, but there is no such file"
+        except (OSError, RuntimeError) as error:  # Too long a name, links in a circle, no permission.
+            file = path.parent / listed
+            problem = f"unreadable: {getattr(error, 'strerror', None) or error}"
+        except ValueError:
+            raise AsdError(f"{path}, line {line}: path has a character that no path can have") from None
         if known.get("split", "train") == "train" and known.get("label", "normal") != "normal":
             problem = f"{known['label']} recording in the train split: training takes normal ones only"
         labelled = "label" in known
@@ -359,7 +371,9 @@ def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
 
 
 def fit_for_file_name(name: str) -> bool:
-    """Spaces and letters of any script are."""
+    """Spaces and letters of any script are; not what is no name, or too long for a name with something beside it."""
+    if name in ("", ".", "..") or len(name.encode("utf-8", "surrogateescape")) > LONGEST_MACHINE:
+        return False
     return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
 
 
@@ -390,7 +404,7 @@ def _attribute_tables(found: Sequence[Found]) -> tuple[dict[Path, dict[str, str]
 
 def _mark_simulated(found: Sequence[Found]) -> list[Found]:
     """Each that is simulated gets the attribute, whatever link or manifest leads to it."""
-    folders = {f.path: on_disk(f.path).resolve().parent for f in found}
+    folders = {f.path: _real_folder(f.path) for f in found}
     simulated = {
         folder
         for folder in set(folders.values())
@@ -399,6 +413,13 @@ def _mark_simulated(found: Sequence[Found]) -> list[Found]:
     return [
         replace(f, attributes=f.attributes | {"simulated": "yes"}) if folders[f.path] in simulated else f for f in found
     ]
+
+
+def _real_folder(path: Path) -> Path:
+    try:
+        return on_disk(path).resolve().parent
+    except (OSError, RuntimeError):  # A name that no file can have, links in a circle.
+        return path.parent
 
 
 def _read_csv(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:

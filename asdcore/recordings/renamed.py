@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from asdcore.errors import AsdError
-from asdcore.recordings.names import fit_for_file_name
+from asdcore.recordings.names import LONGEST_MACHINE, fit_for_file_name
 from asdcore.storage.files import atomic_write
 
 FILE = "renamed.json"
@@ -38,8 +38,8 @@ def rename(folder: Path, old: str, new: str) -> None:
     """
     if not new or not fit_for_file_name(new):
         raise AsdError(
-            f"{new!r} is empty or contains a slash, a backslash or a control character; result files are named after "
-            "machines: choose another name"
+            f"{new[:LONGEST_MACHINE]!r} is empty or contains a slash, a backslash or a control character, is a dot or "
+            f"two, or has more than {LONGEST_MACHINE} bytes; result files are named after machines: choose another name"
         )
     names = {name: new if called == old else called for name, called in renamed(folder).items()} | {old: new}
     with atomic_write(folder / FILE) as temporary:

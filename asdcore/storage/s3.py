@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asdcore.errors import AsdError
-from asdcore.progress import progress
+from asdcore.progress import progress, say
 from asdcore.storage.files import atomic_write
 
 AT_ONCE = 16
@@ -87,7 +87,10 @@ class Bucket:
             self._client: Any = boto3.Session().client("s3", config=patient)
 
     def find(self, below: str = "") -> dict[str, Found]:
-        """Every object whose name begins with ``below``, by name."""
+        """Every object whose name begins with ``below``, by name.
+
+        Left out are names such as ``../a.wav``, which as a path would lead out of the folder for the copies.
+        """
         objects: dict[str, Found] = {}
         with self._remedies():
             pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -96,6 +99,9 @@ class Bucket:
             for page in pages:
                 for item in page.get("Contents", []):
                     name, changed = item["Key"].removeprefix(self.prefix), int(item["LastModified"].timestamp())
+                    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+                        say(f"{self.address}: {name!r} is left out: it would lead out of its folder")
+                        continue
                     objects[name] = Found(item["Size"], item["ETag"], changed)
         return objects
 

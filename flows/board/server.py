@@ -20,14 +20,14 @@ from asdcore.storage.home import Home
 if TYPE_CHECKING:
     from tasks.board import Records
 
-TOKEN = "ASD_BOARD_TOKEN"
+TOKEN = "ASD_BOARD_TOKEN"  # nosec B105 # Its name.
 """Environment variable: the access token."""
 NOT_ENCRYPTED = "HTTP is not encrypted: outside a network that you trust, put a proxy with TLS in front."
 SECONDS_TO_WARM_UP = 2.0
 SHORTEST_TOKEN = 12
 """characters"""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # nosec B104 # To be told what to open.
 """addresses that stand for all of a machine, and one of them that a browser here can open"""
 
 
@@ -52,7 +52,11 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None]) -> None:
         port = listening.getsockname()[1]
         shown = _EVERYWHERE.get(host, host)
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
-        say(f"{address}?token={quote(token, safe='')}" if token else address)
+        # One that was chosen is not printed: under systemd what is said here is kept in a log that others may read.
+        made = token if token != os.environ.get(TOKEN) else None
+        say(f"{address}?token={quote(made, safe='')}" if made else address)
+        if token and not made:
+            say(f"It asks for the access token, which is that of {TOKEN}.")
         if host not in _LOOPBACK:
             say(f"Anyone who has the token can listen to your recordings. {NOT_ENCRYPTED}")
         say("Ctrl-C stops it.")

@@ -4,6 +4,7 @@ import csv as csv_format
 import io
 import json as json_format
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
@@ -26,6 +27,9 @@ INPUTS = ({"recording", "label"}, {"path", "machine"})
 """columns of CSV files that commands read: labels, and manifests"""
 WRITTEN = {"score", "rank", "labelled_by"}
 """columns that the tables of commands have, and those files have not"""
+FORMULA = ("=", "+", "-", "@", "\t")
+"""what a cell begins with that spreadsheets compute"""
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 MOST_HEADER = 10_000
 """characters"""
 STANDARD_OUTPUT = Path("-")
@@ -163,6 +167,22 @@ def _csv(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 
 
 def _cell(value: Any) -> Any:
+    return _no_formula(_plain_cell(value))
+
+
+def _no_formula(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula gets an apostrophe: the name of a folder must not compute.
+
+    >>> _no_formula("=1+1"), _no_formula("-0.5"), _no_formula(-0.5), _no_formula("/mnt/a.wav")
+    ("'=1+1", '-0.5', -0.5, '/mnt/a.wav')
+    """
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r", r"\r")  # Python's csv does not quote it, and readers take it for the end of a row.
+    return f"'{value}" if value.startswith(FORMULA) and not _NUMBER.fullmatch(value) else value
+
+
+def _plain_cell(value: Any) -> Any:
     if isinstance(value, list) and not any(isinstance(one, list | dict) for one in value):
         return ", ".join(map(str, value))
     return json_format.dumps(value) if isinstance(value, list | dict) else value

@@ -134,6 +134,6 @@ def counts(recordings: pd.DataFrame) -> list[str]:
 
 def _list(lines: list[str], place: Home) -> None:
     for line in lines[:SHOWN]:
-        err.print(line)
+        err.print(line.replace("\n", r"\n"))  # Of the name of a file.
     if len(lines) > SHOWN:
         err.print(f"... and {len(lines) - SHOWN} more in {place.recordings}")

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from asdcore.terminal import Terminal
 from flows.cli.console import out
 
 
@@ -22,7 +22,7 @@ def print_table(
         return
     drawn = table(header, rows, right, title)
     width = Measurement.get(out, out.options.update(max_width=10_000), drawn).maximum
-    Console(width=max(out.width, width), highlight=False, markup=False).print(drawn)
+    Terminal(width=max(out.width, width), highlight=False, markup=False).print(drawn)
 
 
 def table(
@@ -34,6 +34,11 @@ def table(
         drawn.add_column(name, justify="right" if index in right else "left", overflow="fold")
     above = None
     for first, *rest in rows:
-        drawn.add_row("" if first == above else first, *rest)
+        drawn.add_row("" if first == above else _one_line(first), *map(_one_line, rest))
         above = first
     return drawn
+
+
+def _one_line(cell: str | Text) -> str | Text:
+    """A line break in the name of a file would look like one more row."""
+    return cell.replace("\n", r"\n") if isinstance(cell, str) else cell

@@ -1,0 +1,27 @@
+"""Names in the Markdown that Prefect and MLflow draw: a folder may be called anything."""
+
+import re
+
+from asdcore.terminal import visible
+
+_MEANT = re.compile(r"([\\`*_\[\]|~#<>!])")
+
+
+def word(name: str) -> str:
+    r"""A name as text: nothing in it is a link, an image, a tag or the end of a cell.
+
+    >>> print(word("fan_1 | <b>[x](y)"))
+    fan\_1 \| \<b\>\[x\](y)
+    """
+    return _MEANT.sub(r"\\\1", visible(" ".join(name.split())))
+
+
+def code(text: str) -> str:
+    """A path or a command, as it is: between more backticks than it has in a row.
+
+    >>> print(code("a`b.wav"), code("a.wav"))
+    `` a`b.wav `` `a.wav`
+    """
+    text = visible(text.replace("\n", r"\n"))
+    most = max((len(run) for run in re.findall("`+", text)), default=0)
+    return f"{'`' * (most + 1)} {text} {'`' * (most + 1)}" if most else f"`{text}`"
