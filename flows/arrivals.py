@@ -26,6 +26,7 @@ from tasks.publishing import link_report, log_report, score_and_publish
 from tasks.registered import CHAMPION, load_detector
 from tasks.reports import day_page
 from tasks.run_names import add_to_run_name, run_name
+from tasks.waiting_runs import instead_of_waiting_runs
 from tasks.warn import warn
 
 SESSIONS_A_NEW_ONE = 5
@@ -68,7 +69,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         review; and why a retraining is due, empty if none is.
     """
     place = Home.at(home) if home else Home.default()
-    with place.lock(warn):
+    with place.lock(warn), instead_of_waiting_runs():
         detector, version = load_detector(place, model)
         rows = pending_review(Catalog(place.recordings).recordings)
         rows = rows[rows["labelled_by"].isna()]
