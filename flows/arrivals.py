@@ -25,6 +25,7 @@ from tasks.events import RETRAINING_DUE, tell
 from tasks.publishing import link_report, log_report, score_and_publish
 from tasks.registered import CHAMPION, load_detector
 from tasks.reports import day_page
+from tasks.results import stored_scores
 from tasks.run_names import add_to_run_name, run_name
 from tasks.waiting_runs import instead_of_waiting_runs
 from tasks.warn import warn
@@ -147,10 +148,15 @@ def _judged(
     home: Home, detector: Detector, machine: str, rows: pd.DataFrame, model: str, version: str
 ) -> tuple[dict[str, int], list[str], bool]:
     """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
-    done = score_and_publish(home, [Path(path) for path in rows["path"]], machine, model, False)
-    scores = pd.read_parquet(done["table"])
+    scores, drifted = _already_scored(home, machine, rows, version), False
+    new = rows[~rows["recording"].isin(scores["recording"])]
+    if len(new):
+        done = score_and_publish(home, [Path(path) for path in new["path"]], machine, model, False)
+        scored = pd.read_parquet(done["table"])[scores.columns]
+        scores = pd.concat([scores, scored]) if len(scores) else scored
+        drifted = bool(done["drift"].get(machine))
     # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
-    scores = scores[scores["recording"].isin(rows["recording"]) & scores["decision"].notna()]
+    scores = scores[scores["recording"].isin(rows["recording"]) & scores["score"].notna()]
     sessions = rows.set_index("recording")["session"]
     rate = detector.threshold_of(machine).false_alarm_rate
     scores = scores.assign(session=scores["recording"].map(sessions))
@@ -161,7 +167,16 @@ def _judged(
     Catalog(home.recordings).label(labels, f"{DETECTOR}{version}")
     waiting = sorted(scores.loc[~normal, "path"])
     counts = {"normal": int(normal.sum()), "waiting": len(waiting), "not scored": len(rows) - len(labels)}
-    return counts, waiting, bool(done["drift"].get(machine))
+    return counts, waiting, drifted
+
+
+def _already_scored(home: Home, machine: str, rows: pd.DataFrame, version: str) -> pd.DataFrame:
+    """What a run that was killed before it could settle them has stored of these recordings, by the same detector."""
+    columns = ["recording", "path", "score", "p_value", "verdict", "detector"]
+    stored = stored_scores(home, [machine], since=rows["ingested_at"].min()).rows
+    scores = pd.DataFrame(stored, columns=columns).drop_duplicates("recording")
+    own = scores["recording"].isin(rows["recording"]) & (scores["detector"] == version) & scores["score"].notna()
+    return scores.loc[own, columns]
 
 
 def _reported(home: Home, model: str) -> str:
