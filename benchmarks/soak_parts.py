@@ -1,6 +1,7 @@
 """The parts of `asd` in a plant for benchmarks/soak.py: started, watched, killed, and restarted as systemd would."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -85,8 +86,10 @@ class Parts:
                 if part.process is None or part.process.poll() is None:
                     continue
                 if part.restart_at is None:
-                    why = self._said.pop(part.name, "") or f"ended by itself with {part.process.returncode}"
-                    part.ends.append((time.time(), why))
+                    why, code = self._said.pop(part.name, ""), part.process.returncode
+                    # `asd ui` ends itself when one of its servers is killed.
+                    was_killed = why and (code == -signal.SIGKILL or part.name == "ui")
+                    part.ends.append((time.time(), why if was_killed else f"ended by itself with {code}"))
                     self._end_group(part.name)
                     part.restart_at = time.monotonic() + RESTART_SECONDS
                 elif time.monotonic() >= part.restart_at:
