@@ -23,7 +23,8 @@ from flows.enroll import enroll
 from flows.failures import completed, failed
 from tasks.events import RETRAINING_DUE, tell
 from tasks.publishing import link_report, log_report, score_and_publish
-from tasks.registered import CHAMPION, load_detector
+from tasks.registered import CHAMPION, load_detector, registered_models
+from tasks.registry import CHALLENGER
 from tasks.reports import day_page
 from tasks.results import stored_scores
 from tasks.run_names import add_to_run_name, run_name
@@ -83,6 +84,9 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
             waiting += strange
             moved += [machine] if drifted else []
         due = _due(place, detector, retrain_after, moved)
+        # What a challenger was trained on that the gate has refused does not make the next one due.
+        if due and (challenger := _challenger(place)):
+            due = _due(place, challenger, retrain_after, moved)
         # Another version than the champion would become one version more for each machine, and none with all.
         worth = worth_fitting(place, detector) if model == CHAMPION else []
         fitted_again = [machine for machine in worth if _fitted_again(place, detector, machine)]
@@ -195,6 +199,12 @@ def _reported(home: Home, model: str) -> str:
     except Exception as error:
         warn(f"the report of this day could not be written or published: {error}")
     return page
+
+
+def _challenger(home: Home) -> Detector | None:
+    """The detector of the last retraining, if it has not become the champion."""
+    refused = any(CHALLENGER in row["alias"].split(", ") for row in registered_models(home))
+    return load_detector(home, CHALLENGER)[0] if refused else None
 
 
 def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:

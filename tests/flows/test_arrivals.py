@@ -14,7 +14,8 @@ from asdcore.storage.home import Home
 from flows.arrivals import _reported, arrivals, worth_fitting
 from flows.ingest import ingest
 from flows.retrain import retrain
-from tasks.registered import load_detector
+from tasks.registered import load_detector, registered_settings
+from tasks.registry import set_challenger, set_champion
 
 pytestmark = pytest.mark.flow
 
@@ -102,3 +103,15 @@ def test_what_a_killed_run_has_scored_and_not_settled_is_settled_without_being_s
     assert sum(judged["machines"]["pump7"].values()) == 12 and judged["machines"]["pump7"]["not scored"] == 0
     rows = Catalog(home.recordings).recordings.set_index("path").loc[[*map(str, first + second)]]
     assert rows["labelled_by"].str.startswith("detector ").all()
+
+
+def test_a_challenger_that_was_refused_is_not_trained_again_before_there_are_new_recordings(
+    prefect_api: str, home: Home, tmp_path: Path
+) -> None:
+    champion, settings = load_detector(home)[1], registered_settings(home, "champion")
+    again = retrain(settings=settings, home=home.root)
+    for version in (again["version"], champion):  # What is promoted is no challenger any more.
+        set_champion(home, version, "by a person")
+    assert "new normal recordings" in arrivals(retrain_after=1, home=home.root)["retraining_due"]
+    set_challenger(home, again["version"])
+    assert arrivals(retrain_after=1, home=home.root)["retraining_due"] == ""
