@@ -35,6 +35,8 @@ SESSIONS_A_NEW_ONE = 5
 """known sessions for which one new session is enough to fit a machine again"""
 FEWEST_NEW = 5
 """new normal recordings (clips, of long ones) of a machine, below which nothing is fitted or trained"""
+NEW_FRACTION = 0.2
+"""new normal recordings of a machine that drifts, as a fraction of those it was trained on, that make a retraining due"""
 
 
 class Arrivals(TypedDict):
@@ -61,8 +63,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
     A machine with enough new sessions is fitted again, with the encoder as it is; see `worth_fitting`.
 
     Args:
-        retrain_after: new normal recordings that make a retraining due; so does a sound that drifts, of a machine with
-            `FEWEST_NEW` of them.
+        retrain_after: new normal recordings that make a retraining due; so does a sound that drifts, see
+            `enough_of_drift`.
         model: alias or version of the detector that judges.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
@@ -127,6 +129,21 @@ def worth_fitting(home: Home, detector: Detector) -> list[str]:
         if model.clips and new and enough and SESSIONS_A_NEW_ONE * len(new) >= len(known):
             machines.append(machine)
     return machines
+
+
+def enough_of_drift(new: int, trained: int) -> bool:
+    """Whether a machine that drifts has enough new normal recordings for a retraining.
+
+    A machine with a fault drifts until it is repaired: without this, every few recordings would start one.
+
+    Args:
+        new: normal recordings since the last retraining.
+        trained: those of that retraining.
+
+    >>> enough_of_drift(5, 20), enough_of_drift(5, 60), enough_of_drift(12, 60), enough_of_drift(4, 10)
+    (True, False, True, False)
+    """
+    return new >= max(FEWEST_NEW, NEW_FRACTION * trained)
 
 
 def _fitted_again(home: Home, detector: Detector, machine: str) -> bool:
@@ -220,7 +237,7 @@ def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -
     new = {machine: int(now.get(machine, 0)) - n for machine, n in trained.items() if now.get(machine, 0) > n}
     if sum(new.values()) >= retrain_after:
         return "new normal recordings: " + ", ".join(f"{n} of {machine}" for machine, n in new.items())
-    learnable = [machine for machine in moved if new.get(machine, 0) >= FEWEST_NEW]
+    learnable = [machine for machine in moved if enough_of_drift(new.get(machine, 0), trained.get(machine, 0))]
     if learnable:
         return f"the sound of {', '.join(learnable)} has drifted, and there are new normal recordings"
     return ""
