@@ -36,7 +36,7 @@ SESSIONS_A_NEW_ONE = 5
 FEWEST_NEW = 5
 """new normal recordings (clips, of long ones) of a machine, below which nothing is fitted or trained"""
 NEW_FRACTION = 0.2
-"""new normal recordings of a machine that drifts, as a fraction of those it was trained on, that make a retraining due"""
+"""new normal recordings of a machine that drifts that make a retraining due, as a fraction of those it was trained on"""
 
 
 class Arrivals(TypedDict):
