@@ -19,6 +19,7 @@ from asdcore.recordings.catalog import Catalog, hold_out, pending_review, traini
 from asdcore.recordings.clips import cut, recording_of
 from asdcore.recordings.formats import NOT_COMPARED
 from asdcore.recordings.names import DETECTOR
+from asdcore.recordings.paths import on_disk
 from asdcore.recordings.sessions import groups_of
 from asdcore.storage.home import Home
 from flows.enroll import enroll
@@ -26,15 +27,20 @@ from flows.failures import completed, failed
 from tasks.events import RETRAINING_DUE, tell
 from tasks.markdown import code, word
 from tasks.publishing import link_report, log_report, score_and_publish
-from tasks.registered import CHAMPION, load_detector
+from tasks.registered import CHAMPION, load_detector, registered_models
+from tasks.registry import CHALLENGER
 from tasks.reports import day_page
+from tasks.results import stored_scores
 from tasks.run_names import add_to_run_name, run_name
+from tasks.waiting_runs import instead_of_waiting_runs
 from tasks.warn import warn
 
 SESSIONS_A_NEW_ONE = 5
 """known sessions for which one new session is enough to fit a machine again"""
 FEWEST_NEW = 5
 """new normal recordings (clips, of long ones) of a machine, below which nothing is fitted or trained"""
+NEW_FRACTION = 0.2
+"""of the recordings that a drifting machine was trained on: so many new normal ones make a retraining due"""
 
 
 class Arrivals(TypedDict):
@@ -61,8 +67,8 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
     A machine with enough new sessions is fitted again, with the encoder as it is; see `worth_fitting`.
 
     Args:
-        retrain_after: new normal recordings that make a retraining due; so does a sound that drifts, of a machine with
-            `FEWEST_NEW` of them.
+        retrain_after: new normal recordings that make a retraining due; so does a sound that drifts, see
+            `enough_of_drift`.
         model: alias or version of the detector that judges.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
@@ -74,7 +80,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         review; and why a retraining is due, empty if none is.
     """
     place = Home.at(home) if home else Home.default()
-    with place.lock(warn):
+    with place.lock(warn), instead_of_waiting_runs():
         detector, version = load_detector(place, model)
         rows = pending_review(Catalog(place.recordings).recordings)
         rows = rows[rows["labelled_by"].isna()]
@@ -92,6 +98,9 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
             waiting += strange
             moved += [machine] if drifted else []
         due = _due(place, detector, retrain_after, moved)
+        # What a challenger was trained on that the gate has refused does not make the next one due.
+        if due and (challenger := _challenger(place)):
+            due = _due(place, challenger, retrain_after, moved)
         # Another version than the champion would become one version more for each machine, and none with all.
         worth = worth_fitting(place, detector) if model == CHAMPION else []
         fitted_again = [machine for machine in worth if _fitted_again(place, detector, machine)]
@@ -136,6 +145,21 @@ def worth_fitting(home: Home, detector: Detector) -> list[str]:
     return machines
 
 
+def enough_of_drift(new: int, trained: int) -> bool:
+    """Whether a machine that drifts has enough new normal recordings for a retraining.
+
+    A machine with a fault drifts until it is repaired: without this, every few recordings would start one.
+
+    Args:
+        new: normal recordings since the last retraining.
+        trained: those of that retraining.
+
+    >>> enough_of_drift(5, 20), enough_of_drift(5, 60), enough_of_drift(12, 60), enough_of_drift(4, 10)
+    (True, False, True, False)
+    """
+    return new >= max(FEWEST_NEW, NEW_FRACTION * trained)
+
+
 def _fitted_again(home: Home, detector: Detector, machine: str) -> bool:
     """Whether a machine could be fitted again on all its normal recordings.
 
@@ -159,29 +183,44 @@ def _judged(
     home: Home, detector: Detector, machine: str, rows: pd.DataFrame, model: str, version: str
 ) -> tuple[dict[str, int], list[str], bool]:
     """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
+    scores, drifted = _already_scored(home, machine, rows, version), False
+    new = rows[~rows["recording"].isin(scores["recording"])]
     # A recorder may have deleted a file since: that keeps no other one from being judged.
-    files = [path for path in map(Path, rows["path"]) if path.exists()]
-    if not files:
-        return {"normal": 0, "waiting": 0, "not scored": len(rows)}, [], False
-    done = score_and_publish(home, files, machine, model, False)
-    scores = pd.read_parquet(done["table"])
+    files = [path for path in map(Path, new["path"]) if on_disk(path).exists()]
+    if files:
+        done = score_and_publish(home, files, machine, model, False)
+        scored = pd.read_parquet(done["table"])[scores.columns]
+        scores = pd.concat([scores, scored]) if len(scores) else scored
+        drifted = bool(done["drift"].get(machine))
     # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
     scores = scores[scores["recording"].isin(rows["recording"])]
     # What cannot be compared with the training recordings is not tried again at each run: a person decides.
     other_format = scores[scores["reason"].str.startswith(NOT_COMPARED)]
-    scores = scores[scores["decision"].notna()]
+    scores = scores[scores["score"].notna()]
+    if scores.empty and other_format.empty:
+        return {"normal": 0, "waiting": 0, "not scored": len(rows)}, [], drifted
     sessions = rows.set_index("recording")["session"]
     rate = detector.threshold_of(machine).false_alarm_rate
     scores = scores.assign(session=scores["recording"].map(sessions))
     # Only what is plainly normal may train: a suspect recording waits for a person as an anomalous one does.
-    strange, _ = to_decide(machine, detector.machines[machine].calibration, scores, rate)
+    calibration = detector.machines[machine].calibration
+    strange = to_decide(machine, calibration, scores, rate)[0] if len(scores) else []
     normal = ~scores["recording"].isin(strange)
     labels = dict(zip(scores["recording"], np.where(normal, "normal", "unknown").tolist(), strict=True))
     labels |= dict.fromkeys(other_format["recording"], "unknown")
     Catalog(home.recordings).label(labels, f"{DETECTOR}{version}")
     waiting = sorted([*scores.loc[~normal, "path"], *other_format["path"]])
     counts = {"normal": int(normal.sum()), "waiting": len(waiting), "not scored": len(rows) - len(labels)}
-    return counts, waiting, bool(done["drift"].get(machine))
+    return counts, waiting, drifted
+
+
+def _already_scored(home: Home, machine: str, rows: pd.DataFrame, version: str) -> pd.DataFrame:
+    """What a run that was killed before it could settle them has stored of these recordings, by the same detector."""
+    columns = ["recording", "path", "score", "p_value", "verdict", "detector"]
+    stored = stored_scores(home, [machine], since=rows["ingested_at"].min()).rows
+    scores = pd.DataFrame(stored, columns=columns).drop_duplicates("recording")
+    own = scores["recording"].isin(rows["recording"]) & (scores["detector"] == version) & scores["score"].notna()
+    return scores.loc[own, columns].assign(reason="")
 
 
 def _reported(home: Home, model: str) -> str:
@@ -202,6 +241,12 @@ def _reported(home: Home, model: str) -> str:
     return page
 
 
+def _challenger(home: Home) -> Detector | None:
+    """The detector of the last retraining, if it has not become the champion."""
+    refused = any(CHALLENGER in row["alias"].split(", ") for row in registered_models(home))
+    return load_detector(home, CHALLENGER)[0] if refused else None
+
+
 def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:
     """Why a retraining is due; empty if none is. The clips of a long recording count as so many recordings."""
     rows = training_recordings(hold_out(Catalog(home.recordings).recordings, detector.settings.gate.held_out_fraction))
@@ -215,7 +260,7 @@ def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -
     new = {machine: int(now.get(machine, 0)) - n for machine, n in trained.items() if now.get(machine, 0) > n}
     if sum(new.values()) >= retrain_after:
         return "new normal recordings: " + ", ".join(f"{n} of {machine}" for machine, n in new.items())
-    learnable = [machine for machine in moved if new.get(machine, 0) >= FEWEST_NEW]
+    learnable = [machine for machine in moved if enough_of_drift(new.get(machine, 0), trained.get(machine, 0))]
     if learnable:
         return f"the sound of {', '.join(learnable)} has drifted, and there are new normal recordings"
     return ""

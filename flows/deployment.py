@@ -26,6 +26,7 @@ from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from asdcore.storage.s3 import s3_address
+from flows.left_behind import end_runs_left_behind, worker_name
 
 POOL = "asd"
 PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
@@ -120,7 +121,9 @@ def work(home: Home) -> NoReturn:
         # A run, and the worker, wait up to eight minutes for a server that restarts; Prefect's default is one.
         "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "8"),
     }
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    name = worker_name()
+    end_runs_left_behind(name)
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
     # Prefect's worker ends itself with SIGINT after SIGTERM; a script that starts it with & has it ignore SIGINT.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Not a child process: the worker would survive the end of this one.

@@ -36,6 +36,7 @@ from tasks.run_names import add_to_run_name, counted, run_name
 from tasks.screening import training_screened
 from tasks.stage import Artifact
 from tasks.tracking import failed_if_it_fails, retraining_key, tracked_run
+from tasks.waiting_runs import instead_of_waiting_runs
 from tasks.warn import warn
 
 
@@ -61,7 +62,7 @@ def retrain(
         The registered version, and where its table, plots and detector are; see `Registered`.
     """
     place = Home.at(home) if home else Home.default()
-    with place.lock(warn):
+    with place.lock(warn), instead_of_waiting_runs():
         place.sweep()
         clips = usable_clips(place, recordings, machines, settings)
         features(settings, sorted(set(clips["machine"])), place.root)

@@ -13,10 +13,11 @@ from typing import Any, TypedDict, cast
 import pandas as pd
 
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import Catalog, Review, training_recordings
+from asdcore.recordings.catalog import SCHEMA, Catalog, Review, training_recordings
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import Found, contents_of, unlisted
+from asdcore.recordings.parts import merge_parts
 from asdcore.recordings.paths import absolute, nfc, on_disk, printable
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of, digest_of_file
@@ -66,6 +67,8 @@ def ingest_recordings(
         unlabelled: the label of training recordings whose place does not say one: normal or unknown.
         review: looks at what would become normal training data, see `tasks.review`; None: nobody does.
     """
+    if home.address is None:  # In object storage nothing is deleted: parts that were merged would come back.
+        merge_parts(home.recordings, SCHEMA)
     catalog = Catalog(home.recordings)
     place = fetched(place)
     found, left_out = contents_of(place, machine, answers_of(settings.labels), set(catalog.recordings["machine"]))

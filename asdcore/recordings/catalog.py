@@ -1,4 +1,4 @@
-"""The table of recordings: Parquet parts that are only ever added to.
+"""The table of recordings: Parquet parts whose rows are only ever added to, see `asdcore.recordings.parts`.
 
 One row says what was known of one recording at one ingest; a later row about the same content replaces an earlier one
 on reading. Rows with a ``reason`` are the quarantine.
@@ -22,6 +22,7 @@ from asdcore.recordings.clips import SHORTEST
 from asdcore.recordings.copies import without_copies
 from asdcore.recordings.formats import of_one_codec
 from asdcore.recordings.names import Found
+from asdcore.recordings.parts import read_parts
 from asdcore.recordings.paths import nfc
 from asdcore.recordings.renamed import rename, renamed
 from asdcore.recordings.rows import (
@@ -38,7 +39,7 @@ from asdcore.recordings.rows import (
 )
 from asdcore.recordings.sessions import groups_of, sessions_by_time, time_stamp
 from asdcore.settings import RecordingSettings
-from asdcore.storage.files import atomic_write, digest_of, listed, may_be_damaged
+from asdcore.storage.files import atomic_write, digest_of
 
 SCHEMA = pa.schema(
     [
@@ -109,12 +110,10 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        parts = listed(folder, "part-*.parquet")
-        tables = [_read_part(part) for part in parts]
-        rows = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
+        table, self._next_part = read_parts(folder, SCHEMA)
+        rows = table.to_pandas()
         rows["session"] = rows["session"].fillna("")
         rows["machine"] = rows["machine"].map(nfc)  # Of versions that kept names as disks write them.
-        self._next_part = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
         self._newest: pd.Timestamp = rows["ingested_at"].max()  # NaT: there is none
         # The newest word on a path and on a content is the one that holds.
         contents = rows[rows["recording"] != ""].drop_duplicates("recording", keep="last")
@@ -399,15 +398,3 @@ def _reviewed(new: dict[str, dict[str, Any]], known: pd.DataFrame, review: Revie
     for digest, by in doubted.items():
         new[digest] |= {"label": "unknown", "labelled_by": by, "labelled_at": datetime.now(UTC)}
     return sorted(str(new[digest]["path"]) for digest in doubted)
-
-
-def _read_part(part: Path) -> pa.Table:
-    try:
-        return pq.read_table(part, schema=SCHEMA)
-    except (pa.ArrowInvalid, OSError) as error:
-        if not may_be_damaged(error):
-            raise AsdError(f"{part}: unreadable ({error}). Is the drive or the share mounted?") from error
-        raise AsdError(
-            f"{part}: damaged ({error}). Restore it from a backup; without one, move it away and ingest the recordings "
-            "again: labels in it are lost"
-        ) from error

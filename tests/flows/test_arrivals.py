@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from prefect.logging import disable_run_logger
@@ -13,7 +14,8 @@ from asdcore.storage.home import Home
 from flows.arrivals import _reported, arrivals, worth_fitting
 from flows.ingest import ingest
 from flows.retrain import retrain
-from tasks.registered import load_detector
+from tasks.registered import load_detector, registered_settings
+from tasks.registry import set_challenger, set_champion
 
 pytestmark = pytest.mark.flow
 
@@ -78,3 +80,38 @@ def test_a_report_that_cannot_be_written_is_a_warning(tmp_path: Path, capsys: py
     with disable_run_logger():
         assert _reported(Home.at(tmp_path / "empty"), "champion") == ""
     assert "the report of this day could not be written" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_has_scored_and_not_settled_is_settled_without_being_scored_again(
+    prefect_api: str, home: Home, tmp_path: Path, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (record_day(tmp_path / "plant", day) for day in (8, 9))
+    ingest(tmp_path / "plant", small_settings.recordings, arrived=first, home=home.root)
+    before = set(home.scores.glob("score-*.parquet"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Catalog, "label", killed)
+        with pytest.raises(KeyboardInterrupt):
+            arrivals.fn(home=home.root)
+    ingest(tmp_path / "plant", small_settings.recordings, arrived=second, home=home.root)
+    judged = arrivals(retrain_after=1000, home=home.root)
+    tables = [pd.read_parquet(path) for path in set(home.scores.glob("score-*.parquet")) - before]
+    assert sorted(pd.concat(tables)["path"]) == sorted(map(str, first + second))
+    assert sum(judged["machines"]["pump7"].values()) == 12 and judged["machines"]["pump7"]["not scored"] == 0
+    rows = Catalog(home.recordings).recordings.set_index("path").loc[[*map(str, first + second)]]
+    assert rows["labelled_by"].str.startswith("detector ").all()
+
+
+def test_a_challenger_that_was_refused_is_not_trained_again_before_there_are_new_recordings(
+    prefect_api: str, home: Home, tmp_path: Path
+) -> None:
+    champion, settings = load_detector(home)[1], registered_settings(home, "champion")
+    again = retrain(settings=settings, home=home.root)
+    for version in (again["version"], champion):  # What is promoted is no challenger any more.
+        set_champion(home, version, "by a person")
+    assert "new normal recordings" in arrivals(retrain_after=1, home=home.root)["retraining_due"]
+    set_challenger(home, again["version"])
+    assert arrivals(retrain_after=1, home=home.root)["retraining_due"] == ""
