@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asdcore import __version__
 from asdcore.arrays import stacked, with_prefix
-from asdcore.encoder.embedding import embedding, embeddings
+from asdcore.encoder.embedding import embedding
 from asdcore.encoder.frozen import OF_NO_FILE, AnyEncoder, Sound, load_encoder
 from asdcore.encoder.network import choose_device
 from asdcore.enrolled import enrolled_as, machine_said
@@ -296,14 +296,6 @@ class Detector:
     def threshold_of(self, machine: str) -> Threshold:
         """The threshold of a machine: its own, or the rate of the settings and an alarm for each recording."""
         return self.thresholds.get(machine, Threshold(self.settings.normality.false_alarm_rate))
-
-    def embed(self, spectrograms: Iterable[Spectrogram]) -> Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """h and z of each (n_mels, n_frames) log-mel spectrogram, dB.
-
-        Raises:
-            AsdError: the encoder is a frozen one, which takes waveforms.
-        """
-        yield from embeddings(self.encoder, spectrograms, self.device)
 
     def enrolled(self, machine: str | None) -> str:
         """``machine`` if it is enrolled; the only one there is for None.

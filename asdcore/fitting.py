@@ -32,8 +32,9 @@ from asdcore.recordings.catalog import Catalog, require_training, training_recor
 from asdcore.recordings.clips import clip_lengths, clip_named, cut, recording_count
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.formats import Formats
+from asdcore.recordings.found import Found
 from asdcore.recordings.label_words import answers_of
-from asdcore.recordings.names import Found, find_recordings
+from asdcore.recordings.names import find_recordings
 from asdcore.recordings.paths import nfc, on_disk, printable
 from asdcore.recordings.sessions import groups_of
 from asdcore.settings import BASE, Settings

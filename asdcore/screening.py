@@ -21,9 +21,10 @@ from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, digest_of_audio, open_audio, usable_clips
 from asdcore.recordings.clips import SHORTEST, Clip, clip_count
 from asdcore.recordings.fetch import fetched
+from asdcore.recordings.found import Found
 from asdcore.recordings.health import NONE, Flaws
 from asdcore.recordings.label_words import answers_of
-from asdcore.recordings.names import Found, find_recordings
+from asdcore.recordings.names import find_recordings
 from asdcore.settings import Settings
 from asdcore.threads import one_blas_thread
 

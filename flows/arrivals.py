@@ -18,7 +18,7 @@ from asdcore.monitoring.reliability import reliability_of
 from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
 from asdcore.recordings.clips import cut, recording_of
 from asdcore.recordings.formats import NOT_COMPARED
-from asdcore.recordings.names import DETECTOR
+from asdcore.recordings.found import DETECTOR
 from asdcore.recordings.paths import on_disk
 from asdcore.recordings.sessions import groups_of
 from asdcore.storage.home import Home

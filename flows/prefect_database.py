@@ -33,6 +33,7 @@ def check_prefect_database(home: Home) -> None:
     file = Path(os.environ.get("PREFECT_HOME", home.prefect)) / "prefect.db"
     folder = file.parent
     with disk_remedies(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):  # SQLite keeps its journal there.
             raise OSError(errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES, "")
     for path in (file, *(file.with_name(f"{file.name}-{end}") for end in ("wal", "shm"))):

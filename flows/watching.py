@@ -7,7 +7,7 @@ from pathlib import Path
 from asdcore.recordings.arriving import Arriving, known_states
 from asdcore.recordings.catalog import Catalog, pending_review
 from asdcore.recordings.changes import TABLES, changed_files
-from asdcore.recordings.names import MANIFEST
+from asdcore.recordings.manifest import MANIFEST
 from asdcore.recordings.paths import printable
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home

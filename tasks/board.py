@@ -18,7 +18,7 @@ import pandas as pd
 from asdcore.errors import AsdError
 from asdcore.monitoring.states import in_order, judged
 from asdcore.recordings.catalog import Catalog
-from asdcore.recordings.names import DETECTOR, is_simulated
+from asdcore.recordings.found import DETECTOR, is_simulated
 from asdcore.reports.known import session_of
 from asdcore.storage.files import listed
 from asdcore.storage.home import Home

@@ -15,8 +15,10 @@ import pandas as pd
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import SCHEMA, Catalog, Review, training_recordings
 from asdcore.recordings.fetch import fetched
+from asdcore.recordings.found import Found
 from asdcore.recordings.label_words import answers_of
-from asdcore.recordings.names import Found, contents_of, unlisted
+from asdcore.recordings.manifest import unlisted
+from asdcore.recordings.names import contents_of
 from asdcore.recordings.parts import merge_parts
 from asdcore.recordings.paths import absolute, nfc, on_disk, printable
 from asdcore.settings import RecordingSettings
@@ -62,7 +64,7 @@ def ingest_recordings(
         home: where the table is; locked.
         settings: how recordings are read, and when one is too bad to use.
         machine: the machine of all of them, regardless of the folder's name.
-        arrived: only these files, as `asdcore.recordings.names.printable` writes them. They are not known to be normal,
+        arrived: only these files, as `asdcore.recordings.paths.printable` writes them. They are not known to be normal,
             whatever their names say: they are not used for training until a person or a detector labels them as normal.
         unlabelled: the label of training recordings whose place does not say one: normal or unknown.
         review: looks at what would become normal training data, see `tasks.review`; None: nobody does.

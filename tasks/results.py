@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from asdcore.progress import progress, say
-from asdcore.recordings.names import DETECTOR, label_in_name
+from asdcore.recordings.found import DETECTOR
+from asdcore.recordings.names import label_in_name
 from asdcore.recordings.paths import nfc
 from asdcore.storage.files import is_damage, listed, may_be_damaged, set_aside
 from asdcore.storage.home import Home

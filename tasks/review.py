@@ -10,7 +10,7 @@ from typing import Any
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Review
 from asdcore.recordings.formats import NOT_COMPARED
-from asdcore.recordings.names import DETECTOR
+from asdcore.recordings.found import DETECTOR
 from asdcore.storage.home import Home
 from asdcore.threads import one_blas_thread
 from tasks.registered import CHAMPION, load_detector, registered_models

@@ -28,8 +28,8 @@ from asdcore.datasets.machines import (
 from asdcore.datasets.sessions import Session
 from asdcore.errors import AsdError
 from asdcore.progress import progress
-from asdcore.recordings.names import MANIFEST
-from asdcore.recordings.names import SIMULATED as MARKER
+from asdcore.recordings.found import SIMULATED as MARKER
+from asdcore.recordings.manifest import MANIFEST
 from asdcore.storage.files import atomic_write, digest_of
 
 FAULT_TABLE = "simulated.csv"

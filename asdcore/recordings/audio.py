@@ -29,10 +29,8 @@ from asdcore.storage.files import digest_of_file
 UNKNOWN_LENGTH = 2**62  # libsndfile's word for a header that does not say is 2**63 - 1
 LONG = 60
 """clips from which on reading one recording is long work, and shows its progress"""
-PIECE_SECONDS = 60
-"""What `examine` holds in memory at a time."""
-PIECE_SAMPLES = 2**24
-"""The same of all channels together, whatever rate a header states."""
+PIECE_SECONDS, PIECE_SAMPLES = 60, 2**24
+"""What `examine` holds in memory at a time: of one channel, and of all together, whatever rate a header states."""
 LONGEST_HOURS = 24
 """A longer recording is refused."""
 LARGE = 2**30

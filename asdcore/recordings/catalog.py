@@ -21,7 +21,7 @@ from asdcore.progress import progress
 from asdcore.recordings.clips import SHORTEST
 from asdcore.recordings.copies import without_copies
 from asdcore.recordings.formats import of_one_codec
-from asdcore.recordings.names import Found
+from asdcore.recordings.found import Found
 from asdcore.recordings.parts import read_parts
 from asdcore.recordings.paths import nfc
 from asdcore.recordings.renamed import rename, renamed

@@ -13,7 +13,7 @@ from watchfiles import Change, watch
 
 from asdcore.recordings.folders import SPLIT_FOLDERS
 from asdcore.recordings.listing import AUDIO_SUFFIXES, audio_files
-from asdcore.recordings.names import MANIFEST
+from asdcore.recordings.manifest import MANIFEST
 
 TICK = 1.0
 """Seconds between two answers."""

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from asdcore.errors import AsdError
+from asdcore.recordings.found import SIMULATED
 from asdcore.recordings.listing import AUDIO_SUFFIXES, NO_RECORDING
-from asdcore.recordings.names import SIMULATED
 from asdcore.storage.s3 import Bucket, Found, at_once, cache_folder, s3_address
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import LABELS, Catalog
-from asdcore.recordings.names import Found, is_simulated, parse_place
+from asdcore.recordings.found import Found, is_simulated
+from asdcore.recordings.names import parse_place
 from asdcore.recordings.paths import absolute, nfc, on_disk, printable
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of_file

@@ -13,28 +13,20 @@ Without a split folder normal ones are for training, anomalous ones for testing.
 Plain folders: ``<machine>/<name>``, normal recordings for training, with sessions (`asdcore.recordings.folders`).
 """
 
-import csv
 import re
-import unicodedata
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from asdcore.errors import AsdError
 from asdcore.recordings.folders import SPLIT_FOLDERS, Location, folders_of, locate
+from asdcore.recordings.found import NOT_TOLD, Found, called, mark_simulated
 from asdcore.recordings.label_words import NO_ANSWERS, Answers, has_fault_in, label_said, names_a_fault
-from asdcore.recordings.listing import AUDIO_SUFFIXES, NO_RECORDING, SUPPLEMENTAL, audio_files, summed_up
-from asdcore.recordings.paths import NOT_UTF8, can_be_told, nfc, on_disk, printable
+from asdcore.recordings.listing import NO_RECORDING, SUPPLEMENTAL, audio_files, summed_up
+from asdcore.recordings.manifest import MANIFEST, attribute_tables, fit_for_file_name, read_manifest
+from asdcore.recordings.paths import NOT_UTF8, nfc, on_disk, printable
 from asdcore.recordings.questions import SAY_IT, unknown_folders, unnamed
-
-MANIFEST = "manifest.csv"
-DETECTOR = "detector "
-"""What ``labelled_by`` begins with, before a version, where no person has settled a label."""
-LONGEST_MACHINE = 200
-"""bytes of a machine's name: a file's name may have 255, and some have more than the machine's in them"""
-SIMULATED = "SIMULATED.txt"
-"""A folder that holds this file holds simulated recordings: they get the attribute ``simulated``."""
 
 _SECTION_NAME = re.compile(
     r"section_(?P<section>\d+)"
@@ -43,24 +35,6 @@ _SECTION_NAME = re.compile(
 )
 _ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<section>\d+)_(?P<number>\d+)")
 _LIST_IT = "list it in a manifest CSV"
-
-
-@dataclass(frozen=True)
-class Found:
-    """An audio file and what its place says about it. ``problem`` is empty, or the reason to quarantine it."""
-
-    path: Path
-    machine: str = ""
-    section: str = "00"
-    domain: str = "source"
-    split: str = "train"
-    label: str = "normal"
-    attributes: dict[str, str] = field(default_factory=dict)
-    problem: str = ""
-    session: str = ""
-    """what was recorded in one go, see `asdcore.recordings.sessions`; empty: unknown"""
-    labelled: bool = False
-    """whether its place says the label; a training recording of which it does not is taken to be normal"""
 
 
 class Contents(NamedTuple):
@@ -115,7 +89,7 @@ def contents_of(
     if not files:
         raise AsdError("; ".join([f"{shown}: {NO_RECORDING}", *summed_up(left_out)]))
     top, machine = printable(place.resolve()), machine and nfc(machine)
-    folders = {path: folders_of(path, top, machine, answers) for path in map(_called, files)}
+    folders = {path: folders_of(path, top, machine, answers) for path in map(called, files)}
     locations = {path: locate(names, answers) for path, names in folders.items()}
     problems = {} if machine else unnamed(locations, top)
     found = [
@@ -130,23 +104,14 @@ def contents_of(
         replace(one, machine=questions[one.path][0], problem=questions[one.path][1]) if one.path in questions else one
         for one in found
     ]
-    attributes, unreadable = _attribute_tables(found)
+    attributes, unreadable = attribute_tables(found)
     found = [replace(f, attributes=attributes.get(f.path, f.attributes)) for f in found]
     return Contents(
-        _mark_simulated(
+        mark_simulated(
             [Found(f.path, problem=why) if (why := unreadable.get(f.path.parent.parent)) else f for f in found]
         ),
         left_out,
     )
-
-
-def _called(path: Path) -> Path:
-    """What a file on disk is called, see `printable`; a name of its own where that is another file's."""
-    shown = printable(path)
-    return shown if can_be_told(path) else shown.with_name(f"{shown.name}{_NOT_TOLD}")
-
-
-_NOT_TOLD = " (not UTF-8)"
 
 
 def parse_place(path: Path, answers: Answers = NO_ANSWERS) -> Found:
@@ -175,11 +140,6 @@ def label_in_name(path: Path) -> str:
     return said.pop() if len(said) == 1 else ""
 
 
-def is_simulated(path: Path) -> bool:
-    """Whether a file lies in a folder of simulated recordings."""
-    return any((above / SIMULATED).is_file() for above in on_disk(path).resolve().parents)
-
-
 def _said(path: Path) -> dict[str, str]:
     """What a DCASE name says; nothing if it is another name."""
     match = _SECTION_NAME.fullmatch(path.stem) or _ID_NAME.fullmatch(path.stem)
@@ -190,7 +150,7 @@ def _found(path: Path, location: Location, answers: Answers = NO_ANSWERS, above:
     """``above``: further folders, of which those that say a fault count."""
     machine, session, said = location.machine, location.session, _said(path)
     unsaid = Found(path, machine=machine, section=location.section, session=session)
-    if path.name.endswith(_NOT_TOLD):
+    if path.name.endswith(NOT_TOLD):
         return replace(unsaid, problem=NOT_UTF8)
     if machine == SUPPLEMENTAL:
         return Found(path, problem="supplemental recordings of the challenge are not used")
@@ -282,152 +242,3 @@ def parse_attributes(text: str) -> dict[str, str]:
     words = text.split("_")
     values = [*words[1::2], ""] if len(words) % 2 else words[1::2]
     return dict(zip(words[::2], values, strict=True))
-
-
-def read_manifest(path: Path) -> list[Found]:
-    """The recordings that a manifest lists: ``path`` and ``machine``, and where they differ from normal training
-    recordings of the source domain, ``split``, ``domain``, ``label``, ``section``; ``session``: recorded in one
-    go; other columns are attributes. Paths are relative to the manifest.
-
-    Raises:
-        AsdError: a wrong column or value, or a machine name that cannot be part of a file's name; with file and line.
-    """
-    allowed = {
-        "split": {"train", "test"},
-        "domain": {"source", "target", "unknown"},
-        "label": {"normal", "anomaly", "unknown"},
-    }
-    header, rows = _read_csv(path)
-    missing = {"path", "machine"} - set(header)
-    if missing:
-        raise AsdError(f"{path}: the header lacks the column {' and '.join(sorted(missing))}")
-    if twice := sorted({name for name in header if name.strip() and list(header).count(name) > 1}):
-        raise AsdError(f"{path}: the header has the column {' and '.join(twice)} twice: rename or delete one")
-    if not rows:
-        raise AsdError(f"{path}: lists no recording")
-    found = []
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise AsdError(f"{path}, line {line}: has another number of values than the header has columns")
-        values = {name: value.strip() for name, value in row.items() if value.strip()}
-        values |= {name: nfc(values[name]) for name in ("machine", "session") if name in values}
-        for name in ("path", "machine"):
-            if name not in values:
-                raise AsdError(f"{path}, line {line}: {name} is empty")
-        if not fit_for_file_name(values["machine"]):
-            raise AsdError(
-                f"{path}, line {line}: machine={values['machine'][:LONGEST_MACHINE]!r} contains a slash, a backslash "
-                f"or a control character, is a dot or two, or has more than {LONGEST_MACHINE} bytes; result files are "
-                "named after machines: choose another name"
-            )
-        for name, choices in allowed.items():
-            if name in values and values[name] not in choices:
-                raise AsdError(
-                    f"{path}, line {line}: {name}={values[name]!r}, must be one of {', '.join(sorted(choices))}"
-                )
-        known = {
-            name: values.pop(name)
-            for name in ("machine", "section", "split", "domain", "label", "session")
-            if name in values
-        }
-        if known.get("split") == "test":
-            known.setdefault("label", "unknown")
-        listed = values.pop("path")
-        try:
-            file = _listed(path.parent, listed)
-            problem = "" if file.is_file() else "unreadable: listed in the manifest, but there is no such file"
-        except (OSError, RuntimeError) as error:  # Too long a name, links in a circle, no permission.
-            file = path.parent / listed
-            problem = f"unreadable: {getattr(error, 'strerror', None) or error}"
-        except ValueError:
-            raise AsdError(f"{path}, line {line}: path has a character that no path can have") from None
-        if known.get("split", "train") == "train" and known.get("label", "normal") != "normal":
-            problem = f"{known['label']} recording in the train split: training takes normal ones only"
-        labelled = "label" in known
-        found.append(Found(_called(file), attributes=values, problem=problem, labelled=labelled, **known))
-    return _mark_simulated(sorted(found, key=lambda f: f.path))
-
-
-def _listed(folder: Path, name: str) -> Path:
-    """The file that a manifest names, in whatever of Unicode's forms the disk has its name."""
-    names = (name, nfc(name), unicodedata.normalize("NFD", name))
-    files = [on_disk(printable(folder / one)) for one in names]
-    return next((file for file in files if file.exists()), files[0]).resolve()
-
-
-def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
-    """The audio files beside or below a manifest that it does not list; none where ``place`` is no folder with one.
-
-    Args:
-        place: what was given to `find_recordings`.
-        found: what it has found there.
-    """
-    place = on_disk(place)
-    if not (place / MANIFEST).is_file():
-        return []
-    listed = {one.path for one in found}
-    files = audio_files(place.resolve()).files
-    return [path for path in files if not {printable(path), printable(path.resolve())} & listed]
-
-
-def fit_for_file_name(name: str) -> bool:
-    """Spaces and letters of any script are; not what is no name, or too long for a name with something beside it."""
-    if name in ("", ".", "..") or len(name.encode("utf-8", "surrogateescape")) > LONGEST_MACHINE:
-        return False
-    return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)
-
-
-def _attribute_tables(found: Sequence[Found]) -> tuple[dict[Path, dict[str, str]], dict[Path, str]]:
-    """Attributes from each machine's ``attributes_NN.csv``: ``file_name,d1p,d1v,d2p,d2v,...``, by the file described;
-    and the machines' folders with such a table that cannot be read, with the reason.
-
-    ``file_name`` ends in split and name, whatever stands before them.
-    """
-    attributes: dict[Path, dict[str, str]] = {}
-    unreadable: dict[Path, str] = {}
-    machine_folders = {f.path.parent.parent for f in found if f.path.parent.name in SPLIT_FOLDERS}
-    for table in sorted(table for folder in machine_folders for table in on_disk(folder).glob("attributes_*.csv")):
-        try:
-            rows = _read_csv(table)[1]
-        except (AsdError, OSError) as error:
-            unreadable[printable(table.parent)] = f"its attributes are not known: {error}"
-            continue
-        for _, row in rows:
-            name = row.get("file_name") or ""
-            split_and_name = Path(name if Path(name).suffix.lower() in AUDIO_SUFFIXES else f"{name}.wav").parts[-2:]
-            pairs = ((row.get(f"d{i}p"), row.get(f"d{i}v")) for i in range(1, len(row)))
-            said = {p: v or "" for p, v in pairs if p and p != "noAttribute"}
-            if name and said:
-                attributes[printable(table.parent).joinpath(*split_and_name)] = said
-    return attributes, unreadable
-
-
-def _mark_simulated(found: Sequence[Found]) -> list[Found]:
-    """Each that is simulated gets the attribute, whatever link or manifest leads to it."""
-    folders = {f.path: _real_folder(f.path) for f in found}
-    simulated = {
-        folder
-        for folder in set(folders.values())
-        if any((above / SIMULATED).is_file() for above in (folder, *folder.parents))
-    }
-    return [
-        replace(f, attributes=f.attributes | {"simulated": "yes"}) if folders[f.path] in simulated else f for f in found
-    ]
-
-
-def _real_folder(path: Path) -> Path:
-    try:
-        return on_disk(path).resolve().parent
-    except (OSError, RuntimeError):  # A name that no file can have, links in a circle.
-        return path.parent
-
-
-def _read_csv(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
-    """The header, and each row with the number of its line."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-            return reader.fieldnames or (), rows
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise AsdError(f"{path}: not a CSV file in UTF-8 ({error}); save it again as one") from error

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from asdcore.errors import AsdError
-from asdcore.recordings.names import LONGEST_MACHINE, fit_for_file_name
+from asdcore.recordings.manifest import LONGEST_MACHINE, fit_for_file_name
 from asdcore.storage.files import atomic_write
 
 FILE = "renamed.json"

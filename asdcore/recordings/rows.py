@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from asdcore.recordings.audio import BadRecording, digest_of_audio, examine
-from asdcore.recordings.names import DETECTOR, Found
+from asdcore.recordings.found import DETECTOR, Found
 from asdcore.recordings.paths import on_disk
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of, digest_of_file

@@ -10,7 +10,8 @@ import pandas as pd
 from asdcore.heard import Heard
 from asdcore.monitoring.outcomes import with_session_heard
 from asdcore.recordings.catalog import training_recordings
-from asdcore.recordings.names import DETECTOR, is_simulated, label_in_name, parse_place
+from asdcore.recordings.found import DETECTOR, is_simulated
+from asdcore.recordings.names import label_in_name, parse_place
 from asdcore.recordings.sessions import time_stamp
 
 SAYABLE = ("anomaly", "normal")

@@ -17,7 +17,7 @@ from asdcore.normality.machine import NORMAL, SUSPECT, MachineModel
 from asdcore.normality.scorers import build_scorers
 from asdcore.normality.screening import STANDS_OUT, first_to_hear
 from asdcore.recordings.audio import BadRecording, decode
-from asdcore.recordings.names import is_simulated
+from asdcore.recordings.found import is_simulated
 from asdcore.reports.cards import MOST_SHOWN, Card, Compare, bounded
 from asdcore.reports.comparison import Compared, compared
 from asdcore.reports.known import SHOWN_DIGITS

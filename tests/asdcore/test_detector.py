@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from asdcore.detector import FORMAT, Detector
+from asdcore.encoder.embedding import embeddings
 from asdcore.encoder.network import TrainedEncoder, build_encoder
 from asdcore.errors import AsdError
 from asdcore.explanation.profile import Profile
@@ -74,7 +75,7 @@ def make_detector(settings: Settings) -> Detector:
     for machine, own in normal.items():
         rows = [
             features_of(list(scorers.values()), values, Embedding(h, z))
-            for values, (h, z) in zip(own, bare.embed(own), strict=True)
+            for values, (h, z) in zip(own, embeddings(bare.encoder, own, bare.device), strict=True)
         ]
         models = {name: scorer.model().fit(np.stack([row[name] for row in rows])) for name, scorer in scorers.items()}
         profile = Profile.fit(own, ["source"] * len(own), settings.mel, RATE)
@@ -356,7 +357,7 @@ def test_the_spectrogram_of_the_store_gives_the_score_of_the_file(detector: Dete
     _, failures = compute_features(tmp_path / "store", None, [(digest, str(file))], SETTINGS)
     assert not failures
     values = Store(tmp_path / "store").read(digest, "original")
-    ((h, z),) = detector.embed([values])
+    ((h, z),) = embeddings(detector.encoder, [values], detector.device)
     scorers = list(build_scorers(SETTINGS.normality).values())
     stored = {name: vector[None] for name, vector in features_of(scorers, values, Embedding(h, z)).items()}
     verdict = detector.machines["fan"].verdict(stored, 0.01)

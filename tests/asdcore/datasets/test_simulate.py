@@ -15,7 +15,8 @@ from asdcore.datasets.machines import FAULTS, MACHINES, SPECIFICATIONS
 from asdcore.datasets.sessions import Session
 from asdcore.datasets.simulate import MARKER, simulate, waveform
 from asdcore.errors import AsdError
-from asdcore.recordings.names import Found, find_recordings
+from asdcore.recordings.found import Found
+from asdcore.recordings.names import find_recordings
 
 # Small and short where only names and bytes matter.
 SMALL = {"source_train": 2, "target_train": 1, "test_per_kind": 2, "seconds": 0.5}

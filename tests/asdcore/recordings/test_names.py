@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from asdcore.errors import AsdError
-from asdcore.recordings.names import Found, find_recordings, parse_attributes, parse_place
+from asdcore.recordings.found import Found
+from asdcore.recordings.names import find_recordings, parse_attributes, parse_place
 from asdcore.recordings.paths import on_disk
 
 

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.found import Found
 from asdcore.recordings.label_words import answers_of
-from asdcore.recordings.names import Found, contents_of, find_recordings
+from asdcore.recordings.names import contents_of, find_recordings
 from asdcore.screening import screen
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home

@@ -22,7 +22,9 @@ from asdcore.monitoring.incidents import incidents, open_incidents
 from asdcore.recordings import changes
 from asdcore.recordings.catalog import Catalog, Ingested
 from asdcore.recordings.changes import changed_files
-from asdcore.recordings.names import MANIFEST, find_recordings, printable
+from asdcore.recordings.manifest import MANIFEST
+from asdcore.recordings.names import find_recordings
+from asdcore.recordings.paths import printable
 from asdcore.settings import RecordingSettings, Settings
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home

@@ -1,0 +1,63 @@
+"""An audio file and what its place says about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from asdcore.recordings.paths import can_be_told, on_disk, printable
+
+DETECTOR = "detector "
+"""What ``labelled_by`` begins with, before a version, where no person has settled a label."""
+SIMULATED = "SIMULATED.txt"
+"""A folder that holds this file holds simulated recordings: they get the attribute ``simulated``."""
+NOT_TOLD = " (not UTF-8)"
+"""End of what a file is called whose `printable` path is the name of another one."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An audio file and what its place says about it. ``problem`` is empty, or the reason to quarantine it."""
+
+    path: Path
+    machine: str = ""
+    section: str = "00"
+    domain: str = "source"
+    split: str = "train"
+    label: str = "normal"
+    attributes: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+    session: str = ""
+    """what was recorded in one go, see `asdcore.recordings.sessions`; empty: unknown"""
+    labelled: bool = False
+    """whether its place says the label; a training recording of which it does not is taken to be normal"""
+
+
+def is_simulated(path: Path) -> bool:
+    """Whether a file lies in a folder of simulated recordings."""
+    return any((above / SIMULATED).is_file() for above in on_disk(path).resolve().parents)
+
+
+def mark_simulated(found: Sequence[Found]) -> list[Found]:
+    """Each that is simulated gets the attribute, whatever link or manifest leads to it."""
+    folders = {f.path: _real_folder(f.path) for f in found}
+    simulated = {
+        folder
+        for folder in set(folders.values())
+        if any((above / SIMULATED).is_file() for above in (folder, *folder.parents))
+    }
+    return [
+        replace(f, attributes=f.attributes | {"simulated": "yes"}) if folders[f.path] in simulated else f for f in found
+    ]
+
+
+def _real_folder(path: Path) -> Path:
+    try:
+        return on_disk(path).resolve().parent
+    except (OSError, RuntimeError):  # A name that no file can have, links in a circle.
+        return path.parent
+
+
+def called(path: Path) -> Path:
+    """What a file on disk is called, see `printable`; a name of its own where that is another file's."""
+    shown = printable(path)
+    return shown if can_be_told(path) else shown.with_name(f"{shown.name}{NOT_TOLD}")
