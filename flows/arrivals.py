@@ -18,6 +18,7 @@ from asdcore.recordings.catalog import Catalog, hold_out, pending_review, traini
 from asdcore.recordings.clips import cut, recording_of
 from asdcore.recordings.names import DETECTOR
 from asdcore.recordings.sessions import groups_of
+from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
 from flows.enroll import enroll
 from flows.failures import completed, failed
@@ -36,7 +37,7 @@ SESSIONS_A_NEW_ONE = 5
 FEWEST_NEW = 5
 """new normal recordings (clips, of long ones) of a machine, below which nothing is fitted or trained"""
 NEW_FRACTION = 0.2
-"""new normal recordings of a machine that drifts that make a retraining due, as a fraction of those it was trained on"""
+"""new normal recordings of a machine that drifts that make a retraining due, as a fraction of those of the last one"""
 
 
 class Arrivals(TypedDict):
@@ -171,12 +172,13 @@ def _judged(
     """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
     scores, drifted = _already_scored(home, machine, rows, version), False
     new = rows[~rows["recording"].isin(scores["recording"])]
-    if len(new):
-        done = score_and_publish(home, [Path(path) for path in new["path"]], machine, model, False)
+    # A recorder may have deleted or replaced a file since: that keeps no other one from being judged.
+    files = [Path(row["path"]) for row in new.to_dict("records") if _holds(Path(row["path"]), row["recording"])]
+    if files:
+        done = score_and_publish(home, files, machine, model, False)
         scored = pd.read_parquet(done["table"])[scores.columns]
         scores = pd.concat([scores, scored]) if len(scores) else scored
         drifted = bool(done["drift"].get(machine))
-    # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
     scores = scores[scores["recording"].isin(rows["recording"]) & scores["score"].notna()]
     sessions = rows.set_index("recording")["session"]
     rate = detector.threshold_of(machine).false_alarm_rate
@@ -189,6 +191,14 @@ def _judged(
     waiting = sorted(scores.loc[~normal, "path"])
     counts = {"normal": int(normal.sum()), "waiting": len(waiting), "not scored": len(rows) - len(labels)}
     return counts, waiting, drifted
+
+
+def _holds(path: Path, recording: str) -> bool:
+    """Whether a file has the content that was ingested."""
+    try:
+        return digest_of_file(path) == recording
+    except OSError:
+        return False
 
 
 def _already_scored(home: Home, machine: str, rows: pd.DataFrame, version: str) -> pd.DataFrame:
