@@ -305,7 +305,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="new, keeps home and logs; default: a temporary one")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw latency and memory over time")
-    parser.add_argument("--quick", action="store_true", help="three quarters of a minute, two are killed")
+    parser.add_argument("--quick", action="store_true", help="three quarters of a minute, with a kill every 15 s")
     parser.add_argument("--json", action="store_true", help="the results as one JSON object")
     arguments = parser.parse_args()
     if arguments.quick:

@@ -21,6 +21,7 @@ from asdcore.recordings.formats import NOT_COMPARED
 from asdcore.recordings.found import DETECTOR
 from asdcore.recordings.paths import on_disk
 from asdcore.recordings.sessions import groups_of
+from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
 from flows.enroll import enroll
 from flows.failures import completed, failed
@@ -185,14 +186,13 @@ def _judged(
     """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
     scores, drifted = _already_scored(home, machine, rows, version), False
     new = rows[~rows["recording"].isin(scores["recording"])]
-    # A recorder may have deleted a file since: that keeps no other one from being judged.
-    files = [path for path in map(Path, new["path"]) if on_disk(path).exists()]
+    # A recorder may have deleted or replaced a file since: that keeps no other one from being judged.
+    files = [Path(row["path"]) for row in new.to_dict("records") if _holds(Path(row["path"]), row["recording"])]
     if files:
         done = score_and_publish(home, files, machine, model, False)
         scored = pd.read_parquet(done["table"])[scores.columns]
         scores = pd.concat([scores, scored]) if len(scores) else scored
         drifted = bool(done["drift"].get(machine))
-    # A file may have changed since it was ingested: then its score is of another content, and settles nothing.
     scores = scores[scores["recording"].isin(rows["recording"])]
     # What cannot be compared with the training recordings is not tried again at each run: a person decides.
     other_format = scores[scores["reason"].str.startswith(NOT_COMPARED)]
@@ -212,6 +212,14 @@ def _judged(
     waiting = sorted([*scores.loc[~normal, "path"], *other_format["path"]])
     counts = {"normal": int(normal.sum()), "waiting": len(waiting), "not scored": len(rows) - len(labels)}
     return counts, waiting, drifted
+
+
+def _holds(path: Path, recording: str) -> bool:
+    """Whether a file has the content that was ingested."""
+    try:
+        return digest_of_file(on_disk(path)) == recording
+    except OSError:
+        return False
 
 
 def _already_scored(home: Home, machine: str, rows: pd.DataFrame, version: str) -> pd.DataFrame:

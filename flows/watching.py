@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from asdcore.recordings.arriving import Arriving, known_states
+from asdcore.recordings.arriving import LONGEST_PAUSE, Arriving, known_states
 from asdcore.recordings.catalog import Catalog, pending_review
 from asdcore.recordings.changes import TABLES, changed_files
 from asdcore.recordings.manifest import MANIFEST
@@ -22,6 +22,8 @@ MOST_FILES = 250
 """Files per ingest; Prefect refuses runs with parameters of more than 512 KB."""
 QUARANTINED_PAUSE = 60.0
 """Seconds after which a file in quarantine is tried again for the first time."""
+SECONDS_BETWEEN_EVENTS = 300.0
+"""after which a Prefect server is told again of what is still not judged: it, or its worker, may have been down"""
 SHOWN = 20
 """files in quarantine that are named"""
 
@@ -140,11 +142,13 @@ class Waiting:
         """those that were judged, or could not be, by the version ``_version``"""
         self._version = ""
         self._look = Every(SECONDS_BETWEEN_MESSAGES)
+        self._again = Every(SECONDS_BETWEEN_EVENTS)
         self._said = False
 
     def more(self) -> None:
         """There are new ones: they need not wait because others could not be judged."""
         self._unjudged = None
+        self._again = Every(SECONDS_BETWEEN_EVENTS)
         self.attempts.now()
 
     def judge(self) -> None:
@@ -156,6 +160,10 @@ class Waiting:
             champion = champion_version(self.home, self.say)
             if self._unjudged is None or champion != self._version:
                 self._unjudged = unjudged(self.home)
+            elif os.environ.get("PREFECT_API_URL") and self._again.due():
+                # Ever more rarely: those of a machine that is not enrolled stay.
+                self._again = Every(min(2 * self._again.seconds, LONGEST_PAUSE))
+                self._unjudged, self._asked = unjudged(self.home), set()
             if not self._unjudged or (champion == self._version and self._asked.issuperset(self._unjudged)):
                 return
             if not champion:

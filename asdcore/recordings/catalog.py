@@ -117,6 +117,7 @@ class Catalog:
         self._newest: pd.Timestamp = rows["ingested_at"].max()  # NaT: there is none
         # The newest word on a path and on a content is the one that holds.
         contents = rows[rows["recording"] != ""].drop_duplicates("recording", keep="last")
+        self._settled = contents[contents["labelled_by"].notna()].set_index("recording")  # their files replaced or not
         self.forgotten: pd.DataFrame = contents[contents["forgotten_by"].notna()].reset_index(drop=True)
         """Recordings that a person has removed, one row each; they stay out whatever is ingested."""
         rows = rows.drop_duplicates("path", keep="last")
@@ -243,9 +244,8 @@ class Catalog:
         """
         known = self.recordings.set_index("recording")
         in_quarantine = dict(zip(self.quarantined["path"], self.quarantined["reason"], strict=True))
-        taken_out = self.quarantined[self.quarantined["labelled_by"].notna()].drop_duplicates("recording", keep="last")
-        # Of a recording that comes back from the quarantine, the label is still settled.
-        labelled = pd.concat([known, taken_out.set_index("recording")])
+        # The label stays of a recording that comes back: from the quarantine, or as a copy of a file that was replaced.
+        labelled = pd.concat([known, self._settled[~self._settled.index.isin(known.index)]])
         key = settings_key(settings)
         names = renamed(self.folder)
         found = [replace(one, machine=names.get(one.machine, one.machine)) for one in found]

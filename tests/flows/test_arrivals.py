@@ -105,6 +105,20 @@ def test_what_a_killed_run_has_scored_and_not_settled_is_settled_without_being_s
     assert rows["labelled_by"].str.startswith("detector ").all()
 
 
+def test_a_file_that_was_deleted_or_replaced_since_it_was_ingested_is_left_alone_and_the_others_are_judged(
+    prefect_api: str, home: Home, tmp_path: Path, small_settings: Settings
+) -> None:
+    deleted, replaced, *others = record_day(tmp_path / "plant", day=10)
+    ingest(tmp_path / "plant", small_settings.recordings, arrived=[deleted, replaced, *others], home=home.root)
+    before = set(home.scores.glob("score-*.parquet"))
+    replaced.write_bytes(deleted.read_bytes())
+    deleted.unlink()
+    counts = arrivals(retrain_after=1000, home=home.root)["machines"]["pump7"]
+    assert counts["not scored"] == 2 and counts["normal"] + counts["waiting"] == len(others)
+    (table,) = set(home.scores.glob("score-*.parquet")) - before
+    assert sorted(pd.read_parquet(table)["path"]) == sorted(map(str, others))
+
+
 def test_a_challenger_that_was_refused_is_not_trained_again_before_there_are_new_recordings(
     prefect_api: str, home: Home, tmp_path: Path
 ) -> None:

@@ -72,6 +72,23 @@ def test_a_settled_label_moves_with_its_file_and_stays_with_other_settings(catal
     )
 
 
+def test_the_label_of_a_file_that_was_replaced_is_that_of_its_copy_when_it_comes(
+    catalog: Catalog, place: Path, tmp_path: Path, record: Callable[..., Path]
+) -> None:
+    monday = place / "pump" / "monday.wav"
+    digest = digest_of(catalog, "monday.wav")
+    catalog.label({digest: "anomaly"}, "anna")
+    copy = tmp_path / "kept.wav"
+    shutil.copy(monday, copy)
+    record(monday, 99)
+    catalog.ingest(find_recordings(place), SETTINGS)
+    assert digest not in set(catalog.recordings["recording"])
+    shutil.move(copy, place / "pump" / "copy.wav")
+    catalog.ingest(find_recordings(place), SETTINGS)
+    row = catalog.recordings.set_index("recording").loc[digest]
+    assert (row["label"], row["labelled_by"]) == ("anomaly", "anna")
+
+
 def test_the_last_word_holds(catalog: Catalog) -> None:
     tuesday = digest_of(catalog, "tuesday.wav")
     for label, by in (("unknown", "detector 3"), ("normal", "anna"), ("anomaly", "bert")):
