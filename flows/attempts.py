@@ -62,9 +62,9 @@ class Attempts:
         self.failures += 1
         pause = min(FIRST_PAUSE * 2.0 ** (self.failures - 1), LONGEST_PAUSE)
         self._next = self.clock() + pause
+        count = f" (failed {self.failures} times)" if self.failures > 1 else ""
+        unfailing(lambda: run_failed(self.home, self.flow, f"{why[:1000]}{count}"))
         if why != self._said:
             self.say(f"{self.flow} failed: {why}\nIt is tried again in {pause:g} s, and then after longer pauses.")
         self._said = why
-        count = f" (failed {self.failures} times)" if self.failures > 1 else ""
-        unfailing(lambda: run_failed(self.home, self.flow, f"{why[:1000]}{count}"))
         notified(self.home)

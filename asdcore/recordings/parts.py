@@ -1,5 +1,6 @@
 """The files of the table of recordings: each change writes a small one, and many are merged into one."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,9 +61,9 @@ def merge_parts(folder: Path, schema: pa.Schema) -> None:
 def _read_part(part: Path, schema: pa.Schema) -> pa.Table:
     try:
         return pq.read_table(part, schema=schema)
-    except FileNotFoundError:
-        raise
     except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, FileNotFoundError) and not os.path.lexists(part):
+            raise
         if not may_be_damaged(error):
             raise AsdError(f"{part}: unreadable ({error}). Is the drive or the share mounted?") from error
         raise AsdError(

@@ -537,6 +537,7 @@ def test_a_damaged_score_table_hides_no_alarm(tmp_path: Path, capsys: pytest.Cap
     (home.scores / "score-20260502T080000-ab12.parquet").write_bytes(b"PAR1 cut off")
     detector: Any = SimpleNamespace(threshold_of=lambda _: Threshold(0.01, 2, 2))
     now = pd.DataFrame({"machine": ["pump"], "recording": ["0b"], "decision": [1.0], "path": ["b.wav"]})
+    now["treatment"] = ""
     alarms, new = raised_alarms(home, detector, now)
     assert (list(alarms), new) == (["pump"], ["pump"])
     assert "the alarm rule counts without it" in capsys.readouterr().err.replace("\n", " ")
