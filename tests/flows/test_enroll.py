@@ -242,6 +242,7 @@ def test_the_commands_say_what_they_have_done(
     assert "machine 'simPump' is not enrolled; this detector knows" in gone.stderr
 
 
+@pytest.mark.slow
 def test_a_machine_enrolled_from_elsewhere_stays_when_the_others_are_retrained_even_if_its_files_are_gone(
     enrolled: dict[str, Any], home: Home, small_machines: Path, small_settings: Settings, tmp_path: Path
 ) -> None:

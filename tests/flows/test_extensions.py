@@ -64,6 +64,7 @@ def test_other_code_of_an_encoder_from_outside_is_another_training(
     assert key() != before
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_from_outside_is_a_system_of_the_benchmark_and_a_registered_detector(
     prefect_api: str, outside: Path, small_machines: Path, tmp_path: Path
 ) -> None:

@@ -168,6 +168,7 @@ def test_a_cached_result_that_is_damaged_is_computed_again(
     assert list(home.features.rglob("shard-*.parquet"))
 
 
+@pytest.mark.slow
 def test_two_retrains_at_once_on_one_home_give_one_detector(
     prefect_api: str, small_machines: Path, tmp_path: Path
 ) -> None:

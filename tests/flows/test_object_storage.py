@@ -25,6 +25,7 @@ def objects(s3: Any, prefix: str = "") -> dict[str, str]:
     return {one["Key"]: one["ETag"] for page in pages for one in page.get("Contents", [])}
 
 
+@pytest.mark.slow
 def test_a_retraining_in_object_storage_is_there_on_another_machine(
     prefect_api: str,
     s3: Any,

@@ -275,6 +275,7 @@ def test_noise_as_normal_recordings_makes_a_challenger_that_the_gate_refuses_and
         set_champion(copy, "9", "promoted by a test")
 
 
+@pytest.mark.slow
 def test_a_warm_start_begins_with_the_champions_encoder_and_is_not_trained_twice(
     retrained: dict[str, Any], home: Home, small_settings: Settings, tmp_path: Path
 ) -> None:

@@ -387,6 +387,7 @@ def test_ctrl_c_ends_a_command_within_seconds(command: str, many: Path, tmp_path
     before="the server got the signal, too, so that the flow waited for it; exit code 1",
     after="ends within seconds, with exit code 130; the server has a session of its own, and ends after the command",
 )
+@pytest.mark.slow
 def test_ctrl_c_ends_a_command_and_then_its_private_server(tmp_path: Path) -> None:
     (tmp_path / "arriving").mkdir()
     home = tmp_path / "home"
