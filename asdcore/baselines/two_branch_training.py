@@ -4,6 +4,7 @@ The task is to tell apart every machine, section, domain and combination of attr
 branches' embeddings make it harder. As published: see `asdcore.baselines.two_branch`.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ MIXED = 0.5
 """Probability that a recording is mixed with another one, and that its embeddings are exchanged."""
 WEIGHT_DECAY = 1e-5
 """times the sum of the squared weights of convolutions and linear layers, gates apart"""
+MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+"""Bytes, of this computer: waveforms that need more are refused."""
 CLASS = ["machine", "section", "domain", "attributes"]
 """columns of the table of recordings that make a class"""
 
@@ -51,7 +54,7 @@ class Waveforms:
 
 
 def read_waveforms(
-    recordings: pd.DataFrame, paths: Iterable[Path], settings: RecordingSettings, seconds: float
+    recordings: pd.DataFrame, paths: Iterable[Path], settings: RecordingSettings, seconds: float, memory: int = MEMORY
 ) -> Waveforms:
     """Decode the training clips.
 
@@ -60,13 +63,23 @@ def read_waveforms(
         paths: the file of each.
         settings: see `RecordingSettings`.
         seconds: what is longer is cut.
+        memory: bytes that they may take.
 
     Raises:
-        AsdError: a file is gone or can no longer be used.
+        AsdError: a file is gone or can no longer be used, or they take more memory.
     """
     longest = round(seconds * settings.sample_rate)
     places = progress(zip(recordings["recording"], paths, strict=True), "waveforms", total=len(recordings))
-    samples = [sound_of(name, path, settings).samples[:longest].copy() for name, path in places]
+    samples: list[NDArray[np.float32]] = []
+    left = memory
+    for name, path in places:
+        samples.append(sound_of(name, path, settings).samples[:longest].copy())
+        left -= samples[-1].nbytes
+        if left < 0:
+            raise AsdError(
+                f"the waveforms of the first {len(samples)} of {len(recordings)} training clips need more than the "
+                f"{memory / 2**30:.3g} GiB of memory here: lower two_branch.seconds, or compare fewer machines"
+            )
     rows = recordings[CLASS].fillna("").astype(str).agg("\n".join, axis=1)
     classes = np.unique(rows, return_inverse=True)[1]
     return Waveforms(samples, torch.from_numpy(classes.astype(np.int64)), settings.sample_rate)

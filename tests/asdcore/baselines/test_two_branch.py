@@ -4,17 +4,19 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from asdcore.baselines.adacos import SubclusterAdaCos
 from asdcore.baselines.two_branch import WINDOWS, SamePadding, TwoBranch, TwoBranchEncoder
-from asdcore.baselines.two_branch_training import Waveforms, exchanged, mixed, train_two_branch
+from asdcore.baselines.two_branch_training import Waveforms, exchanged, mixed, read_waveforms, train_two_branch
 from asdcore.encoder.frozen import build_frozen
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import VectorSystem, systems_named
-from asdcore.settings import NormalitySettings, TrainingSettings, TwoBranchSettings
+from asdcore.settings import NormalitySettings, RecordingSettings, TrainingSettings, TwoBranchSettings
+from tests.asdcore.conftest import Recorder
 
 PUBLISHED = 288_000
 """samples, 18 s at 16 kHz"""
@@ -171,6 +173,19 @@ def test_what_can_not_be_trained_is_said(tmp_path: Path) -> None:
         train(tones(2, 3000), tmp_path, 1)
     with pytest.raises(AsdError, match=r"not finite in epoch \d: choose a smaller two_branch\.learning_rate"):
         train(tones(8), tmp_path, 9, learning_rate=1e30)
+
+
+def test_waveforms_are_read_with_a_class_for_each_condition_and_refused_where_they_do_not_fit(
+    tmp_path: Path, record: Recorder
+) -> None:
+    files = [record(tmp_path / f"{seed}.wav", seed) for seed in range(4)]
+    about = {"machine": ["fan", "fan", "fan", "pump"], "section": "00", "domain": "source"}
+    table = pd.DataFrame({"recording": list("abcd"), **about, "attributes": ["{}", '{"rpm": "900"}', "{}", "{}"]})
+    data = read_waveforms(table, files, RecordingSettings(), seconds=0.5)
+    assert (data.length, [len(samples) for samples in data.samples]) == (8000, [8000] * 4)
+    assert data.classes[0] == data.classes[2] and len(set(data.classes.tolist())) == 3
+    with pytest.raises(AsdError, match="the first 3 of 4 training clips need more than"):
+        read_waveforms(table, files, RecordingSettings(), seconds=0.5, memory=2 * 8000 * 4)
 
 
 def test_a_saved_network_embeds_as_an_encoder(tmp_path: Path) -> None:
