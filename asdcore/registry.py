@@ -109,6 +109,8 @@ ENCODERS: "Registry[Callable[[int], Encoder] | type[FrozenEncoder]]" = Registry(
         "dasheng": "asdcore.encoder.pretrained.dasheng:Dasheng",
         "beats": "asdcore.encoder.pretrained.beats:BEATs",
         "eat": "asdcore.encoder.pretrained.eat:EAT",
+        "two_branch": "asdcore.baselines.two_branch:TwoBranchEncoder",
+        "multi_resolution": "asdcore.baselines.two_branch:TwoBranchEncoder",
     },
 )
 """Each makes an untrained `Encoder` whose z has so many values, or is a `FrozenEncoder`, which is used as it comes."""
@@ -134,6 +136,10 @@ NORMALITY_MODELS: "Registry[type[NormalityModel]]" = Registry(
         "tied": "asdcore.normality.gaussian:TiedCovariance",
         "knn": "asdcore.normality.neighbours:NearestNeighbours",
         "standardised_knn": "asdcore.normality.neighbours:StandardisedNeighbours",
+        "kmeans_cosine": "asdcore.normality.references:KMeansCosine",
+        "local_density": "asdcore.normality.references:LocalDensity",
+        "smote_knn": "asdcore.normality.references:SmoteNeighbours",
+        "memory_mixup": "asdcore.normality.memory_mixup:MemoryMixup",
     },
 )
 

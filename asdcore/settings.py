@@ -16,8 +16,12 @@ from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS
 PRESETS = ("paper", "default", "demo")
 BASE = "base"
 """the pretrained encoder in the registry"""
-NEEDS_SOURCE = {"embeddings": "a Parquet table of embeddings"} | dict.fromkeys(
-    ("ast", "ced", "dasheng", "beats", "eat"), "the published model"
+TWO_BRANCH = ("two_branch", "multi_resolution")
+"""The networks in the registry that a benchmark trains on waveforms."""
+NEEDS_SOURCE = (
+    {"embeddings": "a Parquet table of embeddings"}
+    | dict.fromkeys(("ast", "ced", "dasheng", "beats", "eat"), "the published model")
+    | dict.fromkeys(TWO_BRANCH, "the network that a benchmark has trained")
 )
 """The encoders of this package that are used as they come, and what they need."""
 
@@ -149,8 +153,8 @@ class TrainingSettings(StageSettings):
     encoder: Annotated[str, AfterValidator(ENCODERS.check)] = Field(
         BASE,
         description="base: comes with the package, and nothing is trained; resnet18, resnet50: trained on the "
-        "recordings; ast, ced, dasheng, beats, eat, embeddings: used as they come, from source; or one that an "
-        "installed package adds",
+        "recordings; ast, ced, dasheng, beats, eat, two_branch, multi_resolution, embeddings: used as they come, from "
+        "source; or one that an installed package adds",
         json_schema_extra=ENCODERS.schema,
     )
     source: str | None = Field(
@@ -233,7 +237,8 @@ class NormalitySettings(StageSettings):
     estimator: Annotated[str, AfterValidator(NORMALITY_MODELS.check)] = Field(
         "standardised_knn",
         description="normality model of the embedding: ml, elliptic, ledoit_wolf, tied (a mean for each domain), knn "
-        "(nearest normal recordings), standardised_knn, or one that an installed package adds",
+        "(nearest normal recordings), standardised_knn, kmeans_cosine, local_density, smote_knn, memory_mixup "
+        "(back ends of published systems), or one that an installed package adds",
         json_schema_extra=NORMALITY_MODELS.schema,
     )
     layer: Literal["z", "h"] = Field("h", description="z: after the projection head, as in the paper; h: the encoder")
@@ -291,6 +296,20 @@ class AutoencoderSettings(StageSettings):
     seed: Seed = Field(13711, description="of the published results")
 
 
+class TwoBranchSettings(StageSettings):
+    """The two-branch network of the benchmark (arXiv:2312.09578 and its published code)."""
+
+    epochs: int = Field(10, ge=1, description="of the training, on the recordings of all machines")
+    batch_size: Recordings = Field(64, ge=2, description="recordings a batch")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam")
+    seconds: Seconds = Field(
+        18.0,
+        ge=0.5,
+        description="longest input; the network takes that of the longest training clip, shorter ones are repeated",
+    )
+    seed: Seed = Field(0, description="of initial weights, batches and mixing")
+
+
 class GateSettings(StageSettings):
     """When a retrained detector, the challenger, replaces the champion."""
 
@@ -314,6 +333,7 @@ class Settings(StageSettings):
     training: TrainingSettings = TrainingSettings()
     normality: NormalitySettings = NormalitySettings()
     autoencoder: AutoencoderSettings = AutoencoderSettings()
+    two_branch: TwoBranchSettings = TwoBranchSettings()
     gate: GateSettings = GateSettings()
 
     @model_validator(mode="after")

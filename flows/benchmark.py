@@ -1,6 +1,7 @@
 """The flow `benchmark`: any systems on the same recordings, side by side."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from asdcore.evaluation.systems import (
     single_systems,
     systems_named,
 )
-from asdcore.settings import Settings, TrainingSettings
+from asdcore.settings import TWO_BRANCH, Settings, TrainingSettings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from flows.failures import completed, failed
 from flows.retrain import trainable, usable_clips
-from tasks.baselines import autoencoders
+from tasks.baselines import autoencoders, two_branch
 from tasks.costs import costs
 from tasks.datasets import log_recordings
 from tasks.encoder import embeddings_of, encoder_note, trained_encoder
@@ -153,7 +154,13 @@ def _embeddings(
         its_run = run
         if apart:
             its_run = tracked_run(home, "encoder", digest_of(key, training.digest()), f"encoder of {own[0].name}")
+        network = None
+        if training.encoder in TWO_BRANCH and training.source is None:
+            network = two_branch(recordings, training, settings)
+            training = training.model_copy(update={"source": str(network.path)})
         encoder = trained_encoder(spectrograms, recordings, training, its_run)
+        if network:
+            encoder = replace(encoder, facts=network.facts)
         embeddings = embeddings_of(spectrograms, encoder, recordings, training, settings)
         stores |= {system.source: embeddings for system in own}
         encoders |= {system.name: encoder for system in own}

@@ -59,7 +59,8 @@ def rank_systems(
     Args:
         datasets: folders or manifests of recordings, with labelled test recordings.
         systems: names, see `asdcore.evaluation.systems`; the first is the one that the others are compared with.
-        seeds: how many: 0, 1, ... They change the trainings of encoders and autoencoders, and robust covariances.
+        seeds: how many: 0, 1, ... They change the trainings of encoders, autoencoders and two-branch networks, and
+            robust covariances.
         settings: see `Settings`.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
@@ -115,6 +116,7 @@ def with_seed(settings: Settings, seed: int) -> Settings:
         update={
             "training": settings.training.model_copy(update={"seed": settings.training.seed + seed}),
             "normality": settings.normality.model_copy(update={"seed": settings.normality.seed + seed}),
+            "two_branch": settings.two_branch.model_copy(update={"seed": settings.two_branch.seed + seed}),
             "autoencoder": settings.autoencoder.model_copy(update={"seed": settings.autoencoder.seed + seed}),
         }
     )

@@ -26,7 +26,7 @@ from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording
 from asdcore.recordings.catalog import training_recordings
 from asdcore.registry import ENCODERS, LOSSES
-from asdcore.settings import BASE, RecordingSettings, Settings, TrainingSettings
+from asdcore.settings import BASE, TWO_BRANCH, RecordingSettings, Settings, TrainingSettings
 from asdcore.storage.files import atomic_write, digest_of, digest_of_file
 from asdcore.storage.home import Home, without_userinfo
 from tasks.code import code_of_class
@@ -157,7 +157,7 @@ def training_key(
 
 def encoder_note(settings: TrainingSettings) -> str:
     """Whether the encoder of a report was trained, as a sentence."""
-    if settings.trains:
+    if settings.trains or (settings.encoder in TWO_BRANCH and settings.source is None):
         return f"The encoder, {settings.encoder}, was trained on the normal training recordings of these machines."
     if settings.encoder == BASE:
         return "The encoder is the base encoder of the package: it was not trained on these recordings."

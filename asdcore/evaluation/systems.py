@@ -8,10 +8,11 @@ from asdcore.errors import AsdError
 from asdcore.normality.base import NormalityModel, model_class
 from asdcore.normality.gaussian import LedoitWolfCovariance, MaximumLikelihood, TiedCovariance
 from asdcore.normality.neighbours import NearestNeighbours
+from asdcore.normality.references import KMeansCosine, LocalDensity
 from asdcore.normality.robust import RobustCovariance
 from asdcore.normality.scorers import build_scorers
 from asdcore.registry import ENCODERS, NORMALITY_MODELS, SCORERS
-from asdcore.settings import NormalitySettings, TrainingSettings
+from asdcore.settings import TWO_BRANCH, NormalitySettings, TrainingSettings
 
 SPECTRA = {"spectrum": "mean", "spectrum-deviation": "mean_and_deviation"}
 DETECTOR = "detector"
@@ -40,6 +41,9 @@ class VectorSystem:
         if self.of_paper:
             encoder = settings.encoder if settings.trains else "resnet18"
             return settings.model_copy(update={"loss": "nt_xent", "encoder": encoder})
+        if self.encoder in TWO_BRANCH:
+            # Trained for the comparison, even if the settings name the weights of another encoder.
+            return settings.model_copy(update={"encoder": self.encoder, "source": None})
         return settings.model_copy(update={"encoder": self.encoder}) if self.encoder else settings
 
     @property
@@ -104,6 +108,9 @@ def every_system(settings: NormalitySettings) -> dict[str, System]:
         AutoencoderSystem("baseline-mse", "mse"),
         AutoencoderSystem("baseline-mahalanobis", "mahalanobis"),
         AutoencoderSystem("baseline-mahalanobis-frames", "mahalanobis", per_frame_mean=True),
+        VectorSystem("wilkinghoff-2024", "h", KMeansCosine(), encoder="two_branch"),
+        VectorSystem("wilkinghoff-2025", "h", LocalDensity(), encoder="two_branch"),
+        VectorSystem("multi-resolution", "h", KMeansCosine(), encoder="multi_resolution"),
     ]
     for name, column in SPECTRA.items():
         systems.append(VectorSystem(name, column, LedoitWolfCovariance()))

@@ -14,6 +14,7 @@ from asdcore.settings import (
     Settings,
     StageSettings,
     TrainingSettings,
+    TwoBranchSettings,
 )
 
 OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
@@ -76,9 +77,10 @@ OTHER_VALUES: dict[type[StageSettings], dict[str, Any]] = {
         "decision_quantile": 0.95,
         "seed": 1,
     },
+    TwoBranchSettings: {"epochs": 5, "batch_size": 32, "learning_rate": 1e-4, "seconds": 10.0, "seed": 1},
     GateSettings: {"held_out_fraction": 0.2, "margin": 0.02},
 }
-STAGES = {"recordings", "mel", "augmentation", "training", "normality", "autoencoder", "gate"}
+STAGES = {"recordings", "mel", "augmentation", "training", "normality", "autoencoder", "two_branch", "gate"}
 EACH_FIELD = [(stage, name, value) for stage, others in OTHER_VALUES.items() for name, value in others.items()]
 
 

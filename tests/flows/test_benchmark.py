@@ -134,3 +134,20 @@ def test_a_damaged_autoencoder_is_trained_again(
     next(iter(files)).write_bytes(b"damaged")
     benchmark(recordings=small_machines, systems=SYSTEMS, settings=settings, home=home.root)
     assert {path: path.read_bytes() for path in files} == files
+
+
+@pytest.mark.slow
+def test_the_two_branch_network_is_trained_once_for_all_systems_that_embed_by_it(
+    prefect_api: str, home: Home, small_machines: Path, settings: Settings
+) -> None:
+    briefly = settings.model_copy(update={"two_branch": settings.two_branch.model_copy(update={"epochs": 2})})
+    systems = ["wilkinghoff-2024", "two_branch:detector", "two_branch:memory_mixup-h"]
+    done = benchmark(recordings=small_machines, systems=systems, settings=briefly, home=home.root)
+    networks = {path: path.stat().st_mtime_ns for path in home.runs.glob("two_branch/*.safetensors")}
+    assert len(networks) == 1
+    assert set(done["official_scores"]) == set(systems)
+    assert "The encoder, two_branch, was trained on the normal training recordings" in done["report"]
+    # The training counts, and the size of the network: about 2 million weights of 4 bytes.
+    assert all(cost["fit_seconds"] > 0.1 and cost["megabytes"] > 7 for cost in done["costs"])
+    benchmark(recordings=small_machines, systems=[*systems, "wilkinghoff-2025"], settings=briefly, home=home.root)
+    assert {path: path.stat().st_mtime_ns for path in home.runs.glob("two_branch/*.safetensors")} == networks

@@ -59,4 +59,5 @@ def test_datasets_of_the_same_folder_name_are_told_apart(tmp_path: Path) -> None
 
 def test_a_seed_changes_every_training() -> None:
     changed = with_seed(Settings(), 2)
+    assert changed.two_branch.seed == 2
     assert (changed.training.seed, changed.normality.seed, changed.autoencoder.seed) == (2, 2, 13713)
