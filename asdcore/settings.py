@@ -100,8 +100,8 @@ class RecordingSettings(StageSettings):
     minimum_training_recordings: Recordings = Field(10, ge=2, description="normal training recordings a machine needs")
     labels: Annotated[str, AfterValidator(_folders_and_labels)] = Field(
         "",
-        description="what folders with these names contain, such as dry:anomaly,run_in:normal,leak:machine; machine: the "
-        "name is that of a machine, not a label",
+        description="what folders with these names contain, such as dry:anomaly,run_in:normal,leak:machine; machine: "
+        "the name is that of a machine, not a label",
     )
 
 

@@ -1,7 +1,7 @@
 """Files of a watched folder that may be new or have changed.
 
-Events of the operating system are quick, but not reliable: a network share sends none, their number is limited, and they
-get lost. So all files are scanned now and then, whatever the events say.
+Events of the operating system are quick, but not reliable: a network share sends none, their number is limited, and
+they get lost. So all files are scanned now and then, whatever the events say.
 """
 
 import time

@@ -17,8 +17,8 @@ Row = dict[str, Any]
 def without_copies(good: Sequence[Row], known: pd.DataFrame) -> tuple[list[Row], list[Row], list[Row]]:
     """Rows of different sounds, copies of these, and rows that cannot be used, with the reason.
 
-    What the table of recordings says about a sound stands while its file exists; copies that disagree are refused. If new
-    files disagree, all are refused, since nobody can tell which is right. A file with the sound of one that is gone
+    What the table of recordings says about a sound stands while its file exists; copies that disagree are refused. If
+    new files disagree, all are refused, since nobody can tell which is right. A file with the sound of one that is gone
     takes its place and its settled label.
 
     Args:

@@ -15,7 +15,7 @@ LARGEST = 2.0**31  # 32-bit integers written as floats; from far beyond it, no s
 DROPOUT_SECONDS = 0.01
 """A run of exact zeros of this length is a dropout: no microphone is silent for so long."""
 OFFSET = 0.1
-"""The mean of the samples, of the RMS without it, from which on it counts as an offset and is removed. Of half the RMS, it
+"""The mean of the samples, as a fraction of the RMS without it, from which on it is removed as an offset. Half the RMS
 makes a third of all normal recordings strange (benchmarks/odd_audio.py); real recordings have 0.05 at most."""
 
 

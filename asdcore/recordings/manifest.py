@@ -88,7 +88,7 @@ def _listed(folder: Path, name: str) -> Path:
 
 
 def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
-    """The audio files beside or below a manifest that it does not list; none if ``place`` is not a folder with a manifest.
+    """The audio files beside or below a manifest that it does not list; none if ``place`` is no folder with one.
 
     Args:
         place: what was given to `find_recordings`.

@@ -127,7 +127,7 @@ def parse_place(path: Path, answers: Answers = NO_ANSWERS) -> Found:
 
 
 def label_in_name(path: Path) -> str:
-    """The label that the name of a file, or else of its folder, says: ``normal``, ``anomaly`` or, if neither does, empty.
+    """The label that the name of a file, or else of its folder, says, ``normal`` or ``anomaly``; empty if neither does.
 
     >>> label_in_name(Path("fan/test/section_00_source_test_anomaly_0003.wav")), label_in_name(Path("fan/monday.wav"))
     ('anomaly', '')
@@ -196,8 +196,8 @@ def _by_name(unsaid: Found, location: Location, said: dict[str, str], answers: A
     if names_a_fault(f"{session} {path.stem}", answers, machine) or has_fault_in(machine, answers):
         return replace(
             unsaid,
-            problem="unparsable name: a plain machine folder has the machine's name and contains normal recordings only, "
-            f"but this name says otherwise; move it into a folder `defect` below the machine's, or {_LIST_IT}; {SAY_IT}",
+            problem="unparsable name: a plain machine folder has the machine's name and holds normal recordings only, "
+            f"but this name says otherwise; move it into a folder `defect` in the machine's, or {_LIST_IT}; {SAY_IT}",
         )
     return unsaid
 

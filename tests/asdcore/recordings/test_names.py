@@ -114,7 +114,7 @@ def test_attributes_of_a_name(text: str, expected: dict[str, str]) -> None:
     ("path", "reason"),
     [
         ("fan/train/section_00_source_train_anomaly_0000.wav", "anomalous recording in the train split"),
-        ("fan/train/section_00_source_test_normal_0000.wav", "says test, but lies in a folder train"),
+        ("fan/train/section_00_source_test_normal_0000.wav", "says test, but is in a folder train"),
         ("fan/test/monday.wav", "not a DCASE name"),
         ("fan/supplemental/section_00_clean_0000.wav", "supplemental"),
         ("pump/pump_anomalous_3.wav", "unparsable name"),
@@ -204,7 +204,7 @@ def test_a_pipe_named_like_audio_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_place_without_recordings_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place, words in (
-        (tmp_path / "empty", "no .wav or .flac"),
+        (tmp_path / "empty", "no wav, flac or other audio file"),
         (tmp_path / "nowhere", "no such file or folder"),
     ):
         with pytest.raises(AsdError, match=words) as error:

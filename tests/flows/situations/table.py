@@ -1,8 +1,8 @@
 """The situations that the tests of this folder try, as a table.
 
 A test has the marker ``situation("what there is", before="what asd did", after="what it does")``. ``before`` is what
-commit d1a29d4 did when it was tried, or "the same, right". Where it was not tried, it says so; what it adds then is from
-a user ("reported: ...") or from reading the code ("not tried; by the code: ...").
+commit d1a29d4 did when it was tried, or "the same, right". Where it was not tried, it says so; what it adds then is
+from a user ("reported: ...") or from reading the code ("not tried; by the code: ...").
 """
 
 import importlib
