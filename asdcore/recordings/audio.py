@@ -201,7 +201,7 @@ def open_audio(source: Path | bytes, cut_off: CutOff = "quarantine") -> Iterator
             file = opened()
         with file:
             if file.frames == 0:
-                raise BadRecording("empty: the file has a header but no samples")
+                raise BadRecording("empty: the file has a header and no samples")
             if not RATES[0] <= file.samplerate <= RATES[1]:
                 raise BadRecording(f"unreadable: the header states a sample rate of {file.samplerate} Hz")
             if file.frames >= UNKNOWN_LENGTH:
