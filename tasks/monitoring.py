@@ -80,7 +80,7 @@ def _files(home: Home, after: pd.Timestamp | None = None) -> list[Path]:
 
 
 def _read(file: Path) -> pd.DataFrame | None:
-    """A drift report; None if it cannot be read: no run may fail because of an earlier one. Damaged ones are set aside."""
+    """A drift report; None if it cannot be read: no run may fail for an earlier one. Damaged ones are set aside."""
     try:
         table = pd.read_parquet(file).rename(columns=RENAMED)
         if missing := sorted({*NEEDED} - {*table.columns}):
