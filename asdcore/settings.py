@@ -153,7 +153,7 @@ class TrainingSettings(StageSettings):
     encoder: Annotated[str, AfterValidator(ENCODERS.check)] = Field(
         BASE,
         description="base: comes with the package, and nothing is trained; resnet18, resnet50: trained on the "
-        "recordings; ast, ced, dasheng, beats, eat, two_branch, multi_resolution, embeddings: frozen, read from source; "
+        "recordings; ast, ced, dasheng, beats, eat, two_branch, multi_resolution, embeddings: frozen, from source; "
         "or one that an installed package adds",
         json_schema_extra=ENCODERS.schema,
     )

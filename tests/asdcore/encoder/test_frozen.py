@@ -1,4 +1,4 @@
-"""Encoders that are used as they come: from another package, and tables of embeddings."""
+"""Frozen encoders: from another package, and tables of embeddings."""
 
 from pathlib import Path
 from typing import Any
