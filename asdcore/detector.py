@@ -83,7 +83,7 @@ class Detector:
         """Score audio files: one row each, in their order.
 
         Args:
-            paths: wav or flac files of any length, rate and channel count.
+            paths: audio files that libsndfile reads, of any length, rate and channel count.
             machine: the machine that all of them are of; None takes it from each file's folder, as `asd ingest` does,
                 or the only machine there is.
 
@@ -322,7 +322,7 @@ class Detector:
         return said
 
     def machine_said(self, file: Path) -> str:
-        """The machine that the folders of a file name, enrolled or not; the only one, if there is but one."""
+        """The machine that the folders of a file name, enrolled or not; or the only enrolled one."""
         answers = answers_of(self.settings.recordings.labels)
         return machine_said(file, self.machines, self.about.get("renamed", {}), answers)
 

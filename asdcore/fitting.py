@@ -129,7 +129,7 @@ def _features(
 
 
 def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: Path, *, trains: bool) -> AnyEncoder:
-    """Trained, used as it comes, or where no scorer needs it untrained: a detector always has one."""
+    """Trained, frozen, or untrained if no scorer needs it: a detector always has one."""
     if trains:
         rows = training[["recording", "machine", "attributes", "session"]]
         trained = start_training(store, rows, settings.training, folder / "checkpoints")

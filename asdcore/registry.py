@@ -113,7 +113,7 @@ ENCODERS: "Registry[Callable[[int], Encoder] | type[FrozenEncoder]]" = Registry(
         "multi_resolution": "asdcore.baselines.two_branch:TwoBranchEncoder",
     },
 )
-"""Each makes an untrained `Encoder` whose z has so many values, or is a `FrozenEncoder`, which is used as it comes."""
+"""Each makes an untrained `Encoder` whose z has the given number of values, or is a `FrozenEncoder`."""
 
 LOSSES: "Registry[type[Loss]]" = Registry(
     "loss",

@@ -101,7 +101,7 @@ def screen(place: str | Path, machine: str | None = None, settings: Settings = S
         empty.
 
     Raises:
-        AsdError: no such folder, no wav or flac file there, or a wrong manifest.
+        AsdError: no such folder, no audio file there that can be read, or a wrong manifest.
 
     >>> screen("recordings")                                       # doctest: +SKIP
     """
@@ -162,7 +162,7 @@ def _opened(found: Sequence[Found], settings: Settings) -> tuple[list[Opened], d
 
 
 def _comparable(opened: Sequence[Opened], reasons: dict[tuple[str, Path], str]) -> list[Opened]:
-    """Those of the codec and band that most recordings of their machine have; why not the others, to the reasons."""
+    """Keep those with the codec and band of most recordings of their machine; add why not the others to the reasons."""
     usual = {
         machine: Counter((one.codec, one.band) for one in opened if one.found.machine == machine).most_common(1)[0][0]
         for machine in {one.found.machine for one in opened}

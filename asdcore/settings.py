@@ -23,7 +23,7 @@ NEEDS_SOURCE = (
     | dict.fromkeys(("ast", "ced", "dasheng", "beats", "eat"), "the published model")
     | dict.fromkeys(TWO_BRANCH, "the network that a benchmark has trained")
 )
-"""The encoders of this package that are used as they come, and what they need."""
+"""The frozen encoders of this package, and the source that they need."""
 
 
 class Unit(str):
@@ -63,7 +63,7 @@ class StageSettings(BaseModel):
 
 
 FOLDER_LABELS = ("normal", "anomaly", "machine")
-"""what a person may say of a folder's name; machine: that it is none of a label"""
+"""what a person may say a folder's name is; machine: that of a machine, not a label"""
 
 
 def _folders_and_labels(text: str) -> str:
@@ -92,7 +92,7 @@ class RecordingSettings(StageSettings):
         -80.0, description="RMS without its mean, dB of full scale; quieter is silent"
     )
     cut_off: Literal["quarantine", "use"] = Field(
-        "quarantine", description="recordings that end before their header says, or after it; use: what there is"
+        "quarantine", description="recordings that are shorter or longer than their header says; use: use what is there"
     )
     session_gap_minutes: Annotated[float, Unit("min")] = Field(
         60.0, gt=0, description="a longer pause between the time stamps in file names begins a new session"
@@ -100,8 +100,8 @@ class RecordingSettings(StageSettings):
     minimum_training_recordings: Recordings = Field(10, ge=2, description="normal training recordings a machine needs")
     labels: Annotated[str, AfterValidator(_folders_and_labels)] = Field(
         "",
-        description="what folders with these names hold, such as dry:anomaly,run_in:normal,leak:machine; machine: the "
-        "name is none of a label",
+        description="what folders with these names contain, such as dry:anomaly,run_in:normal,leak:machine; machine: "
+        "the name is that of a machine, not a label",
     )
 
 
@@ -153,13 +153,13 @@ class TrainingSettings(StageSettings):
     encoder: Annotated[str, AfterValidator(ENCODERS.check)] = Field(
         BASE,
         description="base: comes with the package, and nothing is trained; resnet18, resnet50: trained on the "
-        "recordings; ast, ced, dasheng, beats, eat, two_branch, multi_resolution, embeddings: used as they come, from "
-        "source; or one that an installed package adds",
+        "recordings; ast, ced, dasheng, beats, eat, two_branch, multi_resolution, embeddings: frozen, from source; "
+        "or one that an installed package adds",
         json_schema_extra=ENCODERS.schema,
     )
     source: str | None = Field(
         None,
-        description="of an encoder that is used as it comes: the local file or folder of its weights, or the Parquet "
+        description="of a frozen encoder: the local file or folder of its weights, or the Parquet "
         "file of its embeddings",
     )
     z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")

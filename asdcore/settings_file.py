@@ -76,7 +76,7 @@ def read_settings(file: Path, settings: Settings = Settings()) -> Settings:
         return changed(settings, changes)
     except (OSError, UnicodeDecodeError) as error:
         raise AsdError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
-    # PyYAML itself raises a ValueError for a date that there is not, and a RecursionError for many brackets.
+    # PyYAML raises a ValueError for a date that does not exist, and a RecursionError for many brackets.
     except (yaml.YAMLError, ValueError) as error:
         raise AsdError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:

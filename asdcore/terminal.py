@@ -1,4 +1,4 @@
-"""Texts that may have the name of a file in them, where a terminal or a log shows them."""
+"""Show texts that may contain the name of a file on a terminal or in a log."""
 
 import re
 from typing import Any
@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.text import Text
 
 _ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that a terminal does not show but obeys, among them those that turn the direction of writing, and what
-no UTF-8 has. Not tabs and line breaks, of which messages have their own."""
+"""Characters that a terminal interprets instead of showing, among them those that change the direction of writing, and
+surrogates, which UTF-8 does not have. Not tabs and line breaks, which messages contain themselves."""
 
 
 def visible(text: str) -> str:
-    r"""The text with an escape for each character that a terminal, or a reader of a log, would obey instead of show.
+    r"""The text with an escape for each character that a terminal or a log viewer would interpret instead of showing.
 
-    A name of a file may have any of them.
+    The name of a file may contain any of them.
 
     >>> print(visible("pump\x1b[2J.wav"))
     pump\x1b[2J.wav
@@ -26,5 +26,5 @@ class Terminal(Console):
     """Rich's console, which prints every text `visible`."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Of a string, also one in a cell of a table."""
+        """Render a string, including one in a cell of a table."""
         return super().render_str(visible(text), **options)

@@ -1,4 +1,4 @@
-"""How many threads linear algebra takes."""
+"""The number of threads for linear algebra."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ def one_blas_thread() -> Iterator[None]:
     """One thread for the linear algebra of single recordings.
 
     Its matrices are small: several threads gain nothing on idle cores, and on busy ones they wait for each other, which
-    takes twice the time and more.
+    takes twice as long or more.
     """
     with _controller().limit(limits=1, user_api="blas"):
         yield
@@ -20,5 +20,5 @@ def one_blas_thread() -> Iterator[None]:
 
 @cache
 def _controller() -> ThreadpoolController:
-    """Found once: looking for the libraries takes longer than a recording."""
+    """Created once: finding the libraries takes longer than scoring a recording."""
     return ThreadpoolController()

@@ -41,11 +41,11 @@ SESSIONS_A_NEW_ONE = 5
 FEWEST_NEW = 5
 """new normal recordings (clips, of long ones) of a machine, below which nothing is fitted or trained"""
 NEW_FRACTION = 0.2
-"""of the recordings that a drifting machine was trained on: so many new normal ones make a retraining due"""
+"""of the recordings that a drifting machine was trained on: this many new normal ones make a retraining due"""
 
 
 class Arrivals(TypedDict):
-    """Recordings that came by themselves, judged."""
+    """The verdicts on recordings that have arrived."""
 
     machines: dict[str, dict[str, int]]
     """machine: how many are normal, are pending review, and could not be scored"""
@@ -74,7 +74,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
 
     Raises:
-        AsdError: there is no detector, or a machine could not be judged; all others are judged before.
+        AsdError: there is no detector, or a machine could not be judged; all others have been judged then.
 
     Returns:
         machine: how many are normal, are pending review, and could not be scored; the paths of those that are pending
@@ -93,13 +93,13 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
                 continue
             try:
                 counts[machine], strange, drifted = _judged(place, detector, machine, own, model, version)
-            except Exception as error:  # The others are judged all the same.
+            except Exception as error:  # The others are still judged.
                 failures[machine] = error
                 continue
             waiting += strange
             moved += [machine] if drifted else []
         due = _due(place, detector, retrain_after, moved)
-        # What a challenger was trained on that the gate has refused does not make the next one due.
+        # Recordings that a refused challenger was trained on do not make the next one due.
         if due and (challenger := _challenger(place)):
             due = _due(place, challenger, retrain_after, moved)
         # Another version than the champion would become one version more for each machine, and none with all.
@@ -186,7 +186,7 @@ def _judged(
     """Score one machine's arrivals and settle them: counts, paths of those that wait, whether it has drifted."""
     scores, drifted = _already_scored(home, machine, rows, version), False
     new = rows[~rows["recording"].isin(scores["recording"])]
-    # A recorder may have deleted or replaced a file since: that keeps no other one from being judged.
+    # A recorder may have deleted or replaced a file since; the others are judged all the same.
     files = [Path(row["path"]) for row in new.to_dict("records") if _holds(Path(row["path"]), row["recording"])]
     if files:
         done = score_and_publish(home, files, machine, model, False)
@@ -202,7 +202,7 @@ def _judged(
     sessions = rows.set_index("recording")["session"]
     rate = detector.threshold_of(machine).false_alarm_rate
     scores = scores.assign(session=scores["recording"].map(sessions))
-    # Only what is plainly normal may train: a suspect recording waits for a person as an anomalous one does.
+    # Only normal recordings are used for training: a suspect one waits for a person as an anomalous one does.
     calibration = detector.machines[machine].calibration
     strange = to_decide(machine, calibration, scores, rate)[0] if len(scores) else []
     normal = ~scores["recording"].isin(strange)
@@ -223,7 +223,7 @@ def _holds(path: Path, recording: str) -> bool:
 
 
 def _already_scored(home: Home, machine: str, rows: pd.DataFrame, version: str) -> pd.DataFrame:
-    """What a run that was killed before it could settle them has stored of these recordings, by the same detector."""
+    """Scores of these recordings by the same detector, from a run that was killed before it could label them."""
     columns = ["recording", "path", "score", "p_value", "verdict", "detector"]
     stored = stored_scores(home, [machine], since=rows["ingested_at"].min()).rows
     scores = pd.DataFrame(stored, columns=columns).drop_duplicates("recording")

@@ -1,4 +1,4 @@
-"""Work that must go on although it fails: tried again after growing pauses, with an incident while it fails."""
+"""Work that is tried again after growing pauses when it fails, with an incident as long as it does."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ class Attempts:
     Args:
         flow: what fails; the incident is about it.
         home: where incidents are kept.
-        say: called with a message about a failure, once about each.
-        clock: seconds that never go backwards.
+        say: called with a message about each failure, once.
+        clock: seconds; must be monotonic.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Attempts:
         return self.clock() >= self._next
 
     def now(self) -> None:
-        """Do not wait any longer: what made it fail may have changed."""
+        """Make it due at once: what made it fail may have changed."""
         self._next = self.clock()
 
     @contextmanager
     def attempt(self, *, expected: bool = False) -> Iterator[None]:
-        """One try: no exception leaves the block. ``expected``: a failure is no news, and is not told."""
+        """One try: no exception leaves the block. ``expected``: a failure is expected, and not reported."""
         try:
             yield
         except Exception as error:

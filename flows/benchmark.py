@@ -113,7 +113,7 @@ def benchmark(
         notes = [*map(encoder_note, used), *notes]
         if published:
             notes.append(
-                "Published metrics stand beside machines whose test recordings are those of the development set of "
+                "Published metrics are shown for machines whose test recordings are those of the development set of "
                 "2023: 50 of each domain and label with its file names. The name of a machine is not enough."
             )
         fits = fit_metrics({system.name: models[system.name] for system in vector})

@@ -47,8 +47,8 @@ def clean(home: Home, settings: Settings, *, delete: bool, verify: bool) -> Clea
         known = {*catalog.recordings["recording"], *catalog.quarantined["recording"]}
         if not known and home.features.exists():
             raise AsdError(
-                f"{home.recordings} has no recording, so no feature would stay: is it mounted, or to be restored? "
-                f"To delete all features, delete {home.features}"
+                f"{home.recordings} has no recording, so every feature would be deleted. Is it mounted, or to be "
+                f"restored? To delete all features, delete {home.features}"
             )
         in_use = stores_in_use([settings, *_registered_settings(home)])
         orphans = find_orphans(home.features, in_use, known, verify=verify)

@@ -50,10 +50,10 @@ def prepare(home: Home, *, quiet: bool) -> None:
 
 
 def loopback_without_proxy() -> None:
-    """No proxy stands between this machine and itself, whatever ``http_proxy`` says."""
+    """Reach loopback without a proxy, whatever ``http_proxy`` says."""
     given = ",".join(filter(None, (os.environ.get("no_proxy"), os.environ.get("NO_PROXY"))))
     names = dict.fromkeys(name.strip() for name in [*given.split(","), *LOOPBACK_NAMES] if name.strip())
-    # Some libraries read the one, some the other.
+    # Some libraries read one of the two, some the other.
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(names)
 
 
@@ -62,6 +62,6 @@ def _refuse_what_is_no_text(home: Home) -> None:
         str(home.root).encode()
     except UnicodeEncodeError:
         raise AsdError(
-            f"the path of the home, {str(home.root)!r}, is not UTF-8: the databases in it cannot be named by a URL. "
+            f"the path of the home, {str(home.root)!r}, is not UTF-8, so no URL can name the databases in it. "
             "Choose another folder with --home or ASD_HOME"
         ) from None

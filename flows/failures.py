@@ -17,7 +17,7 @@ from tasks.notification import notified
 def failed(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Hook of a flow whose run has failed. Where a person waits for the run, no incident is needed.
 
-    `asd watch` tells by itself what fails, see `flows.attempts`. A process that has crashed cannot say so: see
+    `asd watch` opens its own incidents, see `flows.attempts`. A process that has crashed cannot say so: see
     `report_crash`.
     """
     if flow_run.deployment_id is not None:

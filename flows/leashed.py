@@ -1,8 +1,8 @@
-"""`python -m flows.leashed MODULE ...`: run a module as `python -m` does, no longer than the process that started it.
+"""`python -m flows.leashed MODULE ...`: run a module like `python -m`, but no longer than the process that started it.
 
-Standard input is a pipe that only that process holds. Whatever way it ends, kill -9 included, the pipe is closed, and
-this process ends with all that it has started. So no process id is ever written down, and none is killed that another
-container, another boot or another program may have now.
+Standard input is a pipe that only that process holds. However it ends, kill -9 included, the pipe is closed, and
+this process ends with all that it has started. So no process id has to be stored, which could by now be that of another
+process, in another container or after a reboot.
 """
 
 import os
@@ -19,7 +19,7 @@ SECONDS_TO_END = 10
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
-    """Start a Python module, with its arguments, on the leash of this process.
+    """Start a Python module, with its arguments, that ends when this process does.
 
     It gets a session of its own: Ctrl-C in the terminal is for this process, which still needs a server to end well.
 
@@ -39,7 +39,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]
 
 
 def stop(*processes: "subprocess.Popen[bytes]") -> None:
-    """End processes that `start` has started, and wait for them."""
+    """End processes that `start` started, and wait for them."""
     try:
         for process in processes:
             process.terminate()

@@ -1,4 +1,4 @@
-"""Runs that a worker of this machine has left behind when it was killed, or the machine was switched off."""
+"""Runs that a worker of this computer left behind when it was killed, or when the computer was switched off."""
 
 import socket
 from contextlib import suppress
@@ -16,21 +16,21 @@ RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 
 
 def worker_name() -> str:
-    """The name of a worker, the same for all in which a process id means the same process.
+    """The name of a worker, the same for all workers that share process ids.
 
-    That is those of one start of one machine, or of one container: another one may have the same host name.
+    These are the workers of one boot of one computer, or of one container; others may have the same host name.
     """
     kernel = ""
-    with suppress(OSError):  # Only Linux says it.
+    with suppress(OSError):  # Only Linux has them.
         kernel = Path("/proc/sys/kernel/random/boot_id").read_text() + str(Path("/proc/self/ns/pid").readlink())
     return f"asd on {socket.gethostname()}, {digest_of(kernel)[:8]}"
 
 
 def end_runs_left_behind(worker: str) -> list[str]:
-    """Set the runs of workers of this name to Crashed whose processes are gone; their names.
+    """Set runs of workers of this name to Crashed if their processes are gone; return the names of these runs.
 
-    They would hold the only place of their deployment until the server misses their heartbeat. A run of which it is
-    not certain that it has ended is left to that.
+    They would occupy the only slot of their deployment until the server misses their heartbeat. A run that has not
+    certainly ended is left to that.
     """
     states = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     with get_client(sync_client=True) as api:
@@ -39,12 +39,12 @@ def end_runs_left_behind(worker: str) -> list[str]:
         )
         ended = [run for run in found if run.labels.get(WORKER_LABEL) == worker and _has_ended(run)]
         for run in ended:
-            api.set_flow_run_state(run.id, Crashed(message="its process was killed, or the machine was switched off"))
+            api.set_flow_run_state(run.id, Crashed(message="its process was killed, or the computer was switched off"))
     return [run.name for run in ended]
 
 
 def _has_ended(run: FlowRun) -> bool:
-    """Whether there is certainly no process of a run of this machine; where that is not Linux, nobody knows."""
+    """Whether a run of this computer certainly has no process; only Linux can tell."""
     number = run.infrastructure_pid or ""
     if not number.isdigit() or not Path("/proc/self/environ").exists():
         return False

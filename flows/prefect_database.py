@@ -1,4 +1,4 @@
-"""Prefect's SQLite file, looked at before a server opens it: the server would say nothing for a minute and a half."""
+"""Check Prefect's SQLite file before a server opens it: the server would give no reason for a minute and a half."""
 
 import errno
 import os
@@ -17,16 +17,16 @@ URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 """Environment variable: Prefect's database, where it is not the file of the home."""
 _REVISION = re.compile(r"""^revision(?:: str)? = ["'](\w+)["']""", re.MULTILINE)
 _LOSS = (
-    "Delete it: it holds the flow runs and schedules, and no recording, label, score or detector. "
-    "Then run `asd deploy` again, if you had"
+    "Delete it: it holds flow runs and schedules, but no recording, label, score or detector. "
+    "Then run `asd deploy` again if you use deployments"
 )
 
 
 def check_prefect_database(home: Home) -> None:
-    """See to it that the file can be opened, is a database, and is not newer than the installed Prefect.
+    """Check that the file can be opened, is a database, and is not newer than the installed Prefect.
 
     Raises:
-        AsdError: it is not so; says which file may be deleted, and what is lost.
+        AsdError: otherwise; says which file may be deleted, and what is lost.
     """
     if os.environ.get(URL, "").startswith("postgresql"):
         return
@@ -47,7 +47,7 @@ def check_prefect_database(home: Home) -> None:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             found = database.execute("SELECT version_num FROM alembic_version").fetchall() if tables else []
     except sqlite3.OperationalError as error:
-        if "locked" in str(error):  # A server is at work on it.
+        if "locked" in str(error):  # A server is using it.
             return
         raise AsdError(f"{file} cannot be read: {error}. {_LOSS}") from error
     except sqlite3.DatabaseError as error:
@@ -55,8 +55,8 @@ def check_prefect_database(home: Home) -> None:
     known = _known_revisions()
     if known and any(revision not in known for (revision,) in found):
         raise AsdError(
-            f"{file} was written by a newer Prefect than {version('prefect')}, which is installed. Install the newer "
-            f"one, or do without what is in the file. {_LOSS}"
+            f"{file} was written by a newer Prefect than the installed one ({version('prefect')}). Install the newer "
+            f"one, or give up what is in the file. {_LOSS}"
         )
 
 

@@ -1,4 +1,4 @@
-"""A Prefect server of one command alone, where the user has named none."""
+"""A Prefect server for a single command, if the user has named none."""
 
 import errno
 import os
@@ -26,15 +26,15 @@ SECONDS_TO_START = 90
 LEAST_SPACE = 5_000_000
 """bytes that Prefect's database needs at first, and a little more"""
 SECONDS_TO_SEND = 10
-"""log lines and events that are still on their way to the server when a flow has ended"""
+"""for log lines and events that are still on their way to the server when a flow has ended"""
 
 
 @contextmanager
 def prefect_server(home: Home) -> Iterator[None]:
-    """See to it that the flows of the block have a Prefect server: the one that is named, else one for them alone.
+    """Provide a Prefect server for the flows of the block: the one that is configured, else a private one.
 
-    Prefect would start one itself, in a process that Ctrl-C in the terminal ends before the flow, which then waits two
-    minutes for it; and it would not say why a server does not start.
+    Prefect would start one itself, but in a process that Ctrl-C in the terminal ends before the flow, which then waits
+    two minutes for it; and it would not say why a server does not start.
 
     Raises:
         AsdError: the server does not start.
@@ -60,11 +60,11 @@ def prefect_server(home: Home) -> Iterator[None]:
 
 
 _VARIABLES = {
-    # What Prefect sets for a server of its own.
+    # As Prefect sets them for a server that it starts itself.
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
-    # Why it does not start, which is told here.
+    # The reason why it does not start, which `_wait` reports.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
 }
 
@@ -98,11 +98,11 @@ def _wait(server: "subprocess.Popen[bytes]", port: int, log: IO[bytes], home: Ho
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     why = "it did not answer in time" if server.poll() is None else "it has ended"
-    raise AsdError(f"Prefect's server did not start: {why}. Its last words: " + " / ".join(lines[-3:] or ["none"]))
+    raise AsdError(f"Prefect's server did not start: {why}. The end of its log: " + " / ".join(lines[-3:] or ["none"]))
 
 
 def _send_the_rest() -> None:
-    """Send what the threads of Prefect have still to tell the server, as long as there is one."""
+    """Let Prefect's threads send what they still have for the server, while it runs."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 

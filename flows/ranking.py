@@ -53,7 +53,7 @@ def rank_systems(
 ) -> RankedSystems:
     """Run the flow `benchmark` for each dataset and seed, and rank the systems on all machines.
 
-    What is done is not done again: a run that was killed resumes with the next stage. Each dataset has a home of its
+    Finished stages are not repeated: a run that was killed resumes. Each dataset has a home of its
     own in the folder ``rankings`` of the home, so that machines of the same name stay apart.
 
     Args:
@@ -123,7 +123,7 @@ def with_seed(settings: Settings, seed: int) -> Settings:
 
 
 def groups_of_anomalies(scores: pd.DataFrame) -> dict[str, list[str]]:
-    """Recording: domain, attributes, and where known the fault, of each anomalous one."""
+    """Recording: domain, attributes and, where known, the fault of each anomalous one."""
     groups = {}
     for row in scores[scores["label"] == "anomaly"].drop_duplicates("recording").to_dict("records"):
         said = json.loads(row["attributes"] or "{}")
@@ -157,7 +157,7 @@ def _published(
     settings: Settings,
     simulated: bool,
 ) -> RankedSystems:
-    """Write the Parquet file and the report, and show them in MLflow and Prefect."""
+    """Write the Parquet file and the report, and log them to MLflow and Prefect."""
     key = digest_of(*systems, *names, str(seeds), settings.digest(), *sorted(set(scores["recording"])))
     folder = home.root / "rankings" / f"ranking-{key}"
     with atomic_write(folder / SCORES) as temporary:

@@ -19,7 +19,7 @@ from tasks.notification import SECONDS_BETWEEN_MESSAGES, Every, notified
 from tasks.registered import CHAMPION, registered_models
 
 MOST_FILES = 250
-"""Files per ingest; Prefect refuses runs with parameters of more than 512 KB."""
+"""Files per ingest; Prefect rejects runs with parameters of more than 512 KB."""
 QUARANTINED_PAUSE = 60.0
 """Seconds after which a file in quarantine is tried again for the first time."""
 SECONDS_BETWEEN_EVENTS = 300.0
@@ -41,7 +41,7 @@ def watch_folder(
 ) -> None:
     """Ingest what arrives below ``folder`` until Ctrl-C, and what has arrived or was replaced since the last time.
 
-    Whatever fails is said, opens an incident and is tried again. With a Prefect server the event
+    Whatever fails is reported, opens an incident and is tried again. With a Prefect server the event
     `asd.recordings.arrived` starts the deployment `arrivals`; without one it is run here.
     """
     say(f"Watching {folder}; a recording has arrived when it has not changed for {quiet:g} s. Ctrl-C ends it.")
@@ -83,7 +83,7 @@ class Watcher:
         self._reasons: dict[str, str] = {}
 
     def look(self, changed: set[Path]) -> None:
-        """Files that may be new or have changed; where a table has, it may make files usable."""
+        """Take note of files that may be new or have changed; a changed table may make other files usable."""
         self.files.look(path for path in changed if path.suffix.lower() != TABLES)
         self.tables.look(path for path in changed if path.suffix.lower() == TABLES)
         if tables := self.tables.arrived():
@@ -95,14 +95,14 @@ class Watcher:
         """Ingest what has arrived."""
         if not self.ingests.due() or not (whole := self.files.arrived(MOST_FILES)):
             return
-        # A manifest may be read while it is being written: that is no failure.
+        # A manifest may be read while it is being written, which is not a failure.
         with self.ingests.attempt(expected=self.tables.growing):
             self._ingest(whole)
             whole = []
         self.files.again(whole, 0)
 
     def judge(self) -> None:
-        """Judge what was ingested and is not judged, as soon as there is a champion."""
+        """Judge what was ingested but not yet judged, as soon as there is a champion."""
         self.waiting.judge()
 
     def _ingest(self, whole: list[Path]) -> None:
@@ -131,22 +131,22 @@ class Watcher:
 
 
 class Waiting:
-    """Recordings that were ingested and that no detector has judged, whoever has ingested them, and when."""
+    """Recordings that were ingested, by whatever command, and that no detector has judged."""
 
     def __init__(self, home: Home, retrain_after: int, say: Say) -> None:
         self.home, self.retrain_after, self.say = home, retrain_after, say
         self.attempts = Attempts("arrivals", home, say)
         self._unjudged: dict[str, str] | None = None
-        """digest: machine; None: to be read"""
+        """digest: machine; None: not yet read"""
         self._asked: set[str] = set()
-        """those that were judged, or could not be, by the version ``_version``"""
+        """those that were judged by the version ``_version``, or could not be"""
         self._version = ""
         self._look = Every(SECONDS_BETWEEN_MESSAGES)
         self._again = Every(SECONDS_BETWEEN_EVENTS)
         self._said = False
 
     def more(self) -> None:
-        """There are new ones: they need not wait because others could not be judged."""
+        """Take new ones into account at once, even if others could not be judged."""
         self._unjudged = None
         self._again = Every(SECONDS_BETWEEN_EVENTS)
         self.attempts.now()
@@ -184,14 +184,14 @@ class Waiting:
 
 
 def unjudged(home: Home) -> dict[str, str]:
-    """Recordings that are pending review and that nobody has looked at: digest: machine."""
+    """Recordings that are pending review and that neither a person nor a detector has labelled: digest: machine."""
     rows = pending_review(Catalog(home.recordings).recordings)
     rows = rows[rows["labelled_by"].isna()]
     return dict(zip(rows["recording"], rows["machine"], strict=True))
 
 
 def champion_version(home: Home, say: Say) -> str:
-    """The version of the champion; empty: there certainly is none.
+    """The version of the champion; empty if the registry says that there is none.
 
     Raises:
         AsdError: the registry does not answer.

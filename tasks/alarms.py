@@ -58,7 +58,7 @@ def _before(home: Home, machine: str, rows: pd.DataFrame, threshold: Threshold) 
         try:
             earlier = pd.read_parquet(table, columns=["machine", "recording", "decision"])
         except (OSError, ValueError) as error:  # An earlier run must not hide the alarm of this one.
-            say(f"{table} could not be read, so the alarm rule counts without it: {error}")
+            say(f"{table} could not be read, so the alarm rule ignores it: {error}")
             continue
         earlier = earlier[(earlier["machine"] == machine) & earlier["decision"].notna()]
         earlier = earlier[~earlier["recording"].isin(seen)]

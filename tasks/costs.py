@@ -55,7 +55,7 @@ def costs(
         encoders: system: its encoder, if it has one.
         spectrograms: system: the store of the originals that it takes.
         recordings: one row per clip.
-        settings: of all of them.
+        settings: of all systems.
     """
     test = recordings[recordings["split"] == "test"]
     if test.empty:

@@ -116,7 +116,7 @@ def trained_encoder(
     run: str,
     warm_start: Artifact | None = None,
 ) -> Artifact:
-    """The encoder trained on the normal training recordings; the base encoder and frozen ones come as they are.
+    """The encoder trained on the normal training recordings; the base encoder and frozen ones are not trained.
 
     ``warm_start``: the encoder whose weights it starts from. Problems, such as a collapse, are logged as
     warnings.
@@ -132,7 +132,7 @@ def trained_encoder(
 
 
 def _as_it_comes(settings: TrainingSettings) -> Artifact:
-    """The file of an encoder that is not trained; a frozen one's tells where its weights are."""
+    """The file of an encoder that is not trained; that of a frozen one says where its weights are."""
     folder = Home.current().runs / "encoders"
     if settings.encoder == BASE:
         return kept_encoder(WEIGHTS, folder)
@@ -162,7 +162,7 @@ def encoder_note(settings: TrainingSettings) -> str:
     if settings.encoder == BASE:
         return "The encoder is the base encoder of the package: it was not trained on these recordings."
     source = f" from {settings.source}" if settings.source else ""
-    return f"The encoder, {settings.encoder}{source}, is used as it comes: it was not trained on these recordings."
+    return f"The encoder, {settings.encoder}{source}, is frozen: it was not trained on these recordings."
 
 
 def _added_by_packages(settings: TrainingSettings) -> dict[str, str]:
@@ -217,7 +217,7 @@ def embed_waveforms(
 def embeddings_of(
     spectrograms: Artifact, encoder: Artifact, recordings: pd.DataFrame, training: TrainingSettings, settings: Settings
 ) -> Artifact:
-    """The store of the embeddings of all recordings by an encoder that was trained or comes as it is.
+    """The store of the embeddings of all recordings by a trained or frozen encoder.
 
     ``training``: the settings of this encoder, which may not be those of ``settings``.
     """

@@ -153,9 +153,9 @@ def with_features(clips: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
 
 def _leave_out(failures: Mapping[str, str], path_of: Mapping[str, str]) -> None:
-    """Quarantine recordings that failed, and tell of clips that are left out. ``failures``: name: reason.
+    """Quarantine recordings that failed, and warn about clips that are left out. ``failures``: name: reason.
 
-    A file whose disk or share does not answer is only left out now: nothing is known against its recording.
+    A file whose disk or share does not answer is left out of this run only: its recording may be fine.
     """
     away = {recording_of(name) for name, reason in failures.items() if GONE in reason and not _is_gone(path_of[name])}
     if away:

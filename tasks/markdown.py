@@ -1,4 +1,4 @@
-"""Names in the Markdown that Prefect and MLflow draw: a folder may be called anything."""
+"""Names in the Markdown that Prefect and MLflow render: a folder may have any name."""
 
 import re
 
@@ -8,7 +8,7 @@ _MEANT = re.compile(r"([\\`*_\[\]|~#<>!])")
 
 
 def word(name: str) -> str:
-    r"""A name as text: nothing in it is a link, an image, a tag or the end of a cell.
+    r"""A name as plain text: nothing in it becomes a link, an image, a tag or the end of a cell.
 
     >>> print(word("fan_1 | <b>[x](y)"))
     fan\_1 \| \<b\>\[x\](y)
@@ -17,7 +17,7 @@ def word(name: str) -> str:
 
 
 def code(text: str) -> str:
-    """A path or a command, as it is: between more backticks than it has in a row.
+    """A path or a command as code: between more backticks than it has in a row.
 
     >>> print(code("a`b.wav"), code("a.wav"))
     `` a`b.wav `` `a.wav`

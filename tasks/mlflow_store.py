@@ -1,4 +1,4 @@
-"""Asking MLflow's store: what is only a hiccup is asked again, and no answer is an error, never an empty answer."""
+"""Querying MLflow's store: temporary failures are retried, and no answer is an error, never an empty answer."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,17 +16,17 @@ T = TypeVar("T")
 PAUSES = (1.0, 3.0, 9.0)
 """seconds between attempts, in addition to the 20 s that MLflow waits for a locked SQLite file in each of them"""
 SERVERS = ("http:", "https:")
-"""What a tracking URI begins with that is no database. MLflow's client repeats its requests to a server by itself."""
+"""Prefixes of tracking URIs that name a server, not a database. MLflow's client retries requests to a server itself."""
 UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
 """MLflow's code of a definite answer: there is no such model, version or run. The 404 of a proxy has another one."""
 _ANSWERS = (UNKNOWN, "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
-"""codes of errors that are answers of MLflow to what it was asked"""
+"""error codes that are answers of MLflow to the request"""
 
 
 class StoreClient(MlflowClient):
     """MLflow's client, with methods that raise `NoAnswerError` where the store could not be asked.
 
-    What remains of MLflow's exceptions are definite answers, such as `UNKNOWN`.
+    The exceptions of MLflow that they still raise are definite answers, such as `UNKNOWN`.
     """
 
     def __init__(self, home: Home) -> None:
@@ -49,7 +49,7 @@ def asked(home: Home, question: Callable[[], T]) -> T:
     """The answer of the store of this home.
 
     Raises:
-        NoAnswerError: there is none, also after some attempts.
+        NoAnswerError: there is none, even after several attempts.
     """
     pauses = list(PAUSES)
     while True:

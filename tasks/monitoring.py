@@ -71,7 +71,7 @@ def read_history(home: Home, after: pd.Timestamp | None = None) -> pd.DataFrame:
 
 
 def _files(home: Home, after: pd.Timestamp | None = None) -> list[Path]:
-    """Those of the latest runs, or of all since a time, oldest first."""
+    """Those of the latest runs, or of all runs since a time, oldest first."""
     # Until version 0.2 the files were called health-; their time is in the rest of the name.
     files = listed(home.scores, "health-*.parquet") + listed(home.scores, "drift-*.parquet")
     if after is None:
@@ -80,7 +80,7 @@ def _files(home: Home, after: pd.Timestamp | None = None) -> list[Path]:
 
 
 def _read(file: Path) -> pd.DataFrame | None:
-    """A drift report; None if it cannot be read: no run may fail for an earlier one. A damaged one is set aside."""
+    """A drift report; None if it cannot be read: no run may fail for an earlier one. Damaged ones are set aside."""
     try:
         table = pd.read_parquet(file).rename(columns=RENAMED)
         if missing := sorted({*NEEDED} - {*table.columns}):
@@ -89,9 +89,9 @@ def _read(file: Path) -> pd.DataFrame | None:
         return None
     except (OSError, ValueError) as error:
         if not may_be_damaged(error):
-            say(f"{file} could not be read, so drift is told without it: {error}")
+            say(f"{file} could not be read, so drift is reported without it: {error}")
             return None
-        say(f"{file} is damaged ({error}): it was set aside as {set_aside(file).name}; drift is told without it")
+        say(f"{file} is damaged ({error}): it was set aside as {set_aside(file).name}; drift is reported without it")
         return None
     return table
 

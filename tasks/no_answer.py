@@ -1,4 +1,4 @@
-"""What is raised where the registry does not answer. MLflow is not imported here, unless it has already failed."""
+"""The error for a registry that does not answer. MLflow is imported only where it has already failed."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,12 @@ class NoAnswerError(AsdError):
 
 
 def no_answer(home: Home, error: Exception) -> NoAnswerError:
-    """What is raised where the registry cannot be asked: one sentence, with a remedy where there is one."""
+    """The error for a registry that cannot be asked: one sentence, with a remedy if there is one."""
     said, registry = said_by(error), home.registry_name
     if schema := re.search(r"database schema \(found version (\w+)", said):
         return NoAnswerError(_other_mlflow(home, schema[1]))
     if "database is locked" in said:
-        said = "another program keeps it locked, such as a backup or a viewer of databases: close it, and try again"
+        said = "another program keeps it locked, such as a backup or a database viewer: close it, and try again"
     elif "not a database" in said or "malformed" in said:
         said = "the file is damaged. Restore it from a backup; without one, move it away and run `asd retrain`"
     return NoAnswerError(f"the registry {registry} does not answer: {without_userinfo(said)}")
@@ -29,7 +29,7 @@ def said_by(error: Exception) -> str:
 
 
 def _other_mlflow(home: Home, revision: str) -> str:
-    """What to do where the tables are those of another version of MLflow."""
+    """What to do if the tables are those of another version of MLflow."""
     import mlflow
 
     migrations = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"

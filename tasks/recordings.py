@@ -41,7 +41,7 @@ class Ingest(TypedDict):
     forgotten: list[str]
     """paths of recordings that a person has removed from the table: they stay out"""
     left_out: dict[str, str]
-    """path of an audio file that is no recording of a machine, or that cannot be decoded: why"""
+    """path of an audio file that is not a recording of a machine, or cannot be decoded: why"""
     unlisted: list[str]
     """paths of audio files beside a manifest that does not list them: they are left out"""
 
@@ -67,9 +67,9 @@ def ingest_recordings(
         arrived: only these files, as `asdcore.recordings.paths.printable` writes them. They are not known to be normal,
             whatever their names say: they are not used for training until a person or a detector labels them as normal.
         unlabelled: the label of training recordings whose place does not say one: normal or unknown.
-        review: looks at what would become normal training data, see `tasks.review`; None: nobody does.
+        review: reviews what would become normal training data, see `tasks.review`; None: no review.
     """
-    if home.address is None:  # In object storage nothing is deleted: parts that were merged would come back.
+    if home.address is None:  # Nothing is deleted in object storage, so parts that were merged would come back.
         merge_parts(home.recordings, SCHEMA)
     catalog = Catalog(home.recordings)
     place = fetched(place)
@@ -100,15 +100,15 @@ def ingest_recordings(
 
 
 def _unreviewed(one: Found) -> Found:
-    """An arrival: nobody has said what it is, whatever the names of its file and folders say.
+    """An arrival, whose label is unknown whatever the names of its file and folders say.
 
-    A problem of a recording whose machine is known is that its label is not, or contradicts its place.
+    If the machine is known, the problem of a recording is a label that is missing or contradicts its place.
     """
     return replace(one, split="train", label="unknown", labelled=False, problem="" if one.machine else one.problem)
 
 
 def _known(one: Found, digests: Mapping[str, str]) -> bool:
-    """Whether the table knows this file with this content: then it stands, with all that is said of it there."""
+    """Whether the table knows this file with this content: then its row stays as it is."""
     name = str(one.path)
     try:
         return name in digests and digests[name] == digest_of_file(on_disk(one.path))

@@ -126,7 +126,7 @@ def registered_folder(home: Home, model: str) -> Iterator[tuple[Path, str]]:
 def versions_in_file(home: Home) -> list[Version] | None:
     """The versions, newest first, that the SQLite file of the home has; None if only MLflow can tell.
 
-    It is read and never changed. Nothing is remembered from one call to the next.
+    The file is read and never changed. Nothing is cached between calls.
 
     Raises:
         NoAnswerError: another program keeps it locked.
@@ -195,7 +195,7 @@ def registered_model(home: Home) -> "RegisteredModel | None":
     """The model as MLflow knows it, with its aliases; None if MLflow says that there is none.
 
     Raises:
-        NoAnswerError: it does not say so, nor anything else.
+        NoAnswerError: MLflow does not answer.
     """
     from mlflow.exceptions import MlflowException
 
@@ -210,7 +210,7 @@ def registered_model(home: Home) -> "RegisteredModel | None":
             return None
         raise no_answer(home, error) from None
     if found.name != NAME:
-        raise NoAnswerError(f"what answers as {home.registry_name} is not MLflow: it does not know what it was asked")
+        raise NoAnswerError(f"what answers as {home.registry_name} is not MLflow: it does not know the request")
     return found
 
 

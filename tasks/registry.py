@@ -55,10 +55,10 @@ NEEDED_TO_SCORE = (
 
 
 def _is_still_registered(values: Facts) -> bool:
-    """Whether the version of a remembered result is there, with its files.
+    """Whether the version of a cached result is there, with its files.
 
     Raises:
-        NoAnswerError: that is not known; registered twice, it would be two versions.
+        NoAnswerError: not known; registering the detector again would make a second version.
     """
     home, version = Home.current(), values["version"]
     try:
@@ -113,7 +113,8 @@ def _register(home: Home, run: str, detector: Path, tags: dict[str, str]) -> str
         logged = mlflow.pyfunc.log_model(
             name="detector",
             python_model=str(Path(__file__).with_name("served_detector.py")),
-            artifacts={"detector": detector.absolute().as_uri()},  # A path would be read as a URI: ? and % in it.
+            # A path would be read as a URI, in which ? and % mean something else.
+            artifacts={"detector": detector.absolute().as_uri()},
             code_paths=[str(Path(asdcore.__file__).parent)],
             signature=signature(),
             input_example=input_example(home, detector),
@@ -156,7 +157,7 @@ def describe_version(home: Home, version: str, text: str) -> None:
 
 def signature() -> ModelSignature:
     """The columns that the model takes and gives; see `tasks.served_detector`."""
-    # Of any type: MLflow would refuse a whole request for one row that lacks what another one has.
+    # Of any type: MLflow would refuse a whole request if one row lacked a value that another one has.
     inputs = Schema([ColSpec(AnyType(), name, required=False) for name in INPUTS])  # type: ignore[no-untyped-call]
     outputs = Schema(
         [

@@ -60,7 +60,7 @@ _SELECT = f"""
     ), ''), nullif(named, '')), 'unknown') AS label
     FROM scores"""
 _ALWAYS = {"scores": {"path", "machine", "score"}, "recordings": {"recording", "label", "reason"}}
-"""folder: columns that each of its files has, whichever version of asd has written it"""
+"""folder: columns that each of its files has, whichever version of asd wrote it"""
 _BATCH = 1000
 """files that are read before their rows are written"""
 
@@ -148,7 +148,7 @@ def _asked(home: Home, question: Callable[[sqlite3.Connection], T]) -> T:
                 if is_damage(error):
                     say(f"{file} is damaged ({error}): it was set aside as {set_aside(file).name} and is made again")
                     continue
-                # Locked for long, on a disk that is full or must not be written, or on one where SQLite cannot lock.
+                # Locked for a long time, on a disk that is full or read-only, or on one where SQLite cannot lock.
                 say(f"the index {file} cannot be used ({error}), so every score table is read")
                 break
     with closing(_opened(":memory:")) as index:

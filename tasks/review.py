@@ -22,10 +22,10 @@ NOT_JUDGED = f"{DETECTOR}unknown"
 def champions_review(home: Home, say: Callable[[str], None]) -> Review:
     """A `Review` by the champion: what it calls suspect or anomalous is pending review.
 
-    See `asdcore.monitoring.learned.to_decide`. So is what it cannot compare with its training recordings, of a lossy
-    codec for example. Machines that the champion does not know, recordings that it was fitted on, and those that it
-    cannot read, are passed over; so is everything where there is no champion. Where there may be
-    one, but it cannot be used, everything is pending review: what has been added is not judged later.
+    See `asdcore.monitoring.learned.to_decide`. So is what it cannot compare with its training recordings, such as
+    those of a lossy codec. Machines that the champion does not know, recordings that it was fitted on, and those that
+    it cannot read are skipped; so is everything if there is no champion. If there may be one that
+    cannot be used, everything is pending review, since what was added is not judged later.
 
     Args:
         home: where the registry is; synchronised when the review is called.

@@ -63,11 +63,11 @@ class Scored(TypedDict):
     scored: int
     failed: int
     refused: list[str]
-    """why files that were named themselves are not in the table: their machines are not enrolled"""
+    """why files that were given by name are not in the table: their machines are not enrolled"""
     not_enrolled: dict[str, int]
     """folder that names a machine which is not enrolled: how many recordings below the given folders are not scored"""
     left_out: dict[str, str]
-    """path of an audio file below the given folders that is no recording, or cannot be decoded: why"""
+    """path of an audio file below the given folders that is not a recording, or cannot be decoded: why"""
     anomalous: int
     suspect: int
     alarms: dict[str, str]
@@ -91,8 +91,8 @@ def score_recordings(
     What `Detector.score` gives, the digest and the version go to a new table in ``scores/``, and the plots of
     ``explain`` and the HTML file of ``report`` to a folder beside it, of the same name.
 
-    Recordings of machines that are not enrolled are not scored; below a folder they are counted, and a file that is
-    named itself has failed.
+    Recordings of machines that are not enrolled are not scored; below a folder they are counted, and a file that was
+    given by name has failed.
 
     Raises:
         AsdError: nothing can be scored.
@@ -179,7 +179,7 @@ def _notes(machine: str, alarms: Mapping[str, str], suspicions: Mapping[str, str
 
 
 def _remarks(scores: pd.DataFrame, machine: str) -> list[str]:
-    """What is wrong with the recordings themselves."""
+    """The flaws of the recordings."""
     own = scores[scores["machine"] == machine]
     return [f"Recordings: {line}." for line in counted(zip(own["path"], own["treatment"], strict=True))]
 
@@ -237,7 +237,7 @@ class _Chosen(NamedTuple):
     files: list[tuple[Path, str]]
     """each with its machine"""
     refused: list[str]
-    """why files that were named themselves are not scored"""
+    """why files that were given by name are not scored"""
     not_enrolled: dict[str, int]
     left_out: dict[str, str]
 
@@ -260,7 +260,7 @@ def _chosen(detector: Detector, places: Sequence[Path], machine: str | None) -> 
             else:
                 refused.append(f"{printable(given)}: its folder says machine {said!r}, which is not enrolled")
             continue
-        # The name of a link to a folder says nothing; those of links below it do.
+        # The name of a given link to a folder does not count; those of links below it do.
         top = place.resolve()
         below = audio_files(top)
         left_out |= {str(_typed(given, top, path)): reason for path, reason in below.left_out.items()}
@@ -283,7 +283,7 @@ def _chosen(detector: Detector, places: Sequence[Path], machine: str | None) -> 
 
 
 def _typed(given: Path, top: Path, path: Path) -> Path:
-    """A file below a folder as one would type it, where the folder is called ``given``."""
+    """The path of a file below a folder as one would type it, if the folder was typed as ``given``."""
     return printable(given / path.relative_to(top))
 
 

@@ -20,7 +20,7 @@ HIGHEST_RATE = 10_000_000
 """Hz"""
 FLOATS = dict.fromkeys(("score", "p_value", "decision"), float)
 TEXTS = ("machine", "verdict", "triggered_by", "reason")
-"""columns in which nothing is an empty text"""
+"""columns in which a missing value is an empty text"""
 
 
 class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
@@ -30,7 +30,7 @@ class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defin
     are several channels) and ``sample_rate`` (Hz, default 16000); and ``machine``, which may be omitted if the folder
     of the path names it or only one machine is enrolled. Output, one row per recording, in the same order: ``machine``,
     the columns of `MachineModel.verdict`, and ``reason``: why a recording could not be scored (the columns of the
-    verdict are then empty, numbers are None); otherwise empty. No row stops another one.
+    verdict are then empty, numbers are None); otherwise empty. A row that fails does not affect the others.
     """
 
     def load_context(self, context: Any) -> None:
@@ -40,11 +40,11 @@ class ServedDetector(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defin
         rows = [self._answer(row) for row in model_input.to_dict("records")]
         table = pd.DataFrame(rows, columns=COLUMNS, index=model_input.index)
         table = table.fillna(dict.fromkeys(TEXTS, ""))
-        # JSON has no NaN: MLflow's server would send its clients what they cannot parse.
+        # JSON has no NaN: MLflow's server would send something that clients cannot parse.
         return table.astype(object).where(table.notna(), None) if table.isna().any(axis=None) else table.astype(FLOATS)
 
     def _answer(self, row: dict[Any, Any]) -> dict[str, Any]:
-        # A cell that another row made necessary is NaN.
+        # NaN: a cell of a column that only other rows have.
         given = {name: value for name, value in row.items() if not _is_missing(value)}
         machine = _name(given["machine"]) if "machine" in given else None
         try:
@@ -77,7 +77,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _name(machine: Any) -> str:
-    """The name of a machine that may have come as a number."""
+    """The name of a machine, which may have arrived as a number."""
     whole = isinstance(machine, float) and machine.is_integer()
     return str(int(machine) if whole else machine)
 

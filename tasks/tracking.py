@@ -187,7 +187,7 @@ def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterato
 
 
 def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0) -> None:
-    """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped, its charts do not draw it."""
+    """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped: charts cannot show it."""
     client(home).log_batch(run, metrics=metrics_of(metrics, step, time.time()))
 
 

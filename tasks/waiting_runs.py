@@ -1,4 +1,4 @@
-"""Runs that an automation has started, and that still wait for their turn when what they are to do is done."""
+"""Runs that an automation started, and that still wait for their turn when their work is already done."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,23 +17,23 @@ from prefect.runtime import flow_run
 
 AUTOMATION = "AUTOMATION"
 WAITING = "AwaitingConcurrencySlot"
-"""name of the state of a run whose deployment already has a run, and may have no other"""
+"""name of the state of a run that waits for the only slot of its deployment"""
 
 
 @contextmanager
 def instead_of_waiting_runs() -> Iterator[None]:
-    """Delete the runs that wait for this one to end, once the block has done what they are to do.
+    """Delete the runs that wait for this one to end, once the block has done their work.
 
-    Events can start runs faster than a run takes: each batch of recordings that arrives starts one, and each run works
-    on all that there is. Runs that wait would become ever more, and the server and the worker would be busy with them.
+    Events can start runs faster than runs end: each batch of recordings that arrives starts one, and each run works on
+    everything that is there. Waiting runs would pile up, and keep the server and the worker busy.
 
-    Begin the block before anything is read: only runs that wait then are deleted, not those that a later event starts.
-    They are of the same deployment, have the same parameters, and were started by an automation, not by a person. An
-    error in the block keeps them. It is a no-op for a run without a deployment.
+    Enter the block before anything is read: only the runs that wait then are deleted, not those that a later event
+    starts. They belong to the same deployment, have the same parameters, and were started by an automation, not by a
+    person. An error in the block keeps them. It is a no-op for a run without a deployment.
     """
     waiting = _waiting()
     yield
-    # Of a server that does not answer, the next run deletes them.
+    # If the server does not answer, the next run deletes them.
     with suppress(httpx.HTTPError), get_client(sync_client=True) as api:
         for run in waiting:
             with suppress(ObjectNotFound):

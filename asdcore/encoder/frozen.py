@@ -1,4 +1,4 @@
-"""Frozen encoders: waveforms to embeddings by a model that is used as it comes, and never trained here.
+"""Frozen encoders: waveforms to embeddings by a model that is used as it is, without training.
 
 To add one, write a class with `FrozenEncoder.embed` and register it in the entry point group ``asd.encoders``:
 
@@ -57,7 +57,7 @@ def sound_of(name: str, path: Path, settings: RecordingSettings) -> Sound:
         return Sound(decode(path, settings, clip).samples, settings.sample_rate, clip, path)
     except (OSError, BadRecording) as error:
         raise AsdError(
-            f"{path}: an encoder that embeds waveforms needs the file, but it cannot be used any more ({error}); bring "
+            f"{path}: an encoder that embeds waveforms needs the file, but it can no longer be used ({error}); bring "
             "it back, or `asd forget` it"
         ) from error
 
@@ -65,7 +65,8 @@ def sound_of(name: str, path: Path, settings: RecordingSettings) -> Sound:
 class FrozenEncoder:
     """Base class of encoders that are not trained: waveforms to embeddings. Subclasses define `embed`.
 
-    Rate and length are the encoder's own matter: it is given a whole clip at the sample rate of the settings.
+    It is given a whole clip at the sample rate of the settings; an encoder that needs another rate or length resamples
+    and cuts it.
 
     Args:
         source: file or folder that it reads, such as the weights of a published model; None: it needs none.
@@ -78,7 +79,7 @@ class FrozenEncoder:
     """its name in the registry"""
     trains: ClassVar[bool] = False
     digest: str = ""
-    """of what was read from the source: other content is another encoder"""
+    """of what was read from the source; with other content it is another encoder"""
     revision: str = ""
     """of the published model; empty: unknown"""
 
@@ -107,7 +108,7 @@ class FrozenEncoder:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """Of the training, as a `TrainedEncoder` has it: none."""
+        """The metrics of the training, as of a `TrainedEncoder`: none."""
         return []
 
     def save(self, path: Path) -> None:
@@ -135,7 +136,7 @@ def build_frozen(name: str, source: str | Path | None) -> FrozenEncoder:
     """
     kind = ENCODERS.get(name)
     if not (isinstance(kind, type) and issubclass(kind, FrozenEncoder)):
-        raise AsdError(f"encoder {name!r} is not used as it comes: it is trained")
+        raise AsdError(f"encoder {name!r} is not a frozen one: it is trained")
     encoder = kind(Path(source).expanduser().resolve() if source else None)
     encoder.architecture = name
     return encoder

@@ -135,7 +135,7 @@ def build_encoder(name: str = "resnet18", z_size: int = 128) -> Encoder:
     """
     kind: Any = ENCODERS.get(name)
     if not getattr(kind, "trains", True):
-        raise AsdError(f"encoder {name!r} is used as it comes and cannot be trained")
+        raise AsdError(f"encoder {name!r} is frozen and cannot be trained")
     encoder: Encoder = kind(z_size)
     encoder.architecture = name
     return encoder

@@ -19,12 +19,12 @@ _FORMAT = (
 
 
 class PrecomputedEmbeddings(FrozenEncoder):
-    """The embeddings of a Parquet table, which is looked up instead of computing anything.
+    """Embeddings that are looked up in a Parquet table instead of being computed.
 
     One row per recording or clip: ``path`` or ``recording`` (SHA-256 of the file's content), ``embedding`` (a list of d
     numbers), and for recordings that are cut ``clip``, counted from 1. Rows of new recordings may be added at any time.
-    The file's metadata may have the entry ``encoder``, the name and revision of what made them: other metadata or
-    another d is another encoder.
+    The file's metadata may have the entry ``encoder``, the name and revision of what made them: with other metadata or
+    another d it is another encoder.
 
     Args:
         source: the file.
@@ -76,7 +76,7 @@ def _matrix(column: pa.ChunkedArray, source: Path) -> NDArray[np.float32]:
     """(n, d).
 
     Raises:
-        AsdError: other than lists of numbers of one length.
+        AsdError: not lists of numbers, or not of one length.
     """
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):

@@ -1,4 +1,4 @@
-"""What a system costs: the time that the score of one recording takes, and the size of what it needs for it."""
+"""What a system costs: the time of one score, and the size of the files that it needs."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -36,12 +36,12 @@ def published_metrics() -> pd.DataFrame:
 
 
 PER_KIND = 50
-"""test recordings of each domain and label that a machine of the development set has"""
+"""number of test recordings of each domain and label of a machine of the development set"""
 _NAME = re.compile(r"section_00_(source|target)_test_(normal|anomaly)_\d{4}.*\.wav")
 
 
 def machines_of_the_paper(test: pd.DataFrame) -> set[str]:
-    """The machines whose test recordings are those of the development set, not only of the same name.
+    """The machines whose test recordings are those of the development set; the name alone is not enough.
 
     They have its section, its file names, and `PER_KIND` recordings of each domain and label.
 

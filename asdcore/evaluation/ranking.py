@@ -1,8 +1,8 @@
 """Many systems on many machines: ranks, and which differences are more than chance.
 
 A block is a machine (and section) of a dataset. Systems are ranked in each block by the official score of that machine,
-the harmonic mean of both AUC and pAUC, averaged over the seeds (J. Demsar, Statistical Comparisons of Classifiers over
-Multiple Data Sets, JMLR 7, 2006). Which systems differ is asked of the first one against each other: an interval by
+the harmonic mean of both AUCs and pAUC, averaged over the seeds (J. Demsar, Statistical Comparisons of Classifiers over
+Multiple Data Sets, JMLR 7, 2006). The first system is compared with each of the others: an interval from
 resampling machines and their recordings, and Wilcoxon's signed-rank test over the machines with Holm's correction.
 """
 
@@ -32,7 +32,7 @@ class Ranking:
     critical_difference: float
     """of average ranks, Nemenyi at 5 %; NaN with fewer than two systems or blocks"""
     p_value: float
-    """that all systems are alike, Friedman; NaN with fewer than three systems or blocks"""
+    """p-value of Friedman's test that all systems are alike; NaN with fewer than three systems or blocks"""
 
     @property
     def average(self) -> "pd.Series[float]":
@@ -144,7 +144,7 @@ def comparisons(scores: pd.DataFrame, table: pd.DataFrame, first: str) -> pd.Dat
 
 
 def twins(scores: pd.DataFrame) -> dict[str, str]:
-    """Systems with the very scores of an earlier one, which both have fallen back to the same thing: that one."""
+    """System: an earlier one with identical scores, because both have fallen back to the same thing."""
     keys = [*BLOCK, "seed", "recording"]
     of_systems = {str(name): rows.set_index(keys)["score"].sort_index() for name, rows in scores.groupby("system")}
     names = [str(name) for name in scores["system"].unique()]

@@ -37,7 +37,7 @@ class VectorSystem:
         return self.column in ("h", "z")
 
     def training(self, settings: TrainingSettings) -> TrainingSettings:
-        """How its encoder is made where these are the settings."""
+        """The settings of its encoder, given those of the run."""
         if self.of_paper:
             encoder = settings.encoder if settings.trains else "resnet18"
             return settings.model_copy(update={"loss": "nt_xent", "encoder": encoder})
@@ -136,7 +136,7 @@ def detector_system(settings: NormalitySettings) -> DetectorSystem:
 
 
 def systems_named(names: list[str], settings: NormalitySettings) -> list[System]:
-    """The systems of these names, in their order, each once. ``ENCODER:SYSTEM`` is a system by another encoder.
+    """The systems of these names, in their order, each once. ``ENCODER:SYSTEM`` is a system with another encoder.
 
     Raises:
         AsdError: an unknown name, listing the known ones; or no name at all.
@@ -149,13 +149,13 @@ def systems_named(names: list[str], settings: NormalitySettings) -> list[System]
     if unknown or not names:
         raise AsdError(
             f"no system {', '.join(unknown) or 'named'}; there are {', '.join(known)}, and ENCODER:SYSTEM for one of "
-            f"these by another encoder ({', '.join(ENCODERS.names())})"
+            f"these with another encoder ({', '.join(ENCODERS.names())})"
         )
     return [known[name] for name in dict.fromkeys(names)]
 
 
 def _by_encoder(name: str, known: Mapping[str, System]) -> NormalitySystem | None:
-    """The system that ``ENCODER:SYSTEM`` names: a known one, by another encoder than that of the settings."""
+    """The system that ``ENCODER:SYSTEM`` names: a known one, with another encoder than that of the settings."""
     encoder, _, rest = name.partition(":")
     system = known.get(rest)
     if encoder not in ENCODERS or isinstance(system, AutoencoderSystem | None) or not system.needs_encoder:

@@ -54,7 +54,7 @@ def with_published(table: pd.DataFrame, machines: Collection[str]) -> pd.DataFra
     """A `results_table` with the paper's four columns added for these machines, see `machines_of_the_paper`.
 
     Their harmonic means are over the paper's seven machines, and are given only where the table is of exactly these:
-    one row never compares different machines. They have no interval, the recordings' scores being unknown.
+    one row never compares different machines. They have no interval, since the scores of the recordings are unknown.
     """
     published = published_metrics().assign(metric=lambda rows: rows["metric"].replace(METRICS))
     every = set(published["machine"])

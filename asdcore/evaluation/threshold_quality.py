@@ -1,6 +1,6 @@
-"""How good a threshold can be, and how good it is: F1-EV, and F1 at the verdicts.
+"""How well a threshold can be chosen, and how good the chosen one is: F1-EV, and F1 of the verdicts.
 
-A good AUC is of no use to a plant whose threshold cannot be found from normal recordings. F1-EV is the mean of F1 over
+A good AUC is of little use if no good threshold can be found from normal recordings. F1-EV is the mean of F1 over
 the thresholds that one might choose (K. Wilkinghoff and K. Imoto, F1-EV Score: Measuring the Likelihood of Estimating a
 Good Decision Threshold for Semi-Supervised Anomaly Detection, ICASSP 2024, arXiv:2312.09143); the bounded form counts
 those between the mean of the normal scores and 1.28 times their largest possible deviation above it.
@@ -24,7 +24,7 @@ def threshold_quality(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         machine, section, f1_best, f1_ev, f1_ev_bounded, f1_verdict (suspect and anomalous count as called; NaN without
-        verdicts), false_alarms (share of the normal recordings that are called; NaN likewise). NaN where a machine has
+        verdicts), false_alarms (fraction of normal recordings that are called; NaN likewise). NaN where a machine has
         no normal or no anomalous recording.
     """
     rows = []

@@ -109,7 +109,7 @@ def follow(home: Home, rule_of: Callable[[str], Rule]) -> None:
     with changing(home) as stored:
         done = stored.followed()
         files = [path for path in listed(home.scores, "*.parquet") if path.name not in done]
-        # What was fetched is the past: the machine that has scored it has opened its incidents.
+        # What was fetched is past: the computer that scored it has opened its incidents.
         fetched, away = home.fetched(home.scores), set[Path]()
         for path in files:
             kind = path.name.partition("-")[0]
@@ -120,7 +120,7 @@ def follow(home: Home, rule_of: Callable[[str], Rule]) -> None:
             except (OSError, ValueError) as error:  # One that cannot be read must not hide the others.
                 say(f"{path} could not be read for incidents: {error}")
                 if not may_be_damaged(error):
-                    away.add(path)  # It is looked at again by the next call.
+                    away.add(path)  # The next call looks at it again.
                 continue
             for machine, rows in table.groupby("machine", sort=False):
                 if kind == "score":

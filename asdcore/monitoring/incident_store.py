@@ -176,8 +176,8 @@ class Transaction:
 def changing(home: Home) -> Iterator[Transaction]:
     """Read and write as the only process that does so; nothing is kept if the block raises an error.
 
-    A new file takes everything in ``scores/`` as looked at: what was scored before it opens no incident. A damaged file
-    is set aside, and a new one begins.
+    In a new file everything in ``scores/`` counts as followed already: what was scored before opens no incident. A
+    damaged file is set aside, and a new one begins.
 
     Raises:
         AsdError: the disk is full, or the file is not one of this version.

@@ -39,7 +39,7 @@ class Learned:
     names: Sequence[str] = ()
     """of the strangest ones"""
     unread: int = 0
-    """further ones, whose files do not answer"""
+    """further ones, whose files cannot be read at the moment"""
 
     def objection(self, machine: str, rate: float, machines: int = 1) -> str:
         """Why these recordings may be no normal ones; empty if nothing says so.

@@ -74,7 +74,7 @@ def judge(
     The challenger is refused if it may be worse by more than ``settings.margin`` over all machines; if a machine is
     significantly worse by more than that; if it significantly exceeds the nominal false-alarm rate of a machine and has
     more false alarms than the champion; if the champion finds what it has newly learned strange, see `Learned`; if it
-    lacks a machine; and if the recordings of a machine cannot be read: what is not known speaks for nobody.
+    lacks a machine; and if the recordings of a machine cannot be read, since nothing is known then.
 
     Args:
         champion: one row per recording: ``recording, machine, section, domain, label, score, decision``.

@@ -106,7 +106,7 @@ def line(incident: Incident) -> str:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks, and with what a terminal would obey made visible: the name of a file may contain both."""
+    """Without line breaks and with control characters as escapes: the name of a file may contain both."""
     return visible(" ".join(text.split()))
 
 

@@ -1,4 +1,4 @@
-"""Which files of a watched folder have arrived: complete, and not handled as they are now."""
+"""Which files of a watched folder have arrived: complete, and not handled yet in their present state."""
 
 import math
 import time
@@ -18,7 +18,7 @@ LONGEST_PAUSE = 24 * 3600.0
 
 @dataclass
 class _Waiting:
-    """A file that is given when it is still as it was (``stat``) at the time ``due``."""
+    """A file that counts as arrived if its state (``stat``) is still the same at the time ``due``."""
 
     stat: str
     due: float
@@ -52,7 +52,7 @@ class Arriving:
                 self._waiting[path] = _Waiting(stat, self.clock() + self.quiet)
 
     def arrived(self, most: int | None = None) -> list[Path]:
-        """At most so many files that have stopped growing; each is given once in each of its states."""
+        """At most so many files that have stopped changing; each is returned once in each of its states."""
         complete: list[Path] = []
         for path in sorted(path for path, waiting in self._waiting.items() if waiting.due <= self.clock()):
             waiting = self._waiting[path]
@@ -68,27 +68,27 @@ class Arriving:
         return complete
 
     def handled(self, paths: Iterable[Path]) -> None:
-        """These files, which had arrived, need not be given again, unless they change."""
+        """Do not return these files, which had arrived, again unless they change."""
         for path in paths:
             if path in self._waiting and self._waiting[path].due == math.inf:
                 del self._waiting[path]
 
     def again(self, paths: Iterable[Path], pause: float) -> None:
-        """Give these files, which had arrived, once more after so many seconds, and after twice as many next time."""
+        """Return these files, which had arrived, again after so many seconds, and after twice as many the next time."""
         for path in paths:
             if path in self._waiting and (waiting := self._waiting[path]).due == math.inf:
                 waiting.pause = min(2 * waiting.pause or pause, LONGEST_PAUSE)
                 waiting.due = self.clock() + waiting.pause
 
     def hurry(self) -> None:
-        """What keeps files from being used may be gone: give those that wait for another try now."""
+        """Return the files that wait for another try at once: what kept them from being used may be gone."""
         for waiting in self._waiting.values():
             if waiting.pause:
                 waiting.due = min(waiting.due, self.clock())
 
     @property
     def growing(self) -> bool:
-        """Whether a file has changed a moment ago."""
+        """Whether a file has changed just now."""
         return any(not waiting.pause and waiting.due < math.inf for waiting in self._waiting.values())
 
 

@@ -34,9 +34,9 @@ PIECE_SECONDS, PIECE_SAMPLES = 60, 2**24
 LONGEST_HOURS = 24
 """A longer recording is refused."""
 LARGE = 2**30
-"""Bytes of a file from which on its header is read before its digest is computed."""
+"""Of files of at least this many bytes, the header is checked before the digest is computed."""
 RATES = (100, 20_000_000)
-"""Hz: sample rates that are believed."""
+"""Hz: plausible sample rates."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class AudioFile:
     Args:
         file: opened by libsndfile, at its start.
         header: what is wrong with its header.
-        again: opens it once more, for codecs in which nobody can go back.
+        again: opens it again, for codecs without seeking.
     """
 
     def __init__(self, file: soundfile.SoundFile, header: Header, again: Callable[[], soundfile.SoundFile]) -> None:
@@ -161,7 +161,7 @@ class AudioFile:
 
 @contextmanager
 def _decoding() -> Iterator[None]:
-    """Whatever a decoder raises is the reason why this one recording cannot be used."""
+    """Turn any exception of a decoder into the reason why this recording cannot be used."""
     try:
         yield
     except BadRecording:
@@ -305,7 +305,7 @@ def waveform_of(samples: NDArray[np.float32], sample_rate: int, settings: Record
     """The checked waveform of (n_samples, n_channels) at ``sample_rate`` Hz.
 
     Raises:
-        BadRecording: see `Health.check`; or a channel that there is not.
+        BadRecording: see `Health.check`; or the channel does not exist.
     """
     channels = samples.shape[1]
     waveform = choose_channel(samples, settings.channel)
@@ -335,7 +335,7 @@ class Examined:
     codec: str
     """see `asdcore.recordings.formats`; empty if it is not lossy"""
     sound: str
-    """digest of the decoded samples: the same for all files of one sound, whatever else is in them"""
+    """digest of the decoded samples: the same for all files with the same sound, whatever else they contain"""
 
 
 def examine(source: Path | bytes, settings: RecordingSettings) -> Examined:

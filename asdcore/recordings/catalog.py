@@ -1,4 +1,4 @@
-"""The table of recordings: Parquet parts whose rows are only ever added to, see `asdcore.recordings.parts`.
+"""The table of recordings: Parquet parts to which rows are only added, see `asdcore.recordings.parts`.
 
 One row says what was known of one recording at one ingest; a later row about the same content replaces an earlier one
 on reading. Rows with a ``reason`` are the quarantine.
@@ -113,7 +113,7 @@ class Catalog:
         table, self._next_part = read_parts(folder, SCHEMA)
         rows = table.to_pandas()
         rows["session"] = rows["session"].fillna("")
-        rows["machine"] = rows["machine"].map(nfc)  # Of versions that kept names as disks write them.
+        rows["machine"] = rows["machine"].map(nfc)  # From versions that stored names as they are on the disk.
         self._newest: pd.Timestamp = rows["ingested_at"].max()  # NaT: there is none
         # The newest word on a path and on a content is the one that holds.
         contents = rows[rows["recording"] != ""].drop_duplicates("recording", keep="last")
@@ -234,12 +234,12 @@ class Catalog:
     ) -> Ingested:
         """Add what is new among ``found``; the files themselves are only read.
 
-        A known recording is decoded and judged again where ``settings`` differ from those that it was taken with.
+        A known recording is decoded and checked again if ``settings`` differ from those that it was ingested with.
 
         Args:
-            found: what there is.
+            found: the recordings of a place.
             settings: how it is read, and when it is too bad to use.
-            review: looks at what would become normal training data; None: nobody does.
+            review: reviews what would become normal training data; None: no review.
             session: of new recordings whose place and name say none.
         """
         known = self.recordings.set_index("recording")
@@ -287,7 +287,7 @@ class Catalog:
             # One row alone takes a known content out of use; the others are about their paths.
             row["recording"] = "" if row["recording"] in seen_bad else row["recording"]
             seen_bad.add(row["recording"])
-        # The disk or the share did not answer: that says nothing of a recording that is known.
+        # The disk or the share did not answer, which says nothing about a known recording.
         usable = set(self.recordings["path"])
         silent = {id(row) for row in bad if row.get(UNREAD) and row["path"] in usable}
         # A copy that is no longer bad leaves the quarantine; first, so that it gives way to the row of its content.
@@ -356,7 +356,7 @@ def pending_review(recordings: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
-    """The rows that may train: normal, of the train split; lossy ones where all of a machine have the same codec."""
+    """The rows for training: normal, of the train split; lossy ones only if all of a machine have the same codec."""
     rows = recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")]
     return of_one_codec(rows).reset_index(drop=True)
 

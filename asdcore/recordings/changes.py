@@ -1,7 +1,7 @@
 """Files of a watched folder that may be new or have changed.
 
-Events of the operating system say it at once, but not for certain: a network share sends none, their number is limited,
-and they get lost. So all files are looked through now and then, whatever the events say.
+Events of the operating system are quick, but not reliable: a network share sends none, their number is limited, and
+they get lost. So all files are scanned now and then, whatever the events say.
 """
 
 import time
@@ -16,13 +16,13 @@ from asdcore.recordings.listing import AUDIO_SUFFIXES, audio_files
 from asdcore.recordings.manifest import MANIFEST
 
 TICK = 1.0
-"""Seconds between two answers."""
+"""Seconds between two results."""
 RESCAN = 600.0
-"""Seconds after which all files are looked through, although there are events."""
+"""Seconds between two scans of all files if there are events."""
 POLL = 5.0
-"""Seconds after which all files are looked through if there are no events."""
+"""Seconds between two scans of all files if there are none."""
 SCANNING = 0.1
-"""Largest fraction of the time that may be spent on looking through all files."""
+"""Largest fraction of the time that scans may take."""
 
 TABLES = ".csv"
 """Suffix of manifests and tables of attributes."""
@@ -33,11 +33,11 @@ Events = set[tuple[Change, str]]
 def changed_files(folder: Path, poll: bool, say: Callable[[str], None]) -> Iterator[set[Path]]:
     """The audio files and tables below ``folder`` that may be new or have changed, about once a second.
 
-    The first answer has every file. Links are followed. Hidden files, and what lies in hidden folders, are left out.
+    The first result has every file. Links are followed. Hidden files, and what lies in hidden folders, are left out.
 
     Args:
         folder: need not be there all the time.
-        poll: look through all files every few seconds instead of waiting for events.
+        poll: scan all files every few seconds instead of waiting for events.
         say: called with a message if the folder is not there, or sends no events.
     """
     said = ""
@@ -78,9 +78,9 @@ def _events(folder: Path) -> tuple[Iterator[Events] | None, str]:
     """Sets of events, an empty one after a second without; or none, and why there can be none."""
     events = watch(folder, watch_filter=None, rust_timeout=int(1000 * TICK), yield_on_timeout=True, step=200)
     try:
-        next(events)  # Events are collected from here on. What these were about is looked at with all others.
+        next(events)  # Events are collected from here on. The scan that follows covers what these were about.
     except Exception as error:
-        return None, f"{folder} sends no events ({error}): all its files are looked through every few seconds"
+        return None, f"{folder} sends no events ({error}): all its files are scanned every few seconds"
     return events, ""
 
 

@@ -1,7 +1,7 @@
 """What the header of an audio file promises, against what the file holds.
 
-libsndfile decodes what there is without a word, so that half a recording would pass for a whole one, and refuses some
-headers of recordings that are whole. The sizes in a header are therefore read here first: WAV (RIFF, RIFX, RF64, BW64),
+libsndfile silently decodes what is there, so that half a recording would pass for a complete one, and refuses some
+headers of complete recordings. The sizes in a header are therefore read here first: WAV (RIFF, RIFX, RF64, BW64),
 W64, AIFF and AIFC, AU and CAF; `asdcore.recordings.flac` does so for FLAC. Other formats are left to the decoder.
 """
 
@@ -17,23 +17,23 @@ from asdcore.recordings import flac
 
 CutOff = Literal["quarantine", "use"]
 NO_PROMISE = 0x7FFF0000
-"""From this size on, 32 bits promise nothing: recorders that write to a pipe or are killed leave such numbers."""
+"""A 32-bit size from here on says nothing: recorders that write to a pipe or are killed leave such numbers."""
 NO_LONG_PROMISE = 2**62
-"""The same of 64 bits."""
+"""The same for 64 bits."""
 OF_WHOLE_FILE = (36, 44)
-"""Bytes that a data size is too large by where a recorder has put the size of the file there."""
+"""By how many bytes a data size is too large if a recorder has stored the size of the file as such."""
 LEFT_OVER = 4096
-"""Bytes after the sound, below which they are no sound that the header keeps quiet about: a block of a disk."""
+"""Bytes after the sound: fewer than a disk block are not sound that the header has missed."""
 _EMPTY_TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
 """By which libsndfile knows MPEG audio; of a file without one, it looks at the name."""
-NO_LENGTH = "no length: the header does not say it, so the recording is taken to the end of the file"
+NO_LENGTH = "no length: the header does not state it, so the recording is read to the end of the file"
 TAGS = (b"ID3", b"TAG", b"APETAGEX")
 
 
 class Content(io.BytesIO):
     """The content of a file in memory, for a decoder.
 
-    A broken file has libsndfile seek to before its start; it is to see that fail, not a trace on the terminal.
+    With a broken file libsndfile may seek to before its start; that must fail, without a traceback on the terminal.
     """
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -61,7 +61,7 @@ class Header:
 
 
 class Completed:
-    """An audio file as if its header were right; read by libsndfile through Python."""
+    """An audio file with its header corrected; libsndfile reads it through Python."""
 
     def __init__(self, content: Readable, header: Header) -> None:
         self._content, self._before = content, len(header.prefix)
@@ -115,7 +115,7 @@ def checked(content: Readable, cut_off: CutOff = "quarantine") -> Header:
 
     Args:
         content: an open file; left at its start.
-        cut_off: ``use``: a header that promises more or less than there is, is completed instead of refused.
+        cut_off: ``use``: a header that promises more or less than is there is corrected instead of refused.
 
     Raises:
         BadRecording: cut off, or the header promises less than the file holds.
@@ -149,7 +149,7 @@ def _after_tag(content: Readable) -> int:
 
 
 def _sound_of(content: Readable, head: bytes, start: int, length: int) -> _Sound | None:
-    """None: a format that is not known here, or no sound in it."""
+    """None: an unknown format, or no sound in it."""
     kind, form = head[:4], head[8:12]
     if kind in (b"RIFF", b"RIFX", b"RF64", b"BW64") and form == b"WAVE":
         return _riff(content, start, length, "big" if kind == b"RIFX" else "little")
@@ -247,7 +247,7 @@ def _compared(content: Readable, sound: _Sound, length: int, cut_off: CutOff) ->
     if tail <= padding or _only_zeros(content, end) or _is_chunk(content, end + padding, length):
         return Header()
     if padding and _is_chunk(content, end, length):
-        # The decoder would look for the next chunk one byte too late, and does not mind.
+        # The decoder looks for the next chunk one byte too late, which does no harm.
         return Header((), ("no padding: after an odd number of bytes of sound",))
     content.seek(end)
     if tail < LEFT_OVER or (content.read(8) or b"").startswith(TAGS):

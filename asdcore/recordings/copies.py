@@ -1,7 +1,7 @@
-"""Files of one sound: the same samples with other metadata, in another container, or with another header.
+"""Files with the same sound: the same samples with other metadata, in another container, or with another header.
 
 A recording is identified by the content of its file. Two files with the same samples are two contents, but one sound:
-it must not be counted twice, nor stand in train and in test.
+it must not be counted twice, or be in both train and test.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ Row = dict[str, Any]
 def without_copies(good: Sequence[Row], known: pd.DataFrame) -> tuple[list[Row], list[Row], list[Row]]:
     """Rows of different sounds, copies of these, and rows that cannot be used, with the reason.
 
-    What the table of recordings says of a sound stands while its file exists; copies that disagree with it are refused.
-    Of new files that disagree, all are: nobody can tell which is right. A file whose sound is known of one that is gone
-    takes the place and the settled label of that one.
+    What the table of recordings says about a sound stands while its file exists; copies that disagree are refused. If
+    new files disagree, all are refused, since nobody can tell which is right. A file with the sound of one that is gone
+    takes its place and its settled label.
 
     Args:
         good: rows of files that were found.

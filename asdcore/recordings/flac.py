@@ -1,7 +1,8 @@
-"""How many samples a FLAC file holds, whatever its header says: the last frame knows its place.
+"""How many samples a FLAC file holds, whatever its header says: the last frame has its position.
 
-A frame begins with a sync code and its own number, and ends with a checksum (RFC 9639). libsndfile stops without a word
-where the header says that the recording ends, and refuses a header that does not say it, as streams and segments have.
+A frame begins with a sync code and its own number, and ends with a checksum (RFC 9639). libsndfile stops
+silently where the header says that the recording ends, and refuses a header that does not say, as in streams and
+segments.
 """
 
 import os

@@ -4,8 +4,8 @@ The machine's folder is the nearest one above the file that is no session, no sp
 sessions are the folders between it and the file, and a day or a numbered session directly above it
 (``2026-05-01/pump7/a.wav``). If none of these is a day, the nearest day further above is part of the session
 (``2026-05-01/hall1/pump7/a.wav``). Its labels (`asdcore.recordings.label_words`) are in the same places
-(``pump7/OK/a.wav``, ``defect/pump7/a.wav``). What is above the place that was given is not looked at: a tree means the
-same wherever it lies.
+(``pump7/OK/a.wav``, ``defect/pump7/a.wav``). Folders above the given place do not count: a tree means the
+same wherever it is.
 
 Names of machines and sessions are in Unicode's form NFC, whatever form their folders have.
 """
@@ -40,9 +40,9 @@ _SESSION = re.compile(
 _DAY = re.compile(rf"{_DATE}(?:[T _-]?{_TIME})?(?:[-_ ](?:{_PART}))?", re.IGNORECASE)
 _YEAR_MONTH_DAY = re.compile(r"(?:19|20)\d{2}/(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])")
 _NUMBER = re.compile(r"\d{1,3}")
-"""Longer ones are serial numbers: they name machines."""
+"""Longer numbers are serial numbers and name machines."""
 _OF_TYPE = re.compile(r"id[-_ ]?(\d{1,2})", re.IGNORECASE)
-"""MIMII's machines: several types have one of this name, so that of the type belongs to it."""
+"""MIMII's machines: several types have one with this name, so the name of the type is added."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Location:
     labels_above: tuple[str, ...] = ()
     """those directly above it"""
     section: str = "00"
-    """the number of a machine that is called by its type and this number"""
+    """the number of a machine that is named by its type and this number"""
 
 
 def names_a_session(folder: str) -> bool:
@@ -149,7 +149,7 @@ def locate(folders: Sequence[str], answers: Answers = NO_ANSWERS) -> Location:
     above, above_labels = _above(folders[:index], answers)
     session = above + below
     if not split and not _day_of(session):
-        # Far above a split folder there is a data set: when it was stored says nothing of its recordings.
+        # A date far above a split folder is that of the data set, not of its recordings.
         session = _day_of(folders[:index]) + session
     first = below[0] if below else ""
     return Location(machine, "/".join(session), split, index, first, tuple(labels), tuple(above_labels), section)

@@ -1,7 +1,7 @@
 """Codecs and bands: which recordings can be compared with those that a machine was fitted on.
 
-A lossy codec removes and adds sound, and so does a lower sample rate: to a detector that knows neither, each normal
-recording sounds strange. docs/how-to/plant.md has what was measured.
+A lossy codec removes and adds sound, and a lower sample rate removes it: to a detector that was fitted without them,
+every normal recording sounds strange. See the measurements in docs/how-to/plant.md.
 """
 
 from collections.abc import Mapping
@@ -26,16 +26,16 @@ NAMES = {
     "PCM_S8": "8 bit",
     "PCM_U8": "8 bit",
 }
-"""Codecs, by the words of libsndfile; what is not named here is called as libsndfile does."""
+"""Names of codecs, by libsndfile's subtype; other subtypes keep libsndfile's name."""
 LOSSLESS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC_", "DWVW_")
-"""How the names of those begin that a detector does not hear: mu-law and A-law among them, 8 bits not."""
+"""Prefixes of subtypes that make no difference to a detector, such as mu-law and A-law, but not 8 bits."""
 
 NOT_COMPARED = ("lossy: ", "lossless: ", "another band: ")
-"""How the reasons begin for which a recording that can be used is not judged, see `Formats.objection`."""
+"""Prefixes of the reasons for not judging a usable recording, see `Formats.objection`."""
 
 
 def codec_of(subtype: str) -> str:
-    """The name of a lossy codec; empty for the others. ``subtype``: libsndfile's word.
+    """The name of a lossy codec; empty for the others. ``subtype``: as libsndfile names it.
 
     >>> codec_of("MPEG_LAYER_III"), codec_of("G721_32"), codec_of("PCM_16")
     ('MP3', 'G721 32', '')
@@ -97,7 +97,7 @@ class Formats:
 
 
 def codecs_of(recordings: pd.DataFrame) -> pd.Series:
-    """The codec of each row; tables of older versions do not have it, and none was lossy as far as they knew."""
+    """The codec of each row; tables of older versions lack it, and count as lossless."""
     if "codec" not in recordings:
         return pd.Series("", index=recordings.index, dtype=object)
     return recordings["codec"].astype(object).where(recordings["codec"].notna(), "")

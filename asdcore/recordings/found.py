@@ -11,7 +11,7 @@ DETECTOR = "detector "
 SIMULATED = "SIMULATED.txt"
 """A folder that holds this file holds simulated recordings: they get the attribute ``simulated``."""
 NOT_TOLD = " (not UTF-8)"
-"""End of what a file is called whose `printable` path is the name of another one."""
+"""Suffix for a file whose `printable` path is the name of another file."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def is_simulated(path: Path) -> bool:
 
 
 def mark_simulated(found: Sequence[Found]) -> list[Found]:
-    """Each that is simulated gets the attribute, whatever link or manifest leads to it."""
+    """Give simulated recordings the attribute, whatever link or manifest leads to them."""
     folders = {f.path: _real_folder(f.path) for f in found}
     simulated = {
         folder
@@ -53,11 +53,11 @@ def mark_simulated(found: Sequence[Found]) -> list[Found]:
 def _real_folder(path: Path) -> Path:
     try:
         return on_disk(path).resolve().parent
-    except (OSError, RuntimeError):  # A name that no file can have, links in a circle.
+    except (OSError, RuntimeError):  # A name that no file can have, or a loop of links.
         return path.parent
 
 
 def called(path: Path) -> Path:
-    """What a file on disk is called, see `printable`; a name of its own where that is another file's."""
+    """The `printable` path of a file, with a suffix if it is the name of another file."""
     shown = printable(path)
     return shown if can_be_told(path) else shown.with_name(f"{shown.name}{NOT_TOLD}")

@@ -1,4 +1,4 @@
-"""Whether a waveform is an honest recording of a machine, and what is wrong with one that is used all the same."""
+"""Whether a waveform can be a recording of a machine, and the flaws of one that is used all the same."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ LARGEST = 2.0**31  # 32-bit integers written as floats; from far beyond it, no s
 DROPOUT_SECONDS = 0.01
 """A run of exact zeros of this length is a dropout: no microphone is silent for so long."""
 OFFSET = 0.1
-"""The mean of the samples, of the RMS without it, from which on it is no sound and is taken away. Of half the RMS, it
+"""The mean of the samples, as a fraction of the RMS without it, from which on it is removed as an offset. Half the RMS
 makes a third of all normal recordings strange (benchmarks/odd_audio.py); real recordings have 0.05 at most."""
 
 
@@ -26,9 +26,9 @@ class Flaws:
     dropouts: int = 0
     """runs of zeros"""
     dropped_seconds: float = 0.0
-    """their length together"""
+    """their total length"""
     offset: float = 0.0
-    """the mean of the samples, full scale at 1, that was taken away; of the parts of a recording, the largest"""
+    """the mean of the samples, full scale at 1, that was removed; the largest of the parts of a recording"""
     dead: tuple[int, ...] = ()
     """channels without sound, counted from 1"""
 
@@ -48,7 +48,7 @@ class Flaws:
             runs = f"{self.dropouts} run{'s' if self.dropouts > 1 else ''} of zeros"
             found.append(f"dropouts: {runs}, {self.dropped_seconds:.2g} s together")
         if self.offset:
-            found.append(f"offset: {self.offset:.2g} of full scale, taken away")
+            found.append(f"offset: {self.offset:.2g} of full scale, removed")
         if self.dead:
             found.append(f"dead channel: no sound in channel {', '.join(map(str, self.dead))}")
         return found
@@ -67,7 +67,7 @@ def remarks(treatment: str) -> list[str]:
 
 
 def counted(treatments: Iterable[tuple[str, str]]) -> list[str]:
-    """How many recordings have which remark, and the first of each. ``treatments``: (path, treatment) of each.
+    """How many recordings have each remark, and the first of them. ``treatments``: (path, treatment) of each.
 
     >>> counted([("a.wav", "dropouts: 3 runs of zeros, 0.2 s together"), ("b.wav", "channel 1 of 2")])
     ['1 x dropouts: a.wav: 3 runs of zeros, 0.2 s together']

@@ -1,4 +1,4 @@
-"""Words that say what a folder holds, normal recordings or anomalous ones, and answers about other words.
+"""Words for folders of normal and of anomalous recordings, and answers about other names.
 
 Only a whole name counts, in any case, with or without accents, spaces, dots, dashes and underscores between its parts;
 words of four letters or more may have a number: ``n.i.O.``, ``Not OK``, ``leak_2``, but neither ``leak_tester`` nor
@@ -16,7 +16,7 @@ from typing import Literal
 from asdcore.errors import AsdError
 
 Answers = Mapping[str, str]
-"""name of a folder, as `key` has it: normal, anomaly, or machine: the name is none of a label"""
+"""name of a folder, as `key` gives it: normal, anomaly, or machine (the name is not a label)"""
 NO_ANSWERS: Answers = MappingProxyType({})
 
 _NORMAL = {
@@ -51,9 +51,9 @@ _ANOMALY = {
     "data sets": "anomalous sound, AnomalousSound_IND, AnomalousSound_CNT",
 }
 _NUMBERED = 4
-"""letters that a word has at least, if it may have a number"""
+"""least number of letters of a word that may have a number"""
 _COUNTED = re.compile(r"(?<!\d)\d{1,3}$")
-"""Longer numbers, such as years, are not those of one fault of many."""
+"""Digits of the number of a fault; longer numbers are years, for example."""
 _WORD = re.compile(r"[^\W\d_]+")
 # Parts of words that no machine's name has, in the languages above.
 _SAYS_ANOMALY = re.compile(
@@ -63,7 +63,7 @@ _SAYS_ANOMALY = re.compile(
 
 @lru_cache(maxsize=10_000)
 def key(name: str) -> str:
-    """A name as it is compared: without case, accents and all that is no letter and no digit.
+    """A name as it is compared: without case, accents and whatever is not a letter or a digit.
 
     >>> key("n.i.O."), key("Défaut"), key("Not_OK")
     ('nio', 'defaut', 'notok')
@@ -79,7 +79,7 @@ NORMAL, ANOMALY = _table(_NORMAL), _table(_ANOMALY)
 
 
 def label_said(folder: str, answers: Answers = NO_ANSWERS) -> Literal["", "normal", "anomaly"]:
-    """What the name of a folder says of the recordings in it; empty if it does not say.
+    """The label that the name of a folder says; empty if it says none.
 
     >>> [label_said(name) for name in ("OK", "niO", "leak_2", "leak_tester", "異常", "NG3", "pump")]
     ['normal', 'anomaly', 'anomaly', '', 'anomaly', '', '']
@@ -96,7 +96,7 @@ def label_said(folder: str, answers: Answers = NO_ANSWERS) -> Literal["", "norma
 
 
 def names_a_fault(name: str, answers: Answers = NO_ANSWERS, besides: str = "") -> bool:
-    """Whether the name of a file has a word for anomalous recordings in it, which the name ``besides`` has not.
+    """Whether the name of a file contains a word for anomalous recordings that the name ``besides`` does not.
 
     >>> names_a_fault("0815_leak_a"), names_a_fault("leak_tester_3", besides="leak_tester"), names_a_fault("default")
     (True, False, False)
@@ -110,7 +110,7 @@ def names_a_fault(name: str, answers: Answers = NO_ANSWERS, besides: str = "") -
 
 
 def has_fault_in(machine: str, answers: Answers = NO_ANSWERS) -> bool:
-    """Whether a part of a machine's name says that it is none, but faults of one.
+    """Whether a part of a folder's name says that it is not a machine, but has faulty recordings of one.
 
     >>> has_fault_in("engine2_broken"), has_fault_in("leak_tester"), has_fault_in("default")
     (True, False, False)

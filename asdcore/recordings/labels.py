@@ -145,7 +145,7 @@ def _beside(file: Path, name: str) -> str:
 
 
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
-    """Whether there is such a file or folder; a text that can be no path, such as one that is too long, names none."""
+    """Whether there is such a file or folder; not if the text cannot be a path, for example because it is too long."""
     try:
         return kind(path)
     except (OSError, ValueError):
@@ -179,7 +179,7 @@ def _named(known: Mapping[str, str], name: str) -> list[str]:
         return [digest] if digest in known else []
     try:
         place = nfc(str(printable(path.expanduser().absolute())))
-    except RuntimeError:  # Of ~nobody, who has no home.
+    except RuntimeError:  # ~nobody, a user without a home.
         place = nfc(str(printable(path.absolute())))
     found = [digest for digest, other in known.items() if nfc(other) == place]
     if not found and len(name) >= SHORTEST_DIGEST:

@@ -16,8 +16,8 @@ OTHER_AUDIO = frozenset(
 )
 """of audio files that it does not decode"""
 SUPPLEMENTAL = "supplemental"
-"""Folder of the challenge, 2025 on: the machine, or the noise of its hall, alone."""
-NO_RECORDING = "no .wav or .flac file, nor one of another kind that can be read, in this folder or below it"
+"""Folder of the challenge from 2025 on: the machine alone, or the noise of its hall alone."""
+NO_RECORDING = "no wav, flac or other audio file that can be read, in this folder or below it"
 
 
 class Listing(NamedTuple):
@@ -32,8 +32,8 @@ class Listing(NamedTuple):
 def audio_files(root: Path) -> Listing:
     """The audio files of a folder and of those below it, and what was left out.
 
-    Links to folders are followed, each folder once; hidden files and folders are passed over, as are those that
-    macOS, Windows and network storage keep beside one's own.
+    Links to folders are followed, each folder once; hidden files and folders are skipped, as are those that
+    macOS, Windows and network storage keep for themselves.
     """
     files: list[Path] = []
     left_out: dict[Path, str] = {}
@@ -48,7 +48,7 @@ def audio_files(root: Path) -> Listing:
         below[:] = sorted((b for b in below if not _hidden(b)), key=lambda b: ((folder / b).is_symlink(), b))
         alone = folder != root and SUPPLEMENTAL in folder.relative_to(root).parts
         for path in (folder / file for file in names if not _hidden(file)):
-            # A link to nothing is kept: it goes to quarantine as unreadable.
+            # A dangling link is kept: it is quarantined as unreadable.
             suffix = path.suffix.lower()
             if suffix not in AUDIO_SUFFIXES | OTHER_AUDIO or not (path.is_file() or path.is_symlink()):
                 continue

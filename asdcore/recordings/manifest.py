@@ -13,7 +13,7 @@ from asdcore.recordings.paths import nfc, on_disk, printable
 
 MANIFEST = "manifest.csv"
 LONGEST_MACHINE = 200
-"""bytes of a machine's name: a file's name may have 255, and some have more than the machine's in them"""
+"""bytes of a machine's name: a file name may have 255, and those of result files contain more than the machine"""
 
 
 def read_manifest(path: Path) -> list[Found]:
@@ -40,7 +40,7 @@ def read_manifest(path: Path) -> list[Found]:
     found = []
     for line, row in rows:
         if None in row or None in row.values():
-            raise AsdError(f"{path}, line {line}: has another number of values than the header has columns")
+            raise AsdError(f"{path}, line {line}: has a different number of values than the header has columns")
         values = {name: value.strip() for name, value in row.items() if value.strip()}
         values |= {name: nfc(values[name]) for name in ("machine", "session") if name in values}
         for name in ("path", "machine"):
@@ -68,7 +68,7 @@ def read_manifest(path: Path) -> list[Found]:
         try:
             file = _listed(path.parent, listed)
             problem = "" if file.is_file() else "unreadable: listed in the manifest, but there is no such file"
-        except (OSError, RuntimeError) as error:  # Too long a name, links in a circle, no permission.
+        except (OSError, RuntimeError) as error:  # A name that is too long, a loop of links, no permission.
             file = path.parent / listed
             problem = f"unreadable: {getattr(error, 'strerror', None) or error}"
         except ValueError:
@@ -88,7 +88,7 @@ def _listed(folder: Path, name: str) -> Path:
 
 
 def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
-    """The audio files beside or below a manifest that it does not list; none where ``place`` is no folder with one.
+    """The audio files beside or below a manifest that it does not list; none if ``place`` is no folder with one.
 
     Args:
         place: what was given to `find_recordings`.
@@ -103,7 +103,7 @@ def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
 
 
 def fit_for_file_name(name: str) -> bool:
-    """Spaces and letters of any script are; not what is no name, or too long for a name with something beside it."""
+    """Whether result files can be named after a machine: spaces and letters of any script are allowed."""
     if name in ("", ".", "..") or len(name.encode("utf-8", "surrogateescape")) > LONGEST_MACHINE:
         return False
     return not any(sign in "/\\" or unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in name)

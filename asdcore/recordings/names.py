@@ -4,7 +4,7 @@ DCASE layouts of 2020 to 2026: ``<machine>/{train,test,source_test,target_test}/
 as ``section_00_source_train_normal_0000_vel_620_ac_0.08.wav`` (2021 on), ``normal_id_00_00000000.wav`` (2020) and, in
 evaluation sets, the same without a label (``section_00_0000.wav``, ``id_01_00000000.wav``). The official baseline's
 folder ``test_rename`` has the recordings of ``test`` once more, with labels. ``supplemental`` (2025 on) is left out.
-Without a split folder the name alone decides: labelled normal is for training, everything else for testing.
+Without a split folder the name alone decides: normal recordings are for training, all others for testing.
 
 Folders that say a label, below or directly above the machine's: ``pump/OK/<name>``, ``pump/niO/<name>``, MIMII's
 ``pump/id_00/{normal,abnormal}/<name>`` (machine ``pump_id_00``), ``pump/test/defect/<name>``, ``defect/pump/<name>``.
@@ -38,12 +38,12 @@ _LIST_IT = "list it in a manifest CSV"
 
 
 class Contents(NamedTuple):
-    """What a place holds."""
+    """What was found at a place."""
 
     recordings: list[Found]
     """sorted by path"""
     left_out: dict[str, str]
-    """path of an audio file that is no recording of a machine, or that cannot be decoded: why"""
+    """path of an audio file that is not a recording of a machine, or cannot be decoded: why"""
 
 
 def find_recordings(place: Path, machine: str | None = None, answers: Answers = NO_ANSWERS) -> list[Found]:
@@ -64,12 +64,12 @@ def contents_of(
     """Every audio file of ``place``: a manifest CSV, a folder that holds one, or a folder of audio.
 
     Args:
-        place: what is above it is not looked at.
+        place: folders above it do not count.
         machine: whose recordings these are where no folder below ``place`` names a machine; None: the name of
             ``place`` itself says it. A recording of which neither does has a problem.
-        answers: what a person has said of folders whose names may be labels, see
+        answers: what a person has said about folders whose names may be labels, see
             `asdcore.recordings.label_words.answers_of`.
-        known: machines of which there are recordings already: no folder of such a name is asked about.
+        known: machines that have recordings already: a folder of such a name is taken for a machine without asking.
 
     Raises:
         AsdError: ``place`` does not exist, holds no audio file that can be read, or its manifest has a wrong column or
@@ -127,7 +127,7 @@ def parse_place(path: Path, answers: Answers = NO_ANSWERS) -> Found:
 
 
 def label_in_name(path: Path) -> str:
-    """What the name of a file, or else of its folder, says it is, ``normal`` or ``anomaly``; empty if neither does.
+    """The label that the name of a file, or else of its folder, says, ``normal`` or ``anomaly``; empty if neither does.
 
     >>> label_in_name(Path("fan/test/section_00_source_test_anomaly_0003.wav")), label_in_name(Path("fan/monday.wav"))
     ('anomaly', '')
@@ -159,18 +159,20 @@ def _found(path: Path, location: Location, answers: Answers = NO_ANSWERS, above:
             unsaid,
             machine="",
             problem=f"its folder {machine!r} cannot name a machine, since it is not UTF-8, or has a backslash or a "
-            "control character in it: rename it, or list the recordings in a manifest CSV",
+            "control character: rename it, or list the recordings in a manifest CSV",
         )
     if not machine or label_said(machine, answers):
         return replace(
             unsaid,
             machine="",
-            problem="of no known machine: its folders say what it is, but none above them names the machine",
+            problem="of no known machine: its folders say its label, but none above them names a machine",
         )
     faults = [folder for folder in above if label_said(folder, answers) == "anomaly"]
     labels = {label_said(folder, answers): folder for folder in (*location.labels, *location.labels_above, *faults)}
     if len(labels) > 1:
-        return replace(unsaid, problem=f"its folders {' and '.join(labels.values())} say two labels: move it into one")
+        return replace(
+            unsaid, problem=f"its folders {' and '.join(labels.values())} say two labels: move it into one of them"
+        )
     if not labels:
         return _by_name(unsaid, location, said, answers)
     ((label, folder),) = labels.items()
@@ -195,7 +197,7 @@ def _by_name(unsaid: Found, location: Location, said: dict[str, str], answers: A
         return replace(
             unsaid,
             problem="unparsable name: a plain machine folder has the machine's name and holds normal recordings only, "
-            f"but this name says otherwise; put it into a folder `defect` of the machine's, or {_LIST_IT}; {SAY_IT}",
+            f"but this name says otherwise; move it into a folder `defect` in the machine's, or {_LIST_IT}; {SAY_IT}",
         )
     return unsaid
 
@@ -204,12 +206,12 @@ def _in_split_folder(path: Path, machine: str, folder: str, said: dict[str, str]
     split = SPLIT_FOLDERS[folder]
     if not said:
         problem = (
-            f"unparsable name: not a DCASE name, though it lies in a folder {folder}; {_LIST_IT}, or put it into "
+            f"unparsable name: not a DCASE name, but in a folder {folder}; {_LIST_IT}, or move it into "
             f"a folder `{folder}/normal` or `{folder}/defect`"
         )
         return Found(path, machine=machine, split=split, problem=problem)
     if said.get("split", split) != split:
-        problem = f"unparsable name: says {said['split']}, but lies in a folder {folder}"
+        problem = f"unparsable name: says {said['split']}, but is in a folder {folder}"
         return Found(path, machine=machine, split=split, problem=problem)
     if folder.endswith("_test"):
         said.setdefault("domain", folder.removesuffix("_test"))

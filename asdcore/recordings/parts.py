@@ -10,7 +10,7 @@ from asdcore.errors import AsdError
 from asdcore.storage.files import atomic_write, listed, may_be_damaged
 
 MOST_PARTS = 100
-"""Of more, the table takes longer to open than to read: 1.5 ms for each, several times for each batch of recordings."""
+"""With more, opening them takes longer than reading: 1.5 ms each, several times for each batch of recordings."""
 MERGED = "merged"
 """The end of the name of a merged part. It sorts after the hexadecimal digits of the parts that are in it."""
 _ATTEMPTS = 10

@@ -1,8 +1,7 @@
-r"""Paths of recordings, whose names may be of any bytes, as text that tables, JSON and pages can hold.
+r"""Paths of recordings, whose names may have any bytes, as text that tables, JSON and pages can hold.
 
-A path on disk is bytes. Where they are not UTF-8 (``L\xfcfter.wav`` of a Latin-1 disk), Python has a text for them
-that no UTF-8 file can hold. So a recording is called by its `printable` path everywhere, and whatever opens it asks
-`on_disk`.
+A path on disk is bytes. Where they are not UTF-8 (``L\xfcfter.wav`` on a Latin-1 disk), Python's text for them cannot
+be written to a UTF-8 file. So the `printable` path of a recording is used everywhere, and `on_disk` to open it.
 """
 
 import os
@@ -11,12 +10,12 @@ import unicodedata
 from pathlib import Path
 
 NOT_UTF8 = "its name is not UTF-8, and another file has the name that it would be written as: rename one of the two"
-"""why a recording must not be used: its path could not be told from the other one"""
+"""why a recording must not be used: its path could not be told from that of the other one"""
 _ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 
 def nfc(name: str) -> str:
-    """A name as it is compared and kept: ``ü`` is one sign, though some disks and programs write it as two.
+    """A name as it is compared and stored: ``ü`` is one character, though some disks and programs write it as two.
 
     >>> nfc("Lu\u0308fter") == "L\u00fcfter"
     True
@@ -36,7 +35,7 @@ def printable(path: Path) -> Path:
 def on_disk(path: Path) -> Path:
     r"""The file that a `printable` path means, to open it. A path that is not printable means itself.
 
-    A name that really has a backslash in it goes before one that is only written with it.
+    A name that really has a backslash takes precedence over one that is only written with it.
 
     >>> os.fsencode(on_disk(Path("pump/valve\\xff.wav")))
     b'pump/valve\xff.wav'
@@ -53,7 +52,7 @@ def on_disk(path: Path) -> Path:
 
 
 def absolute(path: Path) -> Path:
-    """The printable path from the root, where a link stays what it is called here."""
+    """The absolute printable path; links are not resolved."""
     return printable(Path(os.path.normpath(path.absolute())))
 
 

@@ -1,4 +1,4 @@
-"""What only a person can say of a recording's place: which machine it is of, and what an unknown folder is."""
+"""What only a person can say about a place: which machine a recording is of, and what an unknown folder is."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from asdcore.recordings.folders import SPLIT_FOLDERS, Location, locate, may_name
 from asdcore.recordings.label_words import Answers, key, label_said
 from asdcore.recordings.paths import nfc
 
-SAY_IT = "`--set recordings.labels=NAME:machine` says that a word in a name is none of a label"
+SAY_IT = "`--set recordings.labels=NAME:machine` says that a name is that of a machine, not a label"
 _QUESTION = (
     "the folder {name} lies beside {label}: are its recordings normal, anomalous, or those of a machine of this name? "
     "Say so with `--set recordings.labels={name}:anomaly` (or normal, or machine), and {label}:machine if that is a "
@@ -16,7 +16,7 @@ _QUESTION = (
 
 
 def unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
-    """Why it is not known of which machine a recording is, where it is not."""
+    """Why it is not known which machine a recording is of; empty if it is known."""
     named = {location.machine for location in locations.values() if location.depth}
     parents: dict[str, set[Path]] = {}
     for path, location in locations.items():
@@ -25,12 +25,12 @@ def unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
     list_it = "or list the recordings in a manifest CSV with the columns path, machine and session"
     problems: dict[Path, str] = {}
     for path, location in locations.items():
-        where = "lies in no machine's folder"
+        where = "is not in a machine's folder"
         if location.depth:
             if len(above := parents.get(location.machine, ())) > 1:
                 folders = " and ".join(sorted(str(folder) for folder in above))
                 problems[path] = (
-                    f"of no known machine: there is a folder {location.machine} in {folders}, and it may be a machine "
+                    f"of no known machine: the folder {location.machine} in {folders} may be a machine "
                     f"or a session; name machines' folders with a letter, sessions' run_{location.machine}, {list_it}"
                 )
         elif names_a_session(location.machine):

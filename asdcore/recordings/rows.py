@@ -1,4 +1,4 @@
-"""Rows of the table of recordings: what is known of a file, and which of two rows about one content holds."""
+"""Rows of the table of recordings: what is known of a file, and which of two rows about one content is valid."""
 
 import json
 from collections.abc import Container, Hashable, Mapping, Sequence
@@ -17,13 +17,13 @@ from asdcore.storage.files import digest_of, digest_of_file
 
 SETTLED = ("label", "labelled_by", "labelled_at")
 UNREAD = "unread"
-"""Key, not a column, of a row whose file could not be read at all: the disk says why, not the recording."""
+"""Key, not a column, of a row whose file could not be read: that is a problem of the disk, not of the recording."""
 FACTS = ("seconds", "sample_rate", "channels", "treatment", "codec", "sound", "settings")
 """Columns that the settings decide, or that only decoding finds out."""
 
 
 def plain(row: Mapping[Hashable, Any]) -> dict[str, Any]:
-    """A row as it is written: pandas' words for nothing become None."""
+    """A row as it is written: pandas' missing values become None."""
     return {str(name): None if pd.isna(value) else value for name, value in row.items()}
 
 
@@ -123,7 +123,7 @@ def supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
 def without_conflicts(
     good: Sequence[dict[str, Any]], known: pd.DataFrame
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows that can be used, and rows of contents that are given as two things, with the reason.
+    """Rows that can be used, and rows of contents whose files disagree, with the reason.
 
     The files of one content have to agree about the machine, the split and, where it is known, the label. What the
     table says stands while its file exists, and what disagrees with it is left out. Where the table says nothing, no
@@ -144,7 +144,7 @@ def without_conflicts(
             usable += rows  # Nearly always.
             continue
         before = plain(known.loc[digest].to_dict()) if digest in known.index else None
-        # A person's word on a content stands above that of any folder, name or manifest.
+        # The label that a person has given to a content overrides any folder, name or manifest.
         settled = before is not None and settled_by_person(before)
         standing = _standing(before, rows, settled) if before else None
         others = [row for row in rows if row is not standing]
@@ -175,7 +175,7 @@ def _standing(before: dict[str, Any], rows: Sequence[dict[str, Any]], settled: b
 def agree(rows: Sequence[Mapping[str, Any]], settled: bool) -> bool:
     """Whether rows of one content can all be true; ``settled``: their labels do not matter."""
     machines = {row["machine"] for row in rows}
-    # Training takes normal recordings only: in the train split, others are there for want of a better place.
+    # Training takes normal recordings only: in the train split, others are there for lack of a better place.
     splits = {row["split"] for row in rows if row["split"] != "train" or row["label"] == "normal"}
     labels = set() if settled else {row["label"] for row in rows} - {"unknown"}
     return max(len(machines), len(splits), len(labels)) < 2

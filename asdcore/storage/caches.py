@@ -1,4 +1,4 @@
-"""Where Numba and Matplotlib keep what they have compiled and found, for a user without a home of their own."""
+"""The caches of Numba and Matplotlib, for a user without a writable home directory."""
 
 import os
 import tempfile
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def provide_caches() -> None:
-    """Give Numba and Matplotlib a temporary folder where they have none that can be written. Call it before librosa.
+    """Give Numba and Matplotlib a temporary folder if they have no writable one. Call it before importing librosa.
 
     Without one, librosa cannot even be imported ("no locator available"): as a service, as a user of a container, or
     where ``HOME`` is read-only.
     """
     if _writable(_usual_folder()):
         return
-    # One per user: another one's could not be written, and is not to be trusted.
+    # One per user: that of another user is not writable, and must not be trusted.
     folder = Path(tempfile.gettempdir()) / f"asd-cache-{os.geteuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -28,12 +28,12 @@ def provide_caches() -> None:
 def _usual_folder() -> Path | None:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # Nobody knows this user.
+    except RuntimeError:  # The user has no entry in the user database.
         return None
 
 
 def _writable(folder: Path | None) -> bool:
-    """Whether files can be written there; a folder that is not there yet can be made."""
+    """Whether files can be written there, or the folder can be made."""
     if folder is None:
         return False
     there = next(place for place in (folder, *folder.parents) if place.exists())

@@ -79,7 +79,7 @@ def listed(folder: Path, pattern: str) -> list[Path]:
     """The paths in a folder whose names match, sorted; none if there is no such folder.
 
     Raises:
-        AsdError: it cannot be listed, such as on a share that is away: what is in it is not known.
+        AsdError: it cannot be listed, such as on a share that is not mounted: its content is not known.
 
     >>> import tempfile
     >>> listed(Path(tempfile.mkdtemp()) / "none", "*.parquet")
@@ -88,18 +88,16 @@ def listed(folder: Path, pattern: str) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if fnmatchcase(path.name, pattern))
     except OSError as error:
-        # A link to nothing is a folder that is away, not one that was never made.
+        # A dangling link is a folder that is not mounted, not one that was never made.
         if isinstance(error, FileNotFoundError) and not folder.is_symlink():
             return []
-        raise AsdError(
-            f"{folder}: what is in it is not known ({error.strerror}). Is the drive or the share mounted?"
-        ) from error
+        raise AsdError(f"{folder}: cannot be listed ({error.strerror}). Is the drive or the share mounted?") from error
 
 
 def set_aside(path: Path) -> Path:
     """Give a damaged file another name beside it, so that a new one can take its place; return that name."""
     aside = path.with_name(f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{path.name}")
-    # With the journal of a SQLite file: SQLite would apply it to the new one.
+    # And the journal of a SQLite file: SQLite would apply it to the new one.
     for suffix in ("-journal", "-wal", "-shm", ""):
         with suppress(FileNotFoundError):
             path.with_name(f"{path.name}{suffix}").replace(f"{aside}{suffix}")
@@ -107,13 +105,13 @@ def set_aside(path: Path) -> Path:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that its file is damaged, or is none of its files."""
+    """Whether SQLite says that the file is damaged, or is not a database."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def may_be_damaged(error: Exception) -> bool:
-    """Whether an error on reading a file says something of its content; else the disk or the share did not answer."""
-    # PyArrow's errors about a content have no number; neither have those about a file that it cannot find or open.
+    """Whether an error on reading a file is about its content; otherwise the disk or the share did not answer."""
+    # PyArrow's errors about content have no number; neither have those about a file that it cannot find or open.
     silent = isinstance(error, OSError) and (error.errno or isinstance(error, FileNotFoundError | PermissionError))
     return not silent
 
@@ -159,7 +157,7 @@ def owner_of(path: Path) -> str:
 
 
 def _why(path: Path, error: OSError) -> str:
-    """Why a path cannot be written; where it belongs to somebody else, whose it is."""
+    """Why a path cannot be written; if it belongs to another user, who that is."""
     assert error.errno is not None
     said = os.strerror(error.errno)  # What the error itself says may be long: pyarrow's names the path once more.
     there = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)

@@ -145,7 +145,7 @@ class Home:
             mirror.pull(below, lambda name: "/" not in name.removeprefix(below))
 
     def fetched(self, folder: Path) -> set[str]:
-        """The names of the files of a folder that were fetched from object storage: others have written them."""
+        """The names of the files of a folder that were fetched from object storage, where others have written them."""
         mirror = self._mirror()
         below = f"{folder.relative_to(self.root)}/"
         return {name.removeprefix(below) for name in mirror.fetched(below)} if mirror else set()
@@ -237,7 +237,7 @@ class Home:
 
 
 def quoted_for_sqlite(file: Path) -> str:
-    """A path as it is in a URL of SQLAlchemy. Only what would mean something else there is quoted.
+    """A path for a URL of SQLAlchemy. Only characters with another meaning there are quoted.
 
     >>> quoted_for_sqlite(Path("/data/press 3/what?/50%/mlflow.db"))
     '/data/press 3/what%3F/50%25/mlflow.db'

@@ -44,7 +44,7 @@ def address_of(folder: Path) -> str | None:
     """The address of the home that ``folder`` is the mirror of, if it is one.
 
     Raises:
-        AsdError: that is not known: the file that says so is damaged, or its disk does not answer.
+        AsdError: not known, because the file that says so is damaged or its disk does not answer.
     """
     notes = _read_notes(folder)
     return str(notes["address"]) if notes else None
@@ -68,7 +68,7 @@ def _read_notes(folder: Path) -> dict[str, Any]:
 
 
 def _repaired(folder: Path) -> dict[str, Any]:
-    """The notes, where the address is known: damaged ones are set aside, which costs a transfer; then, none."""
+    """The notes, where the address is known; none if they are damaged: they are set aside, which costs a transfer."""
     try:
         return _read_notes(folder)
     except _DamagedNotesError:
@@ -134,7 +134,7 @@ class Mirror:
         if notes["writing"] and not to_write:
             return ""  # Another process of this machine is using it.
         if remote and remote.tag != notes["registry"]:
-            # Where the notes were lost, nobody knows what the local file has that the bucket has not.
+            # Without the notes it is not known what the local file has that the bucket lacks.
             if notes["writing"] or (notes["registry"] is None and (self.folder / REGISTRY).exists()):
                 aside = self.folder / f"mlflow-{datetime.now(UTC):%Y%m%dT%H%M%S}.db"
                 _copy_database(self.folder / REGISTRY, aside)

@@ -100,7 +100,7 @@ class Bucket:
                 for item in page.get("Contents", []):
                     name, changed = item["Key"].removeprefix(self.prefix), int(item["LastModified"].timestamp())
                     if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-                        say(f"{self.address}: {name!r} is left out: it would lead out of its folder")
+                        say(f"{self.address}: {name!r} is left out, since it would lead out of its folder")
                         continue
                     objects[name] = Found(item["Size"], item["ETag"], changed)
         return objects

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 SHARES = frozenset({"cifs", "smb3", "smbfs", "nfs", "nfs4", "9p", "afs", "ceph", "glusterfs", "lustre"})
-"""types of file systems as Linux has them in its table of mounts; those in user space, ``fuse.``, are added"""
+"""types of file systems in Linux's table of mounts; those in user space, ``fuse.*``, count as well"""
 LOCAL_IN_USER_SPACE = frozenset({"fuse.fuseblk", "fuse.ntfs-3g", "fuse.overlayfs", "fuse.fuse-overlayfs", "fuse.lxcfs"})
 MOUNTS = Path("/proc/self/mounts")
 
@@ -12,7 +12,7 @@ MOUNTS = Path("/proc/self/mounts")
 def share_of(folder: Path, mounts: Path = MOUNTS) -> str | None:
     """The type of the network share that a folder is on, such as ``cifs``; None: it is on none, or that is not known.
 
-    Only Linux tells.
+    Only known on Linux.
     """
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -22,7 +22,7 @@ def share_of(folder: Path, mounts: Path = MOUNTS) -> str | None:
     longest = -1
     for _, point, kind, *_ in (line.split(" ") for line in lines if line.count(" ") >= 3):
         at = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point))
-        # The last of several at the same place is the one that is seen.
+        # The last of several mounts at the same place hides the others.
         if place.is_relative_to(at) and len(at.parts) >= longest:
             longest, found = len(at.parts), kind
     shared = found in SHARES or (found.startswith("fuse.") and found not in LOCAL_IN_USER_SPACE)

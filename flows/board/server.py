@@ -52,7 +52,7 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None]) -> None:
         port = listening.getsockname()[1]
         shown = _EVERYWHERE.get(host, host)
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
-        # One that was chosen is not printed: under systemd what is said here is kept in a log that others may read.
+        # A token from the environment is not printed: under systemd, output goes to a log that others may read.
         made = token if token != os.environ.get(TOKEN) else None
         say(f"{address}?token={quote(made, safe='')}" if made else address)
         if token and not made:

@@ -22,7 +22,7 @@ from flows.cli.service import board, deploy, ui, watch, worker
 
 STOPPED = "stopped; the same command resumes where it stopped"
 CTRL_C = 130
-"""Exit code after Ctrl-C, as shells and Typer have it."""
+"""Exit code after Ctrl-C, as in shells and Typer."""
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (screen, ingest, label, forget, rename),
@@ -96,14 +96,14 @@ def main() -> None:
 
 
 def any_text() -> None:
-    """Let names that this terminal, or the file that output goes to, has no signs for be written as ``\\xNN``."""
+    """Write characters that the encoding of the output lacks as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _stopped() -> None:
-    """End after Ctrl-C. Another one while threads are waited for ends the program at once."""
+    """End after Ctrl-C. A second one ends the program at once, without waiting for threads."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     err.print(f"asd: {STOPPED}")
     sys.exit(CTRL_C)

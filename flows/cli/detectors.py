@@ -102,7 +102,7 @@ def score(
 
     Exit code 3: an alarm (one recording is anomalous, or as many as the rule of `asd threshold` asks for); else 4:
     something is suspect or anomalous; else 1: something could not be scored; else 0. Recordings in folders of machines
-    that are not enrolled are counted, and change nothing unless there are no others.
+    that are not enrolled are counted, but do not change the exit code unless there are no others.
     """
     # Typer's own check refuses -, even with allow_dash.
     recordings = [path if path == Path("-") else existing(path) or path for path in recordings]

@@ -28,7 +28,7 @@ INPUTS = ({"recording", "label"}, {"path", "machine"})
 WRITTEN = {"score", "rank", "labelled_by"}
 """columns that the tables of commands have, and those files have not"""
 FORMULA = ("=", "+", "-", "@", "\t")
-"""what a cell begins with that spreadsheets compute"""
+"""characters that make a cell a formula in spreadsheets if it begins with one"""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 MOST_HEADER = 10_000
 """characters"""
@@ -171,7 +171,7 @@ def _cell(value: Any) -> Any:
 
 
 def _no_formula(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe: the name of a folder must not compute.
+    """Put an apostrophe before text that a spreadsheet would take for a formula, such as the name of a folder.
 
     >>> _no_formula("=1+1"), _no_formula("-0.5"), _no_formula(-0.5), _no_formula("/mnt/a.wav")
     ("'=1+1", '-0.5', -0.5, '/mnt/a.wav')

@@ -95,7 +95,7 @@ def convert(
     ],
     folder: Annotated[Path, typer.Argument(help="Where the model is written; must not exist yet")],
 ) -> None:
-    """Convert a published model from a pickle to safetensors, which an encoder can be read from."""
+    """Convert a published model from a pickle to safetensors, to be used as an encoder."""
     from asdcore.encoder.pretrained.checkpoint import convert_checkpoint
 
     values = convert_checkpoint(checkpoint, folder)
@@ -152,29 +152,32 @@ def benchmark(
         typer.Option(
             exists=True,
             help="Ingest these recordings first and use only their machines; default: everything that was ingested. "
-            "Several: systems are ranked on the machines of all of them",
+            "With several, systems are ranked on the machines of all of them",
             show_default=False,
         ),
     ] = None,
     systems: Annotated[
         str,
         typer.Option(
-            help="Comma-separated; the others are compared with the first. ENCODER:SYSTEM is one by another encoder"
+            help="Comma-separated; the others are compared with the first. ENCODER:SYSTEM is one with another encoder"
         ),
     ] = "paper-ml,paper-elliptic,baseline-mse,baseline-mahalanobis,spectrum",
     machines: MachinesOption = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each system; several: systems are ranked")] = 1,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, help="Trainings of each system, with a seed each; with several, systems are ranked"),
+    ] = 1,
     published: Annotated[bool, typer.Option("--published", help="Add the metrics that the paper reports")] = False,
     home: HomeOption = None,
 ) -> None:
     """Compare systems on the same recordings, with intervals, in the layout of the paper's Table 1.
 
-    With several --recordings or --seeds, systems are ranked on the machines of all of them: average ranks, differences
-    that are more than chance, costs, by fault; an HTML report and a Parquet file.
+    With several --recordings or --seeds, systems are ranked on the machines of all of them: average ranks, significant
+    differences, thresholds, costs, AUC by fault; in an HTML report and a Parquet file.
     """
     several = len(recordings or ()) > 1 or seeds > 1
     if several and (published or machines or not recordings):
-        raise typer.BadParameter("a ranking needs --recordings, and takes no --published and --machines")
+        raise typer.BadParameter("a ranking needs --recordings, and takes neither --published nor --machines")
     place = start(home)
     if several:
         from flows.cli.show_ranking import show_ranking

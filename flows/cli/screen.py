@@ -47,7 +47,7 @@ def screen(
 
         try:
             place = start(home)
-        except (OSError, AsdError) as error:  # The ranking needs no home, and must not be lost for one.
+        except (OSError, AsdError) as error:  # The ranking needs no home, and must not fail for lack of one.
             err.print(f"done, but without a report: the home cannot be used: {error}")
         else:
             if page := screening_page(place, screening, recordings):

@@ -91,9 +91,7 @@ def watch(
     retrain_after: RetrainAfterOption = 50,
     poll: Annotated[
         bool,
-        typer.Option(
-            "--poll", help="Look through all files every few seconds: for network shares, which send no events"
-        ),
+        typer.Option("--poll", help="Scan all files every few seconds: for network shares, which send no events"),
     ] = False,
     home: HomeOption = None,
 ) -> None:

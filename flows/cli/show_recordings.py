@@ -65,7 +65,7 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> lis
 
 
 def _show_treatments(recordings: pd.DataFrame, sample_rate: int) -> None:
-    """What was done to the recordings, what is wrong with some, and which cannot be compared with the others."""
+    """What was done to the recordings, their flaws, and which cannot be compared with the others."""
     treatments = recordings["treatment"].fillna("")
     done = treatments.map(lambda treatment: "; ".join(part for part in treatment.split("; ") if ": " not in part))
     for treatment, n in done[done != ""].value_counts().items():
@@ -76,8 +76,8 @@ def _show_treatments(recordings: pd.DataFrame, sample_rate: int) -> None:
     for machine, rows in normal.groupby("machine"):
         if left_out := len(rows) - len(of_one_codec(rows)):
             err.print(
-                f"{machine}: {left_out} of {len(rows)} normal recordings are lossy and not used for training, as the "
-                "others have another codec or none"
+                f"{machine}: {left_out} of {len(rows)} normal recordings are lossy and not used for training, since "
+                "the others have another codec or none"
             )
         bands = sorted(set(rows["sample_rate"].clip(upper=sample_rate)))
         if len(bands) > 1:

@@ -51,7 +51,7 @@ def prefect_server_named() -> bool:
 
 
 def warn_of_a_share(home: "Home") -> None:
-    """Say so where the databases of the home are on a network share."""
+    """Warn if the databases of the home are on a network share."""
     from asdcore.storage.shares import share_of
 
     if kind := share_of(home.root):
@@ -64,7 +64,7 @@ def warn_of_a_share(home: "Home") -> None:
 
 @contextmanager
 def prefect_server(home: "Home") -> Iterator[None]:
-    """The Prefect server that flows of the block run on; says what the wait is for where none is named."""
+    """The Prefect server that flows of the block run on; if none is configured, says what the wait is for."""
     from flows.private_server import prefect_server as server
 
     warn_of_a_share(home)

@@ -40,5 +40,5 @@ def table(
 
 
 def _one_line(cell: str | Text) -> str | Text:
-    """A line break in the name of a file would look like one more row."""
+    """Without line breaks: one in the name of a file would look like another row."""
     return cell.replace("\n", r"\n") if isinstance(cell, str) else cell

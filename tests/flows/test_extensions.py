@@ -72,7 +72,7 @@ def test_a_frozen_encoder_from_outside_is_a_system_of_the_benchmark_and_a_regist
     systems = ["detector", "loudness:detector", "loudness:knn-h", "spectrum"]
     compared = benchmark(recordings=small_machines, systems=systems, home=home)
     assert set(compared["official_scores"]) == set(systems)
-    assert "loudness, is used as it comes" in compared["report"]
+    assert "loudness, is frozen" in compared["report"]
     settings = Settings.model_validate({"training": {"encoder": "loudness"}, "normality": {"false_alarm_rate": 0.2}})
     retrain(recordings=small_machines / "simFan", settings=settings, home=home)
     enrolled = enroll("simValve", small_machines / "simValve", home=home)

@@ -1,4 +1,4 @@
-"""What the published models have in common: where they are read from, and the waveform that they are given."""
+"""What the published models have in common: reading the folder, and preparing the waveform."""
 
 from pathlib import Path
 from typing import ClassVar, Self

@@ -40,18 +40,18 @@ class PublishedModel:
 
     @classmethod
     def find(cls, source: Path, model_type: str) -> Self:
-        """The model in a folder, or in the folder of the hub's cache that has its snapshots.
+        """The model in a folder, or in its folder in the hub's cache, which has snapshots.
 
         Args:
             source: the folder, or the safetensors file in it.
-            model_type: what its configuration must say that it is, if it says anything.
+            model_type: the type that its configuration must say, if it says one.
 
         Raises:
             AsdError: no such folder, or it has only a pickle, no weights, damaged ones, no configuration, or that of
                 another model.
         """
         if not source.exists():
-            raise AsdError(f"{source}: no such folder: get {CONFIG} and {WEIGHTS} of the model, {_HOW_TO}")
+            raise AsdError(f"{source}: no such folder: download {CONFIG} and {WEIGHTS} of the model, {_HOW_TO}")
         _refuse_pickle(source)
         folder = _newest_snapshot(source) if source.is_dir() else source.parent
         weights = _weights(folder)
@@ -64,7 +64,7 @@ class PublishedModel:
 
     @property
     def revision(self) -> str:
-        """The commit of the hub that it was published with; empty if that cannot be told."""
+        """The commit on the hub; empty if unknown."""
         noted = self.folder / ".cache" / "huggingface" / "download" / f"{CONFIG}.metadata"
         first_line = noted.read_text(errors="replace").partition("\n")[0] if noted.is_file() else ""
         for commit in (self.config.get("_commit_hash"), self.folder.name, first_line):
@@ -101,7 +101,7 @@ class PublishedModel:
         return heads
 
     def check(self, **expected: object) -> None:
-        """Check values of the configuration that are the only ones that this project's architecture has.
+        """Check settings of which this project's architecture supports only one value.
 
         Raises:
             AsdError: one differs.
@@ -113,7 +113,7 @@ class PublishedModel:
                 )
 
     def load_into(self, model: nn.Module, published: Callable[[str], str], ignored: Callable[[str], bool]) -> None:
-        """Give a model its weights, as float32. Each must be there, with the right shape, and none too many.
+        """Give a model its weights, as float32. All must be there with the right shape, and no others.
 
         Args:
             model: on the device ``meta``.
@@ -198,7 +198,7 @@ def _unpickled(source: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What of a configuration is plain JSON; the rest is left out."""
+    """The part of a configuration that is plain JSON; the rest is left out."""
     if isinstance(value, dict):
         return {str(name): _plain(of) for name, of in value.items() if _is_plain(of)}
     return [_plain(of) for of in value if _is_plain(of)] if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""Encoders that are used as they come: from another package, and tables of embeddings."""
+"""Frozen encoders: from another package, and tables of embeddings."""
 
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def test_settings_say_what_is_trained_and_what_needs_a_source(outside: Path) -> 
     assert not TrainingSettings(encoder="loudness").trains
     with pytest.raises(ValidationError, match="encoder=embeddings needs source"):
         TrainingSettings(encoder="embeddings")
-    with pytest.raises(AsdError, match="'loudness' is used as it comes and cannot be trained"):
+    with pytest.raises(AsdError, match="'loudness' is frozen and cannot be trained"):
         build_encoder("loudness")
-    with pytest.raises(AsdError, match="'resnet18' is not used as it comes"):
+    with pytest.raises(AsdError, match="'resnet18' is not a frozen one"):
         build_frozen("resnet18", None)

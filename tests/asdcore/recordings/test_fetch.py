@@ -68,5 +68,5 @@ def test_a_manifest_brings_what_lies_beside_it(pump: Any) -> None:
 
 
 def test_a_place_without_recordings_is_an_error(s3: Any) -> None:
-    with pytest.raises(AsdError, match=r"s3://plant/empty: no \.wav or \.flac file"):
+    with pytest.raises(AsdError, match="s3://plant/empty: no wav, flac or other audio file"):
         fetched(Path("s3://plant/empty"))

@@ -174,7 +174,7 @@ def test_the_same_serial_number_in_two_folders_is_not_one_machine(tmp_path: Path
     touch(tmp_path / "data", ["pump7/0001/a.wav", "fan3/0001/a.wav", "fan3/0002/a.wav"])
     found = find_recordings(tmp_path / "data")
     assert [bool(f.problem) for f in found] == [True, False, True]
-    assert f"there is a folder 0001 in {tmp_path}/data/fan3 and {tmp_path}/data/pump7" in found[0].problem
+    assert f"the folder 0001 in {tmp_path}/data/fan3 and {tmp_path}/data/pump7" in found[0].problem
 
 
 @pytest.mark.parametrize("file", ["pump7/2026-05-01 faulty/a.wav", "2026-05-01_defect/pump7/a.wav"])

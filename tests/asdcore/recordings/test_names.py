@@ -114,7 +114,7 @@ def test_attributes_of_a_name(text: str, expected: dict[str, str]) -> None:
     ("path", "reason"),
     [
         ("fan/train/section_00_source_train_anomaly_0000.wav", "anomalous recording in the train split"),
-        ("fan/train/section_00_source_test_normal_0000.wav", "says test, but lies in a folder train"),
+        ("fan/train/section_00_source_test_normal_0000.wav", "says test, but is in a folder train"),
         ("fan/test/monday.wav", "not a DCASE name"),
         ("fan/supplemental/section_00_clean_0000.wav", "supplemental"),
         ("pump/pump_anomalous_3.wav", "unparsable name"),
@@ -204,7 +204,7 @@ def test_a_pipe_named_like_audio_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_place_without_recordings_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place, words in (
-        (tmp_path / "empty", "no .wav or .flac"),
+        (tmp_path / "empty", "no wav, flac or other audio file"),
         (tmp_path / "nowhere", "no such file or folder"),
     ):
         with pytest.raises(AsdError, match=words) as error:
@@ -321,8 +321,8 @@ def test_a_manifest_row_that_can_not_be_used_goes_to_quarantine(tmp_path: Path, 
         ("path,machine,label\nb.flac,pump,normal\nb.flac,pump,good\n", "line 3: label='good', must be one of anomaly"),
         ("path,machine,split\nb.flac,pump,dev\n", "line 2: split='dev'"),
         ("path,machine,domain\nb.flac,pump,hall\n", "line 2: domain='hall'"),
-        ("path,machine,label\nb.flac,pump\n", "line 2: has another number of values"),
-        ("path,machine\nb.flac,pump,normal\n", "line 2: has another number of values"),
+        ("path,machine,label\nb.flac,pump\n", "line 2: has a different number of values"),
+        ("path,machine\nb.flac,pump,normal\n", "line 2: has a different number of values"),
         ("path,machine\nb.flac, \n", "line 2: machine is empty"),
         ("path,machine\n,pump\n", "line 2: path is empty"),
         ("path,machine\nb.flac,pump\nb.flac,hall/pump\n", "line 3: machine='hall/pump' contains a slash"),

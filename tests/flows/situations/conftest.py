@@ -17,7 +17,7 @@ def _in_the_table(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was wrong, what is right now, and whether its tests have passed just now."""
+    """Print the situations of the tests that have just run, with their outcomes."""
     outcomes: dict[Situation, set[str]] = {}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.getreports(outcome):

@@ -199,7 +199,7 @@ def _flaws() -> Iterator[Odd]:
     dropped = sound().copy()
     dropped[5000:8200] = 0
     yield Odd("dropout.wav", encoded("WAV", "PCM_16", dropped), True, "dropouts: 1 run of zeros, 0.2 s together")
-    yield Odd("offset.wav", encoded("WAV", "PCM_16", sound() + 0.1), True, "offset: 0.1 of full scale, taken away")
+    yield Odd("offset.wav", encoded("WAV", "PCM_16", sound() + 0.1), True, "offset: 0.1 of full scale, removed")
     second = encoded("WAV", "PCM_16", np.stack([sound(), silent], axis=1))
     yield Odd("second channel dead.wav", second, True, "dead channel: no sound in channel 2")
     first = encoded("WAV", "PCM_16", np.stack([silent, sound()], axis=1))

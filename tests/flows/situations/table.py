@@ -1,7 +1,8 @@
 """The situations that the tests of this folder try, as a table.
 
 A test has the marker ``situation("what there is", before="what asd did", after="what it does")``. ``before`` is what
-version 0.2 did, found out by trying it at commit d1a29d4, or "the same" where that was right already.
+commit d1a29d4 did when it was tried, or "the same, right". Where it was not tried, it says so; what it adds then is
+from a user ("reported: ...") or from reading the code ("not tried; by the code: ...").
 """
 
 import importlib
@@ -53,7 +54,7 @@ def situations() -> list[Situation]:
 
 
 def markdown(rows: Sequence[Situation], outcomes: Mapping[Situation, Sequence[str]] | None = None) -> str:
-    """A table for each group; with ``outcomes``, how the tests of each row have ended."""
+    """A table for each group; with ``outcomes``, it has a column with the outcomes of the tests of each row."""
     lines: list[str] = []
     for group in dict.fromkeys(row.group for row in rows):
         head = ["situation", "before", "now", *(["tests"] if outcomes else [])]

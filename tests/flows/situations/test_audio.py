@@ -61,9 +61,9 @@ def length(file: Odd, settings: RecordingSettings = SETTINGS) -> float:
 
 
 @pytest.mark.situation(
-    "a file in GSM 6.10, G.721, G.723 or NMS ADPCM, in which nobody can go back",
+    "a file in GSM 6.10, G.721, G.723 or NMS ADPCM, in which libsndfile cannot seek",
     before="quarantined (Seek attempted on unseekable file type)",
-    after="read from its start in blocks, and said to be lossy",
+    after="read in blocks from its start, and marked as lossy",
 )
 def test_codecs_without_a_way_back_are_read() -> None:
     check_all("rare codecs")
@@ -75,9 +75,9 @@ def test_codecs_without_a_way_back_are_read() -> None:
 
 
 @pytest.mark.situation(
-    "a decoder that raises whatever it likes in the middle of a folder",
-    before="any exception but libsndfile's own ended the ingest",
-    after="the reason why this one file is in quarantine; the others are used",
+    "a decoder that raises an unexpected exception for one file of a folder",
+    before="not tried; by the code: any exception but libsndfile's own ended the ingest",
+    after="this file is quarantined with the exception as its reason; the others are used",
 )
 def test_an_exception_of_a_decoder_is_the_reason_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = soundfile.SoundFile.read
@@ -96,7 +96,7 @@ def test_an_exception_of_a_decoder_is_the_reason_of_one_file(tmp_path: Path, mon
 
 @pytest.mark.situation(
     "half a recording: RF64, W64, RIFX, AIFF, AIFC, AU or CAF, also named .wav",
-    before="passed for a whole one, shorter (CAF: malformed)",
+    before="taken for a complete, shorter recording (CAF: malformed)",
     after="quarantined: cut off, with what the header promises and what the file holds",
 )
 def test_half_recordings_do_not_pass_for_whole_ones() -> None:
@@ -105,7 +105,7 @@ def test_half_recordings_do_not_pass_for_whole_ones() -> None:
 
 @pytest.mark.situation(
     "a FLAC file that holds more or fewer samples than its header says",
-    before="more: cut to the header's length without a word; fewer: Internal psf_fseek() failed",
+    before="more: silently cut to the header's length; fewer: Internal psf_fseek() failed",
     after="quarantined: header lies, or cut off, with both numbers",
 )
 def test_a_flac_header_is_compared_with_the_last_frame() -> None:
@@ -114,8 +114,8 @@ def test_a_flac_header_is_compared_with_the_last_frame() -> None:
 
 @pytest.mark.situation(
     "no length in the header: FLAC segments, WAV of size 0, 0x7FFF0000 or more, or 36 or 44 bytes too large, AU, CAF",
-    before="quarantined (header lies; cut off; does not say how long it is), but for 0x7FFFF000 and more",
-    after="taken to the end of the file; said in the table and counted",
+    before="quarantined (header lies; cut off; does not say how long it is), except for 0x7FFFF000 and more",
+    after="read to the end of the file; marked in the table and counted",
 )
 def test_a_recording_without_a_length_is_taken_to_its_end() -> None:
     check_all("no length")
@@ -126,7 +126,7 @@ def test_a_recording_without_a_length_is_taken_to_its_end() -> None:
 @pytest.mark.situation(
     "a recording that is really cut off, or longer than its header says",
     before="quarantined",
-    after="quarantined; with recordings.cut_off=use, taken as long as it is",
+    after="quarantined; with recordings.cut_off=use, used at its actual length",
 )
 def test_what_is_cut_off_stays_out_unless_the_setting_takes_it() -> None:
     check_all("wrong size")
@@ -140,8 +140,8 @@ def test_what_is_cut_off_stays_out_unless_the_setting_takes_it() -> None:
 
 @pytest.mark.situation(
     "tags, garbage, zeros or an unpadded chunk after the sound",
-    before="quarantined as a lie of the header, but for tags and zeros",
-    after="taken; what is left over is said",
+    before="quarantined (header lies), except for tags and zeros",
+    after="read; what is left over is ignored and marked",
 )
 def test_what_follows_the_sound_is_no_reason_to_refuse_it() -> None:
     check_all("tails")
@@ -150,9 +150,9 @@ def test_what_follows_the_sound_is_no_reason_to_refuse_it() -> None:
 
 
 @pytest.mark.situation(
-    "FLAC of 12, 20 or 32 bits a sample (and of 15)",
+    "FLAC of 12, 20 or 32 bits per sample (and of 15)",
     before="quarantined (File contains data in an unimplemented format)",
-    after="read; of a depth that frames have no code for, such as 15, the reason says which depths can be read",
+    after="read; for a depth without a code in FLAC frames, such as 15, the reason says which depths can be read",
 )
 def test_flac_of_rare_depths_is_read() -> None:
     check_all("depths")
@@ -162,7 +162,7 @@ def test_flac_of_rare_depths_is_read() -> None:
 
 
 @pytest.mark.situation(
-    "6 GB of zeros that call themselves a recording",
+    "a sparse WAV file of 6 GB",
     before="read for more than two minutes; a MemoryError was reported",
     after="refused at once: more than 4 GiB, or longer than 24 hours",
 )
@@ -185,8 +185,8 @@ def test_an_endless_file_is_refused_at_once_and_in_little_memory(tmp_path: Path)
 
 @pytest.mark.situation(
     "dropouts, an offset, a dead channel",
-    before="not seen: a dropout of 0.2 s or an offset of half the RMS made normal recordings anomalous",
-    after="said beside the verdict and counted; the offset is taken away; a dead channel is left out of the mean",
+    before="not noticed: a dropout of 0.2 s or an offset of half the RMS made normal recordings anomalous",
+    after="reported beside the verdict and counted; the offset is removed; a dead channel is left out of the mean",
 )
 def test_flaws_of_a_recording_are_said() -> None:
     check_all("flaws")
@@ -198,8 +198,8 @@ def test_flaws_of_a_recording_are_said() -> None:
 
 @pytest.mark.situation(
     "the same sound in two files: another comment, another container",
-    before="two recordings, also across train and test",
-    after="one recording; of two that disagree about train and test, none is used",
+    before="not tried; by the code: two recordings, also across train and test",
+    after="one recording; of two that disagree about train and test, neither is used",
 )
 def test_files_of_one_sound_are_one_recording(tmp_path: Path) -> None:
     samples = np.round(sound() * 32_767).astype(np.int16)
@@ -219,9 +219,10 @@ def test_files_of_one_sound_are_one_recording(tmp_path: Path) -> None:
 
 
 @pytest.mark.situation(
-    "a recording that gets another comment, or moves and gets one",
-    before="a second recording of the same sound, without the label that a person gave the first",
-    after="the same recording under its new content; its label stays",
+    "a recording whose metadata change, with or without a move",
+    before="not tried; by the code: a second recording of the same sound, without the label that a person gave the "
+    "first",
+    after="the same recording with its new content; its label stays",
 )
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_label_follows_the_sound_into_a_changed_file(tmp_path: Path, moved: bool) -> None:
@@ -260,7 +261,8 @@ def scored(pumps: tuple[Path, Detector], name: str, content: bytes) -> pd.Series
 @pytest.mark.situation(
     "mp3, ogg, opus, ADPCM, GSM or 8 bits for a machine that was fitted on lossless recordings",
     before="decoded and judged: Vorbis at a low rate made 90 % of real normal recordings anomalous",
-    after="not judged, and the reason says so: lossy; mu-law and A-law are judged, as no detector hears them",
+    after="not judged, with the reason: lossy; mu-law and A-law are judged, since they make no difference to the "
+    "detector",
 )
 def test_a_lossy_recording_is_not_compared_with_lossless_ones(pumps: tuple[Path, Detector], tmp_path: Path) -> None:
     check_all("lossy")
@@ -276,7 +278,8 @@ def test_a_lossy_recording_is_not_compared_with_lossless_ones(pumps: tuple[Path,
 @pytest.mark.situation(
     "mp3 files among the normal recordings of a machine",
     before="used for training with the others",
-    after="used where all recordings of the machine are mp3, else left out; a detector of mp3 files judges mp3 files",
+    after="used if all recordings of the machine are mp3, otherwise left out; a detector fitted on mp3 files judges "
+    "mp3 files",
 )
 def test_lossy_recordings_train_among_themselves_only(tmp_path: Path) -> None:
     mp3 = {f"pump/{seed}.wav": encoded("MP3", "MPEG_LAYER_III", sound(seed)) for seed in range(12)}
@@ -293,8 +296,8 @@ def test_lossy_recordings_train_among_themselves_only(tmp_path: Path) -> None:
 
 @pytest.mark.situation(
     "another sample rate than that of the training: 8 kHz after 16 kHz, or the other way round",
-    before="anomalous, without a word",
-    after="not judged, and the reason names both rates; rates above recordings.sample_rate are all the same",
+    before="anomalous, with no explanation",
+    after="not judged, and the reason names both rates; rates above recordings.sample_rate count as the same",
 )
 def test_another_band_is_not_judged(pumps: tuple[Path, Detector]) -> None:
     row = scored(pumps, "8k.wav", encoded("WAV", "PCM_16", sound(3, rate=8000), 8000))
@@ -321,7 +324,7 @@ def test_an_alarm_by_a_flawed_recording_says_so(pumps: tuple[Path, Detector], tm
 
 @pytest.mark.situation(
     "a folder to screen with two mp3 files, an 8 kHz file and a retagged copy among 16 kHz WAV files",
-    before="ranked among the others, the copy as a witness of itself",
+    before="not tried; by the code: ranked among the others",
     after="not ranked, each with its reason; a folder of mp3 files alone is ranked",
 )
 def test_a_screening_ranks_what_can_be_compared(tmp_path: Path) -> None:
@@ -348,7 +351,7 @@ def test_a_screening_ranks_what_can_be_compared(tmp_path: Path) -> None:
 
 @pytest.mark.situation(
     "new recordings of an enrolled machine in mp3 or at 8 kHz are ingested",
-    before="suspect or anomalous to the champion, without a word about why",
+    before="suspect or anomalous to the champion, with no reason given",
     after="pending review: the champion could not judge them",
 )
 def test_the_champion_leaves_to_a_person_what_it_cannot_compare(pump_place: Path, tmp_path: Path) -> None:

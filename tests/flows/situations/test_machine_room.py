@@ -82,8 +82,8 @@ def odd_home(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, subproces
 @pytest.mark.flow
 @pytest.mark.situation(
     "http_proxy, HTTPS_PROXY or ALL_PROXY is set and NO_PROXY is not",
-    before="commands with a flow waited 90 s and ended with Timed out; `asd ui` waited 120 s and did not start",
-    after="the servers that asd starts are asked without a proxy, and so are they by Prefect and MLflow",
+    before="reported: commands with a flow ended with Timed out after 90 s; `asd ui` did not start within 120 s",
+    after="asd, Prefect and MLflow reach the servers on loopback without the proxy",
 )
 def test_a_proxy_is_not_asked_for_a_server_on_loopback(
     odd_home: "tuple[Path, subprocess.CompletedProcess[str]]", environment: None, tmp_path: Path
@@ -120,8 +120,8 @@ def test_everything_is_written_into_a_home_with_an_odd_path(
 @pytest.mark.flow
 @pytest.mark.situation(
     "the path of the home has a hash, spaces, umlauts, quotes or brackets",
-    before="the same, right",
-    after="runs and artifacts of MLflow are found again, and nothing is written elsewhere",
+    before="not tried",
+    after="runs and artifacts of MLflow are found, and nothing is written elsewhere",
 )
 def test_mlflow_keeps_runs_and_artifacts_in_a_home_with_an_odd_path(environment: None, tmp_path: Path) -> None:
     from tasks.tracking import client, log_judgement, tracked_run
@@ -139,8 +139,8 @@ def test_mlflow_keeps_runs_and_artifacts_in_a_home_with_an_odd_path(environment:
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 @pytest.mark.situation(
-    "the path of the home has any other character that means something in a URL",
-    before="the same, right, but for the question mark and the percent sign",
+    "the path of the home has any other character with a meaning in URLs",
+    before="not tried",
     after="the URLs of both databases name the files in the home",
 )
 def test_the_urls_of_the_databases_name_the_files_of_the_home(name: str, environment: None, tmp_path: Path) -> None:
@@ -169,8 +169,8 @@ def test_a_home_that_is_no_text_is_refused(tmp_path: Path, environment: None) ->
 @pytest.mark.flow
 @pytest.mark.situation(
     "`asd ui` where the installation is read-only, or where root has started it before",
-    before="the page was blank, as Prefect copies its pages into the installation",
-    after="the pages are copied into the home, each home its own",
+    before="reported: the page was blank, as Prefect copies its pages into the installation",
+    after="the pages are copied into the home; each home has its own",
 )
 def test_the_pages_of_prefect_are_kept_in_the_home(prefect_api: str, environment: None, tmp_path: Path) -> None:
     import prefect
@@ -190,7 +190,7 @@ def test_the_pages_of_prefect_are_kept_in_the_home(prefect_api: str, environment
 
 @SUBPROCESSES
 @pytest.mark.situation(
-    "a user without a home that can be written, as in services and containers",
+    "a user without a writable home directory, as in services and containers",
     before="`asd score` ended with: cannot cache function, no locator available",
     after="Numba and Matplotlib keep their caches in a temporary folder of this user",
 )
@@ -226,8 +226,8 @@ LIMITED = ["setpriv", "--bounding-set=-dac_override"]
 @pytest.mark.parametrize("command", ["ingest", "enroll"])
 @pytest.mark.situation(
     "the home belongs to another user",
-    before="`asd ingest`: one sentence, without the owner; commands with a flow: 90 s, then Timed out",
-    after="one sentence at once: which folder, whose it is, what to do",
+    before="not tried; reported for prefect.db: commands with a flow ended with Timed out after 90 s",
+    after="one sentence at once: which folder, who owns it and what to do",
 )
 def test_a_home_of_another_user_is_named_with_its_owner(command: str, tmp_path: Path) -> None:
     if os.geteuid() != 0 or not works(*LIMITED, "true"):
@@ -255,8 +255,8 @@ def test_a_home_of_another_user_is_named_with_its_owner(command: str, tmp_path: 
 )
 @pytest.mark.situation(
     "the disk of the home is read-only or full",
-    before="`asd ingest`: one sentence; commands with a flow: 90 s, then Timed out",
-    after="one sentence: which folder, and the remedy",
+    before="not tried",
+    after="one sentence: which folder and what to do",
 )
 def test_a_disk_that_is_full_or_read_only_is_said_in_a_sentence(options: str, said: str, tmp_path: Path) -> None:
     namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
@@ -283,8 +283,8 @@ def database(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("state", ["newer", "damaged", "a folder"])
 @pytest.mark.situation(
     "prefect.db is damaged, or was written by a newer Prefect",
-    before="90 s, then Timed out while attempting to connect",
-    after="said at once, with the file that may be deleted and what is in it: no recording, label, score or detector",
+    before="reported: commands with a flow ended with Timed out after 90 s",
+    after="reported at once: which file may be deleted, and that it holds no recording, label, score or detector",
 )
 def test_a_database_that_prefect_cannot_read_is_named_before_a_server_starts(
     state: str, database: Path, environment: None, tmp_path: Path
@@ -302,9 +302,9 @@ def test_a_database_that_prefect_cannot_read_is_named_before_a_server_starts(
 
 
 @pytest.mark.situation(
-    "prefect.db is as an earlier Prefect has left it, empty, or not there",
+    "prefect.db was written by an earlier Prefect, is empty or does not exist",
     before="the same, right",
-    after="taken, and brought up to date by the server",
+    after="used, and upgraded by the server",
 )
 def test_a_database_that_prefect_can_read_is_taken(database: Path, environment: None, tmp_path: Path) -> None:
     os.environ.pop("PREFECT_HOME", None), os.environ.pop(URL, None)
@@ -370,7 +370,7 @@ def interrupted(command: Sequence[str | Path], seconds: float, ready: str, times
 @pytest.mark.situation(
     "Ctrl-C in the middle of a command without a server: ingest, score, screen",
     before="ended within seconds, with exit code 1",
-    after="ends within seconds, with exit code 130 and a sentence; nothing is half written",
+    after="ends within seconds, with exit code 130 and a sentence; no partial file is left",
 )
 def test_ctrl_c_ends_a_command_within_seconds(command: str, many: Path, tmp_path: Path) -> None:
     code, said, took = interrupted([command, many, "--home", tmp_path], 2.5, "")
@@ -384,8 +384,9 @@ def test_ctrl_c_ends_a_command_within_seconds(command: str, many: Path, tmp_path
 @pytest.mark.flow
 @pytest.mark.situation(
     "Ctrl-C in the middle of a command with a private server: retrain, enroll, watch",
-    before="the server got the signal, too, so that the flow waited for it; exit code 1",
-    after="ends within seconds, with exit code 130; the server has a session of its own, and ends after the command",
+    before="reported: the server got the signal, too, and the command took up to two and a half minutes to end",
+    after="ends within seconds, with exit code 130; the server runs in a session of its own, and ends after the "
+    "command",
 )
 @pytest.mark.slow
 def test_ctrl_c_ends_a_command_and_then_its_private_server(tmp_path: Path) -> None:
@@ -404,7 +405,7 @@ def test_ctrl_c_ends_a_command_and_then_its_private_server(tmp_path: Path) -> No
 @pytest.mark.situation(
     "Ctrl-C, once or twice, in the middle of a retraining, or of `asd ui`",
     before="up to 8 s; exit code 1 or 0, and Aborted! after the sentence",
-    after="seconds, exit code 130, no process is left",
+    after="ends within seconds, with exit code 130; no process is left",
 )
 def test_ctrl_c_ends_a_retraining_and_the_servers(times: int, tmp_path: Path) -> None:
     simulate(tmp_path / "rec", machines=["simFan"], source_train=200, target_train=20, test_per_kind=5, seconds=4.0)
@@ -425,8 +426,8 @@ def test_ctrl_c_ends_a_retraining_and_the_servers(times: int, tmp_path: Path) ->
 @SUBPROCESSES
 @pytest.mark.situation(
     "a command is killed with -9 while its servers run",
-    before="the private server was ended by the next command; those of `asd ui` lived on and kept their ports",
-    after="every server that a command has started ends when the command does, however it does",
+    before="the private server was ended by the next command; those of `asd ui`: not tried",
+    after="every server that a command has started ends when the command does, however that ends",
 )
 def test_a_server_ends_with_the_command_that_is_killed(tmp_path: Path) -> None:
     code = (
@@ -469,9 +470,9 @@ def of_another_container() -> "Iterator[subprocess.Popen[bytes]]":
 
 @SUBPROCESSES
 @pytest.mark.situation(
-    "several containers see each other's processes but not each other's process ids",
-    before="each command ended the private servers of the other containers, whose commands it took for dead",
-    after="no process id is written down, and no process is ended by one",
+    "several containers in which a process has different process ids",
+    before="not tried; by the code: each command ended the private servers of the other containers",
+    after="no process id is stored, and none is used to end a process",
 )
 def test_a_server_of_another_container_is_left_alone(
     of_another_container: "subprocess.Popen[bytes]", environment: None, tmp_path: Path
@@ -482,7 +483,7 @@ def test_a_server_of_another_container_is_left_alone(
 
 
 @pytest.mark.situation(
-    "`asd score` of 300 recordings on cores that others use, too",
+    "`asd score` of 300 recordings on cores that other programs use, too",
     before="twice to six times as long as with OMP_NUM_THREADS=1",
     after="as long as with OMP_NUM_THREADS=1: linear algebra and the network take one thread per recording",
 )
@@ -498,7 +499,7 @@ def test_a_single_recording_takes_one_thread() -> None:
 
 @pytest.mark.situation(
     "a manifest, labels or settings written on Windows: line ends, byte order mark, semicolons in quotes",
-    before="the same, right",
+    before="not tried",
     after="read as those written on Linux",
 )
 def test_files_from_windows_are_read(tmp_path: Path, environment: None) -> None:
@@ -536,8 +537,8 @@ def test_files_from_windows_are_read(tmp_path: Path, environment: None) -> None:
 )
 @pytest.mark.situation(
     "the home is on a network share: CIFS, NFS, SSHFS",
-    before="nothing was said",
-    after="commands that start a server say that SQLite and file locks cannot be relied on there",
+    before="not tried; by the code: nothing was said",
+    after="commands that start a server warn that SQLite and file locks cannot be relied on there",
 )
 def test_a_home_on_a_network_share_is_known(mounts: str, kind: str | None, tmp_path: Path) -> None:
     table = tmp_path / "mounts"

@@ -82,7 +82,7 @@ def scored(home: Home, *places: Path) -> tuple[dict[str, int], list[tuple[str, s
 @pytest.mark.parametrize("name", NOT_UTF8.values(), ids=NOT_UTF8)
 @pytest.mark.situation(
     "a file whose name is not UTF-8 (Latin-1, Windows-1252, Shift-JIS)",
-    before="ingest and score set it aside, label ended with UnicodeEncodeError",
+    before="quarantined by ingest and score; `asd label` ended with UnicodeEncodeError",
     after="ingested, scored, labelled and reported like any other; written with its bytes as \\xNN",
 )
 def test_a_file_name_of_any_bytes_goes_the_whole_way(name: bytes, home: Home, tmp_path: Path) -> None:
@@ -103,9 +103,9 @@ def test_a_file_name_of_any_bytes_goes_the_whole_way(name: bytes, home: Home, tm
 
 
 @pytest.mark.situation(
-    "a file whose name is not UTF-8 beside one whose name is what the other would be written as",
+    "a file whose name is not UTF-8, and another one whose name is the first one's in its written form",
     before="not tried",
-    after="the first is quarantined, with the reason and what to do; never one taken for the other",
+    after="the first is quarantined, with the reason and what to do; the two are never confused",
 )
 def test_two_names_that_would_be_written_alike_are_never_mixed_up(home: Home, tmp_path: Path) -> None:
     put(tmp_path, b"pump/a\xfc.wav", "pump/a\\xfc.wav")
@@ -116,7 +116,7 @@ def test_two_names_that_would_be_written_alike_are_never_mixed_up(home: Home, tm
 
 @pytest.mark.situation(
     "a machine's folder whose name is not UTF-8, or has a line break in it",
-    before="the first was set aside, the second became a machine of two lines",
+    before="the first was quarantined, the second became a machine with a name of two lines",
     after="quarantined, and the reason says to rename it; the other machines are ingested",
 )
 def test_a_machine_needs_a_name_that_files_can_bear(tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_a_machine_needs_a_name_that_files_can_bear(tmp_path: Path) -> None:
 
 
 @pytest.mark.situation(
-    "such names, and a terminal, a log or a locale that is ASCII or Latin-1",
-    before="UnicodeEncodeError, by any name that is not ASCII",
-    after="what it cannot show is written with a backslash; nothing ends",
+    "such names, and a terminal, a log or a locale in ASCII or Latin-1",
+    before="UnicodeEncodeError for any name that is not ASCII",
+    after="characters that it cannot show are written as escapes; nothing fails",
 )
 def test_output_of_any_encoding_can_be_printed_to(tmp_path: Path) -> None:
     put(tmp_path, b"in/pump/L\xfcfter.wav", "in/Lüfter/泵.wav", "in/Lüfter/defekt.wav")
@@ -142,8 +142,8 @@ def test_output_of_any_encoding_can_be_printed_to(tmp_path: Path) -> None:
 
 @pytest.mark.situation(
     "a machine's folder in both forms of Unicode (one from a Mac), and --machine, labels and manifests in either",
-    before="two machines, of which the other was not enrolled",
-    after="one machine; names are kept in form NFC, paths as they are on the disk",
+    before="two machines, one of them not enrolled",
+    after="one machine; names are kept in NFC, paths as they are on the disk",
 )
 def test_a_name_in_both_forms_of_unicode_is_one_machine(home: Home, tmp_path: Path) -> None:
     mac, _ = put(tmp_path, f"{FAN_OF_A_MAC}/a.wav", f"{FAN}/b.wav")
@@ -188,9 +188,9 @@ PAIRS = {
 
 @pytest.mark.parametrize(("normal", "anomalous", "machine"), PAIRS.values(), ids=PAIRS)
 @pytest.mark.situation(
-    "folders that say the label, as MIMII has them or a plant (OK and NG, gut and defekt, iO and niO, 正常 and 異常)",
-    before="English ones: all quarantined; others: machines of their own, whose faults train as normal",
-    after="labels of the machine above: normal ones train, anomalous ones are for testing",
+    "folders that say a label, as in MIMII or in a plant (OK and NG, gut and defekt, iO and niO, 正常 and 異常)",
+    before="English ones: all quarantined; others: machines, on whose faults the detector was trained as normal",
+    after="labels of the machine above: normal recordings are for training, anomalous ones for testing",
 )
 def test_a_folder_that_says_a_label_is_no_machine(normal: str, anomalous: str, machine: str, tmp_path: Path) -> None:
     put(tmp_path / "in", f"{normal}/1.wav", f"{anomalous}/2.wav")
@@ -200,7 +200,7 @@ def test_a_folder_that_says_a_label_is_no_machine(normal: str, anomalous: str, m
 
 
 @pytest.mark.situation(
-    "labels below split folders, and the folder of a label or of its machine given alone",
+    "label folders below split folders; a label's or its machine's folder given by itself",
     before="machines called normal and abnormal, quarantined",
     after="split and label as the folders say; an anomaly below train is quarantined",
 )
@@ -217,7 +217,7 @@ def test_labels_and_splits_go_together(tmp_path: Path) -> None:
 
 @pytest.mark.situation(
     "a folder beside OK or normal whose name is no known label",
-    before="a machine of its own, trained on as normal",
+    before="a machine, trained on as normal",
     after="quarantined with the question, and the setting that answers it; the rest is ingested",
 )
 def test_an_unknown_folder_beside_a_label_is_asked_about(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_an_unknown_folder_beside_a_label_is_asked_about(tmp_path: Path) -> None
 
 @pytest.mark.situation(
     "somebody puts a folder called OK beside the folders of machines that are known",
-    before="a machine called OK",
+    before="not tried; by the code: a machine called OK",
     after="the machines stay what they are, and so do their new recordings",
 )
 def test_a_stray_label_does_not_stop_known_machines(tmp_path: Path) -> None:
@@ -250,9 +250,9 @@ def test_a_stray_label_does_not_stop_known_machines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["dry", "dry:broken", ":anomaly"])
 @pytest.mark.situation(
-    "an answer about such a folder that is no answer",
+    "an invalid answer about such a folder in recordings.labels",
     before="there was no such setting",
-    after="refused before anything is read, with what it takes",
+    after="refused before anything is read, with the valid answers",
 )
 def test_a_wrong_answer_is_refused(wrong: str, tmp_path: Path) -> None:
     put(tmp_path, "pump/1.wav")
@@ -269,7 +269,7 @@ INNOCENT = ["leak_tester", "ok_press", "NG3", "io1", "Gutmann 4711", "normaliser
 @pytest.mark.situation(
     "machines whose names have such words in them (leak_tester, ok_press, NG3)",
     before="machines of these names",
-    after="the same: only whole names of folders are labels",
+    after="the same: only whole names of folders count as labels",
 )
 def test_a_machine_with_a_word_of_a_label_in_its_name_stays_a_machine(machine: str, tmp_path: Path) -> None:
     put(tmp_path, f"{machine}/{machine}_0001.wav", f"{machine}/2026-05-01/2.wav")
@@ -277,9 +277,9 @@ def test_a_machine_with_a_word_of_a_label_in_its_name_stays_a_machine(machine: s
 
 
 @pytest.mark.situation(
-    "a machine that is called like a fault (leak), and a home below the folder of a user called Ng",
-    before="a machine called leak; the same",
-    after="quarantined until recordings.labels=leak:machine says so; what is above the given folder says nothing",
+    "a machine whose name is a word for a fault (leak), and a home below the folder of a user called Ng",
+    before="a machine called leak; the folder above counted for nothing",
+    after="quarantined until recordings.labels=leak:machine says so; what is above the given folder counts for nothing",
 )
 def test_a_person_can_say_that_a_word_is_a_machine(tmp_path: Path) -> None:
     put(tmp_path / "Ng" / "in", "leak/1.wav", "pump/2.wav")
@@ -291,8 +291,8 @@ def test_a_person_can_say_that_a_word_is_a_machine(tmp_path: Path) -> None:
 
 @pytest.mark.situation(
     "file names that say a fault, in a plain folder (niO_3.wav, pump_defekt.wav)",
-    before="English words were quarantined, others trained as normal",
-    after="quarantined, with where to put them",
+    before="English words were quarantined, others trained on as normal",
+    after="quarantined; the reason says where to put them",
 )
 def test_a_file_that_says_a_fault_never_trains(tmp_path: Path) -> None:
     put(tmp_path, "pump/niO_3.wav", "pump/pump_defekt.wav", "pump/not ok 1.wav", "pump/0815.wav")
@@ -331,8 +331,8 @@ YEARS = {
 @pytest.mark.parametrize(("name", "split", "label", "section"), YEARS.values(), ids=YEARS)
 @pytest.mark.situation(
     "the challenge's layouts of 2020 to 2026, sections 00 to 06, and names that end with an underscore",
-    before="the underscore of 2025 was quarantined",
-    after="taken, with split, label and section",
+    before="names of 2025 that end with an underscore were quarantined",
+    after="read, with split, label and section",
 )
 def test_the_layout_of_each_year_is_read(name: str, split: str, label: str, section: str, tmp_path: Path) -> None:
     put(tmp_path, name)
@@ -342,8 +342,8 @@ def test_the_layout_of_each_year_is_read(name: str, split: str, label: str, sect
 
 @pytest.mark.situation(
     "the challenge's folder supplemental (the machine or the noise alone), and files that cannot be decoded (m4a, wma)",
-    before="supplemental recordings quarantined, m4a and wma passed over without a word",
-    after="left out, counted and named with the remedy; nothing is quarantined",
+    before="supplemental recordings quarantined, m4a and wma silently skipped",
+    after="left out, counted and named, with what to do; nothing is quarantined",
 )
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     put(
@@ -367,8 +367,8 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.aiff", "a.AIF", "a.au", "a.caf", "a.w64", "a.ogg", "a.mp3"])
 @pytest.mark.situation(
     "aiff, au, caf, w64, ogg and mp3 files in a machine's folder",
-    before="passed over without a word",
-    after="found and decoded as wav files are",
+    before="silently skipped",
+    after="found and decoded like wav files",
 )
 def test_what_can_be_decoded_is_found(name: str, tmp_path: Path) -> None:
     kinds = {"aif": "AIFF", "aiff": "AIFF"}
@@ -379,7 +379,7 @@ def test_what_can_be_decoded_is_found(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.situation(
-    "a folder to score with that of a machine which is not enrolled, supplemental, .Trashes, ._a.wav and an m4a",
+    "a folder to score that has a machine which is not enrolled, supplemental, .Trashes, ._a.wav and an m4a",
     before="ended before anything was scored; ._a.wav alone: exit code 1",
     after="the rest is scored; what is not is counted with the reason, and does not change the exit code",
 )
@@ -396,8 +396,8 @@ def test_one_folder_never_stops_the_scoring_of_the_others(home: Home, tmp_path: 
 
 
 @pytest.mark.situation(
-    "nothing to score but machines that are not enrolled; a file of one that was named itself beside others",
-    before="an error at the first",
+    "nothing to score but machines that are not enrolled; a file of such a machine that is named beside others",
+    before="an error at the first; named beside others: not tried",
     after="an error that counts them all; the others are scored, and the exit code is 1",
 )
 def test_that_nothing_can_be_scored_is_an_error(home: Home, tmp_path: Path) -> None:
@@ -410,8 +410,8 @@ def test_that_nothing_can_be_scored_is_an_error(home: Home, tmp_path: Path) -> N
 
 @pytest.mark.situation(
     "a folder to score with a link to a file and a link to a folder",
-    before="the file was taken for the machine of its target, the folder passed over with exit code 0",
-    after="both are scored as recordings of the folder that the link lies in, or of the link's own name",
+    before="the file was taken for the machine of its target, the folder was silently skipped with exit code 0",
+    after="both are scored: a file as a recording of the folder that has the link, a folder under the name of the link",
 )
 def test_links_are_of_the_folder_that_they_lie_in(home: Home, tmp_path: Path) -> None:
     file, _ = put(tmp_path / "store", "x9/a.wav", "y9/b.wav")
@@ -426,8 +426,8 @@ def test_links_are_of_the_folder_that_they_lie_in(home: Home, tmp_path: Path) ->
 
 @pytest.mark.situation(
     "a folder to screen with labels in its folders and a name that is not UTF-8",
-    before="each label was a machine; the name was not ranked",
-    after="one machine, all of it ranked",
+    before="each label was a machine; the file with that name was not ranked",
+    after="one machine, and all recordings are ranked",
 )
 def test_a_screening_reads_the_same_layouts(tmp_path: Path) -> None:
     for seed in range(7):

@@ -120,10 +120,10 @@ HICCUPS = {
 @pytest.mark.situation(
     "MLflow's store does not answer, or something else answers in its place (a proxy's 404, a login page, `{}`, a "
     "refused request, 403, 503)",
-    before="a refused request and the answer `{}` were read as: there is no champion, so a challenger was promoted "
-    "ungated",
-    after="only MLflow's own word that there is none means none; everything else is retried and then fails in one "
-    "sentence, and nothing is promoted or registered twice",
+    before='a refused request and the answer `{}` were taken for "there is no champion", so a challenger was '
+    "promoted ungated",
+    after='only MLflow\'s explicit answer counts as "there is none"; everything else is retried and then fails with '
+    "one sentence, and nothing is promoted or registered twice",
 )
 @pytest.mark.parametrize("hiccup", HICCUPS)
 def test_a_hiccup_of_the_registry_is_not_an_empty_registry(answering: tuple[Home, Any], hiccup: str) -> None:
@@ -160,8 +160,8 @@ OLDER = "f5a4f2784254"
 
 @pytest.mark.situation(
     "the tables of MLflow's store are of an older version of MLflow than the installed one",
-    before="MLflow's own text, with `<database_uri>` for the user to find out",
-    after="one sentence: stop, back up, and `mlflow db upgrade` with the URI; after that it works",
+    before="MLflow's own message, with `<database_uri>` for the user to fill in",
+    after="one sentence: stop, back up, and run `mlflow db upgrade` with the URI; after that it works",
 )
 def test_the_store_of_an_older_mlflow_is_upgraded_as_the_message_says(copied: Home) -> None:
     schema(copied, OLDER)
@@ -229,7 +229,7 @@ def lock(copied: Home) -> Iterator[sqlite3.Connection]:
 @pytest.mark.situation(
     "another program keeps `mlflow.db` locked",
     before="`asd models`: unexpected OperationalError after 20 s, with an SQL statement and a link",
-    after="waited for; then one sentence that says so, in `asd models` and in every command that asks MLflow",
+    after="waits, then ends with one sentence that says so, in `asd models` and in every command that asks MLflow",
 )
 def test_a_locked_registry_is_waited_for_and_then_said(
     copied: Home, lock: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -268,9 +268,9 @@ def test_every_page_of_versions_is_read(registry: Home) -> None:
 
 
 @pytest.mark.situation(
-    "`asd clean --yes` while the registry does not answer, or with a table of recordings that is away",
+    "`asd clean --yes` while the registry does not answer, or the table of recordings is missing",
     before="features that a registered detector needs could be deleted; with an empty table all features were",
-    after="nothing is deleted: what is needed is not known",
+    after="nothing is deleted, since it is not known what is needed",
 )
 def test_clean_deletes_nothing_while_it_does_not_know_what_is_needed(answering: tuple[Home, Any]) -> None:
     home, answer = answering
@@ -278,7 +278,7 @@ def test_clean_deletes_nothing_while_it_does_not_know_what_is_needed(answering: 
     kept = home.features / "abc" / "shard-1.parquet"
     kept.parent.mkdir(parents=True)
     kept.touch()
-    with pytest.raises(AsdError, match="has no recording, so no feature would stay"):
+    with pytest.raises(AsdError, match="has no recording, so every feature would be deleted"):
         clean(home, Settings(), delete=True, verify=False)
     ingested(home, "0a", "pump/a.wav")
     with pytest.raises(NoAnswerError):
@@ -484,8 +484,8 @@ RULE = Rule(Threshold(0.01), streak=4)
 
 @pytest.mark.situation(
     "`drift over time` in MLflow after more than 200 scoring runs without a server",
-    before="only the last 200 were added; the rest was left out without a word",
-    after="every run is there, each with a step of its own, in the order of time",
+    before="only the last 200 were added; the others were silently left out",
+    after="every run is there, each with its own step, in order of time",
 )
 def test_drift_over_time_has_every_run_with_a_step_of_its_own(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
@@ -505,8 +505,8 @@ def test_drift_over_time_has_every_run_with_a_step_of_its_own(tmp_path: Path) ->
 
 @pytest.mark.situation(
     "a damaged drift report of an earlier scoring run",
-    before="`asd score` ended with an unexpected ArrowInvalid after it had scored; the alarm was not told",
-    after="it is said and set aside, never deleted; the run goes on",
+    before="`asd score` ended with an unexpected ArrowInvalid after scoring; the alarm was not reported",
+    after="reported and set aside, never deleted; the run continues",
 )
 @pytest.mark.parametrize("content", [b"PAR1 cut off", b"", "another table"])
 def test_a_damaged_drift_report_stops_no_scoring_run(
@@ -529,7 +529,7 @@ def test_a_damaged_drift_report_stops_no_scoring_run(
 @pytest.mark.situation(
     "a damaged score table, for a machine with an alarm rule over several runs",
     before="`asd score` ended with an unexpected ArrowInvalid; nothing was stored",
-    after="it is said; the rule counts without that run",
+    after="reported; the rule counts without that run",
 )
 def test_a_damaged_score_table_hides_no_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = Home.at(tmp_path)
@@ -540,7 +540,7 @@ def test_a_damaged_score_table_hides_no_alarm(tmp_path: Path, capsys: pytest.Cap
     now["treatment"] = ""
     alarms, new = raised_alarms(home, detector, now)
     assert (list(alarms), new) == (["pump"], ["pump"])
-    assert "the alarm rule counts without it" in capsys.readouterr().err.replace("\n", " ")
+    assert "the alarm rule ignores it" in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.situation(
@@ -559,8 +559,8 @@ def test_a_score_table_without_a_path_is_left_out(tmp_path: Path, capsys: pytest
 
 @pytest.mark.situation(
     "`scores.db` is damaged, at its beginning or in the middle",
-    before="at the beginning: deleted without a word and made again; in the middle: unexpected DatabaseError",
-    after="it is said, set aside and made again from the score tables",
+    before="at the beginning: silently deleted and made again; in the middle: unexpected DatabaseError",
+    after="reported, set aside and made again from the score tables",
 )
 @pytest.mark.parametrize("where", [0, 4096, 20480])
 def test_a_damaged_index_is_set_aside_and_made_again(
@@ -582,7 +582,8 @@ def test_a_damaged_index_is_set_aside_and_made_again(
 @pytest.mark.situation(
     "`incidents.db` is damaged",
     before="no scoring run opened an incident until somebody moved the file away",
-    after="the next scoring run says so, sets it aside with its journal and starts a new one: its own alarms count",
+    after="the next scoring run says so, sets it aside with its journal and starts a new one, in which its alarms "
+    "are counted",
 )
 @pytest.mark.parametrize("where", [0, 4096])
 def test_a_damaged_store_of_incidents_is_set_aside_and_alarms_count(
@@ -606,7 +607,7 @@ def test_a_damaged_store_of_incidents_is_set_aside_and_alarms_count(
 @pytest.mark.situation(
     "another program keeps `incidents.db` locked",
     before="the message advised to move the file away",
-    after="waited for; then one sentence that says so. Nothing is moved",
+    after="waits, then ends with one sentence that says so; nothing is moved",
 )
 def test_a_locked_store_of_incidents_is_not_a_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home.at(tmp_path)
@@ -621,9 +622,9 @@ def test_a_locked_store_of_incidents_is_not_a_damaged_one(tmp_path: Path, monkey
 
 
 @pytest.mark.situation(
-    "the share answers no read of a score table while incidents are followed",
-    before="the table counted as looked at: its alarms never opened an incident",
-    after="the next scoring run looks at it again",
+    "the share does not answer when a score table is read to follow incidents",
+    before="the table counted as read: its alarms never opened an incident",
+    after="the next scoring run reads it again",
 )
 def test_a_score_table_that_could_not_be_read_for_a_moment_is_followed_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -646,9 +647,10 @@ def test_a_score_table_that_could_not_be_read_for_a_moment_is_followed_later(
 
 
 @pytest.mark.situation(
-    "the folder of the table of recordings or of the scores is on a share that is away (a link to nothing, no folder)",
+    "the folder of the table of recordings or of the scores is on a share that is not mounted (a dangling link, a "
+    "missing folder)",
     before="read as an empty folder: every recording was new again, labels were gone",
-    after="an error that says what is not known; nothing is written",
+    after="an error that says what cannot be known; nothing is written",
 )
 @pytest.mark.parametrize("away", ["a link to nothing", "a file"])
 def test_a_folder_that_is_away_is_not_an_empty_one(tmp_path: Path, away: str) -> None:
@@ -657,7 +659,7 @@ def test_a_folder_that_is_away_is_not_an_empty_one(tmp_path: Path, away: str) ->
         folder.touch()
     else:
         folder.symlink_to(tmp_path / "share" / "recordings")
-    with pytest.raises(AsdError, match="what is in it is not known"):
+    with pytest.raises(AsdError, match="cannot be listed"):
         Catalog(folder)
     with pytest.raises(AsdError, match="Is the drive or the share mounted"):
         listed(folder, "*")
@@ -666,8 +668,8 @@ def test_a_folder_that_is_away_is_not_an_empty_one(tmp_path: Path, away: str) ->
 
 @pytest.mark.situation(
     "a part of the table of recordings cannot be read, or is damaged",
-    before="both: delete it and ingest again, which loses its labels",
-    after="a disk that does not answer is said to be that; a damaged part is to be restored, or moved away",
+    before="both: the message advised to delete it and to ingest again, which loses its labels",
+    after="a disk that does not answer is reported as such; a damaged part is to be restored, or moved away",
 )
 def test_a_part_that_cannot_be_read_is_not_told_to_be_deleted(tmp_path: Path) -> None:
     home = Home.at(tmp_path)
@@ -684,7 +686,7 @@ def test_a_part_that_cannot_be_read_is_not_told_to_be_deleted(tmp_path: Path) ->
 
 @pytest.mark.situation(
     "a share stops answering in the middle of an ingest of known recordings",
-    before="those that could not be read were quarantined, and trained no more",
+    before="those that could not be read were quarantined, and no longer used for training",
     after="they are reported, and stay in the table as they were",
 )
 def test_an_ingest_that_cannot_read_known_recordings_does_not_forget_them(
@@ -705,7 +707,7 @@ def test_an_ingest_that_cannot_read_known_recordings_does_not_forget_them(
 
 @pytest.mark.situation(
     "the share with the recordings is away when features are to be computed (an empty or missing mount)",
-    before="all of them were quarantined: after the next ingest only, the machine had recordings again",
+    before="all of them were quarantined, and out of use until the next ingest",
     after="left out of this run with a warning; the table of recordings stays as it is",
 )
 @pytest.mark.parametrize("away", ["missing", "empty"])
@@ -731,8 +733,8 @@ def test_features_of_a_share_that_is_away_quarantine_nothing(
 
 
 @pytest.mark.situation(
-    "the share of one machine is away while the gate compares challenger and champion",
-    before="the machine was left out of the comparison, and so was what it had newly learned: promoted unjudged",
+    "the share of one machine is not mounted while the gate compares challenger and champion",
+    before="the machine was left out of the comparison: what had been newly learned of it was promoted unjudged",
     after="the gate refuses, and says that the recordings cannot be read",
 )
 def test_the_gate_promotes_nothing_that_it_could_not_judge(pump: tuple[Path, Path], tmp_path: Path) -> None:
@@ -772,7 +774,7 @@ def test_an_empty_folder_of_recordings_is_refused(tmp_path: Path) -> None:
 @pytest.mark.situation(
     "a home in object storage fetches the scores of earlier days or of other machines",
     before="the next scoring run opened incidents for all of them",
-    after="what was fetched is the past; only what is scored here opens incidents",
+    after="what was fetched counts as past; only what is scored here opens incidents",
 )
 def test_scores_that_were_fetched_open_no_incident(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = Home.at("s3://plant/home")
@@ -792,8 +794,9 @@ def test_scores_that_were_fetched_open_no_incident(s3: Any, tmp_path: Path, monk
 
 @pytest.mark.situation(
     "the notes of a home in object storage are damaged",
-    before="the home was taken for a local one, and nothing was sent any more",
-    after="said, set aside and made again, which costs a transfer; a registry that was not sent is kept beside it",
+    before="the home was taken for a local one, and nothing was uploaded any more",
+    after="reported, set aside and made again, which costs a transfer; a registry that was not yet uploaded is kept "
+    "beside it",
 )
 def test_damaged_notes_do_not_make_a_home_a_local_one(s3: Any, capsys: pytest.CaptureFixture[str]) -> None:
     home = Home.at("s3://plant/home")
@@ -810,7 +813,7 @@ def test_damaged_notes_do_not_make_a_home_a_local_one(s3: Any, capsys: pytest.Ca
 @pytest.mark.situation(
     "object storage answers 403, 404 for the bucket, 500, or not at all",
     before="not tried",
-    after="one sentence with the remedy, never an empty home",
+    after="one sentence with what to do; never taken for an empty home",
 )
 @pytest.mark.parametrize(
     ("code", "said"), [(403, "do not permit"), (404, "no bucket"), (500, "refused"), (0, "Is the network up")]

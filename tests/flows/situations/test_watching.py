@@ -138,7 +138,7 @@ def judged(home: Home) -> set[str]:
 
 @pytest.mark.situation(
     "the same bytes arrive in the folders of two machines",
-    before="watch ended with exit code 1, and every restart met them again",
+    before="watch ended with exit code 1, and again after every restart",
     after="both are quarantined, each with the name of the other; the rest is judged, and watch goes on",
 )
 def test_the_same_bytes_in_two_machines_folders(folder: Path, home: Home) -> None:
@@ -167,8 +167,8 @@ def ingested(home: Home, place: Path) -> Ingested:
 CONFLICT = pytest.mark.situation(
     "`asd ingest` of one sound as a training and a test recording, of two machines, or with two labels",
     before="the whole ingest was refused, exit code 1, nothing was added",
-    after="these files are quarantined, each with the name of the other, and the rest is added; "
-    "what the table has already stands, and once one of the files is gone the other one is added",
+    after="these files are quarantined, each with the name of the other, and the rest is added; the table keeps what "
+    "it has, and once one of the files is gone the other one is added",
 )
 TRAIN = "fan/train/section_00_source_train_normal_0000_a_1.wav"
 TEST = "fan/test/section_00_source_test_{}_0000_a_1.wav"
@@ -207,7 +207,7 @@ def test_one_content_as_two_things(folder: Path, tmp_path: Path, names: tuple[st
 
 @pytest.mark.situation(
     "`asd ingest` of a labelled file and an unlabelled copy of it",
-    before="the same, right; refused if the copy lay in another split",
+    before="not tried",
     after="one recording with its label",
 )
 def test_a_labelled_copy_beside_an_unlabelled_one(folder: Path, tmp_path: Path) -> None:
@@ -224,9 +224,9 @@ def test_a_labelled_copy_beside_an_unlabelled_one(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.situation(
-    "a copy of a recording that a person has labelled has another label in its name",
-    before="the whole ingest was refused",
-    after="the person's label stays, and the copy is a duplicate",
+    "the name of a copy contradicts the label that a person has given to the recording",
+    before="not tried; by the code: the whole ingest was refused",
+    after="the person's label stays, and the copy counts as a duplicate",
 )
 def test_a_persons_label_stands_above_the_name_of_a_copy(folder: Path, tmp_path: Path) -> None:
     home = Home.at(tmp_path / "home")
@@ -240,8 +240,8 @@ def test_a_persons_label_stands_above_the_name_of_a_copy(folder: Path, tmp_path:
 
 @pytest.mark.situation(
     "a manifest lists a file twice, as recordings of two machines",
-    before="the whole ingest was refused",
-    after="the file is quarantined; what the table says of it stands",
+    before="not tried; by the code: the whole ingest was refused",
+    after="the file is quarantined; what the table says about it stands",
 )
 def test_a_file_that_a_manifest_lists_twice(folder: Path, tmp_path: Path) -> None:
     home = Home.at(tmp_path / "home")
@@ -263,8 +263,8 @@ def test_a_file_that_a_manifest_lists_twice(folder: Path, tmp_path: Path) -> Non
 @pytest.mark.situation(
     "manifest.csv is half-written, or lacks a file that lies beside it",
     before="watch ended with exit code 1; a file that was not listed was never mentioned",
-    after="said once, an incident is opened, and what the manifest lists is judged when it is whole; files that it "
-    "does not list are counted and named, and judged when it lists them",
+    after="reported once, an incident is opened, and what the manifest lists is judged when it is complete; files "
+    "that it does not list are counted and named, and judged when it lists them",
 )
 def test_a_manifest_that_is_half_written(folder: Path, home: Home) -> None:
     record(folder / "a.wav", 1)
@@ -289,7 +289,7 @@ def test_a_manifest_that_is_half_written(folder: Path, home: Home) -> None:
 @pytest.mark.situation(
     "attributes_00.csv of a machine is half-written",
     before="watch ended with exit code 1",
-    after="the recordings of this machine are quarantined with the reason until it is whole; all others are judged",
+    after="the recordings of this machine are quarantined with the reason until it is complete; all others are judged",
 )
 def test_attributes_that_are_half_written(folder: Path, home: Home) -> None:
     record(folder / "simFan" / "a.wav", 1)
@@ -308,7 +308,7 @@ def test_attributes_that_are_half_written(folder: Path, home: Home) -> None:
 @pytest.mark.situation(
     "a folder has only `._a.wav`",
     before="watch ended with exit code 1",
-    after="hidden files are left out; what comes later is judged",
+    after="hidden files are left out; what arrives later is judged",
 )
 def test_a_folder_with_hidden_files_only(folder: Path, home: Home) -> None:
     hidden = folder / "simFan" / "._a.wav"
@@ -326,7 +326,7 @@ def test_a_folder_with_hidden_files_only(folder: Path, home: Home) -> None:
 @pytest.mark.situation(
     "a file name that is not UTF-8",
     before="watch ended with exit code 1: UnicodeEncodeError",
-    after="watch goes on, and all others are judged",
+    after="watch goes on, and all other recordings are judged",
 )
 def test_a_name_that_is_not_utf8(folder: Path, home: Home) -> None:
     def latin_1() -> None:
@@ -367,7 +367,8 @@ def test_no_champion_yet(folder: Path, home: Home, monkeypatch: pytest.MonkeyPat
 @pytest.mark.situation(
     "an ingest fails, whatever the reason (here: a damaged part of the table of recordings)",
     before="watch ended with exit code 1",
-    after="said once, counted in an incident, tried again after growing pauses; what arrived meanwhile is judged then",
+    after="reported once, counted in an incident, tried again after growing pauses; what arrived meanwhile is judged "
+    "then",
 )
 def test_an_ingest_that_fails(folder: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.attempts.FIRST_PAUSE", 1.0)
@@ -392,7 +393,7 @@ def test_an_ingest_that_fails(folder: Path, home: Home, monkeypatch: pytest.Monk
 
 @pytest.mark.situation(
     "watch is killed between the ingest and the judgement",
-    before="what was ingested was not judged before another recording arrived",
+    before="what was ingested was not judged until another recording arrived",
     after="what was ingested is judged at the next start",
 )
 def test_a_crash_between_ingest_and_judgement(folder: Path, home: Home) -> None:
@@ -417,7 +418,7 @@ def test_a_recording_that_is_deleted_before_it_is_judged(folder: Path, home: Hom
 
 @pytest.mark.situation(
     "a file was replaced under its name while watch was down (a ring buffer)",
-    before="the new one was never looked at",
+    before="the new one was never judged",
     after="it is judged once, as soon as watch starts; files that have not changed are not read",
 )
 def test_a_file_that_was_replaced_while_watch_was_down(folder: Path, home: Home) -> None:
@@ -435,7 +436,7 @@ def test_a_file_that_was_replaced_while_watch_was_down(folder: Path, home: Home)
 @pytest.mark.situation(
     "a recorder renames a.wav to a.1.wav and records a new a.wav",
     before="not tried",
-    after="the new one is judged, and what was said of the old one stays",
+    after="the new one is judged, and the score of the old one stays",
 )
 def test_names_that_rotate(folder: Path, tmp_path: Path) -> None:
     home = Home.at(tmp_path / "home")
@@ -511,7 +512,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.situation(
     "a folder is moved in, or renamed inside",
-    before="its files were never looked at before a restart",
+    before="its files were not judged until a restart",
     after="they are judged as if they had been copied",
 )
 def test_a_folder_that_is_moved(folder: Path, tmp_path: Path) -> None:
@@ -524,8 +525,8 @@ def test_a_folder_that_is_moved(folder: Path, tmp_path: Path) -> None:
 
 LINKS = pytest.mark.situation(
     "a link to a file or to a folder",
-    before="a linked file: 0 new recordings; a linked folder: never looked at",
-    after="the files are judged under the names that they have in the watched folder, later ones, too",
+    before="a linked file: 0 new recordings; a linked folder: ignored",
+    after="the files are judged under their names in the watched folder, including those that arrive later",
 )
 
 
@@ -552,8 +553,8 @@ def test_a_linked_file_is_ingested(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.situation(
     "a folder is linked, and later recordings arrive behind the link",
-    before="never looked at",
-    after="they are seen at once",
+    before="ignored",
+    after="they are noticed at once",
 )
 def test_what_arrives_behind_a_new_link(folder: Path, tmp_path: Path) -> None:
     far = tmp_path / "far"
@@ -569,8 +570,8 @@ def test_what_arrives_behind_a_new_link(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.situation(
     "a network share sends no events",
-    before="`--poll` was needed, and read the state of every file three times a second",
-    after="`--poll` looks through all files every five seconds, or more seldom if that takes long",
+    before="not tried; by the code: `--poll` read the state of every file three times a second",
+    after="`--poll` scans all files every five seconds, or less often if that takes long",
 )
 @pytest.mark.usefixtures("soon")
 def test_a_folder_without_events(folder: Path) -> None:
@@ -580,7 +581,7 @@ def test_a_folder_without_events(folder: Path) -> None:
 @pytest.mark.situation(
     "the share is unmounted for a while",
     before="not tried",
-    after="watch says so, goes on, and looks at everything when it is there again",
+    after="watch says so, goes on, and scans everything when it is there again",
 )
 @pytest.mark.usefixtures("soon")
 def test_a_folder_that_is_away_for_a_while(folder: Path) -> None:
@@ -603,7 +604,7 @@ def test_a_folder_that_is_away_for_a_while(folder: Path) -> None:
 @pytest.mark.situation(
     "the limit of inotify is reached",
     before="watch ended with exit code 1",
-    after="watch says so, and looks through all files every few seconds",
+    after="watch says so, and scans all files every few seconds",
 )
 @pytest.mark.usefixtures("soon")
 def test_the_limit_of_events(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -628,8 +629,8 @@ def test_the_limit_of_events(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.situation(
     "an event gets lost",
-    before="the file was never looked at before a restart",
-    after="all files are looked through every ten minutes",
+    before="not tried; by the code: the file was not judged until a restart",
+    after="all files are scanned every ten minutes",
 )
 def test_a_lost_event(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "RESCAN", 3.0)
@@ -646,7 +647,7 @@ def test_a_lost_event(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.situation(
     "rsync's `.a.wav.X1y2Z3`, browsers' `b.wav.part` and `c.wav.crdownload`",
     before="the same, right",
-    after="left out until they have their names",
+    after="left out until they have their final names",
 )
 def test_temporary_names(folder: Path) -> None:
     names = {".a.wav.X1y2Z3": "a.wav", "b.wav.part": "b.wav", "c.wav.crdownload": "c.wav"}
@@ -669,8 +670,8 @@ def arrived(folder: Path, home: Home, *files: Path) -> Ingest:
 
 @pytest.mark.situation(
     "files with names of DCASE test sets, or in a folder `test`, arrive",
-    before="stored as test recordings with the label of their name, or quarantined, and never judged",
-    after="judged like all arrivals: no label in a name is believed; `asd ingest` of the folder takes the labels",
+    before="stored as test recordings with the label in their name, or quarantined; never judged",
+    after="judged like all arrivals: no label in a name is trusted; `asd ingest` of the folder takes the labels",
 )
 @pytest.mark.parametrize(
     "name",
@@ -693,7 +694,7 @@ def test_names_of_test_sets(folder: Path, tmp_path: Path, name: str) -> None:
 
 @pytest.mark.situation(
     "a test set that was ingested lies in the watched folder, and its files are touched",
-    before="the same, right",
+    before="not tried",
     after="they stay test recordings with their labels",
 )
 def test_a_test_set_that_is_known(folder: Path, tmp_path: Path) -> None:
@@ -716,7 +717,7 @@ def test_a_test_set_that_is_known(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.situation(
     "a test set arrives, and is ingested with `asd ingest` afterwards",
     before="not tried",
-    after="its labels are taken; what the detector has said of them no longer counts",
+    after="its labels are taken; the detector's earlier verdicts no longer count",
 )
 def test_a_test_set_that_arrives_and_is_ingested_then(folder: Path, tmp_path: Path) -> None:
     home = Home.at(tmp_path / "home")
