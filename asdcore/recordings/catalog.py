@@ -256,8 +256,7 @@ class Catalog:
 
         with ThreadPoolExecutor() as threads:
             rows = list(progress(threads.map(described, found), "reading recordings", total=len(found)))
-        # Nor does it come back under another content, such as one with a new comment.
-        forgotten |= set(self.forgotten["sound"].dropna()) - set(known["sound"])
+        forgotten |= set(self.forgotten["sound"].dropna()) - set(known["sound"])  # With a new comment, for example.
         left_out = [str(row["path"]) for row in rows if forgotten & {row["recording"], row.get("sound")}]
         rows = [row for row in rows if not forgotten & {row["recording"], row.get("sound")}]
         # Labelled ones first: of one content under two names the label is kept.
