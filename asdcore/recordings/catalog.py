@@ -356,7 +356,7 @@ def pending_review(recordings: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
-    """The rows that may train: normal, of the train split; lossy ones where all of a machine have the same codec."""
+    """The rows that may train: normal, of the train split, and of the codec that most of the machine have."""
     rows = recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")]
     return of_one_codec(rows).reset_index(drop=True)
 
