@@ -10,8 +10,10 @@ import pytest
 from asdcore.monitoring.incidents import open_incidents
 from asdcore.recordings.arriving import Arriving, known_states
 from asdcore.recordings.changes import changed_files
+from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from flows.attempts import Attempts
+from flows.watching import Watcher
 
 
 class Clock:
@@ -201,3 +203,19 @@ def test_tables_that_say_nothing_of_recordings_are_not_looked_at(tmp_path: Path)
     while not seen.issuperset(tables) and time.monotonic() < until:
         seen |= next(changes)
     assert seen == {*tables}
+
+
+def test_files_that_a_manifest_did_not_list_are_tried_again_when_it_is_gone(tmp_path: Path) -> None:
+    file, manifest = tmp_path / "in" / "pump" / "a.wav", tmp_path / "in" / "manifest.csv"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"sound")
+    manifest.write_text("path,machine\n")
+    watcher = Watcher(tmp_path / "in", Home.at(tmp_path / "home"), RecordingSettings(), 0, 50, print)
+    watcher.look({file})
+    assert watcher.files.arrived() == [file]
+    watcher.files.again([file], 3600)
+    watcher.look(set())
+    assert watcher.files.arrived() == []
+    manifest.unlink()
+    watcher.look(set())
+    assert watcher.files.arrived() == [file]
