@@ -188,7 +188,7 @@ def recordings_named(known: Mapping[str, str], name: str, more: Callable[[], Map
     """
     found = _named(known, name) or _named(more(), name)
     if not found:
-        raise AsdError(f"{name}: no recording of the table; `asd ingest` it first, or `asd score` it")
+        raise AsdError(f"{printable(Path(name))}: no recording of the table; `asd ingest` it first, or `asd score` it")
     return found
 
 

@@ -1,5 +1,6 @@
 """Who says what a recording is, and what a later ingest may change of it."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -168,3 +169,8 @@ def test_a_label_holds_after_another_recording_had_the_path(tmp_path: Path, reco
     catalog.ingest(find_recordings(tmp_path / "archive"), RecordingSettings())
     labels = dict(zip(catalog.recordings["path"], catalog.recordings["label"], strict=True))
     assert labels == {str(slot): "normal", str(archive): "anomaly"}
+
+
+def test_a_name_that_is_not_utf8_is_told_as_it_is_written_everywhere(catalog: Catalog) -> None:
+    with pytest.raises(AsdError, match=r"^L\\xfcfter.wav: no recording of the table"):
+        labels_of(catalog, [os.fsdecode(b"L\xfcfter.wav")], "normal")
