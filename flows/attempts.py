@@ -12,6 +12,8 @@ from tasks.notification import notified
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0
 """Seconds from a failure to the next try; each further pause is twice as long."""
+MOST_EXPECTED = 6
+"""failures in a row that are no news"""
 
 
 class Attempts:
@@ -31,6 +33,7 @@ class Attempts:
         self.failures = 0
         self._next = clock()
         self._said = ""
+        self._expected = 0
 
     def due(self) -> bool:
         """Whether it is time to try."""
@@ -42,11 +45,15 @@ class Attempts:
 
     @contextmanager
     def attempt(self, *, expected: bool = False) -> Iterator[None]:
-        """One try: no exception leaves the block. ``expected``: a failure is expected, and not reported."""
+        """One try: no exception leaves the block. ``expected``: a failure is expected, and not reported.
+
+        Repeated expected failures may hide another one: after `MOST_EXPECTED` of them, the failure is reported.
+        """
         try:
             yield
         except Exception as error:
-            if expected:
+            if expected and self._expected < MOST_EXPECTED:
+                self._expected += 1
                 self._next = self.clock() + FIRST_PAUSE
                 return
             unexpected = "" if isinstance(error, AsdError) else f"unexpected {type(error).__name__}: "
@@ -56,7 +63,7 @@ class Attempts:
                 self.say(f"{self.flow} works again")
                 unfailing(lambda: run_completed(self.home, self.flow))
                 notified(self.home)
-            self.failures, self._said = 0, ""
+            self.failures, self._said, self._expected = 0, "", 0
 
     def _failed(self, why: str) -> None:
         self.failures += 1

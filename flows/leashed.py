@@ -1,4 +1,4 @@
-"""`python -m flows.leashed MODULE ...`: run a module like `python -m`, but no longer than the process that started it.
+"""`python flows/leashed.py MODULE ...`: run a module like `python -m`, but no longer than the process that started it.
 
 Standard input is a pipe that only that process holds. However it ends, kill -9 included, the pipe is closed, and
 this process ends with all that it has started. So no process id has to be stored, which could by now be that of another
@@ -28,8 +28,9 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]
         environment: all variables.
         log: where its output goes; None: where that of this process goes.
     """
+    # Not from the working directory (-P): that of somebody who works with Prefect may well have a folder `flows`, too.
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.leashed", *command],
+        [sys.executable, "-P", __file__, *command],
         env=dict(environment),
         stdin=subprocess.PIPE,
         stdout=log,

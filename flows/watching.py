@@ -81,12 +81,17 @@ class Watcher:
         self.ingests = Attempts("ingest", home, say)
         self.waiting = Waiting(home, retrain_after, say)
         self._reasons: dict[str, str] = {}
+        self._has_manifest = False
 
     def look(self, changed: set[Path]) -> None:
-        """Take note of files that may be new or have changed; a changed table may make other files usable."""
+        """Take note of files that may be new or have changed; a changed table, or a manifest that is gone, may make other
+        files usable.
+        """
         self.files.look(path for path in changed if path.suffix.lower() != TABLES)
         self.tables.look(path for path in changed if path.suffix.lower() == TABLES)
-        if tables := self.tables.arrived():
+        had_manifest, self._has_manifest = self._has_manifest, os.path.lexists(self.folder / MANIFEST)
+        tables = self.tables.arrived()
+        if tables or (had_manifest and not self._has_manifest):
             self.tables.handled(tables)
             self.files.hurry()
             self.ingests.now()

@@ -18,6 +18,7 @@ from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
 from asdcore.recordings.catalog import HELD_OUT, training_recordings
 from asdcore.recordings.clips import clip_named, cut, recording_count, recording_of
+from asdcore.recordings.formats import codecs_of
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of
 
@@ -50,7 +51,8 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
     lost = sorted(set(champion.machines) - set(challenger.machines))
     # Of clips, so that a recording of an hour is not held in memory. Each detector cuts them further as it needs.
     clips = cut(recordings, dict.fromkeys(set(recordings["machine"]), settings.recordings.clip_seconds))
-    judged_by = {machine: _to_judge_by(clips, machine) for machine in machines}
+    comparable = _comparable(clips[clips["machine"].isin(machines)], champion, challenger)
+    judged_by = {machine: _to_judge_by(comparable, machine) for machine in machines}
     judged_by = {machine: (kind, rows) for machine, (kind, rows) in judged_by.items() if len(rows)}
     new = {machine: newly_learned(champion, clips, machine, settings) for machine in machines}
     total = sum(len(rows) * (1 if kind == "labels" else 1 + len(KINDS)) for kind, rows in judged_by.values())
@@ -60,8 +62,9 @@ def compare(champion: Detector, challenger: Detector, recordings: pd.DataFrame, 
     )
     scored: dict[str, list[dict[str, Any]]] = {"champion": [], "challenger": []}
     rate = settings.recordings.sample_rate
+    judges = {"champion": _of_any_format(champion), "challenger": _of_any_format(challenger)}
     for row, samples in progress(waveforms, "judging the challenger", total=total):
-        for role, detector in (("champion", champion), ("challenger", challenger)):
+        for role, detector in judges.items():
             verdict = detector.score_waveform(samples, rate, row["machine"])
             scored[role].append(row | {name: verdict[name] for name in ("score", "decision")})
     judged_on = {
@@ -101,16 +104,38 @@ def newly_learned(champion: Detector, clips: pd.DataFrame, machine: str, setting
     known = {recording_of(clip) for clip in champion.machines[machine].clips}
     training = training_recordings(clips)
     training = training[training["machine"] == machine]
-    new = training[~training["recording"].map(recording_of).isin(list(known))]
+    new = _comparable(training[~training["recording"].map(recording_of).isin(list(known))], champion)
     by_name, unread = _some(new).set_index("recording", drop=False), Counter[str]()
+    judge_of_waveforms = _of_any_format(champion)
     judged = [
         by_name.loc[row["recording"]].to_dict()
-        | champion.score_waveform(samples, settings.recordings.sample_rate, machine)
+        | judge_of_waveforms.score_waveform(samples, settings.recordings.sample_rate, machine)
         for row, samples in _waveforms(by_name, True, settings, unread)
     ]
     table = pd.DataFrame(judged, columns=["recording", "path", "session", "score", "verdict"])
     known_sound = champion.machines[machine].calibration
     return replace(learned(known_sound, table.astype({"score": float})), unread=unread[machine])
+
+
+def _comparable(clips: pd.DataFrame, *detectors: Detector) -> pd.DataFrame:
+    """Those of files that all of these detectors compare with what their machines were fitted on."""
+    if "sample_rate" not in clips:
+        return clips
+    rows = zip(clips["machine"], codecs_of(clips), clips["sample_rate"], strict=True)
+    can = [not any(_objection(one, machine, codec, rate) for one in detectors) for machine, codec, rate in rows]
+    return clips[pd.Series(can, index=clips.index, dtype=bool)]
+
+
+def _objection(detector: Detector, machine: str, codec: str, sample_rate: float) -> str:
+    formats = detector.machines[machine].formats
+    if formats is None or pd.isna(sample_rate):
+        return ""
+    return formats.objection(codec, int(sample_rate), detector.settings.recordings.sample_rate)
+
+
+def _of_any_format(detector: Detector) -> Detector:
+    """For decoded files, of which the codec and the rate can no longer be seen; see `_comparable`."""
+    return replace(detector, machines={name: model.of_any_format() for name, model in detector.machines.items()})
 
 
 def _some(clips: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,12 @@ class MachineModel:
         """Raise `BadRecording` if a recording cannot be compared with the training ones, see `Formats.objection`."""
         if self.formats and (why := self.formats.objection(codec, sample_rate, resampled_to)):
             raise BadRecording(why)
+
+    def of_any_format(self) -> "MachineModel":
+        """This model, without `check_format`: for waveforms of which is known that they can be compared."""
+        other = copy(self)
+        other.formats = None
+        return other
 
     def verdict(self, vectors: Vectors, false_alarm_rate: float) -> pd.DataFrame:
         """What to think of clips, each by itself.

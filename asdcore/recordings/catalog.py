@@ -27,13 +27,12 @@ from asdcore.recordings.paths import nfc
 from asdcore.recordings.renamed import rename, renamed
 from asdcore.recordings.rows import (
     FACTS,
-    SETTLED,
     UNREAD,
     label_stays,
     plain,
     row_of,
-    says_nothing,
     settings_key,
+    settled_of,
     supersedes,
     without_conflicts,
 )
@@ -257,8 +256,9 @@ class Catalog:
 
         with ThreadPoolExecutor() as threads:
             rows = list(progress(threads.map(described, found), "reading recordings", total=len(found)))
-        left_out = [str(row["path"]) for row in rows if row["recording"] in forgotten]
-        rows = [row for row in rows if row["recording"] not in forgotten]
+        forgotten |= set(self.forgotten["sound"].dropna()) - set(known["sound"])  # With a new comment, for example.
+        left_out = [str(row["path"]) for row in rows if forgotten & {row["recording"], row.get("sound")}]
+        rows = [row for row in rows if not forgotten & {row["recording"], row.get("sound")}]
         # Labelled ones first: of one content under two names the label is kept.
         good = sorted((row for row in rows if not row["reason"]), key=lambda row: row["label"] == "unknown")
         good, conflicts = without_conflicts(good, known)
@@ -273,7 +273,7 @@ class Catalog:
             before = plain(known.loc[digest].to_dict()) if digest in known.index else None
             row["session"] = row["session"] or (before["session"] if before else session)
             if digest in labelled.index and label_stays(row, settled := plain(labelled.loc[digest].to_dict())):
-                row |= {name: settled[name] for name in (*SETTLED, *(["split"] if says_nothing(row) else []))}
+                row |= settled_of(row, settled)
             if before is None or supersedes(row, before):
                 new[digest] = row
             elif row["settings"] != before["settings"]:
@@ -356,7 +356,7 @@ def pending_review(recordings: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_recordings(recordings: pd.DataFrame) -> pd.DataFrame:
-    """The rows for training: normal, of the train split; lossy ones only if all of a machine have the same codec."""
+    """The rows for training: normal, of the train split, and of the codec that most of the machine have."""
     rows = recordings[(recordings["split"] == "train") & (recordings["label"] == "normal")]
     return of_one_codec(rows).reset_index(drop=True)
 

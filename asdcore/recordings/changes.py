@@ -26,6 +26,8 @@ SCANNING = 0.1
 
 TABLES = ".csv"
 """Suffix of manifests and tables of attributes."""
+ATTRIBUTES = "attributes_"
+"""How the names of tables of attributes begin."""
 
 Events = set[tuple[Change, str]]
 
@@ -87,12 +89,17 @@ def _events(folder: Path) -> tuple[Iterator[Events] | None, str]:
 def _all_files(folder: Path) -> set[Path]:
     files = set(audio_files(folder).files)
     machines = {path.parent.parent for path in files if path.parent.name in SPLIT_FOLDERS}
-    attributes = {table for machine in machines for table in machine.glob(f"attributes_*{TABLES}")}
+    attributes = {table for machine in machines for table in machine.glob(f"{ATTRIBUTES}*{TABLES}")}
     return files | attributes | {folder / MANIFEST}
 
 
 def _counts(path: Path, folder: Path) -> bool:
     with suppress(OSError, ValueError):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        return path.suffix.lower() in {*AUDIO_SUFFIXES, TABLES} and not hidden and path.is_file()
+        return (path.suffix.lower() in AUDIO_SUFFIXES or _is_table(path, folder)) and not hidden and path.is_file()
     return False
+
+
+def _is_table(path: Path, folder: Path) -> bool:
+    """Other tables, such as the log of a sensor that grows all the time, say nothing of recordings."""
+    return path == folder / MANIFEST or (path.name.startswith(ATTRIBUTES) and path.suffix == TABLES)

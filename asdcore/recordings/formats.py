@@ -104,7 +104,13 @@ def codecs_of(recordings: pd.DataFrame) -> pd.Series:
 
 
 def of_one_codec(recordings: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those of a lossy codec, where not all rows of their machine have the same one."""
+    """The rows of the codec that most rows of their machine have; of as many, none, and else the first by name.
+
+    A single one of another codec, lossless or not, must not take a machine all the others that it is fitted on.
+    """
     codecs = codecs_of(recordings)
-    several = codecs.groupby(recordings["machine"]).transform("nunique") > 1
-    return recordings[~(several & (codecs != ""))]
+    counts = (
+        codecs.groupby([recordings["machine"], codecs]).size().rename_axis(["machine", "codec"]).reset_index(name="n")
+    )
+    most = counts.sort_values(["n", "codec"], ascending=[False, True]).drop_duplicates("machine")
+    return recordings[codecs == recordings["machine"].map(dict(zip(most["machine"], most["codec"], strict=True)))]

@@ -2,12 +2,14 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from asdcore.errors import AsdError
+from asdcore.recordings.audio import BadRecording, examine
 from asdcore.recordings.catalog import LABELS, Catalog
 from asdcore.recordings.found import Found, is_simulated
 from asdcore.recordings.names import parse_place
@@ -58,7 +60,7 @@ def label_recordings(
     Raises:
         AsdError: see `labels_of`; or a file that cannot be used, with the reason. Nothing is labelled then.
     """
-    labels = labels_of(catalog, what, label, scored)
+    labels = _of_sounds(catalog, labels_of(catalog, what, label, scored), settings, scored)
     known = set(catalog.recordings["recording"])
     if set(labels) & set(catalog.forgotten["recording"]):
         catalog.forget(labels, None)
@@ -77,6 +79,27 @@ def label_recordings(
             raise AsdError(f"{files[gone[0]].path} has changed since it was scored: score it again")
     catalog.label(labels, by)
     return labels
+
+
+def _of_sounds(
+    catalog: Catalog, labels: Mapping[str, str], settings: RecordingSettings, scored: Scored
+) -> dict[str, str]:
+    """The labels, of the recordings by which the table knows the sounds: a file with another comment is no other sound.
+
+    Raises:
+        AsdError: a sound has two labels.
+    """
+    rows = pd.concat([catalog.forgotten, catalog.recordings]).dropna(subset="sound")
+    digests = dict(zip(rows["sound"], rows["recording"], strict=True))
+    known = {*catalog.forgotten["recording"], *catalog.recordings["recording"]}
+    found: dict[str, str] = {}
+    for recording, said in labels.items():
+        if recording not in known:
+            with suppress(OSError, BadRecording):  # The ingest says so.
+                recording = digests.get(examine(scored()[recording].path, settings).sound, recording)
+        if found.setdefault(recording, said) != said:
+            raise AsdError(f"recording {recording[:SHORTEST_DIGEST]} has two labels: {found[recording]} and {said}")
+    return found
 
 
 def _found(scored: ScoredFile, label: str) -> Found:
@@ -165,7 +188,7 @@ def recordings_named(known: Mapping[str, str], name: str, more: Callable[[], Map
     """
     found = _named(known, name) or _named(more(), name)
     if not found:
-        raise AsdError(f"{name}: no recording of the table; `asd ingest` it first, or `asd score` it")
+        raise AsdError(f"{printable(Path(name))}: no recording of the table; `asd ingest` it first, or `asd score` it")
     return found
 
 

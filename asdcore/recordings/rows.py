@@ -107,6 +107,11 @@ def label_stays(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return bool(by) and (not by.startswith(DETECTOR) or (row["split"], row["label"]) == ("train", "normal"))
 
 
+def settled_of(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a known recording whose label stays, see `label_stays`; a place that says nothing has no split."""
+    return {name: before[name] for name in (*SETTLED, *(["split"] if says_nothing(row) else []))}
+
+
 def supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether a row says something new of a known recording: the same file is described otherwise (a corrected
     manifest) or was decoded with other settings, the file has moved, its label has become known, or what must not

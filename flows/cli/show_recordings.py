@@ -76,8 +76,8 @@ def _show_treatments(recordings: pd.DataFrame, sample_rate: int) -> None:
     for machine, rows in normal.groupby("machine"):
         if left_out := len(rows) - len(of_one_codec(rows)):
             err.print(
-                f"{machine}: {left_out} of {len(rows)} normal recordings are lossy and not used for training, since "
-                "the others have another codec or none"
+                f"{machine}: {left_out} of {len(rows)} normal recordings are not used for training, as most have "
+                "another codec"
             )
         bands = sorted(set(rows["sample_rate"].clip(upper=sample_rate)))
         if len(bands) > 1:

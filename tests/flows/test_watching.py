@@ -1,6 +1,7 @@
 """When a file has arrived, and what is tried again."""
 
 import os
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -8,8 +9,11 @@ import pytest
 
 from asdcore.monitoring.incidents import open_incidents
 from asdcore.recordings.arriving import Arriving, known_states
+from asdcore.recordings.changes import changed_files
+from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from flows.attempts import Attempts
+from flows.watching import Watcher
 
 
 class Clock:
@@ -165,3 +169,53 @@ def test_what_fails_is_told_once_counted_in_an_incident_and_tried_again_after_gr
     assert not attempts.due() and len(said) == 2 and open_incidents(home) == []
     attempts.now()
     assert attempts.due()
+
+
+def test_a_failure_that_is_expected_again_and_again_is_told_in_the_end(tmp_path: Path, clock: Clock) -> None:
+    home, said = Home.at(tmp_path / "home"), list[str]()
+    attempts = Attempts("ingest", home, said.append, clock)
+
+    def fail_for_a_minute() -> None:
+        for _ in range(7):
+            with attempts.attempt(expected=True):
+                raise ZeroDivisionError("no disk")
+            clock.now += 10
+
+    with attempts.attempt(expected=True):
+        raise ZeroDivisionError("no disk")
+    with attempts.attempt():
+        pass
+    assert said == []
+    fail_for_a_minute()
+    assert len(said) == 1 and "no disk" in said[0] and len(open_incidents(home)) == 1
+
+
+def test_tables_that_say_nothing_of_recordings_are_not_looked_at(tmp_path: Path) -> None:
+    """The log of a sensor grows all the time: it would make every failure one of a table that is being written."""
+    (tmp_path / "pump" / "train").mkdir(parents=True)
+    changes = changed_files(tmp_path, False, lambda _: None)
+    next(changes)
+    tables = [tmp_path / "manifest.csv", tmp_path / "pump" / "attributes_00.csv"]
+    for file in (*tables, tmp_path / "temperature.csv", tmp_path / "pump" / "manifest.csv"):
+        file.write_text("path,machine\n")
+    seen = set[Path]()
+    until = time.monotonic() + 10
+    while not seen.issuperset(tables) and time.monotonic() < until:
+        seen |= next(changes)
+    assert seen == {*tables}
+
+
+def test_files_that_a_manifest_did_not_list_are_tried_again_when_it_is_gone(tmp_path: Path) -> None:
+    file, manifest = tmp_path / "in" / "pump" / "a.wav", tmp_path / "in" / "manifest.csv"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"sound")
+    manifest.write_text("path,machine\n")
+    watcher = Watcher(tmp_path / "in", Home.at(tmp_path / "home"), RecordingSettings(), 0, 50, print)
+    watcher.look({file})
+    assert watcher.files.arrived() == [file]
+    watcher.files.again([file], 3600)
+    watcher.look(set())
+    assert watcher.files.arrived() == []
+    manifest.unlink()
+    watcher.look(set())
+    assert watcher.files.arrived() == [file]

@@ -8,6 +8,9 @@ import soundfile
 
 import tasks.labels
 from asdcore.errors import AsdError
+from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.found import Found
+from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
 from tasks.labels import label_recordings, scored_files
@@ -66,3 +69,24 @@ def test_stored_scores_are_read_once_however_many_names_are_in_no_table(
     assert len(calls) == 1
     with pytest.raises(AsdError, match="no recording of the table"):
         label_recordings(home, [str(record(tmp_path / "other.wav", 9))], "normal", "anna")
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_label_of_a_file_with_a_comment_is_that_of_the_sound_that_the_table_knows(
+    home: Home, tmp_path: Path, forgotten: bool
+) -> None:
+    known = record(tmp_path / "pump" / "known.wav", 1)
+    catalog = Catalog(home.recordings)
+    catalog.ingest([Found(known, "pump")], RecordingSettings())
+    if forgotten:
+        catalog.forget(catalog.recordings["recording"], "anna")
+    scored = tmp_path / "pump" / "scored.wav"
+    samples, rate = soundfile.read(known, dtype="int16")
+    with soundfile.SoundFile(scored, "w", rate, 1, "PCM_16") as file:
+        file.comment = "sounds wrong"
+        file.write(samples)
+    scoring_run(home, "20260501T080000", NORMAL | {"path": str(scored), "recording": digest_of_file(scored)})
+
+    assert label_recordings(home, [str(scored)], "anomaly", "anna") == {digest_of_file(known): "anomaly"}
+    (row,) = Catalog(home.recordings).recordings.to_dict("records")
+    assert (row["path"], row["label"], row["labelled_by"]) == (str(known), "anomaly", "anna")

@@ -1,5 +1,6 @@
 """Who says what a recording is, and what a later ingest may change of it."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from asdcore.recordings.catalog import SCHEMA, Catalog, pending_review, training
 from asdcore.recordings.labels import labels_of
 from asdcore.recordings.names import find_recordings
 from asdcore.settings import RecordingSettings
+from tests.asdcore.conftest import Recorder
 
 SETTINGS = RecordingSettings()
 
@@ -149,3 +151,26 @@ def test_what_names_no_recording_or_has_no_label_is_refused(
     named = [name.format(monday=digest_of(catalog, "monday.wav"), place=place) for name in what]
     with pytest.raises(AsdError, match=said):
         labels_of(catalog, named, label)
+
+
+def test_a_label_holds_after_another_recording_had_the_path(tmp_path: Path, record: Recorder) -> None:
+    """Recorders give their files the names of earlier ones, and somebody may have kept the earlier one elsewhere."""
+    slot, archive = tmp_path / "pump" / "slot.wav", tmp_path / "archive" / "pump" / "kept.wav"
+    catalog = Catalog(tmp_path / "table")
+    record(slot, 1)
+    catalog.ingest(find_recordings(tmp_path / "pump"), RecordingSettings())
+    catalog.label(dict.fromkeys(catalog.recordings["recording"], "anomaly"), "anna")
+    archive.parent.mkdir(parents=True)
+    slot.rename(archive)
+    record(slot, 2)
+    catalog.ingest(find_recordings(tmp_path / "pump"), RecordingSettings())
+    assert catalog.recordings["label"].tolist() == ["normal"]
+
+    catalog.ingest(find_recordings(tmp_path / "archive"), RecordingSettings())
+    labels = dict(zip(catalog.recordings["path"], catalog.recordings["label"], strict=True))
+    assert labels == {str(slot): "normal", str(archive): "anomaly"}
+
+
+def test_a_name_that_is_not_utf8_is_told_as_it_is_written_everywhere(catalog: Catalog) -> None:
+    with pytest.raises(AsdError, match=r"^L\\xfcfter.wav: no recording of the table"):
+        labels_of(catalog, [os.fsdecode(b"L\xfcfter.wav")], "normal")

@@ -2,7 +2,7 @@
 
 import os
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from asdcore.detector import Detector
+from asdcore.monitoring.comparison import compare, newly_learned
 from asdcore.recordings.audio import BadRecording, decode, open_audio
 from asdcore.recordings.catalog import Catalog, Ingested, training_recordings
 from asdcore.recordings.health import remarks
@@ -278,20 +279,52 @@ def test_a_lossy_recording_is_not_compared_with_lossless_ones(pumps: tuple[Path,
 @pytest.mark.situation(
     "mp3 files among the normal recordings of a machine",
     before="used for training with the others",
-    after="used if all recordings of the machine are mp3, otherwise left out; a detector fitted on mp3 files judges "
+    after="used if most recordings of the machine are mp3, otherwise left out; a detector fitted on mp3 files judges "
     "mp3 files",
 )
 def test_lossy_recordings_train_among_themselves_only(tmp_path: Path) -> None:
     mp3 = {f"pump/{seed}.wav": encoded("MP3", "MPEG_LAYER_III", sound(seed)) for seed in range(12)}
     _, catalog = ingested(tmp_path / "alone", mp3)
     assert len(training_recordings(catalog.recordings)) == 12
-    _, catalog = ingested(tmp_path / "mixed", mp3 | {"pump/99.wav": encoded("WAV", "PCM_16", sound(99))})
-    assert training_recordings(catalog.recordings)["codec"].tolist() == [""]
+    wav = {f"pump/{seed}.wav": encoded("WAV", "PCM_16", sound(seed)) for seed in range(90, 93)}
+    for n_mp3, n_wav, used in ((12, 1, "MP3"), (2, 3, ""), (3, 3, "")):
+        files = dict(list(mp3.items())[:n_mp3]) | dict(list(wav.items())[:n_wav])
+        _, catalog = ingested(tmp_path / f"{n_mp3} and {n_wav}", files)
+        codecs = training_recordings(catalog.recordings)["codec"].tolist()
+        assert codecs == [used] * (n_mp3 if used else n_wav)
 
     settings = Settings(normality=NormalitySettings(scorers=("spectrum",), false_alarm_rate=0.1))
     place = tmp_path / "alone", Detector.fit(tmp_path / "alone" / "pump", settings)
     assert scored(place, "new.mp3", encoded("MP3", "MPEG_LAYER_III", sound(50)))["verdict"] == "normal"
     assert scored(place, "new.wav", encoded("WAV", "PCM_16", sound(50)))["reason"].startswith("lossless: not compared")
+
+
+@pytest.mark.situation(
+    "a retraining of a machine whose recordings are all mp3, or all at 8 kHz",
+    before="the same, right",
+    after="champion and challenger are compared on these recordings",
+)
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda seed: encoded("MP3", "MPEG_LAYER_III", sound(seed)),
+        lambda seed: encoded("WAV", "PCM_16", sound(seed, rate=8000), 8000),
+    ],
+    ids=["mp3", "8 kHz"],
+)
+def test_the_gate_compares_detectors_of_other_formats(tmp_path: Path, content: Callable[[int], bytes]) -> None:
+    settings = Settings(normality=NormalitySettings(scorers=("spectrum",), false_alarm_rate=0.1))
+    _, catalog = ingested(tmp_path, {f"pump/{seed}.wav": content(seed) for seed in range(12)})
+    detector = Detector.fit(tmp_path / "pump", settings)
+    _, catalog = ingested(tmp_path, {f"pump/{seed}.wav": content(seed) for seed in range(12, 15)}, catalog.folder)
+    # One that a detector of such recordings cannot judge is left out.
+    ingested(tmp_path, {"pump/test/normal/20.wav": encoded("WAV", "PCM_24", sound(20))}, catalog.folder)
+    rows = Catalog(catalog.folder).recordings
+    assert len(rows) == 16
+    judged = compare(detector, detector, rows, settings)
+    assert "pump" in judged["by"] and {row["machine"] for row in judged["compared"]} >= {"pump"}, judged
+    new = newly_learned(detector, rows.assign(clip_seconds=1.0), "pump", settings)
+    assert new.recordings == 3
 
 
 @pytest.mark.situation(
