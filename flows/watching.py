@@ -84,8 +84,9 @@ class Watcher:
         self._has_manifest = False
 
     def look(self, changed: set[Path]) -> None:
-        """Take note of files that may be new or have changed; a changed table, or a manifest that is gone, may make other
-        files usable.
+        """Take note of files that may be new or have changed.
+
+        A table that has changed, or a manifest that is gone, may make other files usable.
         """
         self.files.look(path for path in changed if path.suffix.lower() != TABLES)
         self.tables.look(path for path in changed if path.suffix.lower() == TABLES)
