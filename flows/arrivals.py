@@ -258,6 +258,10 @@ def _challenger(home: Home) -> Detector | None:
 def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -> str:
     """Why a retraining is due; empty if none is. The clips of a long recording count as so many recordings."""
     rows = training_recordings(hold_out(Catalog(home.recordings).recordings, detector.settings.gate.held_out_fraction))
+    # What a recorder has deleted before it was trained on cannot make a retraining due, again and again.
+    heard = {recording_of(clip) for model in detector.machines.values() for clip in model.clips}
+    there = [name in heard or on_disk(Path(path)).exists() for name, path in rows[["recording", "path"]].to_numpy()]
+    rows = rows[there]
     lengths = {machine: model.clip_seconds for machine, model in detector.machines.items()}
     now = cut(rows[rows["machine"].isin(list(lengths))], lengths).groupby("machine").size()
     reports = {machine: reliability_of(detector, machine) for machine in detector.machines}

@@ -146,6 +146,8 @@ def training_key(
     spectrograms: Artifact, recordings: pd.DataFrame, settings: TrainingSettings, warm_start: Artifact | None = None
 ) -> str:
     """The key of a training, known before it runs; with an encoder that is not trained, that of its embeddings."""
+    if settings.encoder == BASE:
+        return digest_of(digest_of_file(WEIGHTS), spectrograms.digest)
     if not settings.trains:
         return digest_of(_as_it_comes(settings).digest, spectrograms.digest)
     return train_encoder.key(

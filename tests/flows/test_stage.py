@@ -61,7 +61,7 @@ def test_a_stage_runs_once_for_the_same_inputs(home: Home) -> None:
     first, again, other = double(21), double(21, label="shown only"), double(4)
     assert CALLS == [21, 4]
     assert first == again and first != other
-    assert first.path.read_text() == "42" and first.facts == {"number": 21}
+    assert first.path.read_text() == "42" and first.facts["number"] == 21
     assert first.path.is_relative_to(home.runs) and list(first.files) == [first.path]
 
 

@@ -116,7 +116,8 @@ def served(home: Home, tmp_path: Path) -> Iterator[tuple[Home, str, "subprocess.
     environment = os.environ | {"ASD_BOARD_TOKEN": "nobody guesses this", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    yield own, process.stdout.readline().strip(), process
+    # A token that somebody has chosen is not printed.
+    yield own, f"{process.stdout.readline().strip()}?token=nobody%20guesses%20this", process
     process.kill()
     process.wait()
 
