@@ -565,5 +565,5 @@ def test_the_scorers_that_the_settings_name_judge(tmp_path: Path, scorers: tuple
 def test_without_the_embedding_no_encoder_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     normality = SETTINGS.normality.model_copy(update={"scorers": ("spectrum", "change")})
     chosen = make_detector(SETTINGS.model_copy(update={"normality": normality}))
-    monkeypatch.setattr(Detector, "embed", None)
+    monkeypatch.setattr("asdcore.detector.embedding", None)
     assert chosen.score([write(tmp_path / "fan" / "a.wav", hum(1))])["reason"].tolist() == [""]

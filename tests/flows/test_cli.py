@@ -263,7 +263,7 @@ def test_screening_needs_neither_home_nor_detector_and_tells_and_reports_what_st
     environment["ASD_HOME"] = str(tmp_path / "table.csv" / "home")
     homeless = subprocess.run(command[:-2], env=environment, capture_output=True, text=True, check=False)
     assert homeless.returncode == 4 and homeless.stdout.startswith("pump: listen to one of 12 first")
-    assert "done, but without a report: the home cannot be used" in homeless.stderr
+    assert "done, but without a report" in homeless.stderr
     environment["ASD_HOME"] = str(tmp_path / "other")
     printed = subprocess.run([*command[:-2], "--json"], env=environment, capture_output=True, text=True, check=False)
     assert json.loads(printed.stdout)[0]["rank"] == 1 and not (tmp_path / "other").exists()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.found import NOT_TOLD
 from asdcore.recordings.names import label_in_name, parse_place
 from asdcore.recordings.sessions import time_stamp
 from asdcore.settings import RecordingSettings
@@ -67,6 +68,7 @@ def refuse_lost(files: list[Path], done: Ingest, catalog: Catalog) -> None:
     """Every file is in the table, by its content, or in quarantine or reported as left out, by its path."""
     told = {*done["quarantined"], *done["forgotten"], *done.get("left_out", {})}
     told |= {printable(Path(path).resolve()) for path in told}
+    told |= {path.removesuffix(NOT_TOLD) for path in told}
     usable = set(catalog.recordings["recording"])
     lost = [
         path

@@ -105,7 +105,11 @@ def test_the_pseudo_inverse_is_refitted_without_the_group() -> None:
     np.testing.assert_allclose(model.left_out_, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in NORMALITY_MODELS.names() if name != "elliptic"])
+# The others leave out several groups at a time, and which ones depends on the order of their names.
+ONE_AT_A_TIME = ["ml", "ledoit_wolf", "tied", "knn", "standardised_knn"]
+
+
+@pytest.mark.parametrize("name", ONE_AT_A_TIME)
 def test_groups_of_one_row_give_the_distances_of_no_groups(name: str) -> None:
     X, _ = vectors([30, 30], 6)
     alone = model_class(name)().fit(X, groups=np.arange(60))

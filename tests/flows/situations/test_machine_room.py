@@ -85,6 +85,7 @@ def odd_home(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, subproces
     before="reported: commands with a flow ended with Timed out after 90 s; `asd ui` did not start within 120 s",
     after="asd, Prefect and MLflow reach the servers on loopback without the proxy",
 )
+@pytest.mark.slow
 def test_a_proxy_is_not_asked_for_a_server_on_loopback(
     odd_home: "tuple[Path, subprocess.CompletedProcess[str]]", environment: None, tmp_path: Path
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_proxy_is_not_asked_for_a_server_on_loopback(
     before="the database was written beside the home, under half its name; with a percent sign nothing started",
     after="Prefect and MLflow keep their databases and artifacts in the home",
 )
+@pytest.mark.slow
 def test_everything_is_written_into_a_home_with_an_odd_path(
     odd_home: "tuple[Path, subprocess.CompletedProcess[str]]",
 ) -> None:
@@ -172,6 +174,7 @@ def test_a_home_that_is_no_text_is_refused(tmp_path: Path, environment: None) ->
     before="reported: the page was blank, as Prefect copies its pages into the installation",
     after="the pages are copied into the home; each home has its own",
 )
+@pytest.mark.slow
 def test_the_pages_of_prefect_are_kept_in_the_home(prefect_api: str, environment: None, tmp_path: Path) -> None:
     import prefect
     from prefect.server.api.server import create_ui_app
@@ -229,6 +232,7 @@ LIMITED = ["setpriv", "--bounding-set=-dac_override"]
     before="not tried; reported for prefect.db: commands with a flow ended with Timed out after 90 s",
     after="one sentence at once: which folder, who owns it and what to do",
 )
+@pytest.mark.slow
 def test_a_home_of_another_user_is_named_with_its_owner(command: str, tmp_path: Path) -> None:
     if os.geteuid() != 0 or not works(*LIMITED, "true"):
         pytest.skip("only root can give a home to another user")
@@ -366,18 +370,19 @@ def interrupted(command: Sequence[str | Path], seconds: float, ready: str, times
 
 
 @SUBPROCESSES
-@pytest.mark.parametrize("command", ["ingest", "screen"])
+@pytest.mark.parametrize("command", ["screen"])  # An ingest of so little has ended before.
 @pytest.mark.situation(
     "Ctrl-C in the middle of a command without a server: ingest, score, screen",
     before="ended within seconds, with exit code 1",
     after="ends within seconds, with exit code 130 and a sentence; no partial file is left",
 )
+@pytest.mark.slow
 def test_ctrl_c_ends_a_command_within_seconds(command: str, many: Path, tmp_path: Path) -> None:
     code, said, took = interrupted([command, many, "--home", tmp_path], 2.5, "")
     assert code in CTRL_C and took < 20, (code, said, took)
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.partial"))
-    assert Catalog(Home.at(tmp_path).recordings).recordings.empty or command == "ingest"
+    assert Catalog(Home.at(tmp_path).recordings).recordings.empty
 
 
 @SUBPROCESSES
@@ -429,6 +434,7 @@ def test_ctrl_c_ends_a_retraining_and_the_servers(times: int, tmp_path: Path) ->
     before="the private server was ended by the next command; those of `asd ui`: not tried",
     after="every server that a command has started ends when the command does, however that ends",
 )
+@pytest.mark.slow
 def test_a_server_ends_with_the_command_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, time; from flows import leashed;"
@@ -474,6 +480,7 @@ def of_another_container() -> "Iterator[subprocess.Popen[bytes]]":
     before="not tried; by the code: each command ended the private servers of the other containers",
     after="no process id is stored, and none is used to end a process",
 )
+@pytest.mark.slow
 def test_a_server_of_another_container_is_left_alone(
     of_another_container: "subprocess.Popen[bytes]", environment: None, tmp_path: Path
 ) -> None:

@@ -34,7 +34,7 @@ from flows.retrain import retrain
 from flows.watching import watch_folder
 from tasks.recordings import Ingest, ingest_recordings
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.slow]
 
 SETTINGS = RecordingSettings()
 QUIET = 0.3
