@@ -79,7 +79,7 @@ def planned(
     """The content of prefect.yaml with the parameters and descriptions of this home; see `deploy`."""
     plan: dict[str, Any] = yaml.safe_load(PREFECT_FILE.read_text(encoding="utf-8"))
     parameters: dict[str, dict[str, Any]] = {
-        name: {"settings": settings.model_dump(mode="json")} for name in ("features", "retrain", "benchmark")
+        name: {"settings": settings.model_dump(mode="json")} for name in ("features", "retrain", "benchmark", "ranking")
     }
     parameters["arrivals"] = {"retrain_after": retrain_after}
     parameters["ingest"] = {"settings": settings.recordings.model_dump(mode="json")}
