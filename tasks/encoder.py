@@ -122,7 +122,7 @@ def trained_encoder(
     warnings.
     """
     if not settings.trains:
-        return _as_it_comes(settings)
+        return _untrained_encoder(settings)
     encoder = train_encoder(
         spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), run, warm_start
     )
@@ -131,7 +131,7 @@ def trained_encoder(
     return encoder
 
 
-def _as_it_comes(settings: TrainingSettings) -> Artifact:
+def _untrained_encoder(settings: TrainingSettings) -> Artifact:
     """The file of an encoder that is not trained; that of a frozen one says where its weights are."""
     folder = Home.current().runs / "encoders"
     if settings.encoder == BASE:
@@ -149,7 +149,7 @@ def training_key(
     if settings.encoder == BASE:
         return digest_of(digest_of_file(WEIGHTS), spectrograms.digest)
     if not settings.trains:
-        return digest_of(_as_it_comes(settings).digest, spectrograms.digest)
+        return digest_of(_untrained_encoder(settings).digest, spectrograms.digest)
     return train_encoder.key(
         train_encoder.bound(
             spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), "", warm_start
