@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asdcore.baselines.exchange import exchanged_statistics
 from asdcore.encoder.frozen import FrozenEncoder
 from asdcore.encoder.network import single_threaded
 from asdcore.errors import AsdError
@@ -159,11 +160,13 @@ class SpectrogramBranch(nn.Module):
             left = -(-left // 2)
         self.head = nn.Sequential(batch_norm(128 * left, nn.BatchNorm1d), linear(128 * left, SIZE))
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """(n, samples) to (n, SIZE)."""
+    def forward(self, waveforms: Tensor, exchanged: Tensor | None = None) -> Tensor:
+        """(n, samples) to (n, SIZE). ``exchanged``: (n,) bool, rows that get the statistics of another; None: none."""
         spectra = torch.stft(
             waveforms, len(self.window), self.hop, window=self.window, center=False, return_complex=True
         ).abs()
+        if exchanged is not None:
+            spectra = exchanged_statistics(spectra, exchanged)
         image = self.bands(spectra - spectra.mean(dim=2, keepdim=True)).transpose(1, 2)[:, None]
         embedding: Tensor = self.head(self.layers(image).amax(dim=2).flatten(1))
         return embedding
@@ -193,9 +196,12 @@ class TwoBranch(nn.Module):
         """Values of an embedding."""
         return SIZE * (1 + len(self.windows))
 
-    def branches(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, samples) to the embedding of the spectrum, (n, SIZE), and that of the spectrograms, the rest."""
-        parts = [branch(waveforms) for branch in self.spectrograms]
+    def branches(self, waveforms: Tensor, exchanged: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(n, samples) to the embedding of the spectrum, (n, SIZE), and that of the spectrograms, the rest.
+
+        ``exchanged``: see `SpectrogramBranch.forward`.
+        """
+        parts = [branch(waveforms, exchanged) for branch in self.spectrograms]
         return self.spectrum(waveforms), torch.cat(parts, dim=1)
 
     def forward(self, waveforms: Tensor) -> Tensor:

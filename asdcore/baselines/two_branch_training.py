@@ -1,7 +1,7 @@
 """Train the two-branch network on the waveforms of all machines.
 
-The task is to tell apart every machine, section, domain and combination of attributes; mixup and the exchange of the
-branches' embeddings make it harder. As published: see `asdcore.baselines.two_branch`.
+The task is to tell apart every machine, section, domain and combination of attributes; mixup, the exchange of
+statistics and that of the branches' embeddings make it harder. As published: see `asdcore.baselines.two_branch`.
 """
 
 import os
@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from asdcore.baselines.adacos import SubclusterAdaCos
+from asdcore.baselines.exchange import drawn, exchanged_classes, exchanged_features, mixed
 from asdcore.baselines.two_branch import TwoBranch, fitted
 from asdcore.encoder.checkpoint import Checkpoints
 from asdcore.encoder.frozen import sound_of
@@ -26,8 +27,6 @@ from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.settings import RecordingSettings, TwoBranchSettings
 
-MIXED = 0.5
-"""Probability that a recording is mixed with another one, and that its embeddings are exchanged."""
 WEIGHT_DECAY = 1e-5
 """times the sum of the squared weights of convolutions and linear layers, gates apart"""
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -88,8 +87,8 @@ def read_waveforms(
 class Objective(nn.Module):
     """The network with its two losses, which are added.
 
-    The plain one has fixed centres. That of the exchanged embeddings has trained ones for three times as many classes:
-    both embeddings of the recording; spectrum of the recording; spectrograms of it.
+    The plain one has fixed centres. The self-supervised one has trained ones for nine times as many classes: each
+    exchange, StatEx and FeatEx, makes three of each.
 
     Args:
         network: to be trained.
@@ -100,7 +99,7 @@ class Objective(nn.Module):
         super().__init__()
         self.network, self.classes = network, classes
         self.plain = SubclusterAdaCos(classes, network.size, trainable=False)
-        self.exchanged = SubclusterAdaCos(3 * classes, network.size, trainable=True)
+        self.self_supervised = SubclusterAdaCos(9 * classes, network.size, trainable=True)
         self.decayed = [
             module.weight for name, module in network.named_modules()
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) and ".gate." not in name
@@ -110,36 +109,15 @@ class Objective(nn.Module):
         """The loss, a scalar, of waveforms (n, samples) of these classes (n,). ``generator``: on the CPU."""
         shares = functional.one_hot(classes, self.classes).to(waveforms.dtype)
         waveforms, shares = mixed(waveforms, shares, generator)
-        spectrum, spectrograms = self.network.branches(waveforms)
+        statistics, features = (drawn(len(classes), generator).to(waveforms.device) for _ in range(2))
+        spectrum, spectrograms = self.network.branches(waveforms, statistics)
         plain = self.plain(torch.cat([spectrum, spectrograms], dim=1), shares)
-        spectrograms, shares = exchanged(spectrograms, shares, generator)
-        other: Tensor = self.exchanged(torch.cat([spectrum, spectrograms], dim=1), shares)
+        spectrograms = exchanged_features(spectrograms, features)
+        shares = exchanged_classes(exchanged_classes(shares, statistics), features)
+        other: Tensor = self.self_supervised(torch.cat([spectrum, spectrograms], dim=1), shares)
         decay = torch.stack([weight.square().sum() for weight in self.decayed]).sum()
         loss: Tensor = plain + other + WEIGHT_DECAY * decay
         return loss
-
-
-def mixed(waveforms: Tensor, shares: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup (Zhang et al. 2018) of some rows with those of the reversed batch, by a weight uniform in (0, 1)."""
-    n = len(waveforms)
-    weight = torch.rand(n, 1, generator=generator)
-    weight[torch.rand(n, generator=generator) >= MIXED] = 1.0
-    weight = weight.to(waveforms.device)
-    return tuple(weight * x + (1 - weight) * x.flip(0) for x in (waveforms, shares))  # type: ignore[return-value]
-
-
-def exchanged(spectrograms: Tensor, shares: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """FeatEx: some rows get the spectrogram embeddings of the reversed batch, and half of either's class.
-
-    Returns:
-        (n, size), (n, 3 * classes).
-    """
-    other = torch.rand(len(shares), 1, generator=generator) >= MIXED
-    other = other.to(shares.device)
-    nothing = torch.zeros_like(shares)
-    kept = torch.cat([shares, nothing, nothing], dim=1)
-    both = torch.cat([nothing, 0.5 * shares, 0.5 * shares.flip(0)], dim=1)
-    return torch.where(other, spectrograms.flip(0), spectrograms), torch.where(other, both, kept)
 
 
 def train_two_branch(

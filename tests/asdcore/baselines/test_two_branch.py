@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from asdcore.baselines.adacos import SubclusterAdaCos
+from asdcore.baselines.adacos import SUBCLUSTERS, SubclusterAdaCos
+from asdcore.baselines.exchange import drawn, exchanged_classes, exchanged_features, exchanged_statistics, mixed
 from asdcore.baselines.two_branch import WINDOWS, SamePadding, TwoBranch, TwoBranchEncoder
-from asdcore.baselines.two_branch_training import Waveforms, exchanged, mixed, read_waveforms, train_two_branch
+from asdcore.baselines.two_branch_training import Objective, Waveforms, read_waveforms, train_two_branch
 from asdcore.encoder.frozen import build_frozen
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import VectorSystem, systems_named
@@ -75,8 +76,13 @@ def test_the_branches_have_the_shapes_of_the_published_network() -> None:
 
 def test_several_resolutions_are_several_spectrogram_branches() -> None:
     network = TwoBranch(16_000, WINDOWS["multi_resolution"]).eval()
-    spectrum, spectrograms = network.branches(torch.randn(2, 16_000))
+    waveforms = torch.randn(2, 16_000)
+    spectrum, spectrograms = network.branches(waveforms)
     assert (spectrum.shape, spectrograms.shape, network.size) == ((2, 128), (2, 3 * 128), 512)
+    same, exchanged = network.branches(waveforms, torch.tensor([True, False]))
+    assert torch.equal(same, spectrum)
+    changed = (exchanged != spectrograms).reshape(2, 3, 128).any(dim=2)
+    assert changed.tolist() == [[True] * 3, [False] * 3]
     assert values(network.spectrograms[1]) == sum(SPECTROGRAM.values())
 
 
@@ -121,19 +127,86 @@ def test_waveforms_and_classes_are_mixed_alike() -> None:
     assert 20 < int((shares.diagonal() == 1).sum()) < 44
 
 
+def test_about_half_of_the_rows_are_drawn() -> None:
+    assert 20 < int(drawn(64, torch.Generator().manual_seed(0)).sum()) < 44
+
+
+def test_exchanged_rows_have_the_statistics_of_the_reversed_batch_and_the_others_stay_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    spectra = rng.gamma(1.0, size=(4, 513, 7)) * rng.uniform(0.1, 10, (4, 1, 7))
+    rows = torch.tensor([True, False, True, True])
+    result = exchanged_statistics(torch.from_numpy(spectra), rows).numpy()
+    assert np.array_equal(result[1], spectra[1])
+    # Of each frame over its bands; the deviation is that of all values, as in TensorFlow.
+    mean, deviation = spectra.mean(axis=1, keepdims=True), spectra.std(axis=1, keepdims=True)
+    expected = (spectra - mean) / deviation * deviation[::-1] + mean[::-1]
+    for row in (0, 2, 3):
+        assert result[row] == pytest.approx(expected[row], rel=1e-9)
+        assert result[row].mean(axis=0) == pytest.approx(mean[3 - row, 0], rel=1e-9)
+        assert result[row].std(axis=0) == pytest.approx(deviation[3 - row, 0], rel=1e-9)
+
+
+def test_silent_frames_get_the_mean_of_the_other_recording() -> None:
+    spectra = torch.stack([torch.zeros(513, 2), torch.rand(513, 2)])
+    result = exchanged_statistics(spectra, torch.tensor([True, True]))
+    torch.testing.assert_close(result[0], spectra[1].mean(dim=0).expand(513, 2))
+    assert not result[1].any()
+
+
 def test_exchanged_spectrograms_make_classes_of_their_own() -> None:
     rows = torch.eye(64)
-    spectrograms, shares = exchanged(rows, rows, torch.Generator().manual_seed(0))
-    kept = (spectrograms == rows).all(dim=1)
-    assert 20 < int(kept.sum()) < 44
-    assert torch.equal(spectrograms[~kept], rows.flip(0)[~kept])
+    chosen = drawn(64, torch.Generator().manual_seed(0))
+    spectrograms, shares = exchanged_features(rows, chosen), exchanged_classes(rows, chosen)
+    assert torch.equal(spectrograms[~chosen], rows[~chosen])
+    assert torch.equal(spectrograms[chosen], rows.flip(0)[chosen])
     plain, own, other = shares.split(64, dim=1)
-    assert torch.equal(plain[kept], rows[kept]) and not own[kept].any() and not other[kept].any()
-    assert torch.equal(own[~kept], 0.5 * rows[~kept]) and torch.equal(other[~kept], 0.5 * rows.flip(0)[~kept])
-    assert not plain[~kept].any()
+    assert torch.equal(plain[~chosen], rows[~chosen]) and not own[~chosen].any() and not other[~chosen].any()
+    assert torch.equal(own[chosen], 0.5 * rows[chosen]) and torch.equal(other[chosen], 0.5 * rows.flip(0)[chosen])
+    assert not plain[chosen].any()
 
 
-def tones(n: int = 8, samples: int = 4096) -> Waveforms:
+def test_the_losses_have_fixed_centres_of_each_class_and_trained_ones_of_nine_times_as_many() -> None:
+    objective = Objective(TwoBranch(4096), classes=5)
+    shapes = {name: (tuple(w.shape), w.requires_grad) for name, w in objective.named_parameters() if "centres" in name}
+    assert shapes == {
+        "plain.centres": ((5 * SUBCLUSTERS, 256), False),
+        "self_supervised.centres": ((9 * 5 * SUBCLUSTERS, 256), True),
+    }
+
+
+def test_both_exchanges_make_nine_classes_of_one() -> None:
+    statistics, features = torch.tensor([[True, False, False], [False, True, True]])
+    shares = exchanged_classes(exchanged_classes(torch.eye(3), statistics), features)
+    assert shares.sum(dim=1).tolist() == [1.0] * 3
+    # Blocks of FeatEx, each of three blocks of StatEx, each of three classes.
+    blocks = shares.reshape(3, 3, 3, 3)
+    assert blocks[0, 0].tolist() == [[0, 0, 0], [0.5, 0, 0], [0, 0, 0.5]]
+    assert blocks[1, 1].tolist() == blocks[1, 2].tolist() == [[0, 0.5, 0], [0, 0, 0], [0, 0, 0]]
+    assert blocks[2, 1].tolist() == [[0, 0, 0.5], [0, 0, 0], [0, 0, 0]]
+    assert blocks[2, 2].tolist() == [[0, 0, 0], [0.25, 0, 0], [0, 0, 0.25]]
+
+
+def test_both_losses_see_exchanged_statistics_and_only_the_self_supervised_one_exchanged_embeddings() -> None:
+    torch.manual_seed(0)
+    objective = Objective(TwoBranch(4096), classes=6).eval()
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for name, loss in (("plain", objective.plain), ("self_supervised", objective.self_supervised)):
+        loss.register_forward_hook(lambda _, inputs, __, name=name: seen.update({name: inputs}))
+    waveforms = torch.randn(6, 4096)
+    objective(waveforms, torch.arange(6), torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    waveforms, shares = mixed(waveforms, torch.eye(6), generator)
+    statistics, features = drawn(6, generator), drawn(6, generator)
+    assert 0 < int(statistics.sum()) < 6 and 0 < int(features.sum()) < 6
+    spectrum, spectrograms = objective.network.branches(waveforms, statistics)
+    assert torch.equal(seen["plain"][0], torch.cat([spectrum, spectrograms], dim=1))
+    assert torch.equal(seen["plain"][1], shares)
+    exchanged = exchanged_features(spectrograms, features)
+    assert torch.equal(seen["self_supervised"][0], torch.cat([spectrum, exchanged], dim=1))
+    assert torch.equal(seen["self_supervised"][1], exchanged_classes(exchanged_classes(shares, statistics), features))
+
+
+def tones(n: int = 16, samples: int = 4096) -> Waveforms:
     """Two classes: tones of about 500 and 2000 Hz with noise."""
     rng = np.random.default_rng(0)
     time = np.arange(samples) / 16_000
