@@ -27,8 +27,8 @@ from asdcore.storage.files import atomic_write, digest_of_file
 SIZE = 128
 """values of the embedding of a branch"""
 WINDOWS = {"two_branch": (1024,), "multi_resolution": (256, 1024, 4096)}
-"""Network: samples of the STFT windows of its spectrogram branches; a hop is half a window. 1024 is published; several
-resolutions are an idea of Fujimura et al. (ICASSP 2025, arXiv:2409.09332), the sizes are ours."""
+"""Network: samples of the STFT windows of its spectrogram branches; a hop is half a window. Three resolutions: Fujimura
+et al. (ICASSP 2025, arXiv:2409.09332), sizes and hops as in the configuration of the first author's toolkit."""
 _METADATA = "two_branch"
 
 

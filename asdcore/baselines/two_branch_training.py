@@ -1,7 +1,8 @@
 """Train the two-branch network on the waveforms of all machines.
 
 The task is to tell apart every machine, section, domain and combination of attributes; mixup, the exchange of
-statistics and that of the branches' embeddings make it harder. As published: see `asdcore.baselines.two_branch`.
+statistics and that of the branches' embeddings make it harder. As in the last version of the published code (see
+`asdcore.baselines.two_branch`); an earlier one has a loss for each exchange instead of one for both.
 """
 
 import os
