@@ -46,7 +46,8 @@ def fault_ladder(
         One row per fault, strength and detector: ``fault, strength, system, auc``; ``auc`` is 0 to 1, 0.5 is chance.
 
     Raises:
-        AsdError: an unknown machine or fault, no recordings, or a detector that does not know the machine.
+        AsdError: an unknown machine or fault, no recordings, a detector that does not know the machine, or a recording
+            that it cannot score, such as one that a strong fault makes too loud.
     """
     if recordings < 1:
         raise AsdError(f"recordings={recordings}: at least 1 of each is needed")
@@ -66,17 +67,21 @@ def fault_ladder(
             for index in range(recordings)
         ]
 
-    def scores(samples: Sequence[NDArray[np.float32]]) -> dict[str, list[float]]:
-        return {
-            name: [float(detector.score_waveform(one, SAMPLE_RATE, machine)["score"]) for one in samples]
-            for name, detector in detectors.items()
-        }
+    def scores(fault: str, strength: float) -> dict[str, list[float]]:
+        samples = sounds(fault, strength)
+        try:
+            return {
+                name: [float(detector.score_waveform(one, SAMPLE_RATE, machine)["score"]) for one in samples]
+                for name, detector in detectors.items()
+            }
+        except AsdError as error:
+            raise AsdError(f"fault {fault!r} at strength {strength:g}: {error}") from error
 
-    normal = scores(sounds(NORMAL, 0.0))
+    normal = scores(NORMAL, 0.0)
     rungs = [(fault, float(strength)) for fault in known_faults(faults) for strength in strengths]
     rows = []
     for fault, strength in progress(rungs, "ladder of faults"):
-        for name, faulty in scores(sounds(fault, strength)).items():
+        for name, faulty in scores(fault, strength).items():
             truth = [0] * recordings + [1] * recordings
             auc = float(roc_auc_score(truth, [*normal[name], *faulty]))
             rows.append({"fault": fault, "strength": strength, "system": name, "auc": auc})

@@ -29,10 +29,10 @@ def test_an_added_fault_climbs_from_chance_to_obvious_and_every_detector_hears_t
     monkeypatch.setattr(FAULTS, "_of_this_process", {})
     FAULTS.register("louder")(lambda sound, rate, strength, rng: (1 + strength) * sound)
     twice = {**detectors, "again": detectors["spectrum"]}
-    table = fault_ladder(twice, "simFan", ["louder", "tonal"], (0.0, 4.0), recordings=8, seconds=1.0)
+    table = fault_ladder(twice, "simFan", ["louder", "tonal"], (0.0, 2.0), recordings=8, seconds=1.0)
     auc = table.set_index(["fault", "strength", "system"])["auc"]
     assert len(auc) == 2 * 2 * 3
-    assert auc["louder", 4.0, "spectrum"] == 1.0
+    assert auc["louder", 2.0, "spectrum"] == 1.0
     # Without a fault the recordings are the same, whichever it would have been.
     assert auc["louder", 0.0, "spectrum"] == auc["tonal", 0.0, "spectrum"] < 0.9
     assert all(auc[fault, strength, "again"] == auc[fault, strength, "spectrum"] for fault, strength, _ in auc.index)
@@ -42,10 +42,16 @@ def test_an_added_fault_climbs_from_chance_to_obvious_and_every_detector_hears_t
     assert np.asarray(drawn.get_ydata()).tolist() == auc["louder", :, "spectrum"].tolist()
 
 
-def test_what_a_ladder_cannot_be_made_of_is_said(detectors: Mapping[str, Detector]) -> None:
+def test_what_a_ladder_cannot_be_made_of_is_said(
+    detectors: Mapping[str, Detector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FAULTS, "_of_this_process", {})
     with pytest.raises(AsdError, match="fault='rust' is unknown"):
         fault_ladder(detectors, "simFan", ["rust"], recordings=1, seconds=1.0)
     with pytest.raises(AsdError, match="'simValve' is not enrolled"):
         fault_ladder(detectors, "simValve", recordings=1, seconds=1.0)
+    FAULTS.register("far too loud")(lambda sound, rate, strength, rng: 1000 * strength * sound)
+    with pytest.raises(AsdError, match="fault 'far too loud' at strength 1: this waveform cannot be scored: clipped"):
+        fault_ladder(detectors, "simFan", ["far too loud"], [1.0], recordings=1, seconds=1.0)
     with pytest.raises(AsdError, match="recordings=0"):
         fault_ladder(detectors, "simFan", recordings=0)
