@@ -28,17 +28,17 @@ def fault_ladder(
     seconds: float = 4.0,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The AUC of each detector for each fault and strength: faulty recordings against normal ones of a machine.
+    """The AUC of each detector for each fault and strength: recordings with the fault against the same without it.
 
-    The faulty recordings of all faults and strengths are the same but for the fault, and all detectors hear the same,
-    so that the rungs can be compared. Half of them are of each domain.
+    At strength 0 it is therefore 0.5, and what differs from rung to rung is the fault alone. All detectors hear the
+    same recordings. Half of them are of each domain.
 
     Args:
         detectors: name: detector that was fitted to ``machine``.
         machine: a simulated one, see `asdcore.datasets.machines`.
         faults: names of `asdcore.registry.FAULTS`.
         strengths: of the faults; 0 is none.
-        recordings: normal ones, and faulty ones of each fault and strength.
+        recordings: of each fault and strength, and without a fault.
         seconds: length of a recording; best that of the training recordings.
         seed: the same seed gives the same recordings.
 
@@ -50,7 +50,9 @@ def fault_ladder(
             that it cannot score, such as one that a strong fault makes too loud.
     """
     if recordings < 1:
-        raise AsdError(f"recordings={recordings}: at least 1 of each is needed")
+        raise AsdError(f"recordings={recordings}: at least 1 is needed")
+    for detector in detectors.values():
+        detector.enrolled(machine)
 
     def sounds(fault: str, strength: float) -> list[NDArray[np.float32]]:
         label = NORMAL if fault == NORMAL else "anomaly"
@@ -62,7 +64,7 @@ def fault_ladder(
                 fault=None if fault == NORMAL else fault,
                 strength=strength,
                 seconds=seconds,
-                rng=np.random.default_rng(int(digest_of("ladder", str(seed), machine, label, str(index)), 16)),
+                rng=np.random.default_rng(int(digest_of("ladder", str(seed), machine, str(index)), 16)),
             )
             for index in range(recordings)
         ]

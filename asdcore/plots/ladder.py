@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from asdcore.plots.colours import line_style
 from asdcore.plots.evaluation import drawable
@@ -14,7 +15,7 @@ def ladder_plot(table: pd.DataFrame, machine: str) -> Figure:
         table: of `asdcore.evaluation.ladder.fault_ladder`.
         machine: the simulated machine, for the title.
     """
-    faults, systems = table["fault"].unique(), table["system"].unique()
+    faults, systems, strengths = (table[column].unique() for column in ("fault", "system", "strength"))
     figure = Figure(figsize=(max(3.2 * len(faults), 5.0), 3.6), layout="constrained")
     figure.suptitle(drawable(f"{machine}, simulated: faults told from normal"))
     panels = figure.subplots(1, len(faults), squeeze=False, sharey=True)[0]
@@ -25,6 +26,11 @@ def ladder_plot(table: pd.DataFrame, machine: str) -> Figure:
             axes.plot(own["strength"], own["auc"], color=colour, linestyle=dashes, marker=marker, ms=4,
                       label=drawable(system))  # fmt: skip
         axes.axhline(0.5, color="grey", linestyle=":", linewidth=0.8)
+        if strengths.min() > 0:
+            axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(FixedLocator(strengths.tolist()))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set(
             title=drawable(fault), xlabel="strength of the fault", ylim=(min(0.4, table["auc"].min() - 0.03), 1.03)
         )
