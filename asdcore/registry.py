@@ -80,7 +80,7 @@ class Registry(Generic[T]):
         return [*self.built_in, *sorted(added - self.built_in.keys())]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.built_in or name in self.names()
+        return name in self.built_in or name in self._of_this_process or name in self.names()
 
     def get(self, name: str) -> T:
         """What a name stands for.

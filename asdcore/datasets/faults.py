@@ -54,9 +54,8 @@ def known_faults(names: Iterable[str]) -> tuple[str, ...]:
 
     Raises AsdError for an unknown one, and if there is none.
     """
-    known = FAULTS.names()
     chosen = tuple(dict.fromkeys(names))
     for name in chosen or ("",):
-        if name not in known:
-            raise AsdError(f"fault={name!r} is unknown. Known: {', '.join(known)}.")
+        if name not in FAULTS:
+            raise AsdError(f"fault={name!r} is unknown. Known: {', '.join(FAULTS.names())}.")
     return chosen

@@ -82,11 +82,7 @@ def waveform(
     loudness, hall = 10 ** (rng.normal(0.0, 1.0) / 20), background(n, domain, rng)
     if session is not None:
         parts, hall = session.balanced(parts), session.louder_background(hall)
-    if label == "normal":
-        sound = total(parts)
-    else:
-        (kind,) = known_faults([fault or str(drawn_fault)])
-        sound = faulty_sound(parts, spec, kind, strength, rng)
+    sound = total(parts) if label == "normal" else faulty_sound(parts, spec, fault or str(drawn_fault), strength, rng)
     heard = _LEVEL * (loudness * sound + hall)
     if session is not None:
         heard = session.recorded(heard)
