@@ -1,14 +1,16 @@
-"""Extension points: encoders, losses, normality models and scorers by name, built in or added by other packages.
+"""Extension points: encoders, losses, normality models, scorers and simulated faults by name, built in or added.
 
 A package adds one by an entry point in its ``pyproject.toml``:
 
     [project.entry-points."asd.normality_models"]
     median = "my_package.median:MedianModel"
 
+A notebook adds one for itself, without a package: `Registry.register`.
+
 Nothing is imported before `Registry.get`: names are known without loading what they stand for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from asdcore.errors import AsdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from numpy.typing import NDArray
 
     from asdcore.encoder.frozen import FrozenEncoder
     from asdcore.encoder.losses import Loss
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from asdcore.normality.scorers import Scorer
 
 T = TypeVar("T")
+Added = TypeVar("Added")
 
 
 class Registry(Generic[T]):
@@ -43,14 +46,41 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, group: str, built_in: Mapping[str, str]) -> None:
         self.kind, self.group, self.built_in = kind, group, dict(built_in)
+        self._of_this_process: dict[str, Any] = {}
+
+    def register(self, name: str) -> Callable[[Added], Added]:
+        """A decorator that adds a class or a function in this process only, as a notebook needs it.
+
+        A cell that is run again replaces what it added before. Other processes do not know the name: commands, served
+        detectors and trainings on several GPUs need a package with an entry point.
+
+        Raises:
+            AsdError: the name is built in, or of an installed package.
+
+        >>> models = Registry("normality model", "asd.normality_models", {})
+        >>> @models.register("mine")
+        ... class Mine: ...
+        >>> models.names(), models.get("mine").__name__
+        (['mine'], 'Mine')
+        """
+        packages = sorted(_package(point) for point in entry_points(group=self.group, name=name))
+        if name in self.built_in or packages:
+            owner = "built in" if name in self.built_in else f"of the package {' and '.join(packages)}"
+            raise AsdError(f"{self.kind} {name!r} is {owner}: choose another name")
+
+        def add(what: Added) -> Added:
+            self._of_this_process[name] = what
+            return what
+
+        return add
 
     def names(self) -> list[str]:
-        """The built-in names, then those of installed packages, sorted. Imports nothing."""
-        added = {point.name for point in entry_points(group=self.group)}
+        """The built-in names, then those of installed packages and of this process, sorted. Imports nothing."""
+        added = {point.name for point in entry_points(group=self.group)} | self._of_this_process.keys()
         return [*self.built_in, *sorted(added - self.built_in.keys())]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.built_in or name in self.names()
+        return name in self.built_in or name in self._of_this_process or name in self.names()
 
     def get(self, name: str) -> T:
         """What a name stands for.
@@ -62,6 +92,8 @@ class Registry(Generic[T]):
         if name in self.built_in:
             module, attribute = self.built_in[name].split(":")
             return cast("T", getattr(import_module(module), attribute))
+        if name in self._of_this_process:
+            return cast("T", self._of_this_process[name])
         points = {_package(point): point for point in entry_points(group=self.group, name=name)}
         if not points:
             raise AsdError(f"{self.kind} {name!r} is none of {', '.join(self.names())}")
@@ -153,3 +185,11 @@ SCORERS: "Registry[type[Scorer]]" = Registry(
         "embedding": "asdcore.normality.scorers:EmbeddingScorer",
     },
 )
+
+FAULTS: "Registry[Callable[..., NDArray[Any]]]" = Registry(
+    "fault",
+    "asd.faults",
+    dict.fromkeys(("tonal", "modulated", "impulsive", "broadband", "missing"), "asdcore.datasets.machines:with_fault"),
+)
+"""Of simulated machines. The built-in ones know the parts of a machine; one that is added is a function of its sound,
+see `asdcore.datasets.faults`."""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from asdcore.datasets.simulate import DOMAINS, FAULTS, MACHINES, simulate, waveform
+from asdcore.datasets.simulate import DOMAINS, MACHINES, simulate, waveform
 from asdcore.evaluation.pseudo_faults import KINDS, pseudo_fault
 from asdcore.features.compute import compute_features, missing_parts
 from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
@@ -21,6 +21,7 @@ from asdcore.progress import progress
 from asdcore.recordings.audio import decode
 from asdcore.recordings.catalog import Catalog, training_recordings
 from asdcore.recordings.names import find_recordings
+from asdcore.registry import FAULTS
 from asdcore.settings import MelSettings, Settings
 from asdcore.storage.files import digest_of
 
@@ -29,7 +30,7 @@ STRENGTHS = (0.5, 1.0, 2.0)
 """of the simulator's faults"""
 PSEUDO_STRENGTHS = (0.25, 0.5, 1.0)
 MOVED = "moved line"
-"""of a simulated machine: the pseudo-fault that moves its strongest line; all other kinds are the simulator's own"""
+"""of a simulated machine: the pseudo-fault that moves its strongest line; all other kinds are the simulator's"""
 REAL_FAULT = "real fault"
 SIMULATED, REAL = "simulated", "real"
 
@@ -114,7 +115,7 @@ def _simulated(normals: int, faults: int) -> Iterator[Test]:
             for index in range(normals):
                 samples = waveform(machine, domain=domain, label="normal", rng=_rng(machine, domain, str(index)))
                 yield (SIMULATED, machine, domain, "normal", 0.0), samples
-        for kind in (*FAULTS, MOVED):
+        for kind in (*FAULTS.names(), MOVED):
             for strength in PSEUDO_STRENGTHS if kind == MOVED else STRENGTHS:
                 for index in range(faults):
                     domain = DOMAINS[index % 2]

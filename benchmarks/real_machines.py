@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asdcore.datasets.simulate import DOMAINS, FAULTS, MACHINES, waveform
+from asdcore.datasets.simulate import BUILT_IN_FAULTS, DOMAINS, MACHINES, waveform
 from asdcore.evaluation.pseudo_faults import KINDS, pseudo_fault
 from asdcore.recordings.audio import decode
 from asdcore.settings import Settings
@@ -105,7 +105,7 @@ def simulated_sets(training: int = 30, normals: int = 24, faults: int = 4) -> li
                 own.train([make("train", domain, index, None, 0.0)], f"{domain} {index}", domain)
         for index in range(normals):
             own.add([make("test", DOMAINS[index % 2], index, None, 0.0)])
-        for kind in FAULTS:
+        for kind in BUILT_IN_FAULTS:
             for strength in SIMULATED_STRENGTHS:
                 own.add([make("test", DOMAINS[index % 2], index, kind, strength) for index in range(faults)], kind)
         sets.append(own)

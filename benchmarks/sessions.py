@@ -34,7 +34,7 @@ from sessions_tables import FUSED, METHODS, page
 from threadpoolctl import threadpool_limits
 
 from asdcore.arrays import Floats
-from asdcore.datasets.machines import FAULTS, MACHINES, SAMPLE_RATE, SPECIFICATIONS
+from asdcore.datasets.machines import BUILT_IN_FAULTS, MACHINES, SAMPLE_RATE, SPECIFICATIONS
 from asdcore.datasets.sessions import Session
 from asdcore.datasets.simulate import waveform
 from asdcore.encoder.base import load_base
@@ -108,7 +108,7 @@ def simulated(machine: str, draw: int, plans: Sequence[tuple[int, int]]) -> Case
         key = [SEED, MACHINES.index(machine), draw, index]
         session = Session.draw(np.random.default_rng(key))
         count = max((each for sessions, each in plans if index < sessions), default=PER_SESSION)
-        for number, fault in enumerate([None] * count + (list(FAULTS) if index >= heard else [])):
+        for number, fault in enumerate([None] * count + (list(BUILT_IN_FAULTS) if index >= heard else [])):
             rng = np.random.default_rng([*key, number])
             label = "anomaly" if fault else "normal"
             samples = waveform(

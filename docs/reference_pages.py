@@ -11,6 +11,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from asdcore.setting_rows import SettingRow, setting_rows, shown_value
 from asdcore.settings import PRESETS, Settings
@@ -52,11 +53,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     pages = {"reference/settings.md": _settings_page(), "reference/cli.md": _command_line_page()}
     pages |= {f"reference/api/{name}.md": text for name, text in _api_pages().items()}
+    pages |= {f"examples/{path.name}": path.read_text() for path in sorted((ROOT / "examples").glob("*.ipynb"))}
     for name in ("CHANGELOG", "CONTRIBUTING"):
         pages[f"{name.lower()}.md"] = (ROOT / f"{name}.md").read_text().replace("](docs/", "](")
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links to notebooks, which lie beside the documentation in the repository, lead to their copies in the site."""
+    return markdown.replace("](../examples/", "](examples/").replace("](../../examples/", "](../examples/")
 
 
 def _settings_page() -> str:

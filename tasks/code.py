@@ -56,19 +56,29 @@ def code_of_function(function: Callable[..., Any]) -> str:
     Raises:
         AsdError: there is no source code to read, as of a function defined in a notebook.
     """
-    module, name = start = _place(function)
-    if name not in _module(module).nodes:
-        raise AsdError(
-            f"the code of {module}.{function.__qualname__} cannot be read, so that a change of it would go unnoticed: "
-            f"define {name} in a module"
-        )
-    return _digest(start, module)
+    start = _place(function)
+    _readable(function, start)
+    return _digest(start, start[0])
 
 
 @cache
 def code_of_class(kind: type[Any]) -> str:
-    """The name of a class, and 16 digits that change when the code that it reaches does; of any package."""
+    """The name of a class, and 16 digits that change when the code that it reaches does; of any package.
+
+    Raises:
+        AsdError: there is no source code to read, as of a class defined in a notebook.
+    """
+    _readable(kind, _place(kind))
     return f"{kind.__module__}.{kind.__qualname__} {_digest((kind.__module__, kind.__qualname__), kind.__module__)}"
+
+
+def _readable(what: Callable[..., Any], place: Place) -> None:
+    module, name = place
+    if name not in _module(module).nodes:
+        raise AsdError(
+            f"the code of {module}.{what.__qualname__} cannot be read, so that a change of it would go unnoticed: "
+            f"define {name} in a module"
+        )
 
 
 def reached(function: Callable[..., Any]) -> set[str]:

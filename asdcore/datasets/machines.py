@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from asdcore.registry import FAULTS
+
 Signal = NDArray[np.float64]  # (n_samples,)
 
 SAMPLE_RATE = 16_000
 DOMAINS = ("source", "target")
-FAULTS = ("tonal", "modulated", "impulsive", "broadband", "missing")
+BUILT_IN_FAULTS = tuple(FAULTS.built_in)
 
 
 def _turns(n: int, hz: float, jitter: float, rng: np.random.Generator) -> Signal:
@@ -156,7 +158,7 @@ def total(parts: dict[str, Signal]) -> Signal:
 def with_fault(
     parts: dict[str, Signal], spec: Machine, fault: str, strength: float, rng: np.random.Generator
 ) -> Signal:
-    """The machine's sound with a fault in it; at strength 0 the sum of its parts.
+    """The machine's sound with one of the `BUILT_IN_FAULTS` in it; at strength 0 the sum of its parts.
 
     The fault's size is the share of the silent part that goes (missing), the depth of the modulation (modulated), or
     the RMS of what is added over that of the machine (all others).

@@ -1,7 +1,8 @@
 """Simulated machines in the layout of DCASE 2023 Task 2, for a demo and for tests: no download, every fault is known.
 
 What a machine sounds like is in `asdcore.datasets.machines`. A recording adds what differs between two recordings of
-one machine: a wandering speed, phases, level, background noise. An anomaly is a normal recording with one fault in it.
+one machine: a wandering speed, phases, level, background noise. An anomaly is a normal recording with one fault in it,
+built in or of your own, see `asdcore.datasets.faults`.
 If asked for, recordings are made in sessions, see `asdcore.datasets.sessions`.
 """
 
@@ -15,15 +16,15 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from asdcore.datasets.faults import faulty_sound, known_faults
 from asdcore.datasets.machines import (
+    BUILT_IN_FAULTS,
     DOMAINS,
-    FAULTS,
     MACHINES,
     SAMPLE_RATE,
     SPECIFICATIONS,
     background,
     total,
-    with_fault,
 )
 from asdcore.datasets.sessions import Session
 from asdcore.errors import AsdError
@@ -54,9 +55,10 @@ def waveform(
 
     ``domain`` (source, target) chooses the operating condition and the background noise. ``setting`` is the operating
     condition itself (speed, load or rate, by machine) and is drawn from the domain's values if not given; so is
-    ``fault`` from `FAULTS` when ``label`` is ``"anomaly"``. At ``strength`` 0 an anomaly is the normal recording that
-    the same state of ``rng`` gives; 1 is neither trivial nor hopeless to detect. Recordings with one ``session`` share
-    microphone, gain, temperature and background level; without, they differ from each other only.
+    ``fault`` from `BUILT_IN_FAULTS` when ``label`` is ``"anomaly"``; any of `asdcore.registry.FAULTS` can be given. At
+    ``strength`` 0 an anomaly is the normal recording that the same state of ``rng`` gives; 1 is neither trivial nor
+    hopeless to detect. Recordings with one ``session`` share microphone, gain, temperature and background level;
+    without, they differ from each other only.
 
     Raises AsdError for an unknown machine, domain, label or fault, and for a fault in a normal recording.
 
@@ -74,16 +76,13 @@ def waveform(
         _at_least("setting", setting, 1)
 
     n = round(seconds * SAMPLE_RATE)
-    drawn_setting, drawn_fault = rng.choice(spec.settings[domain]), rng.choice(FAULTS)
+    drawn_setting, drawn_fault = rng.choice(spec.settings[domain]), rng.choice(BUILT_IN_FAULTS)
     condition = int(drawn_setting) if setting is None else setting
     parts = spec.parts(n, condition if session is None else condition * session.speed, rng)
     loudness, hall = 10 ** (rng.normal(0.0, 1.0) / 20), background(n, domain, rng)
     if session is not None:
         parts, hall = session.balanced(parts), session.louder_background(hall)
-    if label == "normal":
-        sound = total(parts)
-    else:
-        sound = with_fault(parts, spec, _one_of("fault", fault or str(drawn_fault), FAULTS), strength, rng)
+    sound = total(parts) if label == "normal" else faulty_sound(parts, spec, fault or str(drawn_fault), strength, rng)
     heard = _LEVEL * (loudness * sound + hall)
     if session is not None:
         heard = session.recorded(heard)
@@ -100,6 +99,8 @@ class _Plan:
     domain: str
     label: str
     index: int
+    faults: tuple[str, ...] = BUILT_IN_FAULTS
+    """of which the anomalies have one after the other"""
 
     @property
     def setting(self) -> int:
@@ -108,7 +109,7 @@ class _Plan:
 
     @property
     def fault(self) -> str | None:
-        return FAULTS[self.index % len(FAULTS)] if self.label == "anomaly" else None
+        return self.faults[self.index % len(self.faults)] if self.label == "anomaly" else None
 
     @property
     def file_name(self) -> str:
@@ -133,12 +134,14 @@ class _Plan:
         return round(strength * float(self.rng(seed).spawn(1)[0].uniform(0.5, 1.5)), 4)
 
 
-def _plans(machine: str, source_train: int, target_train: int, test_per_kind: int) -> Iterator[_Plan]:
-    for domain, count in zip(DOMAINS, (source_train, target_train), strict=True):
+def _plans(machine: str, counts: Mapping[str, int], faults: tuple[str, ...] = BUILT_IN_FAULTS) -> Iterator[_Plan]:
+    for domain, count in zip(DOMAINS, (counts["source_train"], counts["target_train"]), strict=True):
         yield from (_Plan(machine, "train", domain, "normal", index) for index in range(count))
     for domain in DOMAINS:
         for label in ("normal", "anomaly"):
-            yield from (_Plan(machine, "test", domain, label, index) for index in range(test_per_kind))
+            yield from (
+                _Plan(machine, "test", domain, label, index, faults) for index in range(counts["test_per_kind"])
+            )
 
 
 def simulate(
@@ -152,23 +155,26 @@ def simulate(
     strength: float = 1.0,
     seed: int = 0,
     sessions: int | None = None,
+    faults: Sequence[str] = BUILT_IN_FAULTS,
 ) -> list[Path]:
     """Write simulated machines below ``folder`` and return the paths of their recordings, machine by machine.
 
     ``<folder>/<machine>/{train,test}/section_00_{domain}_{split}_{label}_NNNN_<attributes>.wav``, 16 kHz mono PCM_16,
     ``test_per_kind`` recordings for each of source and target, normal and anomaly. File names hide the faults, as real
-    ones do; ``<folder>/<machine>/simulated.csv`` (file_name, fault, strength) tells them, one row an anomaly.
-    ``<folder>/SIMULATED.txt`` says that nothing here was recorded, and from which arguments it was made.
+    ones do; ``<folder>/<machine>/simulated.csv`` (file_name, fault, strength) tells them, one row an anomaly. The
+    anomalies of a domain have the ``faults`` in turn, names of `asdcore.registry.FAULTS`. ``<folder>/SIMULATED.txt``
+    says that nothing here was recorded, and from which arguments it was made.
 
     With ``sessions`` the training recordings of a machine are made in so many, and the test recordings in as many
     others (fewer, where there are not enough recordings for all), see `asdcore.datasets.sessions`. Then
     ``<folder>/manifest.csv`` lists all recordings with their ``session``, and is read instead of the names.
 
-    A recording depends on ``seed``, ``seconds``, ``strength``, ``sessions`` and its own name, never on the other
-    recordings. Files that exist are kept, so an interrupted call resumes, and a later call can add machines.
+    A recording depends on ``seed``, ``seconds``, ``strength``, ``sessions``, ``faults`` and its own name, never on the
+    other recordings. Files that exist are kept, so an interrupted call resumes, and a later call can add machines. A
+    change in the code of a fault of your own goes unnoticed: take another folder.
 
-    Raises AsdError for an unknown machine or an impossible number, if ``folder`` was made with other arguments, and if
-    it holds other recordings.
+    Raises AsdError for an unknown machine or fault, or an impossible number, if ``folder`` was made with other
+    arguments, and if it holds other recordings.
     """
     machines = [_one_of("machine", machine, MACHINES) for machine in dict.fromkeys(machines)]
     counts = {"source_train": source_train, "target_train": target_train, "test_per_kind": test_per_kind}
@@ -176,13 +182,16 @@ def simulate(
         _at_least(name, count, 0)
     _at_least("seconds", seconds, _SHORTEST_SECONDS)
     _at_least("strength", strength, 0.0)
-    arguments = {"seed": seed, **counts, "seconds": float(seconds), "strength": float(strength)}
+    arguments: dict[str, object] = {"seed": seed, **counts, "seconds": float(seconds), "strength": float(strength)}
+    faults = known_faults(faults)
     if sessions is not None:
         _check_sessions(sessions, machines, source_train)
         arguments["sessions"] = sessions
+    if faults != BUILT_IN_FAULTS:
+        arguments["faults"] = "+".join(faults)
     _claim(folder, arguments)
 
-    plans = [plan for machine in machines for plan in _plans(machine, **counts)]
+    plans = [plan for machine in machines for plan in _plans(machine, counts, faults)]
     paths = [folder / plan.path for plan in plans]
     for machine in machines:
         _write_fault_table(folder / machine / FAULT_TABLE, [p for p in plans if p.machine == machine], seed, strength)
@@ -221,7 +230,7 @@ def _session(plan: _Plan, sessions: int, seed: int) -> Session:
     return Session.draw(np.random.default_rng(int(digest_of(*parts), 16)))
 
 
-def _claim(folder: Path, arguments: Mapping[str, float]) -> None:
+def _claim(folder: Path, arguments: Mapping[str, object]) -> None:
     """Make ``folder`` one of simulated recordings with these arguments, or refuse."""
     made_with = ", ".join(f"{name}={value}" for name, value in {"version": _VERSION, **arguments}.items())
     text = f"The recordings in this folder are simulated, no real machine was recorded; made with {made_with}.\n"
@@ -271,7 +280,7 @@ def _write_manifest(folder: Path, counts: Mapping[str, int], sessions: int) -> N
         writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
         writer.writeheader()
         for machine in machines:
-            for plan in _plans(machine, **counts):
+            for plan in _plans(machine, counts):
                 described = (plan.path.as_posix(), machine, "00", plan.split, plan.domain, plan.label)
                 row = dict(zip(header, (*described, plan.session(sessions)), strict=False))
                 writer.writerow(row | {SPECIFICATIONS[machine].attribute: str(plan.setting)})

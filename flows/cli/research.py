@@ -53,13 +53,25 @@ def simulate(
         int | None,
         typer.Option(help="Training sessions of each machine, other ones for the test", show_default="none"),
     ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(help="Only these faults, comma-separated", show_default="the built-in five"),
+    ] = None,
 ) -> None:
     """Write recordings of simulated machines, in the layout of DCASE 2023 Task 2."""
-    from asdcore.datasets.machines import MACHINES
+    from asdcore.datasets.machines import BUILT_IN_FAULTS, MACHINES
     from asdcore.datasets.simulate import simulate as write_machines
 
     chosen = names(machines) or list(MACHINES)
-    paths = write_machines(folder, machines=chosen, seconds=seconds, strength=strength, seed=seed, sessions=sessions)
+    paths = write_machines(
+        folder,
+        machines=chosen,
+        seconds=seconds,
+        strength=strength,
+        seed=seed,
+        sessions=sessions,
+        faults=names(faults) or BUILT_IN_FAULTS,
+    )
     out.print(f"{len(paths)} simulated recordings of {', '.join(chosen)} in {folder}")
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from asdcore.detector import Detector
+from asdcore.encoder.frozen import FrozenEncoder
 from asdcore.errors import AsdError
-from asdcore.registry import ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS, Registry
+from asdcore.registry import ENCODERS, FAULTS, LOSSES, NORMALITY_MODELS, SCORERS, Registry
 from asdcore.settings import NormalitySettings, Settings, TrainingSettings
 from tests.asdcore.conftest import Recorder
 from tests.outside import install
@@ -74,6 +76,40 @@ def test_two_packages_with_the_same_name_are_both_named(outside: Path) -> None:
         LOSSES.get("spread")
 
 
+def test_what_a_notebook_registers_is_used_by_its_name_and_a_cell_that_runs_again_replaces_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, record: Recorder
+) -> None:
+    monkeypatch.setattr(ENCODERS, "_of_this_process", {})
+    with pytest.raises(ValidationError, match="'level' is none of"):
+        TrainingSettings(encoder="level")
+    for size in (2, 3):
+
+        @ENCODERS.register("level")
+        class Level(FrozenEncoder):
+            def embed(self, samples: NDArray[np.float32], sample_rate: int, size: int = size) -> NDArray[np.float32]:
+                return np.array([part.std() for part in np.array_split(samples, size)], np.float32)
+
+    settings = Settings(training=TrainingSettings(encoder="level"), normality=NormalitySettings(scorers=("embedding",)))
+    for seed in range(10):
+        record(tmp_path / "recordings" / "fan" / f"{seed}.wav", seed)
+    detector = Detector.fit(tmp_path / "recordings", settings)
+    assert detector.machines["fan"].models["embedding"].n_features_in_ == 3
+    detector.save(tmp_path / "detector")
+    files = [record(tmp_path / "fan" / "new.wav", 99)]
+    loaded = Detector.load(tmp_path / "detector")
+    assert loaded.score(files)["score"].tolist() == detector.score(files)["score"].tolist()
+    monkeypatch.setattr(ENCODERS, "_of_this_process", {})
+    with pytest.raises(AsdError, match="encoder 'level' is none of base"):
+        Detector.load(tmp_path / "detector")
+
+
+def test_a_notebook_cannot_take_a_name_that_there_is(outside: Path) -> None:
+    with pytest.raises(AsdError, match="normality model 'ml' is built in: choose another name"):
+        NORMALITY_MODELS.register("ml")
+    with pytest.raises(AsdError, match=r"'median' is of the package outside-asd 1\.2: choose another name"):
+        NORMALITY_MODELS.register("median")
+
+
 def test_an_unknown_name_lists_those_that_there_are(outside: Path) -> None:
     with pytest.raises(AsdError, match=r"scorer 'ears' is none of spectrum, change, .*, peak"):
         SCORERS.get("ears")
@@ -81,7 +117,7 @@ def test_an_unknown_name_lists_those_that_there_are(outside: Path) -> None:
         TrainingSettings(loss="triplet")
 
 
-@pytest.mark.parametrize("registry", [ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS], ids=lambda r: r.kind)
+@pytest.mark.parametrize("registry", [ENCODERS, LOSSES, NORMALITY_MODELS, SCORERS, FAULTS], ids=lambda r: r.kind)
 def test_every_built_in_name_can_be_loaded(registry: Registry[object]) -> None:
     for name in registry.built_in:
         assert callable(registry.get(name))

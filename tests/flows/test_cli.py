@@ -155,8 +155,10 @@ def test_a_worker_started_in_the_background_of_a_script_heeds_the_signal_that_en
 
 
 def test_simulate_writes_recordings(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["simulate", str(tmp_path), "--machines", "simFan", "--seconds", "0.5"])
+    command = ["simulate", str(tmp_path), "--machines", "simFan", "--seconds", "0.5", "--faults", "tonal,missing"]
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0
+    assert "faults=tonal+missing" in (tmp_path / "SIMULATED.txt").read_text()
     assert len(list(tmp_path.rglob("*.wav"))) == 120
     assert "120 simulated recordings of simFan" in result.output
 

@@ -10,8 +10,9 @@ import pytest
 
 from asdcore.datasets.simulate import simulate
 from asdcore.errors import AsdError
+from asdcore.registry import FAULTS
 from asdcore.settings import Settings
-from flows.ranking import dataset_names, with_seed
+from flows.ranking import dataset_names, groups_of_anomalies, with_seed
 
 pytestmark = pytest.mark.flow
 
@@ -55,6 +56,22 @@ def test_datasets_of_the_same_folder_name_are_told_apart(tmp_path: Path) -> None
     ]
     with pytest.raises(AsdError, match="a dataset is given twice"):
         dataset_names([folders[0], folders[0]])
+
+
+def test_a_fault_of_ones_own_is_a_group_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FAULTS, "_of_this_process", {})
+    FAULTS.register("quieter")(lambda sound, rate, strength, rng: sound / (1 + strength))
+    counts = {"source_train": 0, "target_train": 0, "test_per_kind": 1}
+    paths = simulate(tmp_path, machines=["simFan"], seconds=0.5, faults=["quieter"], **counts)  # type: ignore[arg-type]
+    rows = [
+        {"recording": path.name, "path": str(path), "domain": path.name.split("_")[2], "attributes": '{"spd": "18"}'}
+        for path in paths
+    ]
+    scores = pd.DataFrame(rows).assign(label=["anomaly" if "_anomaly_" in path.name else "normal" for path in paths])
+    groups = groups_of_anomalies(scores)
+    assert sorted(groups.values()) == [
+        [f"domain {domain}", "fault quieter", "spd 18"] for domain in ("source", "target")
+    ]
 
 
 def test_a_seed_changes_every_training() -> None:

@@ -111,5 +111,12 @@ def test_a_stage_whose_code_cannot_be_read_is_refused() -> None:
         code.code_of_function(notebook["work"])
 
 
+def test_a_class_of_a_notebook_is_refused_where_a_change_of_it_would_go_unnoticed() -> None:
+    notebook: dict[str, Any] = {"__name__": "__main__"}
+    exec("class Mine:\n    pass\n", notebook)
+    with pytest.raises(AsdError, match=r"the code of __main__\.Mine cannot be read.*define Mine in a module"):
+        code.code_of_class(notebook["Mine"])
+
+
 def test_a_stage_of_a_module_that_is_not_followed_has_a_key() -> None:
     assert code.code_of_function(tracking.log_evaluation.function)

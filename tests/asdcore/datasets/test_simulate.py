@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from asdcore.datasets.machines import FAULTS, MACHINES, SPECIFICATIONS
+from asdcore.datasets.machines import BUILT_IN_FAULTS, MACHINES, SPECIFICATIONS
 from asdcore.datasets.sessions import Session
 from asdcore.datasets.simulate import MARKER, simulate, waveform
 from asdcore.errors import AsdError
@@ -102,9 +102,9 @@ def test_the_faults_are_told_in_a_table_and_not_in_the_names(tmp_path: Path) -> 
         rows = list(csv.DictReader(file))
 
     assert [row["file_name"] for row in rows] == [path.name for path in paths if "_anomaly_" in path.name]
-    assert {row["fault"] for row in rows} == set(FAULTS)
+    assert {row["fault"] for row in rows} == set(BUILT_IN_FAULTS)
     assert all(0.5 <= float(row["strength"]) <= 1.5 for row in rows)
-    assert not any(fault in path.name for fault in FAULTS for path in paths)
+    assert not any(fault in path.name for fault in BUILT_IN_FAULTS for path in paths)
 
 
 def test_a_second_call_keeps_what_exists_and_makes_what_is_missing(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_waveform_names_a_wrong_argument(wrong: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", BUILT_IN_FAULTS)
 def test_a_fault_of_strength_0_is_none_and_a_stronger_one_changes_more(machine: str, fault: str) -> None:
     def sound(label: str, strength: float) -> NDArray[np.float32]:
         return waveform(
@@ -195,7 +195,7 @@ def test_a_fault_of_strength_0_is_none_and_a_stronger_one_changes_more(machine: 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_level_is_neither_silent_nor_clipped(machine: str) -> None:
     for domain in ("source", "target"):
-        for fault in (None, *FAULTS):
+        for fault in (None, *BUILT_IN_FAULTS):
             label = "normal" if fault is None else "anomaly"
             samples = waveform(machine, domain=domain, label=label, fault=fault, rng=np.random.default_rng(3))
             assert samples.dtype == np.float32
