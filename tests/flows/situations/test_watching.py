@@ -661,6 +661,21 @@ def test_temporary_names(folder: Path) -> None:
     looked_at(folder, download, {folder / name for name in names.values()})
 
 
+@pytest.mark.situation(
+    "Safari's folder `a.wav.download`, in which a.wav is while it is being downloaded, and a NAS's `#recycle`",
+    before="not tried; by the code: the first was a machine called a.wav.download",
+    after="left out; a.wav is judged when it is in its final place",
+)
+def test_a_folder_of_a_download(folder: Path) -> None:
+    def download() -> None:
+        part = record(folder / "fan" / "a.wav.download" / "a.wav", 1)
+        record(folder / "#recycle" / "b.wav", 2)
+        time.sleep(1.5)
+        part.rename(folder / "fan" / "a.wav")
+
+    looked_at(folder, download, {folder / "fan" / "a.wav"})
+
+
 # What a place says of an arrival
 
 
