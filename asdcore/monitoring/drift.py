@@ -12,6 +12,7 @@ from scipy.stats import kstest, kstwobign
 from asdcore.heard import Heard
 from asdcore.monitoring.intervals import rate_interval
 from asdcore.normality.machine import NORMAL, MachineModel
+from asdcore.recordings.formats import NOT_COMPARED
 
 ENOUGH = 10
 """Minimum number of recordings of a machine for a statement about it; with fewer, only the counts are reported."""
@@ -101,7 +102,8 @@ def drift_report(
         seconds=float(np.median([recording.seconds for recording in measured])) if measured else None,
         sample_rates=sorted({recording.sample_rate for recording in measured}),
     )
-    return DriftReport(**{**result.to_json(), "sentences": _sentences(result, presumed, training, before)})
+    others = sum(recording.reason.startswith(NOT_COMPARED) for recording in heard)
+    return DriftReport(**{**result.to_json(), "sentences": _sentences(result, presumed, others, training, before)})
 
 
 def _uniform(p_values: list[float], rate: float, machine: MachineModel) -> float | None:
@@ -125,13 +127,17 @@ def _shift(presumed: Sequence[Heard], machine: MachineModel) -> dict[str, float]
 
 
 def _sentences(
-    report: DriftReport, presumed: Sequence[Heard], training: pd.DataFrame, before: "DriftReport | None"
+    report: DriftReport, presumed: Sequence[Heard], others: int, training: pd.DataFrame, before: "DriftReport | None"
 ) -> list[str]:
+    """``others``: recordings that were not scored because they have another codec or band than the training."""
     scored = report.recordings - report.not_scored
     sentences = []
-    if report.not_scored > NOT_SCORED_FRACTION * report.recordings:
+    if (unusable := report.not_scored - others) > NOT_SCORED_FRACTION * report.recordings:
+        sentences.append(f"{unusable} of {report.recordings} recordings could not be scored: check the microphone.")
+    if others > NOT_SCORED_FRACTION * report.recordings:
         sentences.append(
-            f"{report.not_scored} of {report.recordings} recordings could not be scored: check the microphone."
+            f"{others} of {report.recordings} recordings were not judged, since their codec or sample rate is not that "
+            "of the training: check the settings of the recorder."
         )
     if report.alarms_low > report.asked:
         sentences.append(

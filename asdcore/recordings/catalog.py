@@ -5,6 +5,7 @@ on reading. Rows with a ``reason`` are the quarantine.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,11 +30,13 @@ from asdcore.recordings.rows import (
     FACTS,
     UNREAD,
     label_stays,
+    news_of,
     plain,
     row_of,
     settings_key,
     settled_of,
     supersedes,
+    usable_of,
     without_conflicts,
 )
 from asdcore.recordings.sessions import groups_of, sessions_by_time, time_stamp
@@ -259,8 +262,8 @@ class Catalog:
         forgotten |= set(self.forgotten["sound"].dropna()) - set(known["sound"])  # With a new comment, for example.
         left_out = [str(row["path"]) for row in rows if forgotten & {row["recording"], row.get("sound")}]
         rows = [row for row in rows if not forgotten & {row["recording"], row.get("sound")}]
-        # Labelled ones first: of one content under two names the label is kept.
-        good = sorted((row for row in rows if not row["reason"]), key=lambda row: row["label"] == "unknown")
+        usable = set(self.recordings["path"])
+        good = usable_of(rows)
         good, conflicts = without_conflicts(good, known)
         good, duplicates, refused = without_copies(good, known)
         new, seen = dict[str, dict[str, object]](), set[str]()
@@ -287,24 +290,24 @@ class Catalog:
             # One row alone takes a known content out of use; the others are about their paths.
             row["recording"] = "" if row["recording"] in seen_bad else row["recording"]
             seen_bad.add(row["recording"])
-        # The disk or the share did not answer, which says nothing about a known recording.
-        usable = set(self.recordings["path"])
-        silent = {id(row) for row in bad if row.get(UNREAD) and row["path"] in usable}
         # A copy that is no longer bad leaves the quarantine; first, so that it gives way to the row of its content.
         freed = [row for row in good if str(row["path"]) in in_quarantine and not _holds(row, new)]
         of_freed = known[known.index.isin([row["recording"] for row in freed])]
         holders = [plain(row) for row in of_freed.reset_index().to_dict("records")]
-        # Where a manifest lists a file in use a second time, as another thing, that is only reported.
-        said_twice = {str(row["path"]) for row in good} & {str(row["path"]) for row in conflicts}
-        news = [row for row in bad if str(row["path"]) not in said_twice and id(row) not in silent]
-        bad_news = [row for row in news if row["recording"] or in_quarantine.get(str(row["path"])) != row["reason"]]
+        # Where a manifest lists a file in use a second time, as another thing, that is only reported. So is a disk or a
+        # share that did not answer, which says nothing about a known recording.
+        paths = Counter(str(row["path"]) for row in rows)
+        reported = {path for path in usable if paths[path] > 1}
+        reported |= {str(row["path"]) for row in good} & {str(row["path"]) for row in conflicts}
+        reported |= {str(row["path"]) for row in bad if row.get(UNREAD)} & usable
+        bad_news = news_of(bad, in_quarantine, reported)
         self.append([*freed, *holders, *new.values(), *bad_news])
         added = sum(digest not in known.index for digest in seen)
         return Ingested(
             added=added,
             known=len(seen) - added,
             duplicates=len(duplicates),
-            quarantined={str(row["path"]): str(row["reason"]) for row in bad},
+            quarantined={str(row["path"]): str(row["reason"]) for row in reversed(bad)},
             machines=sorted({str(row["machine"]) for row in good}),
             pending=pending,
             forgotten=left_out,

@@ -12,7 +12,7 @@ from pathlib import Path
 from watchfiles import Change, watch
 
 from asdcore.recordings.folders import SPLIT_FOLDERS
-from asdcore.recordings.listing import AUDIO_SUFFIXES, audio_files
+from asdcore.recordings.listing import AUDIO_SUFFIXES, audio_files, is_hidden
 from asdcore.recordings.manifest import MANIFEST
 
 TICK = 1.0
@@ -95,7 +95,7 @@ def _all_files(folder: Path) -> set[Path]:
 
 def _counts(path: Path, folder: Path) -> bool:
     with suppress(OSError, ValueError):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        hidden = any(is_hidden(part) for part in path.relative_to(folder).parts)
         return (path.suffix.lower() in AUDIO_SUFFIXES or _is_table(path, folder)) and not hidden and path.is_file()
     return False
 

@@ -15,6 +15,9 @@ OTHER_AUDIO = frozenset(
     {".m4a", ".m4b", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".mka", ".webm", ".mp2", ".ac3", ".ape", ".wv", ".tta"}
 )
 """of audio files that it does not decode"""
+OF_SAFARI = ".download"
+"""end of the name of a folder that holds a file which is still being downloaded"""
+OF_WINDOWS = ("System Volume Information",)
 SUPPLEMENTAL = "supplemental"
 """Folder of the challenge from 2025 on: the machine alone, or the noise of its hall alone."""
 NO_RECORDING = "no wav, flac or other audio file that can be read, in this folder or below it"
@@ -45,9 +48,9 @@ def audio_files(root: Path) -> Listing:
             continue
         visited.add(folder.resolve())
         # Folders before links: recordings keep the name of the folder that they are really in.
-        below[:] = sorted((b for b in below if not _hidden(b)), key=lambda b: ((folder / b).is_symlink(), b))
+        below[:] = sorted((b for b in below if not is_hidden(b)), key=lambda b: ((folder / b).is_symlink(), b))
         alone = folder != root and SUPPLEMENTAL in folder.relative_to(root).parts
-        for path in (folder / file for file in names if not _hidden(file)):
+        for path in (folder / file for file in names if not is_hidden(file)):
             # A dangling link is kept: it is quarantined as unreadable.
             suffix = path.suffix.lower()
             if suffix not in AUDIO_SUFFIXES | OTHER_AUDIO or not (path.is_file() or path.is_symlink()):
@@ -71,5 +74,11 @@ def summed_up(left_out: Mapping[str, str]) -> list[str]:
     return [f"{n} file{'s' if n > 1 else ''}: {reason}" for reason, n in sorted(counts.items())]
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "$RECYCLE.BIN", "@eaDir", "#recycle")) or name == "System Volume Information"
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or is one that a system or browser keeps for itself.
+
+    >>> [is_hidden(name) for name in (".a.wav", "#recycle", "a.wav.download", "a.wav")]
+    [True, True, True, False]
+    """
+    kept = name.startswith((".", "$RECYCLE.BIN", "@eaDir", "#recycle")) or name in OF_WINDOWS
+    return kept or name.endswith(OF_SAFARI)

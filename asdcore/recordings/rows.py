@@ -125,6 +125,37 @@ def supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return bool(before["split"] == "train" and before["label"] != "normal" and row["split"] == "test")
 
 
+def usable_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without a reason, labelled ones first: of one content under two names the label is kept.
+
+    Where a manifest says two things of a file, one of which is refused, the other is no more certain.
+    """
+    refused = {str(row["path"]) for row in rows if row["reason"]}
+    good = [row for row in rows if str(row["path"]) not in refused]
+    return sorted(good, key=lambda row: row["label"] == "unknown")
+
+
+def news_of(
+    bad: Sequence[dict[str, Any]], in_quarantine: Mapping[str, str], reported: Container[str]
+) -> list[dict[str, Any]]:
+    """The rows with a reason that are to be written: those that take a recording out of use, and of each path one.
+
+    Args:
+        bad: rows with a reason.
+        in_quarantine: the reason of each path that is in quarantine.
+        reported: paths of which the table of recordings still holds.
+    """
+    first: dict[str, str] = {}
+    news = []
+    for row in bad:
+        path, reason = str(row["path"]), str(row["reason"])
+        new = path not in reported and path not in first and in_quarantine.get(path) != reason
+        first.setdefault(path, reason)
+        if new or (row["recording"] and not row.get(UNREAD)):
+            news.append(row)
+    return news
+
+
 def without_conflicts(
     good: Sequence[dict[str, Any]], known: pd.DataFrame
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -188,6 +219,8 @@ def agree(rows: Sequence[Mapping[str, Any]], settled: bool) -> bool:
 
 def conflict(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     this, that = (f"{one['machine']}, {one['split']}, {one['label']}" for one in (row, other))
+    if row["path"] == other["path"]:
+        return f"the manifest lists it twice, as two things ({this}) and ({that}): delete one of the two lines"
     return f"the same sound is given as two things: here ({this}) and as {other['path']} ({that}); keep one of the two"
 
 

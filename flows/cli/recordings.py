@@ -38,7 +38,7 @@ def ingest(
     """Check recordings and add new ones to the table of recordings. The files are only read.
 
     If there is a champion, it judges what would become normal training data. What it calls suspect or anomalous is
-    pending review, until you label it with `asd label`.
+    pending review, until you label it with `asd label`. Exit code 1: all recordings are in quarantine.
     """
     place = start(home)
     if prefect_server_named():
@@ -60,6 +60,8 @@ def ingest(
     rows = show_ingest(done, place, settings)
     counts: dict[str, Any] = {name: value for name, value in done.items() if name != "machines"}
     output.write(rows, **counts)
+    if done["quarantined"] and not (done["added"] or done["known"] or done["duplicates"] or done["forgotten"]):
+        raise typer.Exit(1)
 
 
 @with_output

@@ -144,6 +144,8 @@ MANIFESTS = tables(
 @example(b"path,machine,\na.wav,pump,1\n")
 @example(b"path,machine\nloop/a.wav,pump\n")
 @example(b'path,machine,label,split\na.wav,"pump\n",anomaly,test\n')
+@example(b"path,machine,split\na.wav,pump,train\na.wav,pump,test\n")
+@example(b"path,machine,split,label\na.wav,pump,train,normal\na.wav,pump,train,anomaly\n")
 def test_a_manifest_is_read_or_refused_with_a_reason(manifest: bytes) -> None:
     with plants() as (place, home):
         (place / "sub").mkdir(parents=True)

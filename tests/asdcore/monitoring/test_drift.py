@@ -89,6 +89,16 @@ def test_a_microphone_that_fails_is_told_from_a_machine_that_does(machine: Machi
     assert clipped.clipped is not None and clipped.clipped > 0.2
 
 
+def test_recordings_of_another_format_are_no_reason_to_check_the_microphone(machine: MachineModel) -> None:
+    good = heard(machine)
+    others = [Heard(Path(f"{n}.mp3"), "fan", "lossy: MP3: not compared with others") for n in range(8)]
+    report = drift_report([*good, *others], machine, RATE, TRAINING)
+    assert (report.recordings, report.not_scored) == (68, 8)
+    (said,) = report.sentences
+    assert said.startswith("8 of 68 recordings were not judged, since their codec or sample rate is not that of the")
+    assert drift_report([*good, *others[:2]], machine, RATE, TRAINING).sentences == []
+
+
 def test_files_of_another_rate_or_length_are_said(machine: MachineModel) -> None:
     assert examined(machine, sample_rate=8_000).sentences == [
         "Files of 8000 Hz: no training recording has that sample rate."

@@ -317,6 +317,19 @@ def test_recordings_that_the_baseline_has_renamed_get_their_labels(tmp_path: Pat
     assert sorted(zip(rows["label"], rows["domain"], strict=True)) == [("anomaly", "target"), ("normal", "source")]
 
 
+@pytest.mark.situation(
+    "`asd ingest` of a folder of which no file can be used",
+    before="all quarantined, with exit code 0",
+    after="all quarantined, with exit code 1; 0 as soon as one can be used",
+)
+def test_an_ingest_of_which_nothing_is_left_fails(tmp_path: Path) -> None:
+    (file,) = put(tmp_path / "in", "pump/niO_3.wav")
+    result = asd("ingest", tmp_path / "in", "--home", tmp_path / "home")
+    assert result.exit_code == 1 and "1 quarantined" in result.output and str(file) in result.output
+    put(tmp_path / "in", "pump/1.wav")
+    assert asd("ingest", tmp_path / "in", "--home", tmp_path / "home").exit_code == 0
+
+
 YEARS = {
     "2020": ("dev_data/fan/train/normal_id_06_00000000.wav", "train", "normal", "06"),
     "2021": ("fan/source_test/section_05_source_test_anomaly_0007.wav", "test", "anomaly", "05"),

@@ -257,6 +257,29 @@ def test_a_file_that_a_manifest_lists_twice(folder: Path, tmp_path: Path) -> Non
     assert set(labels(home)) == {"a.wav", "b.wav"} and set(Catalog(home.recordings).recordings["machine"]) == {"fan"}
 
 
+@pytest.mark.situation(
+    "a manifest lists a file twice, once as normal and once as anomalous, or for training and for testing",
+    before="not tried",
+    after="the file is quarantined, at every ingest in the same way; what the table says about it stands",
+)
+@pytest.mark.parametrize("second", ["train,anomaly", "test,normal", "test,anomaly"])
+def test_a_file_of_which_a_manifest_says_two_things(folder: Path, tmp_path: Path, second: str) -> None:
+    home = Home.at(tmp_path / "home")
+    file = record(folder / "a.wav", 1)
+    manifest = folder / "manifest.csv"
+    twice = f"path,machine,split,label\na.wav,fan,train,normal\na.wav,fan,{second}\n"
+    manifest.write_text(twice)
+    for _ in range(2):
+        done = ingested(home, folder)
+        assert (done.added, set(done.quarantined), labels(home)) == (0, {str(file)}, {})
+        assert len(list(home.recordings.glob("part-*"))) == 1
+    manifest.write_text("path,machine,split,label\na.wav,fan,test,normal\n")
+    ingested(home, folder)
+    manifest.write_text(twice)
+    assert set(ingested(home, folder).quarantined) == {str(file)}
+    assert labels(home) == {"a.wav": ("test", "normal", "")}
+
+
 # Half of something
 
 
@@ -659,6 +682,21 @@ def test_temporary_names(folder: Path) -> None:
             (folder / temporary).rename(folder / name)
 
     looked_at(folder, download, {folder / name for name in names.values()})
+
+
+@pytest.mark.situation(
+    "Safari's folder `a.wav.download`, in which a.wav is while it is being downloaded, and a NAS's `#recycle`",
+    before="not tried; by the code: the first was a machine called a.wav.download",
+    after="left out; a.wav is judged when it is in its final place",
+)
+def test_a_folder_of_a_download(folder: Path) -> None:
+    def download() -> None:
+        part = record(folder / "fan" / "a.wav.download" / "a.wav", 1)
+        record(folder / "#recycle" / "b.wav", 2)
+        time.sleep(1.5)
+        part.rename(folder / "fan" / "a.wav")
+
+    looked_at(folder, download, {folder / "fan" / "a.wav"})
 
 
 # What a place says of an arrival
