@@ -65,16 +65,19 @@ def simulate(
 
 def download(
     part: Annotated[str, typer.Argument(help="development, additional or evaluation")],
-    folder: Annotated[Path, typer.Option(help="Where the recordings are written")] = Path("dcase2023"),
+    year: Annotated[int, typer.Option(min=2020, max=2025, help="Year of the challenge")] = 2023,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the recordings are written", show_default="dcase and the year")
+    ] = None,
     machines: MachinesOption = None,
 ) -> None:
-    """Download the recordings of DCASE 2023 Task 2 from Zenodo. What is already there is skipped."""
+    """Download the recordings of DCASE Challenge Task 2 from Zenodo. What is already there is skipped."""
     from asdcore.datasets.dcase import RECORDS
     from asdcore.datasets.dcase import download as fetch
 
-    if part not in RECORDS:
-        raise typer.BadParameter(f"{part!r} is none of {', '.join(RECORDS)}", param_hint="PART")
-    for machine in fetch(part, folder, names(machines)):
+    if part not in RECORDS[year]:
+        raise typer.BadParameter(f"{part!r} is none of {', '.join(RECORDS[year])}", param_hint="PART")
+    for machine in fetch(part, folder or Path(f"dcase{year}"), names(machines), year=year):
         out.print(str(machine))
 
 
