@@ -1,6 +1,6 @@
 """The years of DCASE Challenge Task 2: how each scores a system, and what its files are called.
 
-Sources, read in November 2026: the evaluators' code, github.com/y-kawagu/dcase2020_task2_evaluator and
+Sources: the evaluators' code, github.com/y-kawagu/dcase2020_task2_evaluator and
 dcase2021_task2_evaluator, Kota-Dohi/dcase2022_evaluator, nttcslab/dcase2023_task2_evaluator and
 dcase2024_task2_evaluator; of 2025 only the README of nttcslab/dcase2025_task2_evaluator, whose figures agree with the
 rule of 2024.
@@ -58,8 +58,8 @@ class Challenge:
 YEAR = 2023
 """The default."""
 CHALLENGES: dict[int, Challenge] = {
-    # The evaluator averages AUC and pAUC over the IDs of each machine type. The challenge ranked its systems from these
-    # averages; a score of a single system does not exist. The mean of AUC and pAUC over all machines is ours.
+    # The evaluator ends with the averages of AUC and of pAUC over the IDs of each machine, from which the challenge
+    # ranked its systems. A score of a single system does not exist: the mean of these averages is ours.
     2020: Challenge(Rule(("auc_all", "pauc"), mean="arithmetic"), "{kind}_{machine}_id_{section}.csv", decisions=False),
     2021: Challenge(
         Rule(("auc_source", "auc_target", "pauc_source", "pauc_target"), within_domain=True),
