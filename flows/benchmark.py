@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 from prefect import flow
 
+from asdcore.errors import AsdError
+from asdcore.evaluation.challenges import DEFAULT_RULE, YEAR, challenge_of
 from asdcore.evaluation.systems import (
     AutoencoderSystem,
     DetectorSystem,
@@ -56,6 +58,7 @@ def benchmark(
     settings: Settings = Settings(),
     published: bool = False,
     home: Path | None = None,
+    year: int = YEAR,
 ) -> Benchmarked:
     """Fit every system on the normal training recordings, score the test recordings, compare.
 
@@ -66,10 +69,14 @@ def benchmark(
         settings: see `Settings`; what only some systems need is computed for those only.
         published: add the paper's metrics of the machines whose test recordings are the development set's.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
+        year: of the challenge whose rule gives the official score.
 
     Returns:
         run, official_scores, report, and where scores, tables and plots are.
     """
+    rule = challenge_of(year).rule
+    if published and rule != DEFAULT_RULE:
+        raise AsdError(f"the published metrics are by the rule of {YEAR}, which that of {year} is not: leave one out")
     place = Home.at(home) if home else Home.default()
     chosen_systems = systems_named(systems, settings.normality)
     vector = [system for system in chosen_systems if not isinstance(system, AutoencoderSystem)]
@@ -85,7 +92,7 @@ def benchmark(
         if network:
             clips = complete_features(clips, baseline, variants=False)
         clips = trainable(clips, settings)
-        key = benchmark_key(systems, settings, data_digest(clips), published)
+        key = benchmark_key(systems, settings, data_digest(clips), published, rule.text)
         run = tracked_run(place, "benchmark", key, f"benchmark {datetime.now().astimezone():%Y-%m-%d %H:%M}")
         add_to_run_name(f", {counted(len(systems), 'system')} on {counted(clips['machine'].nunique(), 'machine')}")
         log_recordings(place, run, clips, recordings)
@@ -107,7 +114,7 @@ def benchmark(
             models |= {system.name: fitted for system in network}
             originals |= {system.name: stores["original"] for system in network}
         rate = settings.normality.false_alarm_rate
-        result = evaluation(clips, chosen_systems, stores, models, rate, encoder, published)
+        result = evaluation(clips, chosen_systems, stores, models, rate, encoder, published, rule=rule)
         notes = fallback_notes({system.name: models[system.name] for system in vector})
         used = dict.fromkeys(system.training(settings.training) for system in embedded if not system.of_paper)
         notes = [*map(encoder_note, used), *notes]
@@ -116,6 +123,8 @@ def benchmark(
                 "Published metrics are shown for machines whose test recordings are those of the development set of "
                 "2023: 50 of each domain and label with its file names. The name of a machine is not enough."
             )
+        if rule != DEFAULT_RULE:
+            notes.append(f"Official score: that of DCASE {year}, {rule.text}.")
         fits = fit_metrics({system.name: models[system.name] for system in vector})
         report = report_text(result, notes, any_simulated(clips))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
@@ -123,7 +132,7 @@ def benchmark(
         log_evaluation(place.registry, run, settings, file, result["plots"], result["table"], report, fits)
         best = sorted(result["official_scores"].items(), key=lambda pair: -pair[1])
         verdict = ", ".join(f"{name} {mean:.2f}" for name, mean in best) or "There are no labelled test recordings"
-        described = [f"Harmonic means: {verdict}.", "", *(f"- {line}" for line in result["outcomes"])]
+        described = [f"{rule.mean.capitalize()} means: {verdict}.", "", *(f"- {line}" for line in result["outcomes"])]
         describe(place, run, "\n".join(described))
         publish("benchmark-report", report, verdict)
         cost = costs(chosen_systems, models, encoders, originals, clips, settings)

@@ -10,6 +10,7 @@ from prefect import flow
 
 from asdcore.datasets.simulate import fault_of
 from asdcore.errors import AsdError
+from asdcore.evaluation.challenges import YEAR, challenge_of
 from asdcore.evaluation.ranking import by_group, comparisons, quality, ranking, twins
 from asdcore.evaluation.table import labelled
 from asdcore.reports.ranking import Ranked, ranking_report, system_rows
@@ -36,6 +37,8 @@ class RankedSystems(TypedDict):
     first: str
     """that the others are compared with"""
     machines: int
+    official: str
+    """the score by which they are ranked on each machine"""
     critical_difference: float
     scores: str
     """Parquet file: one row per test recording, system, seed and dataset"""
@@ -50,6 +53,7 @@ def rank_systems(
     seeds: int = 3,
     settings: Settings = Settings(),
     home: Path | None = None,
+    year: int = YEAR,
 ) -> RankedSystems:
     """Run the flow `benchmark` for each dataset and seed, and rank the systems on all machines.
 
@@ -63,10 +67,12 @@ def rank_systems(
             robust covariances.
         settings: see `Settings`.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.
+        year: of the challenge by whose rule systems are ranked.
 
     Returns:
         run, systems, and where scores and report are.
     """
+    rule = challenge_of(year).rule
     place = Home.at(home) if home else Home.default()
     names = dataset_names(datasets)
     add_to_run_name(f", {counted(len(systems), 'system')} on {counted(len(datasets), 'dataset')}")
@@ -74,22 +80,24 @@ def rank_systems(
     for name, dataset in names.items():
         own = place.root / "rankings" / name
         for seed in range(seeds):
-            done = benchmark(recordings=dataset, systems=systems, settings=with_seed(settings, seed), home=own)
+            seeded = with_seed(settings, seed)
+            done = benchmark(recordings=dataset, systems=systems, settings=seeded, home=own, year=year)
             tables.append(pd.read_parquet(own / done["scores"]).assign(dataset=name, seed=seed))
             costs.setdefault(name, []).append(_costs(done))
             simulated |= "simulated machines" in done["report"]
     scores = labelled(pd.concat(tables, ignore_index=True))
     if scores.empty:
         raise AsdError("no test recording of these datasets has a label: nothing can be compared")
-    table = quality(scores)
+    table = quality(scores, rule)
     ranked = Ranked(
         table,
         ranking(table),
-        comparisons(scores, table, systems[0]),
+        comparisons(scores, table, systems[0], rule),
         by_group(scores, groups_of_anomalies(scores)),
         _total(list(costs.values())),
         twins(scores),
         scores.groupby("dataset")["recording"].nunique().sum(),
+        rule,
     )
     return _published(place, ranked, scores, systems, names, seeds, settings, simulated)
 
@@ -158,7 +166,8 @@ def _published(
     simulated: bool,
 ) -> RankedSystems:
     """Write the Parquet file and the report, and log them to MLflow and Prefect."""
-    key = digest_of(*systems, *names, str(seeds), settings.digest(), *sorted(set(scores["recording"])))
+    recordings = sorted(set(scores["recording"]))
+    key = digest_of(*systems, *names, str(seeds), ranked.rule.text, settings.digest(), *recordings)
     folder = home.root / "rankings" / f"ranking-{key}"
     with atomic_write(folder / SCORES) as temporary:
         scores.to_parquet(temporary)
@@ -181,6 +190,7 @@ def _published(
         "systems": rows,
         "first": systems[0],
         "machines": len(ranked.ranking.ranks),
+        "official": ranked.rule.text,
         "critical_difference": ranked.ranking.critical_difference,
         "scores": str(folder / SCORES),
         "page": str(folder / REPORT),

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from prefect.artifacts import create_markdown_artifact
 
 from asdcore.encoder.frozen import training_history
+from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
 from asdcore.evaluation.published import machines_of_the_paper
 from asdcore.evaluation.scores import score_table
 from asdcore.evaluation.systems import System
@@ -47,7 +48,7 @@ class Evaluation(TypedDict):
     """None: there are no labelled test recordings, so no metrics can be computed"""
     differences: str | None
     official_scores: dict[str, float]
-    """system: harmonic mean of AUC source, AUC target and pAUC, percent"""
+    """system: by default the harmonic mean of AUC source, AUC target and pAUC; percent"""
     outcomes: list[str]
     """a sentence for each machine: faults caught and false alarms, of the first system that has verdicts"""
 
@@ -64,6 +65,7 @@ def evaluate(
     groups: Mapping[str, Sequence[str]],
     false_alarm_rate: float,
     own_rates: Mapping[str, float],
+    rule: Rule,
 ) -> Facts:
     """Scores of all test recordings by all systems, what the verdicts come to, the table of metrics in four formats,
     and the plots.
@@ -85,11 +87,11 @@ def evaluate(
     by_system = {name: rows for name, rows in by_system.items() if len(rows)}
     if not by_system:
         return {"official_scores": {}, "outcomes": lines}
-    table = results_table(by_system)
+    table = results_table(by_system, rule)
     if published:
         own = test.assign(recording=test["recording"].map(recording_of)).drop_duplicates("recording")
         table = with_published(table, machines_of_the_paper(own))
-    compared = differences(by_system)
+    compared = differences(by_system, rule)
     first = next(iter(by_system))
     drawn = {
         "scores": plots.score_plot(by_system[first], f"Scores of {first}{note}"),
@@ -118,17 +120,19 @@ def evaluation(
     encoder: Artifact | None = None,
     published: bool = False,
     own_rates: Mapping[str, float] | None = None,
+    rule: Rule = DEFAULT_RULE,
 ) -> Evaluation:
     """Evaluate these systems; their scores are also copied to the other scores of the home.
 
     ``own_rates``: of the machines that have a false-alarm rate of their own, see `asdcore.normality.threshold`.
+    ``rule``: of the official score.
     """
     home = Home.current()
     described = with_session_heard(recordings)
     test = described[described["split"] == "test"].drop(columns=["ingested_at", "labelled_at"])
     groups = {machine: [group for _, _, group in rows] for machine, rows in training_rows(recordings).items()}
     needed = {system.name: models[system.name] for system in systems}
-    done = evaluate(test, systems, stores, needed, encoder, published, groups, false_alarm_rate, own_rates or {})
+    done = evaluate(test, systems, stores, needed, encoder, published, groups, false_alarm_rate, own_rates or {}, rule)
     scores = home.scores / f"evaluation-{done.path.name}.parquet"
     if not scores.exists():
         with atomic_write(scores) as temporary:

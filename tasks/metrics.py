@@ -13,7 +13,6 @@ OUTCOMES = "outcomes.parquet"
 """File of an evaluation: what its verdicts come to, see `asdcore.monitoring.outcomes`."""
 DIGITS = 2
 """of percent: no test set measures more, and MLflow shows all that there are"""
-OFFICIAL = "harmonic_mean"
 ALL, BY_MACHINE, SIDE_BY_SIDE = "all", "by_machine", "side_by_side"
 
 
@@ -34,7 +33,7 @@ def headline_metrics(results: pd.DataFrame | None, counted: pd.DataFrame) -> dic
         first = systems_of(results)[0]
         for row in results.to_dict("records"):
             if row["machine"] == "All":
-                metrics[f"{ALL}/{OFFICIAL}"] = round(float(row[first]), DIGITS)
+                metrics[f"{ALL}/{_plain(row['metric'])}"] = round(float(row[first]), DIGITS)
             else:
                 name = f"{BY_MACHINE}/{row['machine']}/{_plain(row['metric'])}"
                 of_machines.setdefault(row["machine"], {})[name] = round(float(row[first]), DIGITS)
@@ -44,9 +43,12 @@ def headline_metrics(results: pd.DataFrame | None, counted: pd.DataFrame) -> dic
 
 
 def table_metrics(results: pd.DataFrame) -> dict[str, float]:
-    """Every system of a results table, percent: ``side_by_side/<system>/harmonic_mean``, and by machine and metric."""
+    """Every system of a results table, percent: ``side_by_side/<system>/harmonic_mean`` (by the rule of DCASE 2020:
+    ``arithmetic_mean``), and by machine and metric.
+    """
     systems = {system: _metrics_of(results, system) for system in systems_of(results)}
-    official = {f"{SIDE_BY_SIDE}/{system}/{OFFICIAL}": metrics[OFFICIAL] for system, metrics in systems.items()}
+    mean = _plain(results.iloc[-1]["metric"])
+    official = {f"{SIDE_BY_SIDE}/{system}/{mean}": metrics[mean] for system, metrics in systems.items()}
     every = {f"{SIDE_BY_SIDE}/{system}/{name}": value for system, own in systems.items() for name, value in own.items()}
     return official | every
 
@@ -105,12 +107,9 @@ def _rates(counted: pd.DataFrame, prefix: str) -> dict[str, float]:
 
 
 def _metrics_of(results: pd.DataFrame, system: str) -> dict[str, float]:
-    return {
-        OFFICIAL if row["machine"] == "All" else f"{row['machine']}/{_plain(row['metric'])}": round(
-            float(row[system]), DIGITS
-        )
-        for row in results.to_dict("records")
-    }
+    *machines, mean = results.to_dict("records")
+    metrics = {f"{row['machine']}/{_plain(row['metric'])}": round(float(row[system]), DIGITS) for row in machines}
+    return metrics | {_plain(mean["metric"]): round(float(mean[system]), DIGITS)}
 
 
 def _plain(metric: str) -> str:

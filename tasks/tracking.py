@@ -47,9 +47,9 @@ def retraining_key(training: str, normality: NormalitySettings, data: str) -> st
     return digest_of(training, normality.digest(), data)
 
 
-def benchmark_key(systems: list[str], settings: Settings, data: str, published: bool) -> str:
-    """What makes two benchmarks the same: the systems in their order, the settings, the recordings."""
-    return digest_of(*systems, settings.digest(), data, str(published))
+def benchmark_key(systems: list[str], settings: Settings, data: str, published: bool, official: str) -> str:
+    """What makes two benchmarks the same: systems in their order, settings, recordings, what the official score is."""
+    return digest_of(*systems, settings.digest(), data, str(published), official)
 
 
 def tracked_run(home: Home, kind: str, key: str, name: str) -> str:

@@ -33,13 +33,28 @@ T = TypeVar("T")
 ELSEWHERE = "choose another folder"
 Part = Literal["development", "additional", "evaluation"]
 
-RECORDS: dict[Part, str] = {"development": "7882613", "additional": "7830345", "evaluation": "7860847"}
-"""The records of DCASE 2023 Task 2: seven machines to develop with, then seven new ones, first train, then test."""
+RECORDS: dict[int, dict[Part, str]] = {
+    2020: {"development": "3678171", "additional": "3727685", "evaluation": "3841772"},
+    2021: {"development": "4562016", "additional": "4660992", "evaluation": "4884786"},
+    2022: {"development": "6355122", "additional": "6462969", "evaluation": "6586456"},
+    2023: {"development": "7882613", "additional": "7830345", "evaluation": "7860847"},
+    2024: {"development": "10902294", "additional": "11259435", "evaluation": "11363076"},
+    2025: {"development": "15097779", "additional": "15392814", "evaluation": "15519362"},
+}
+"""Year of DCASE Challenge Task 2: its records. Machines to develop with, then the training and the test recordings of
+those that are evaluated.
+
+Source: the official baseline, github.com/nttcslab/dcase2023_task2_baseline_ae: ``datasets/download_path_legacy.yaml``
+for 2020 to 2022, README files and ``data_download_*.sh`` for 2023 to 2025.
+"""
+YEAR = 2023
+"""of a download where none is named"""
 RECORD_URL = "https://zenodo.org/api/records/{record}"
 
-# dev_bearing.zip, eval_data_ToyDrone_train.zip; in other years also dev_data_fan.zip, eval_data_train_fan.zip
+# 2020: dev_data_fan.zip, eval_data_train_fan.zip; 2021: eval_data_fan_train.zip; since 2022: dev_bearing.zip,
+# eval_data_ToyDrone_train.zip; 2024: eval_data_RoboticArm_train_r2.zip, a corrected one
 _ZIP_NAME = re.compile(
-    r"(?:dev|eval|add)(?:_data)?(?:_(?:train|test))?_(?P<machine>[A-Za-z0-9][\w+-]*?)(?:_(?:train|test))?\.zip"
+    r"(?:dev|eval|add)(?:_data)?(?:_(?:train|test))?_(?P<machine>[A-Za-z0-9][\w+-]*?)(?:_(?:train|test)(?:_r\d+)?)?\.zip"
 )
 _ATTEMPTS = 5
 _WAIT_SECONDS = 1.0  # before the second attempt; twice as long before each further one
@@ -107,9 +122,13 @@ class _Again(Exception):
 
 
 def download(
-    part: Part, folder: Path, machines: Sequence[str] | None = None, record_url: str = RECORD_URL
+    part: Part,
+    folder: Path,
+    machines: Sequence[str] | None = None,
+    record_url: str = RECORD_URL,
+    year: int = YEAR,
 ) -> list[Path]:
-    """Fetch recordings of DCASE 2023 Task 2 from Zenodo into ``folder/<machine>/{train,test}/``.
+    """Fetch recordings of DCASE Challenge Task 2 from Zenodo into ``folder/<machine>/{train,test}/``.
 
     What is there already is neither fetched nor extracted again, and a download that broke off goes on where it
     stopped. A zip is deleted once it is extracted. A file that is there with another content is never overwritten.
@@ -120,18 +139,24 @@ def download(
         folder: made if need be. A zip that was put there by hand is used, if its checksum is right.
         machines: in any case of letters; all of the record if None.
         record_url: address of the record's JSON, with ``{record}`` for its number.
+        year: of the challenge, see `RECORDS`. Since years share names of machines, each needs a folder of its own.
 
     Returns:
         The folder of each machine, in the order of the record.
 
     Raises:
-        AsdError: an unknown part or machine, no connection, a wrong size or checksum, a zip that is damaged or would
-            write outside its folder, a file in the way, too little space. Nothing partial has a machine's name then.
+        AsdError: an unknown year, part or machine, a folder that holds another year, no connection, a wrong size or
+            checksum, a zip that is damaged or would write outside its folder, a file in the way, too little space.
+            Nothing partial has a machine's name then.
     """
-    if part not in RECORDS:
-        raise AsdError(f"part={part!r}, must be one of {', '.join(RECORDS)}")
+    if year not in RECORDS:
+        raise AsdError(f"year={year}, must be one of {', '.join(map(str, RECORDS))}")
+    records = RECORDS[year]
+    if part not in records:
+        raise AsdError(f"part={part!r}, must be one of {', '.join(records)}")
     folder = folder.expanduser().resolve()
-    source = _Source(record_url.format(record=RECORDS[part]), RECORDS[part], folder)
+    _refuse_other_years(folder, year)
+    source = _Source(record_url.format(record=records[part]), records[part], folder)
     if source.saved.is_file():
         chosen = _choose(_read_record(source.saved.read_bytes(), str(source.saved)), machines, source)
         if not _pending(chosen, folder):
@@ -146,6 +171,17 @@ def download(
                 extract(zip_path, archive.checksum, folder / archive.machine, work / "extracting")
                 zip_path.unlink()
     return _machine_folders(chosen, folder)
+
+
+def _refuse_other_years(folder: Path, year: int) -> None:
+    """A fan of 2023 and a fan of 2024 in one folder would be taken for one machine."""
+    for other, records in RECORDS.items():
+        numbers = [number for number in records.values() if (folder / f"zenodo-{number}.json").exists()]
+        if other != year and numbers:
+            raise AsdError(
+                f"{folder}: holds recordings of {other} (zenodo-{numbers[0]}.json), and machines of {year} may have "
+                "the same names: choose another folder"
+            )
 
 
 def _machine_folders(archives: Sequence[_Archive], folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from asdcore.errors import AsdError
+from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
 from asdcore.evaluation.metrics import (
     Floats,
     MachineScores,
@@ -63,13 +64,14 @@ class Bootstrap:
         return self.estimate.to_frame("estimate").assign(low=low, high=high).reset_index()
 
 
-def bootstrap(scores: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Bootstrap:
+def bootstrap(scores: pd.DataFrame, resamples: int = 2000, seed: int = 0, rule: Rule = DEFAULT_RULE) -> Bootstrap:
     """The distribution of each metric and of the official score over resampled test recordings.
 
     Args:
         scores: the table that `machine_metrics` reads; with a column ``recording`` its row order does not matter.
         resamples: how many; the ends of a 95 % interval rest on 50 of 2000 each.
         seed: the same seed and table give the same numbers.
+        rule: of a year of the challenge, see `machine_metrics`.
 
     Raises:
         AsdError: as `machine_metrics`; or ``resamples`` is below 1.
@@ -83,10 +85,12 @@ def bootstrap(scores: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Boo
 
     Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile interval).
     """
-    return _bootstraps([_sorted(scores)], resamples, seed)[0]
+    return _bootstraps([_sorted(scores)], resamples, seed, rule)[0]
 
 
-def paired_bootstrap(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> Bootstrap:
+def paired_bootstrap(
+    a: pd.DataFrame, b: pd.DataFrame, resamples: int = 2000, seed: int = 0, rule: Rule = DEFAULT_RULE
+) -> Bootstrap:
     """The distribution of every metric of ``a`` minus that of ``b``: two systems on the same test recordings.
 
     Both are measured on the same resamples, so what makes a resample easy or hard for both cancels, and the interval
@@ -98,6 +102,7 @@ def paired_bootstrap(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 2000, se
         b: the same of the other system.
         resamples: as for `bootstrap`.
         seed: as for `bootstrap`.
+        rule: as for `bootstrap`.
 
     Raises:
         AsdError: as `bootstrap`; or the tables do not hold the same recordings, or disagree about a domain or label.
@@ -106,16 +111,16 @@ def paired_bootstrap(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 2000, se
     _check_pairs(*tables)
     if not all(has_decisions(table) for table in tables):
         tables = [table.drop(columns="decision", errors="ignore") for table in tables]
-    of_a, of_b = _bootstraps(tables, resamples, seed)
+    of_a, of_b = _bootstraps(tables, resamples, seed, rule)
     return Bootstrap(of_a.estimate - of_b.estimate, of_a.samples - of_b.samples)
 
 
-def _bootstraps(tables: Sequence[pd.DataFrame], resamples: int, seed: int) -> list[Bootstrap]:
+def _bootstraps(tables: Sequence[pd.DataFrame], resamples: int, seed: int, rule: Rule) -> list[Bootstrap]:
     """One Bootstrap per table; the tables have the same recordings in the same order, and use the same resamples."""
     if resamples < 1:
         raise AsdError(f"resamples is {resamples}: at least 1 is needed; 2000 are usual.")
     rng = np.random.default_rng(seed)
-    systems = [list(each_machine(table)) for table in tables]
+    systems = [list(each_machine(table, rule)) for table in tables]
     if not systems[0]:
         raise AsdError("the table of scores has no rows: score some test recordings first.")
     keys = [(machine, section) for machine, section, _ in systems[0]]
@@ -127,7 +132,7 @@ def _bootstraps(tables: Sequence[pd.DataFrame], resamples: int, seed: int) -> li
             drawn[system].append(metrics)
             plain[system].append(views[system].metrics(views[system].every_recording_once()))
     return [
-        Bootstrap(_table(keys, of_plain).iloc[0], _table(keys, of_drawn))
+        Bootstrap(_table(keys, of_plain, rule).iloc[0], _table(keys, of_drawn, rule))
         for of_plain, of_drawn in zip(plain, drawn, strict=True)
     ]
 
@@ -155,11 +160,12 @@ def _draw(strata: NDArray[Any], resamples: int, rng: np.random.Generator) -> Flo
     return weights
 
 
-def _table(keys: Sequence[tuple[str, str]], of_machines: Sequence[Metrics]) -> pd.DataFrame:
+def _table(keys: Sequence[tuple[str, str]], of_machines: Sequence[Metrics], rule: Rule) -> pd.DataFrame:
     """Metrics of all machines, and their means, as columns ``machine, section, metric``."""
     names = list(of_machines[0])
     columns = {(*key, name): metrics[name] for key, metrics in zip(keys, of_machines, strict=True) for name in names}
-    means = summarise({name: np.stack([metrics[name] for metrics in of_machines], axis=-1) for name in names})
+    stacked = {name: np.stack([metrics[name] for metrics in of_machines], axis=-1) for name in names}
+    means = summarise(stacked, [machine for machine, _ in keys], rule)
     columns |= {(ALL, ALL, name): values for name, values in means.items()}
     table = pd.DataFrame(columns)
     table.columns = pd.MultiIndex.from_tuples(list(columns), names=KEY)

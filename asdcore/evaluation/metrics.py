@@ -1,12 +1,12 @@
-"""The DCASE 2023 Task 2 metrics of a table of scores, for any set of machines and sections.
+"""The metrics of DCASE Challenge Task 2 of a table of scores, for any set of machines and sections.
 
 The table has one row per test recording: ``machine, section, domain, label, score`` and, optionally, ``decision``.
-The metrics follow the official evaluator; scoring that resamples (`asdcore.evaluation.bootstrap`) counts with the
-same code, so a metric and its interval cannot disagree.
+The metrics follow the official evaluators, by default those of 2022 to 2025 (`asdcore.evaluation.challenges`); scoring
+that resamples (`asdcore.evaluation.bootstrap`) counts with the same code, so a metric and its interval cannot disagree.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from asdcore.errors import AsdError
+from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -29,25 +30,29 @@ DOMAINS = ("source", "target")
 LABELS = ("normal", "anomaly")
 
 RANKING_METRICS = ("auc_source", "auc_target", "pauc", "auc_all")
+DOMAIN_METRICS = ("pauc_source", "pauc_target")
+"""Where the rule is within domains, in addition."""
 DECISION_METRICS = tuple(f"{kind}_{domain}" for domain in DOMAINS for kind in ("precision", "recall", "f1"))
 
 Metrics = dict[str, Floats]
 """A metric's name to its values; the leading axes are resamples, machines or none."""
 
 
-def machine_metrics(scores: pd.DataFrame) -> pd.DataFrame:
+def machine_metrics(scores: pd.DataFrame, rule: Rule = DEFAULT_RULE) -> pd.DataFrame:
     """The metrics of each machine and section.
 
     Args:
         scores: one row per test recording: ``machine``, ``section`` (text), ``domain`` (source, target), ``label``
             (normal, anomaly), ``score`` (finite, higher is more anomalous); optionally ``decision`` (1: anomalous,
             0: normal, missing: none was taken).
+        rule: of a year of the challenge.
 
     Returns:
         One row per machine and section, sorted: ``machine, section, auc_source, auc_target, pauc, auc_all``, each in
-        0..1. ``auc_<domain>``: the normal recordings of that domain against the anomalous ones of both. ``pauc``: all
-        recordings, false positive rates up to 0.1, standardised after McClish (0.5 is chance, 9/19 the least).
-        ``auc_all``: all recordings.
+        0..1. ``auc_<domain>``: the normal recordings of that domain against the anomalous ones of both, or, within
+        domains, against its own. ``pauc``: all recordings, false positive rates up to 0.1, standardised after McClish
+        (0.5 is chance, 9/19 the least). ``auc_all``: all recordings. Within domains also ``pauc_<domain>``, of its own
+        recordings.
         Where any recording has a decision also ``precision_<domain>, recall_<domain>, f1_<domain>``, each within one
         domain; precision is 0 where nothing was called anomalous.
         NaN where a metric is undefined: an AUC without normal or without anomalous recordings; precision, recall and
@@ -64,13 +69,13 @@ def machine_metrics(scores: pd.DataFrame) -> pd.DataFrame:
       machine section  auc_source  auc_target
     0     fan      00         0.5         NaN
 
-    Source: the DCASE 2023 Task 2 evaluator; D. K. McClish, Medical Decision Making 9 (1989) 190-195.
+    Source: the evaluators of `asdcore.evaluation.challenges`; D. K. McClish, Medical Decision Making 9 (1989) 190-195.
     """
-    names = metric_names(has_decisions(scores))
+    names = metric_names(has_decisions(scores), rule)
     rows = [
         {"machine": machine, "section": section}
         | {name: float(values[0]) for name, values in one.metrics(one.every_recording_once()).items()}
-        for machine, section, one in each_machine(scores)
+        for machine, section, one in each_machine(scores, rule)
     ]
     return pd.DataFrame(rows, columns=["machine", "section", *names])
 
@@ -92,41 +97,54 @@ def harmonic_mean(values: ArrayLike, axis: int | None = None) -> Any:
     return float(mean) if mean.ndim == 0 else mean
 
 
-def summary(metrics: pd.DataFrame) -> dict[str, float]:
-    """Means over all machines, sections and domains of a table made by `machine_metrics`.
+def summary(metrics: pd.DataFrame, rule: Rule = DEFAULT_RULE) -> dict[str, float]:
+    """Means over all machines, sections and domains of a table made by `machine_metrics` with the same rule.
 
     Returns:
-        ``official_score``: harmonic mean of every ``auc_source``, ``auc_target`` and ``pauc``;
+        ``official_score``: by default the harmonic mean of every ``auc_source``, ``auc_target`` and ``pauc``;
         ``arithmetic_mean_<kind>`` and ``harmonic_mean_<kind>`` over both domains, ``source_harmonic_mean_<kind>`` and
         ``target_harmonic_mean_<kind>``, for the kinds auc, pauc and, where the table has them, precision, recall, f1.
-        pAUC knows no domain, so its source and target means are its mean. Undefined metrics (NaN) are left out; a
-        mean without any metric is NaN.
+        pAUC knows no domain, so its source and target means are its mean, but for a rule within domains. Undefined
+        metrics (NaN) are left out; a mean without any metric is NaN.
 
     Raises:
-        AsdError: one of ``auc_source, auc_target, pauc`` is missing.
+        AsdError: a column ``auc_source``, ``auc_target`` or ``pauc``, or one that the rule needs, is missing.
 
-    Source: the DCASE 2023 Task 2 evaluator, which calls ``official_score`` the official score.
+    Source: the evaluators of `asdcore.evaluation.challenges`; those since 2022 call ``official_score`` by that name.
     """
-    require_columns(metrics, ("auc_source", "auc_target", "pauc"))
-    names = [name for name in metric_names(decisions=True) if name in metrics.columns]
+    by_machine = ("machine",) if rule.mean == "arithmetic" else ()
+    require_columns(metrics, ("auc_source", "auc_target", "pauc", *rule.metrics, *by_machine))
+    names = [name for name in metric_names(decisions=True, rule=rule) if name in metrics.columns]
     values = {name: metrics[name].to_numpy(dtype=np.float64) for name in names}
-    return {name: float(mean) for name, mean in summarise(values).items()}
+    machines = list(metrics["machine"]) if by_machine else []
+    return {name: float(mean) for name, mean in summarise(values, machines, rule).items()}
 
 
-def summarise(metrics: Mapping[str, Floats]) -> Metrics:
-    """`summary` on arrays: metrics of shape (..., n machines) to means of shape (...)."""
-    auc = _both(metrics, "auc")
-    means: Metrics = {"official_score": harmonic_mean(np.concatenate([auc, metrics["pauc"]], axis=-1), axis=-1)}
+def summarise(metrics: Mapping[str, Floats], machines: Sequence[str], rule: Rule = DEFAULT_RULE) -> Metrics:
+    """`summary` on arrays: metrics of shape (..., n machines and sections) to means of shape (...).
+
+    ``machines``: the machine of each of the n, which an arithmetic mean needs.
+    """
+    means: Metrics = {"official_score": _official_score(metrics, machines, rule)}
     for kind in ("auc", "pauc", "precision", "recall", "f1"):
-        if kind != "pauc" and f"{kind}_source" not in metrics:
+        of_domains = [f"{kind}_{domain}" for domain in DOMAINS]
+        if kind == "pauc" and not rule.within_domain:
+            of_domains = ["pauc", "pauc"]
+        if of_domains[0] not in metrics:
             continue
-        source, target = (metrics["pauc" if kind == "pauc" else f"{kind}_{domain}"] for domain in DOMAINS)
+        source, target = (metrics[name] for name in of_domains)
         both = np.concatenate([source, target], axis=-1)
         means[f"arithmetic_mean_{kind}"] = _mean(both)
         means[f"harmonic_mean_{kind}"] = harmonic_mean(both, axis=-1)
         means[f"source_harmonic_mean_{kind}"] = harmonic_mean(source, axis=-1)
         means[f"target_harmonic_mean_{kind}"] = harmonic_mean(target, axis=-1)
     return means
+
+
+def mean_of_rule(values: ArrayLike, rule: Rule) -> Floats:
+    """The mean of the last axis that ``rule`` takes, NaN left out: (..., n) to (...)."""
+    array = np.asarray(values, dtype=np.float64)
+    return np.asarray(harmonic_mean(array, axis=-1)) if rule.mean == "harmonic" else _mean(array)
 
 
 def area_under_roc(normal: Floats, anomaly: Floats) -> Floats:
@@ -169,6 +187,7 @@ class MachineScores:
     anomaly: Bools
     decision: Floats | None
     """1, 0 or NaN; None where the table has no decisions at all."""
+    rule: Rule = DEFAULT_RULE
 
     def every_recording_once(self) -> Floats:
         """The weights of the plain metrics: (1, n) ones."""
@@ -194,13 +213,17 @@ class MachineScores:
             return np.add.reduceat(ordered * chosen[order], starts, axis=1)
 
         anomaly = counts(self.anomaly)
-        source, target = (counts(~self.anomaly & self._in(domain)) for domain in DOMAINS)
-        return {
-            "auc_source": area_under_roc(source, anomaly),
-            "auc_target": area_under_roc(target, anomaly),
-            "pauc": partial_area_under_roc(source + target, anomaly),
-            "auc_all": area_under_roc(source + target, anomaly),
-        }
+        normal = {domain: counts(~self.anomaly & self._in(domain)) for domain in DOMAINS}
+        against = dict.fromkeys(DOMAINS, anomaly)
+        if self.rule.within_domain:
+            against = {domain: counts(self.anomaly & self._in(domain)) for domain in DOMAINS}
+        every = normal["source"] + normal["target"]
+        metrics = {f"auc_{domain}": area_under_roc(normal[domain], against[domain]) for domain in DOMAINS}
+        metrics |= {"pauc": partial_area_under_roc(every, anomaly), "auc_all": area_under_roc(every, anomaly)}
+        if self.rule.within_domain:
+            of_domains = {domain: partial_area_under_roc(normal[domain], against[domain]) for domain in DOMAINS}
+            metrics |= {f"pauc_{domain}": value for domain, value in of_domains.items()}
+        return metrics
 
     def _decision_metrics(self, weights: Floats, decision: Floats, domain: str) -> Metrics:
         inside = self._in(domain)
@@ -217,7 +240,7 @@ class MachineScores:
         return dict(zip(names, (precision, recall, f1), strict=True))
 
 
-def each_machine(scores: pd.DataFrame) -> Iterator[tuple[str, str, MachineScores]]:
+def each_machine(scores: pd.DataFrame, rule: Rule = DEFAULT_RULE) -> Iterator[tuple[str, str, MachineScores]]:
     """Machine, section and their recordings, sorted by machine and section; raises AsdError as `machine_metrics`."""
     _check(scores)
     decisions = has_decisions(scores)
@@ -231,6 +254,7 @@ def each_machine(scores: pd.DataFrame) -> Iterator[tuple[str, str, MachineScores
                 target=(rows["domain"] == "target").to_numpy(dtype=np.bool_),
                 anomaly=(rows["label"] == "anomaly").to_numpy(dtype=np.bool_),
                 decision=as_floats(rows["decision"]) if decisions else None,
+                rule=rule,
             ),
         )
 
@@ -240,9 +264,10 @@ def has_decisions(scores: pd.DataFrame) -> bool:
     return "decision" in scores.columns and bool(scores["decision"].notna().any())
 
 
-def metric_names(decisions: bool) -> tuple[str, ...]:
+def metric_names(decisions: bool, rule: Rule = DEFAULT_RULE) -> tuple[str, ...]:
     """The metrics of one machine and section, in the order of the columns."""
-    return RANKING_METRICS + DECISION_METRICS if decisions else RANKING_METRICS
+    ranking = RANKING_METRICS + DOMAIN_METRICS if rule.within_domain else RANKING_METRICS
+    return ranking + DECISION_METRICS if decisions else ranking
 
 
 def _check(scores: pd.DataFrame) -> None:
@@ -281,8 +306,13 @@ def as_floats(column: "pd.Series[Any]") -> Floats:
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _both(metrics: Mapping[str, Floats], kind: str) -> Floats:
-    return np.concatenate([metrics[f"{kind}_{domain}"] for domain in DOMAINS], axis=-1)
+def _official_score(metrics: Mapping[str, Floats], machines: Sequence[str], rule: Rule) -> Floats:
+    values = [metrics[name] for name in rule.metrics]
+    if rule.mean == "harmonic" or not len(machines):
+        return mean_of_rule(np.concatenate(values, axis=-1), rule)
+    named = np.asarray(machines)
+    of_each = [[value[..., named == machine] for value in values] for machine in dict.fromkeys(machines)]
+    return _mean(np.stack([_mean(np.concatenate(own, axis=-1)) for own in of_each], axis=-1))
 
 
 def _above(counts: Floats) -> Floats:

@@ -1,9 +1,9 @@
 """Many systems on many machines: ranks, and which differences are more than chance.
 
 A block is a machine (and section) of a dataset. Systems are ranked in each block by the official score of that machine,
-the harmonic mean of both AUCs and pAUC, averaged over the seeds (J. Demsar, Statistical Comparisons of Classifiers over
-Multiple Data Sets, JMLR 7, 2006). The first system is compared with each of the others: an interval from
-resampling machines and their recordings, and Wilcoxon's signed-rank test over the machines with Holm's correction.
+by default the harmonic mean of both AUCs and pAUC, averaged over the seeds (J. Demsar, Statistical Comparisons of
+Classifiers over Multiple Data Sets, JMLR 7, 2006). The first system is compared with each of the others: an interval
+from resampling machines and their recordings, and Wilcoxon's signed-rank test over the machines with Holm's correction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from scipy import stats
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.bootstrap import ALL, paired_bootstrap
-from asdcore.evaluation.metrics import Floats, harmonic_mean, machine_metrics
+from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
+from asdcore.evaluation.metrics import Floats, machine_metrics, mean_of_rule
 from asdcore.evaluation.threshold_quality import threshold_quality
 
 BLOCK = ["dataset", "machine", "section"]
 RESAMPLES = 1000
-_OFFICIAL = ["auc_source", "auc_target", "pauc"]
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,22 @@ class Ranking:
         return [(names[start], names[end]) for start, end in groups]
 
 
-def quality(scores: pd.DataFrame) -> pd.DataFrame:
+def quality(scores: pd.DataFrame, rule: Rule = DEFAULT_RULE) -> pd.DataFrame:
     """How good each system is on each machine.
 
     Args:
         scores: one row per test recording, system, seed and dataset: ``dataset, seed, system, recording`` and the
             columns that `machine_metrics` reads; ``verdict``, if known, for the quality of the threshold.
+        rule: of a year of the challenge.
 
     Returns:
-        One row per dataset, machine, section, system and seed: auc_source, auc_target, pauc, auc_all, official
-        (harmonic mean of the first three; NaN values are left out), and the columns of `threshold_quality`.
+        One row per dataset, machine, section, system and seed: the metrics of `machine_metrics`, official (their mean
+        by the rule; NaN values are left out), and the columns of `threshold_quality`.
     """
     tables = []
     for (dataset, seed, system), rows in scores.groupby(["dataset", "seed", "system"], sort=False):
-        metrics = machine_metrics(rows.drop(columns="decision", errors="ignore"))
-        metrics["official"] = [harmonic_mean(values) for values in metrics[_OFFICIAL].to_numpy()]
+        metrics = machine_metrics(rows.drop(columns="decision", errors="ignore"), rule)
+        metrics["official"] = mean_of_rule(metrics[list(rule.metrics)].to_numpy(), rule)
         metrics = metrics.merge(threshold_quality(rows), on=["machine", "section"])
         metrics["dataset"], metrics["system"], metrics["seed"] = str(dataset), str(system), int(str(seed))
         tables.append(metrics)
@@ -107,13 +108,14 @@ def critical_difference(systems: int, blocks: int, level: float = 0.05) -> float
     return float(quantile * np.sqrt(systems * (systems + 1) / (6 * blocks)))
 
 
-def comparisons(scores: pd.DataFrame, table: pd.DataFrame, first: str) -> pd.DataFrame:
+def comparisons(scores: pd.DataFrame, table: pd.DataFrame, first: str, rule: Rule = DEFAULT_RULE) -> pd.DataFrame:
     """The mean official score of every system minus that of ``first``, over machines and seeds.
 
     Args:
         scores: as for `quality`.
         table: by `quality`.
         first: the system that the others are compared with.
+        rule: that ``table`` was made with.
 
     Returns:
         One row per other system: system, difference, low, high (0 to 1; the 95 % interval: `RESAMPLES` times machines
@@ -126,7 +128,7 @@ def comparisons(scores: pd.DataFrame, table: pd.DataFrame, first: str) -> pd.Dat
         if system == first:
             continue
         difference = values[system] - values[first]
-        drawn = _drawn(scores, str(system), first)
+        drawn = _drawn(scores, str(system), first, rule)
         low, high = np.nanquantile(drawn, [0.025, 0.975])
         rows.append(
             {
@@ -202,13 +204,13 @@ def by_group(scores: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> pd.Da
     return pd.DataFrame(rows).groupby(columns[:4], sort=False)[["anomalies", "auc"]].mean().reset_index()
 
 
-def _drawn(scores: pd.DataFrame, system: str, first: str) -> Floats:
+def _drawn(scores: pd.DataFrame, system: str, first: str, rule: Rule) -> Floats:
     """The mean difference in each resample, (RESAMPLES,)."""
     of_blocks: dict[tuple[object, ...], list[Floats]] = {}
     known = scores[scores["system"].isin([system, first])]
     for block, (key, rows) in enumerate(known.groupby([*BLOCK, "seed"], sort=True)):
         a, b = (rows[rows["system"] == name].drop(columns="decision", errors="ignore") for name in (system, first))
-        samples = paired_bootstrap(a, b, RESAMPLES, seed=block).samples[ALL, ALL, "official_score"]
+        samples = paired_bootstrap(a, b, RESAMPLES, block, rule).samples[ALL, ALL, "official_score"]
         of_blocks.setdefault(key[:-1], []).append(samples.to_numpy(dtype=float))
     means = np.stack([np.mean(seeds, axis=0) for seeds in of_blocks.values()])
     picks = np.random.default_rng(0).integers(len(means), size=means.shape)

@@ -9,14 +9,15 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from asdcore.errors import AsdError
-from asdcore.evaluation.metrics import DOMAINS, LABELS, as_floats, has_decisions, refuse_rows, require_columns
+from asdcore.evaluation.challenges import YEAR, challenge_of
+from asdcore.evaluation.ground_truth import Key, Truth, existing, key_of, name_pattern, read_ground_truth, read_rows
+from asdcore.evaluation.metrics import DOMAINS, as_floats, has_decisions, refuse_rows, require_columns
 from asdcore.recordings.names import parse_place
 from asdcore.storage.files import atomic_write
 
@@ -24,28 +25,13 @@ SCORE_KIND = "anomaly_score"
 DECISION_KIND = "decision_result"
 _REMEDY = {SCORE_KIND: "a finite number", DECISION_KIND: "0 (normal) or 1 (anomalous)"}
 
-_MACHINE = r"(?P<machine>.+)_section_(?P<section>[^_]+)_test"
-_CHALLENGE_NAME = re.compile(_MACHINE + r"\.csv")
 # As the official baseline writes it: DCASE2023T2<machine>_section_00_test_seed13711_id(0_)_Eval.csv
-_BASELINE_NAME = re.compile(r"DCASE\d{4}T2" + _MACHINE + r"_seed\d+.*\.csv")
-
-Key = tuple[str, str]
-"""Machine and section."""
-
-
-@dataclass(frozen=True)
-class _Truth:
-    """The ground truth of one machine and section."""
-
-    label: Mapping[str, str]
-    """File name to label."""
-    domain: Mapping[str, str]
-    """File name to domain."""
-    revealed: Mapping[str, str]
-    """Attribute-revealing file name to file name."""
+_BASELINE_NAME = re.compile(
+    r"(?:anomaly_score|decision_result)_DCASE\d{4}T2(?P<machine>.+)_section_(?P<section>[^_]+)_test_seed\d+.*\.csv"
+)
 
 
-def read_submission(scores_dir: Path | str, ground_truth_dir: Path | str) -> pd.DataFrame:
+def read_submission(scores_dir: Path | str, ground_truth_dir: Path | str, year: int = YEAR) -> pd.DataFrame:
     """Read the anomaly scores, and the decisions if there are any, of every machine in the ground truth.
 
     Args:
@@ -54,10 +40,10 @@ def read_submission(scores_dir: Path | str, ground_truth_dir: Path | str) -> pd.
             header, rows in any order. The official baseline's names
             (``anomaly_score_DCASE2023T2<machine>_section_00_test_seed13711_…csv``) are read too. ``file`` is the name
             of the recording in the challenge (``section_00_0000.wav``) or its attribute-revealing name
-            (``section_00_source_test_normal_0000_….wav``). Other files are left alone.
-        ground_truth_dir: holds ``ground_truth_data`` (rows ``file,0|1``: normal, anomaly), ``ground_truth_domain``
-            (``file,0|1``: source, target) and, optional, ``ground_truth_attributes`` (``file,revealing name without
-            .wav``), each with ``ground_truth_<machine>_section_<section>_test.csv``.
+            (``section_00_source_test_normal_0000_….wav``). Other files are left alone. 2021: a file for each domain,
+            ``…_section_<section>_<domain>_test.csv``. 2020: ``anomaly_score_<machine>_id_<ID>.csv``, no decisions.
+        ground_truth_dir: see `asdcore.evaluation.ground_truth.read_ground_truth`.
+        year: of the challenge.
 
     Returns:
         One row per recording, sorted by machine, section and file: ``machine, section, file, recording``
@@ -69,14 +55,15 @@ def read_submission(scores_dir: Path | str, ground_truth_dir: Path | str) -> pd.
             finite number, a decision other than 0 or 1, a header, a wrong number of columns. Or names the file:
             recordings without a row, a machine without a file, two files for one machine, a file of an unknown machine.
 
-    Source: the submission format of DCASE 2023 Task 2.
+    Source: the submission formats of DCASE Challenge Task 2, as the evaluators read them.
     """
-    truths = _read_ground_truth(Path(ground_truth_dir))
-    folder = _existing(Path(scores_dir))
-    files = {kind: _files_of(folder, kind, truths) for kind in (SCORE_KIND, DECISION_KIND)}
-    _refuse_absent(folder, SCORE_KIND, files[SCORE_KIND], truths)
-    if files[DECISION_KIND]:
-        _refuse_absent(folder, DECISION_KIND, files[DECISION_KIND], truths)
+    truths = read_ground_truth(Path(ground_truth_dir), year)
+    folder = existing(Path(scores_dir))
+    kinds = (SCORE_KIND, DECISION_KIND) if challenge_of(year).decisions else (SCORE_KIND,)
+    files = {kind: _files_of(folder, kind, truths, year) for kind in kinds}
+    for kind, found in files.items():
+        if found or kind == SCORE_KIND:
+            _refuse_absent(folder, kind, found, truths, year)
     tables = []
     for key, truth in sorted(truths.items()):
         values = {kind: _read_values(found[key], kind, truth) for kind, found in files.items() if found}
@@ -88,8 +75,8 @@ def submission_table(scores: pd.DataFrame, system: str | None = None) -> pd.Data
     """The table for `write_submission`, from the scores of a run.
 
     Args:
-        scores: ``path, machine, score`` and, where there are any, ``section, system, decision``. A section that is not
-            given is read from the file's name.
+        scores: ``path, machine, score`` and, where there are any, ``section, domain, system, decision``. A section or
+            domain that is not given is read from the file's name.
         system: whose rows; may be left out where there is one system.
 
     Raises:
@@ -104,26 +91,25 @@ def submission_table(scores: pd.DataFrame, system: str | None = None) -> pd.Data
     missing = selected.loc[selected["score"].isna(), "path"]
     if len(missing):
         raise AsdError(f"{missing.iloc[0]}: has no score, as have {len(missing) - 1} others; a submission needs all")
-    sections = (
-        selected["section"]
-        if "section" in selected
-        else selected["path"].map(lambda path: parse_place(Path(path)).section)
-    )
-    table = selected.assign(section=sections, file=selected["path"].map(lambda path: Path(path).name))
-    columns = ["machine", "section", "file", "score"]
+    table = selected.assign(file=selected["path"].map(lambda path: Path(path).name))
+    for name in ("section", "domain"):
+        if name not in table:
+            table[name] = [getattr(parse_place(Path(path)), name) for path in selected["path"]]
+    columns = ["machine", "section", "domain", "file", "score"]
     if "decision" in table and table["decision"].notna().all():
         columns.append("decision")
     return table[columns].reset_index(drop=True)
 
 
-def write_submission(table: pd.DataFrame, folder: Path | str) -> list[Path]:
+def write_submission(table: pd.DataFrame, folder: Path | str, year: int = YEAR) -> list[Path]:
     """Write the challenge's files, one per machine, section and kind; `read_submission` reads back the same values.
 
     Args:
         table: one row per recording: ``machine``, ``section`` (text as in the file names: "00"), ``file`` (name without
-            folder), ``score`` (finite) and, optional, ``decision`` (0, 1), for all recordings or for none. Other
-            columns are left alone.
+            folder), ``score`` (finite) and, optional, ``decision`` (0, 1), for all recordings or for none; for 2021
+            ``domain`` (source, target). Other columns are left alone.
         folder: made if need be; files of the same name are replaced.
+        year: of the challenge, see `asdcore.evaluation.challenges`. In 2020 there were no decisions.
 
     Returns:
         The paths written, sorted.
@@ -132,33 +118,41 @@ def write_submission(table: pd.DataFrame, folder: Path | str) -> list[Path]:
         AsdError: a column or value is missing or not as above, a recording comes twice, or the table has no decisions
             but the folder has some for its machines: then nothing is written. Or the disk cannot be written.
     """
-    _check_table(table)
-    decisions = has_decisions(table)
+    challenge = challenge_of(year)
+    of_domains = "{domain}" in challenge.files
+    _check_table(table, of_domains)
+    decisions = has_decisions(table) and challenge.decisions
     contents: dict[Path, list[tuple[str, str]]] = {}
-    for key, rows in table.sort_values("file").groupby(["machine", "section"], sort=True, observed=True):
-        machine, section = map(str, key)
+    by_file = table.assign(domain=table["domain"] if of_domains else "").sort_values("file")
+    for key, rows in by_file.groupby(["machine", "section", "domain"], sort=True, observed=True):
+        machine, section, domain = map(str, key)
         names = [str(name) for name in rows["file"]]
         # repr of a float is the shortest text that reads back as the same number.
         scores = [repr(float(score)) for score in as_floats(rows["score"])]
-        contents[Path(folder) / file_name(SCORE_KIND, machine, section)] = list(zip(names, scores, strict=True))
+        score_file, decision_file = (
+            Path(folder) / file_name(kind, machine, section, domain, year) for kind in (SCORE_KIND, DECISION_KIND)
+        )
+        contents[score_file] = list(zip(names, scores, strict=True))
         if decisions:
             decided = [str(int(decision)) for decision in rows["decision"]]
-            contents[Path(folder) / file_name(DECISION_KIND, machine, section)] = list(zip(names, decided, strict=True))
+            contents[decision_file] = list(zip(names, decided, strict=True))
         else:
-            _refuse_stale(Path(folder) / file_name(DECISION_KIND, machine, section))
+            _refuse_stale(decision_file)
     for path, lines in contents.items():
         with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
             csv.writer(out, lineterminator="\n").writerows(lines)
     return sorted(contents)
 
 
-def file_name(kind: str, machine: str, section: str) -> str:
+def file_name(kind: str, machine: str, section: str, domain: str = "", year: int = YEAR) -> str:
     """The challenge's name of a file; ``kind`` is ``anomaly_score`` or ``decision_result``.
 
     >>> file_name("anomaly_score", "fan", "00")
     'anomaly_score_fan_section_00_test.csv'
+    >>> file_name("anomaly_score", "fan", "03", "source", year=2021)
+    'anomaly_score_fan_section_03_source_test.csv'
     """
-    return f"{kind}_{machine}_section_{section}_test.csv"
+    return challenge_of(year).files.format(kind=kind, machine=machine, section=section, domain=domain)
 
 
 def _refuse_stale(decision_file: Path) -> None:
@@ -169,96 +163,50 @@ def _refuse_stale(decision_file: Path) -> None:
         )
 
 
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise AsdError(f"{folder}: no such folder. Give the folder that holds the files.")
-    return folder
-
-
-# Ground truth
-
-
-def _read_ground_truth(folder: Path) -> dict[Key, _Truth]:
-    labels, domains = (_ground_truth_files(_existing(folder / f"ground_truth_{part}")) for part in ("data", "domain"))
-    if not labels:
-        example = "ground_truth_<machine>_section_<section>_test.csv"
-        raise AsdError(f"{folder / 'ground_truth_data'}: holds no {example}. Give the folder above the ground truth's.")
-    attributes_dir = folder / "ground_truth_attributes"
-    attributes = _ground_truth_files(attributes_dir) if attributes_dir.is_dir() else {}
-    return {key: _read_truth(path, domains.get(key), attributes.get(key)) for key, path in labels.items()}
-
-
-def _ground_truth_files(folder: Path) -> dict[Key, Path]:
-    matches = ((path, re.fullmatch("ground_truth_" + _MACHINE + r"\.csv", path.name)) for path in folder.iterdir())
-    return {(match["machine"], match["section"]): path for path, match in matches if match}
-
-
-def _read_truth(label_file: Path, domain_file: Path | None, attribute_file: Path | None) -> _Truth:
-    if domain_file is None:
-        raise AsdError(f"{label_file.name} is in ground_truth_data but not in ground_truth_domain: add it there.")
-    label, domain = _read_coded(label_file, LABELS), _read_coded(domain_file, DOMAINS)
-    odd = sorted(set(label) ^ set(domain))
-    if odd:
-        raise AsdError(f"{label_file} and {domain_file} do not list the same recordings: {odd[0]} is in only one.")
-    revealed: dict[str, str] = {}
-    if attribute_file is not None:
-        for row, (file, revealing) in enumerate(_read_rows(attribute_file), start=1):
-            if file not in label:
-                raise AsdError(f"{attribute_file}, row {row}: {file!r} is not in {label_file}: make the two agree.")
-            revealed[revealing if revealing.endswith(".wav") else f"{revealing}.wav"] = file
-    return _Truth(label, domain, revealed)
-
-
-def _read_coded(path: Path, words: tuple[str, ...]) -> dict[str, str]:
-    """File name to word, where the file says 0 for the first word and 1 for the second."""
-    found: dict[str, str] = {}
-    for row, (file, code) in enumerate(_read_rows(path), start=1):
-        if code not in ("0", "1"):
-            raise AsdError(f"{path}, row {row}: {code!r} must be 0 ({words[0]}) or 1 ({words[1]}).")
-        if file in found:
-            raise AsdError(f"{path}, row {row}: {file!r} comes twice; keep one row.")
-        found[file] = words[int(code)]
-    return found
-
-
 # Score and decision files
 
 
-def _files_of(folder: Path, kind: str, truths: Mapping[Key, _Truth]) -> dict[Key, Path]:
+def _files_of(folder: Path, kind: str, truths: Mapping[Key, Truth], year: int) -> dict[Key, Path]:
     found: dict[Key, Path] = {}
+    pattern = name_pattern(kind, year)
     for path in sorted(folder.glob(f"{kind}_*.csv")):
-        rest = path.name.removeprefix(f"{kind}_")
-        match = _BASELINE_NAME.fullmatch(rest) or _CHALLENGE_NAME.fullmatch(rest)
+        match = _BASELINE_NAME.fullmatch(path.name) or pattern.fullmatch(path.name)
         if not match:
-            raise AsdError(f"{path}: not a name of the challenge. Call it {file_name(kind, '<machine>', '<section>')}.")
-        key = (match["machine"], match["section"])
+            example = file_name(kind, "<machine>", "<section>", "<domain>", year)
+            raise AsdError(f"{path}: not a name of the challenge of {year}. Call it {example}, or name another year.")
+        key = key_of(match)
         if key not in truths:
-            known = ", ".join(f"{machine} section {section}" for machine, section in sorted(truths))
             raise AsdError(
-                f"{path}: the ground truth has no {key[0]} section {key[1]}. Rename or remove the file; "
-                f"known are {known}."
+                f"{path}: the ground truth has no {_called(key)}. Rename or remove the file; known are "
+                f"{', '.join(map(_called, sorted(truths)))}."
             )
         if key in found:
-            raise AsdError(f"{path} and {found[key].name} are both of {key[0]} section {key[1]}: keep one of them.")
+            raise AsdError(f"{path} and {found[key].name} are both of {_called(key)}: keep one of them.")
         found[key] = path
     return found
 
 
-def _refuse_absent(folder: Path, kind: str, found: Mapping[Key, Path], truths: Mapping[Key, _Truth]) -> None:
+def _refuse_absent(folder: Path, kind: str, found: Mapping[Key, Path], truths: Mapping[Key, Truth], year: int) -> None:
     absent = sorted(set(truths) - set(found))
     if absent:
-        machine, section = absent[0]
         also = " (or remove all decision files: scores alone can be read)" if kind == DECISION_KIND else ""
-        raise AsdError(
-            f"{folder}: {machine} section {section} has no {file_name(kind, machine, section)}: add it{also}."
-        )
+        raise AsdError(f"{folder}: {_called(absent[0])} has no {file_name(kind, *absent[0], year)}: add it{also}.")
 
 
-def _read_values(path: Path, kind: str, truth: _Truth) -> dict[str, float]:
+def _called(key: Key) -> str:
+    """
+    >>> _called(("fan", "03", "source"))
+    'fan section 03 source'
+    """
+    machine, section, domain = key
+    return f"{machine} section {section} {domain}".rstrip()
+
+
+def _read_values(path: Path, kind: str, truth: Truth) -> dict[str, float]:
     """File name, as in the ground truth, to score or decision."""
     values: dict[str, float] = {}
     row_of: dict[str, int] = {}
-    for row, (name, text) in enumerate(_read_rows(path), start=1):
+    for row, (name, text) in enumerate(read_rows(path), start=1):
         file = truth.revealed.get(name, name)
         value = _number(text)
         if file not in truth.label:
@@ -278,7 +226,7 @@ def _read_values(path: Path, kind: str, truth: _Truth) -> dict[str, float]:
     return values
 
 
-def _unknown_name(path: Path, row: int, name: str, no_number: bool, truth: _Truth) -> AsdError:
+def _unknown_name(path: Path, row: int, name: str, no_number: bool, truth: Truth) -> AsdError:
     if row == 1 and no_number:
         return AsdError(f"{path}, row 1: {name!r} looks like a header; the challenge's files have none. Delete row 1.")
     near = difflib.get_close_matches(name, [*truth.label, *truth.revealed], n=1)
@@ -294,21 +242,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _read_rows(path: Path) -> list[tuple[str, str]]:
-    """The rows of a file of two columns; a byte order mark and either line ending are fine."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise AsdError(f"{path}: not a CSV text in UTF-8 ({error}). Write it again.") from error
-    for number, row in enumerate(rows, start=1):
-        if len(row) != 2:
-            raise AsdError(f"{path}, row {number}: {len(row)} columns instead of 2 (file, value). Correct the row.")
-    return [(row[0], row[1]) for row in rows]
-
-
-def _table(key: Key, truth: _Truth, values: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    machine, section = key
+def _table(key: Key, truth: Truth, values: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    machine, section, _ = key
     files = sorted(truth.label)
     table = pd.DataFrame(
         {
@@ -326,9 +261,12 @@ def _table(key: Key, truth: _Truth, values: Mapping[str, Mapping[str, float]]) -
     return table
 
 
-def _check_table(table: pd.DataFrame) -> None:
+def _check_table(table: pd.DataFrame, of_domains: bool) -> None:
     """Refuse what `read_submission` would refuse, before anything is written."""
-    require_columns(table, ("machine", "section", "file", "score"))
+    require_columns(table, ("machine", "section", "file", "score", *(("domain",) if of_domains else ())))
+    if of_domains:
+        wrong_domain = ~table["domain"].isin(DOMAINS).to_numpy()
+        refuse_rows(table, "domain", wrong_domain, f"{' or '.join(DOMAINS)} is needed for files of one domain")
     # An underscore in a section could not be distinguished from the rest of the file name.
     for column, barred in (("machine", "/\\"), ("section", "/\\_"), ("file", "/\\")):
         wrong = [not isinstance(name, str) or not name or bool(set(barred) & set(name)) for name in table[column]]

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 import pandas as pd
 
 from asdcore.evaluation.bootstrap import ALL, bootstrap, paired_bootstrap
+from asdcore.evaluation.challenges import DEFAULT_RULE, TITLES, Rule
 from asdcore.evaluation.metrics import DOMAINS, LABELS, harmonic_mean
 from asdcore.evaluation.published import published_metrics
 
-METRICS = {"auc_target": "AUC target", "auc_source": "AUC source", "pauc": "pAUC"}
 RESAMPLES = 2000
 
 
@@ -19,11 +19,12 @@ def labelled(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[known].reset_index(drop=True)
 
 
-def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per machine and metric, the harmonic mean last, and one column per system.
+def results_table(scores: Mapping[str, pd.DataFrame], rule: Rule = DEFAULT_RULE) -> pd.DataFrame:
+    """One row per machine and metric of the official score, their mean last, and one column per system.
 
     Args:
         scores: system: a table as `machine_metrics` reads it, all of the same test recordings.
+        rule: of a year of the challenge.
 
     Returns:
         machine, metric and a column a system, in percent, NaN where a metric is undefined; ``<system> low`` and
@@ -31,7 +32,7 @@ def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     columns: dict[str, pd.Series[float]] = {}
     for system, table in scores.items():
-        intervals = bootstrap(table, RESAMPLES).intervals().set_index(["machine", "section", "metric"])
+        intervals = bootstrap(table, RESAMPLES, rule=rule).intervals().set_index(["machine", "section", "metric"])
         columns |= {
             system: intervals["estimate"],
             f"{system} low": intervals["low"],
@@ -41,13 +42,14 @@ def results_table(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     # Both, because a machine may well be called "all".
     means = (every["machine"] == ALL) & (every["section"] == ALL)
     official = every[means & (every["metric"] == "official_score")]
-    of_machines = every[~means & every["metric"].isin(METRICS)]
+    of_machines = every[~means & every["metric"].isin(rule.metrics)]
     sections = of_machines.groupby("machine")["section"].transform("nunique")
     named = of_machines["machine"] + (" " + of_machines["section"]).where(sections > 1, "")
-    of_machines = of_machines.assign(machine=named, order=of_machines["metric"].map(list(METRICS).index))
+    of_machines = of_machines.assign(machine=named, order=of_machines["metric"].map(list(TITLES).index))
     of_machines = of_machines.sort_values(["machine", "order"]).drop(columns="order")
-    table = pd.concat([of_machines, official.assign(machine="All", metric="harmonic mean")]).drop(columns="section")
-    return table.assign(metric=table["metric"].replace(METRICS)).reset_index(drop=True)
+    official = official.assign(machine="All", metric=f"{rule.mean} mean")
+    table = pd.concat([of_machines, official]).drop(columns="section")
+    return table.assign(metric=table["metric"].replace(TITLES)).reset_index(drop=True)
 
 
 def with_published(table: pd.DataFrame, machines: Collection[str]) -> pd.DataFrame:
@@ -56,7 +58,7 @@ def with_published(table: pd.DataFrame, machines: Collection[str]) -> pd.DataFra
     Their harmonic means are over the paper's seven machines, and are given only where the table is of exactly these:
     one row never compares different machines. They have no interval, since the scores of the recordings are unknown.
     """
-    published = published_metrics().assign(metric=lambda rows: rows["metric"].replace(METRICS))
+    published = published_metrics().assign(metric=lambda rows: rows["metric"].replace(TITLES))
     every = set(published["machine"])
     published = published[published["machine"].isin(list(machines))]
     joined = table.merge(published, on=["machine", "metric"], how="left")
@@ -69,7 +71,7 @@ def with_published(table: pd.DataFrame, machines: Collection[str]) -> pd.DataFra
     return joined
 
 
-def differences(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def differences(scores: Mapping[str, pd.DataFrame], rule: Rule = DEFAULT_RULE) -> pd.DataFrame:
     """The official score of every system minus that of the first one, on the same test recordings.
 
     Returns:
@@ -78,7 +80,7 @@ def differences(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     first, *others = scores
     rows = []
     for system in others:
-        intervals = paired_bootstrap(scores[system], scores[first], RESAMPLES).intervals()
+        intervals = paired_bootstrap(scores[system], scores[first], RESAMPLES, rule=rule).intervals()
         means = intervals[(intervals["machine"] == ALL) & (intervals["section"] == ALL)]
         row = means[means["metric"] == "official_score"].iloc[0]
         rows.append((system, *(float(row[name]) * 100 for name in ("estimate", "low", "high"))))
@@ -91,7 +93,7 @@ def systems_of(table: pd.DataFrame) -> list[str]:
 
 
 def cells(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> list[list[str]]:
-    """A `results_table` as text, header first: percent with two digits; the interval of the harmonic mean last.
+    """A `results_table` as text, header first: percent with two digits; the interval of the last row follows it.
 
     With `differences`, two more rows: to the first system, and their intervals.
     """

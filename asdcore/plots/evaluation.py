@@ -155,7 +155,7 @@ def _mark_operating_points(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def harmonic_mean_plot(table: pd.DataFrame, title: str) -> Figure:
-    """The harmonic mean of each system, with its 95 % interval, if it has one.
+    """The mean of each system over all machines, with its 95 % interval, if it has one.
 
     Args:
         table: a `results_table`.
@@ -178,7 +178,8 @@ def harmonic_mean_plot(table: pd.DataFrame, title: str) -> Figure:
             )
     axes.set_yticks(range(len(systems)), [drawable(system) for system in systems], parse_math=False)
     axes.set_ylim(-0.6, len(systems) - 0.2)
-    axes.set_xlabel("harmonic mean of AUC source, AUC target, pAUC (%); 50 is chance", fontsize=9)
+    metrics = ", ".join(sorted(table["metric"].iloc[:-1].unique()))
+    axes.set_xlabel(f"{last['metric']} of {metrics} (%); 50 is chance", fontsize=9)
     return figure
 
 

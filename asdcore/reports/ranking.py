@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from asdcore.evaluation.challenges import DEFAULT_RULE, TITLES, Rule
 from asdcore.evaluation.metrics import Floats
 from asdcore.evaluation.ranking import BLOCK, RESAMPLES, Ranking
 from asdcore.plots.ranking import ranking_drawing
@@ -32,6 +33,8 @@ class Ranked:
     """see `asdcore.evaluation.ranking.twins`"""
     recordings: int
     """of the tests"""
+    rule: Rule = DEFAULT_RULE
+    """of the official score"""
 
 
 def ranking_report(ranked: Ranked, notes: Sequence[str], simulated: str) -> str:
@@ -59,6 +62,8 @@ def ranking_report(ranked: Ranked, notes: Sequence[str], simulated: str) -> str:
         drawing=Markup(ranking_drawing(ranked.ranking)),
         p_value=ranked.ranking.p_value,
         systems=system_rows(ranked),
+        rule=ranked.rule,
+        titles=TITLES,
         first=_first(ranked),
         order=order,
         machines=_machine_rows(table, order),
@@ -75,9 +80,7 @@ def system_rows(ranked: Ranked) -> list[dict[str, Any]]:
     means = ranked.quality.groupby("system")[
         [
             "official",
-            "auc_source",
-            "auc_target",
-            "pauc",
+            *dict.fromkeys(("auc_source", "auc_target", "pauc", *ranked.rule.metrics)),
             "f1_best",
             "f1_ev",
             "f1_ev_bounded",

@@ -21,6 +21,10 @@ from flows.cli.startup import prefect_server, start
 if TYPE_CHECKING:
     from asdcore.settings import Settings
 
+YearOption = Annotated[
+    int, typer.Option(min=2020, max=2025, help="Year of DCASE Challenge Task 2: its recordings, score and files")
+]
+
 
 @with_output
 def demo(output: Output, home: HomeOption = None) -> None:
@@ -77,16 +81,19 @@ def simulate(
 
 def download(
     part: Annotated[str, typer.Argument(help="development, additional or evaluation")],
-    folder: Annotated[Path, typer.Option(help="Where the recordings are written")] = Path("dcase2023"),
+    year: YearOption = 2023,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the recordings are written", show_default="dcase and the year")
+    ] = None,
     machines: MachinesOption = None,
 ) -> None:
-    """Download the recordings of DCASE 2023 Task 2 from Zenodo. What is already there is skipped."""
+    """Download the recordings of DCASE Challenge Task 2 from Zenodo. What is already there is skipped."""
     from asdcore.datasets.dcase import RECORDS
     from asdcore.datasets.dcase import download as fetch
 
-    if part not in RECORDS:
-        raise typer.BadParameter(f"{part!r} is none of {', '.join(RECORDS)}", param_hint="PART")
-    for machine in fetch(part, folder, names(machines)):
+    if part not in RECORDS[year]:
+        raise typer.BadParameter(f"{part!r} is none of {', '.join(RECORDS[year])}", param_hint="PART")
+    for machine in fetch(part, folder or Path(f"dcase{year}"), names(machines), year=year):
         out.print(str(machine))
 
 
@@ -180,6 +187,7 @@ def benchmark(
         typer.Option(min=1, help="Trainings of each system, with a seed each; with several, systems are ranked"),
     ] = 1,
     published: Annotated[bool, typer.Option("--published", help="Add the metrics that the paper reports")] = False,
+    year: YearOption = 2023,
     home: HomeOption = None,
 ) -> None:
     """Compare systems on the same recordings, with intervals, in the layout of the paper's Table 1.
@@ -196,7 +204,7 @@ def benchmark(
         from flows.ranking import rank_systems
 
         with prefect_server(place):
-            ranked = rank_systems(recordings or [], names(systems) or [], seeds, settings, place.root)
+            ranked = rank_systems(recordings or [], names(systems) or [], seeds, settings, place.root, year)
         show_ranking(ranked, output)
         return
     from flows.benchmark import benchmark as flow
@@ -210,6 +218,7 @@ def benchmark(
             settings=settings,
             published=published,
             home=place.root,
+            year=year,
         )
     show_results(done, place)
     write_results(output, done, place)
@@ -220,13 +229,16 @@ def evaluate(
     output: Output,
     scores: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of anomaly_score_*.csv files")],
     ground_truth: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of ground truth files")],
+    year: YearOption = 2023,
 ) -> None:
     """Compute the challenge's metrics from official score and decision files, paired by file name."""
+    from asdcore.evaluation.challenges import challenge_of
     from asdcore.evaluation.metrics import machine_metrics, summary
     from asdcore.evaluation.submission import read_submission
 
-    metrics = machine_metrics(read_submission(scores, ground_truth))
-    means = summary(metrics)
+    rule = challenge_of(year).rule
+    metrics = machine_metrics(read_submission(scores, ground_truth, year), rule)
+    means = summary(metrics, rule)
     from flows.cli.show import show_metrics
 
     show_metrics(metrics, means)
@@ -237,11 +249,12 @@ def submit(
     scores: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Scores of a run, a Parquet file")],
     folder: Annotated[Path, typer.Argument(help="Where the official files are written")],
     system: Annotated[str | None, typer.Option(help="Which system, if there are several", show_default=False)] = None,
+    year: YearOption = 2023,
 ) -> None:
     """Write the challenge's official files from the scores of a run."""
     import pandas as pd
 
     from asdcore.evaluation.submission import submission_table, write_submission
 
-    for path in write_submission(submission_table(pd.read_parquet(scores), system), folder):
+    for path in write_submission(submission_table(pd.read_parquet(scores), system), folder, year):
         out.print(str(path))

@@ -23,7 +23,8 @@ def show_ranking(done: "RankedSystems", output: Output) -> None:
             span = f"{row['low']:+.1f} to {row['high']:+.1f}"
             text[3:] = [f"{row['difference']:+.1f}", span, p_value]
         rows.append(text)
-    header = ["system", "rank", "harmonic mean", f"minus {done['first']}", "95 % interval", "p (Holm)"]
+    mean = done["official"].partition(" of ")[0]
+    header = ["system", "rank", mean, f"minus {done['first']}", "95 % interval", "p (Holm)"]
     title = f"Average ranks on {done['machines']} machines; critical difference {done['critical_difference']:.2f}"
     print_table(header, rows, right=range(1, 6), title=title)
     out.print(f"report     {short(Path(done['page']))}")

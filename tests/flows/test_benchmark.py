@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from asdcore.errors import AsdError
-from asdcore.evaluation.metrics import machine_metrics
+from asdcore.evaluation.challenges import challenge_of
+from asdcore.evaluation.metrics import machine_metrics, summary
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.benchmark import benchmark
@@ -103,6 +104,22 @@ def test_the_papers_systems_are_of_the_papers_loss_whatever_the_settings_train(
 def test_an_unknown_system_lists_those_there_are(prefect_api: str, tmp_path: Path) -> None:
     with pytest.raises(AsdError, match=r"no system magic; there are paper-ml, .*spectrum"):
         benchmark(systems=["magic"], home=tmp_path)
+
+
+def test_the_official_score_is_by_the_rule_of_a_year(
+    prefect_api: str, small_machines: Path, settings: Settings, tmp_path: Path
+) -> None:
+    done = benchmark(recordings=small_machines, systems=["spectrum"], settings=settings, home=tmp_path, year=2021)
+    table = pd.read_parquet(tmp_path / done["table"])
+    assert {"pAUC source", "pAUC target"} <= set(table["metric"]) and "pAUC" not in set(table["metric"])
+    assert "Official score: that of DCASE 2021, harmonic mean of AUC source," in done["report"]
+    scores, rule = pd.read_parquet(tmp_path / done["scores"]), challenge_of(2021).rule
+    official = summary(machine_metrics(scores.drop(columns="decision"), rule), rule)["official_score"]
+    assert done["official_scores"]["spectrum"] == pytest.approx(100 * official)
+    logged = client(Home.at(tmp_path)).get_run(done["run"]).data.metrics
+    assert logged["side_by_side/spectrum/harmonic_mean"] == pytest.approx(100 * official, abs=0.005)
+    with pytest.raises(AsdError, match="published metrics are by the rule of 2023, which that of 2020 is not"):
+        benchmark(systems=["spectrum"], published=True, year=2020, home=tmp_path)
 
 
 def test_a_submission_of_a_run_is_evaluated_to_the_figures_of_the_run(

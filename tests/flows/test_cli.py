@@ -229,6 +229,24 @@ def test_evaluate_prints_the_official_evaluators_figures_as_json(sample_data: Pa
             assert printed[machine][ours] == pytest.approx(value, abs=1e-12, rel=0), (machine, name)
 
 
+def test_evaluate_takes_the_files_and_the_rule_of_a_year(tmp_path: Path) -> None:
+    for domain, scores in (("source", "0.1 0.9"), ("target", "0.8 0.2")):
+        files = [f"section_03_{domain}_test_{n:04}.wav" for n in range(2)]
+        end = f"fan_section_03_{domain}_test.csv"
+        (tmp_path / "ground_truth_data").mkdir(exist_ok=True)
+        truth = "".join(f"{file},{n}\n" for n, file in enumerate(files))
+        (tmp_path / "ground_truth_data" / f"ground_truth_{end}").write_text(truth)
+        lines = [f"{file},{score}\n" for file, score in zip(files, scores.split(), strict=True)]
+        (tmp_path / f"anomaly_score_{end}").write_text("".join(lines))
+    place = ["--scores", str(tmp_path), "--ground-truth", str(tmp_path)]
+    result = CliRunner().invoke(app, ["evaluate", *place, "--year", "2021", "--json"])
+    assert result.exit_code == 0, result.output
+    row = json.loads(result.stdout)["rows"][0]
+    # By the rule of 2022 and later an AUC would be 1 and 0.5: that of the source counts the anomaly of the target.
+    assert (row["auc_source"], row["auc_target"], row["pauc_source"]) == (1.0, 0.0, 1.0)
+    assert CliRunner().invoke(app, ["evaluate", *place, "--year", "2019"]).exit_code == 2
+
+
 def test_evaluate_refuses_a_misspelt_name_and_says_which(sample_data: Path, tmp_path: Path) -> None:
     golden = sample_data / "evaluator-golden"
     scores = Path(shutil.copytree(golden / "submissions" / "soft", tmp_path / "soft"))

@@ -61,3 +61,11 @@ def test_a_machine_is_the_papers_by_its_recordings_and_not_by_its_name() -> None
         recordings("pump"),
     ]
     assert machines_of_the_paper(pd.concat([recordings("fan"), recordings("ToyCar"), *others])) == {"fan", "ToyCar"}
+
+
+@pytest.mark.parametrize("end", ["noAttribute", "car_A2_spd_28V_mic_1_noise_1"])
+def test_no_machine_of_a_later_development_set_is_the_papers(end: str) -> None:
+    later = recordings("ToyCar", name="section_00_{}_test_{}_{:04}_" + end + ".wav")
+    assert machines_of_the_paper(pd.concat([recordings("fan"), later])) == set()
+    plant = recordings("pump", name="section_00_{}_test_{}_{:04}_" + end + ".wav")
+    assert machines_of_the_paper(pd.concat([recordings("fan"), plant])) == {"fan"}

@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from asdcore.errors import AsdError
+from asdcore.evaluation.challenges import challenge_of
 from asdcore.evaluation.ranking import by_group, comparisons, critical_difference, holm, quality, ranking, twins
 from asdcore.evaluation.threshold_quality import f1_ev, threshold_quality
 from asdcore.plots.ranking import ranking_drawing
@@ -144,3 +145,21 @@ def test_the_report_has_every_system_and_machine_and_escapes_names() -> None:
     assert (rows["two"]["fit_seconds"], rows["two"]["megabytes"], rows["two"]["difference"]) == (1.5, None, None)
     assert rows["same"]["difference"] == 0
     assert "critical difference" in ranking_drawing(ranked.ranking)
+    assert "by the harmonic mean of AUC source, AUC target and pAUC" in page
+
+
+def test_a_report_by_the_rule_of_another_year_shows_the_metrics_of_that_rule() -> None:
+    rule = challenge_of(2021).rule
+    scores = scores_of({"one": 1.0, "two": 2.0}, seeds=1)
+    table = quality(scores, rule)
+    costs = pd.DataFrame(columns=["system", "fit_seconds", "score_milliseconds", "megabytes"])
+    compared = comparisons(scores, table, "two", rule)
+    ranked = Ranked(table, ranking(table), compared, by_group(scores, {}), costs, {}, 240, rule)
+    assert compared["difference"].item() == pytest.approx(
+        table.groupby("system")["official"].mean()["one"] - table.groupby("system")["official"].mean()["two"]
+    )
+    assert compared["low"].item() < compared["difference"].item() < compared["high"].item()
+    page = ranking_report(ranked, [], "")
+    assert "by the harmonic mean of AUC source, AUC target, pAUC source and pAUC target" in page
+    row = system_rows(ranked)[0]
+    assert row["pauc_source"] == pytest.approx(100 * table.groupby("system")["pauc_source"].mean()["two"])

@@ -141,7 +141,7 @@ def test_names_are_drawn_as_they_are_without_a_warning(tmp_path: Path, caplog: p
     table = scores(len(ODD_NAMES))
     table["machine"] = table["machine"].map(dict(zip(sorted(set(table["machine"])), ODD_NAMES, strict=True)))
     systems = dict.fromkeys(ODD_NAMES, table)
-    last: dict[str, str | float] = {"machine": "All", "figure": "harmonic mean"}
+    last: dict[str, str | float] = {"machine": "All", "metric": "harmonic mean"}
     for name in ODD_NAMES:
         last |= {name: 60.0, f"{name} low": 55.0, f"{name} high": 65.0}
     shown = sorted(["a$x_$b^", r"\u6cf5", r"\u6cf52", "pump [old]"])  # The font has no Chinese.
@@ -225,7 +225,7 @@ SYSTEMS = ["paper-ml", "paper-elliptic", "baseline-mse", "baseline-mahalanobis",
 @pytest.mark.parametrize("systems", [1, 5])
 def test_every_system_has_its_harmonic_mean_and_interval(systems: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    last: dict[str, str | float] = {"machine": "All", "figure": "harmonic mean"}
+    last: dict[str, str | float] = {"machine": "All", "metric": "harmonic mean"}
     for system in SYSTEMS[:systems]:
         value = rng.uniform(50, 70)
         last |= {system: value, f"{system} low": value - 2, f"{system} high": value + 3}
@@ -243,7 +243,7 @@ def test_every_system_has_its_harmonic_mean_and_interval(systems: int, tmp_path:
 
 
 def test_a_system_without_a_harmonic_mean_has_an_empty_line(tmp_path: Path) -> None:
-    row = {"machine": "All", "figure": "harmonic mean", "ml": np.nan, "ml low": np.nan, "ml high": np.nan}
+    row = {"machine": "All", "metric": "harmonic mean", "ml": np.nan, "ml low": np.nan, "ml high": np.nan}
     figure = harmonic_mean_plot(pd.DataFrame([row]), "Systems")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ml"]
     assert not figure.axes[0].texts
