@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from asdcore.baselines.adacos import SubclusterAdaCos
+from asdcore.baselines.discrimination import Waveforms, mixed, read_waveforms
 from asdcore.baselines.two_branch import WINDOWS, SamePadding, TwoBranch, TwoBranchEncoder
-from asdcore.baselines.two_branch_training import Waveforms, exchanged, mixed, read_waveforms, train_two_branch
+from asdcore.baselines.two_branch_training import exchanged, train_two_branch
 from asdcore.encoder.frozen import build_frozen
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import VectorSystem, systems_named
