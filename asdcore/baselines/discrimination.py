@@ -134,7 +134,7 @@ def minimise(
         on_epoch: called with the metrics at the end of each epoch.
 
     Returns:
-        The metrics of each epoch: ``epoch``, from 1, and the means of those of its batches.
+        The metrics of each epoch: ``epoch``, from 1, the means of those of its batches, and the last ``learning_rate``.
 
     Raises:
         AsdError: the loss is not finite.
@@ -167,7 +167,7 @@ def minimise(
                     f"the loss of the {objective.name} is not finite in epoch {epoch + 1}: "
                     f"choose a smaller {objective.rate_setting} than {settings.learning_rate:g}"
                 )
-            history.append({"epoch": float(epoch + 1), **means})
+            history.append({"epoch": float(epoch + 1), **means, "learning_rate": optimiser.param_groups[0]["lr"]})
             state = {"objective": objective.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
             checkpoints.save(state, epoch + 1)
             on_epoch(history[-1])
