@@ -211,7 +211,7 @@ class TrainingSettings(StageSettings):
 
     @property
     def trains(self) -> bool:
-        """Whether the encoder is trained, on recordings and their variants; if not, nothing else here is used."""
+        """Whether the encoder is trained, on recordings and their variants; if not, the rest here is for adapters."""
         if self.encoder in ENCODERS.built_in:
             return self.encoder not in (BASE, *NEEDS_SOURCE)
         return bool(getattr(ENCODERS.get(self.encoder), "trains", True))

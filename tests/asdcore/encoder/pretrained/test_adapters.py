@@ -12,12 +12,16 @@ from torch import Tensor, nn
 
 from asdcore.baselines.adapter_training import AdapterObjective, train_adapters
 from asdcore.baselines.discrimination import Waveforms
+from asdcore.detector import Detector
 from asdcore.encoder.adapters import ALPHA, Adapters, LowRank, adapted, weights_of
 from asdcore.encoder.frozen import build_frozen, load_encoder, training_history
 from asdcore.encoder.pretrained.base import PretrainedEncoder
 from asdcore.errors import AsdError
-from asdcore.settings import TrainingSettings
+from asdcore.evaluation.systems import single_systems, systems_named
+from asdcore.plots.evaluation import training_plot
+from asdcore.settings import NormalitySettings, Settings, TrainingSettings
 from asdcore.storage.files import digest_of_file
+from tests.asdcore.conftest import Recorder
 from tests.asdcore.encoder.pretrained.conftest import DEPTH, FAMILIES, WIDTH, Clip, Publish
 
 RANK = 3
@@ -210,6 +214,28 @@ def test_training_changes_the_adapters_alone_and_tells_the_classes_apart(
     frozen = gap()
     encoder.adapt(adapters)
     assert gap() > frozen + 0.01
+
+
+def test_a_detector_is_fitted_with_adapters_saved_and_scores(
+    publish: Publish, record: Recorder, tmp_path: Path
+) -> None:
+    machines = ("fan", "pump")
+    files = [record(tmp_path / "in" / name / f"{seed}.wav", seed, 0.5) for name in machines for seed in range(10)]
+    chosen = Settings(
+        training=settings(2).model_copy(update={"source": str(publish("ced"))}),
+        normality=NormalitySettings(scorers=("spectrum", "embedding"), estimator="knn"),
+    )
+    detector = Detector.fit(tmp_path / "in", chosen)
+    assert [epoch["epoch"] for epoch in detector.encoder.history] == [1.0, 2.0]
+    detector.save(tmp_path / "detector")
+    scores = Detector.load(tmp_path / "detector").score(files)["score"]
+    assert np.isfinite(scores).all() and scores.tolist() == detector.score(files)["score"].tolist()
+    training_plot(detector.encoder.history).canvas.draw()
+
+
+def test_only_systems_of_the_encoder_of_the_settings_have_adapters() -> None:
+    systems = systems_named(["knn-h", "ced:knn-h", "base:knn-h", "wilkinghoff-2024", "paper-ml"], NormalitySettings())
+    assert [system.training(settings()).adapter_rank for system in single_systems(systems)] == [RANK, 0, 0, 0, 0]  # type: ignore[arg-type]
 
 
 def test_a_stopped_training_resumes_to_the_same_adapters(publish: Publish, tones: Waveforms, tmp_path: Path) -> None:
