@@ -157,7 +157,7 @@ def trained_encoder(
     run: str,
     warm_start: Artifact | None = None,
 ) -> Artifact:
-    """The encoder, with what is trained of it trained on the normal training recordings.
+    """The encoder, trained on the normal training recordings as far as anything of it is trained.
 
     Problems, such as a collapse, are logged as warnings.
 

@@ -22,7 +22,7 @@ from asdcore.progress import bar, progress
 from asdcore.settings import RecordingSettings, TrainingSettings, TwoBranchSettings
 
 MIXED = 0.5
-"""Probability that a recording is mixed with another one."""
+"""Probability that a recording is mixed with another one; in the two-branch network, that embeddings are exchanged."""
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 """Bytes, of this computer: waveforms that need more are refused."""
 CLASS = ["machine", "section", "domain", "attributes"]

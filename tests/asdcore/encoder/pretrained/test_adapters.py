@@ -189,7 +189,7 @@ def test_the_gradient_of_a_batch_is_that_of_the_whole_loss(
         torch.testing.assert_close(one, two)
 
 
-@pytest.mark.parametrize("family", ["ced", "beats"])
+@pytest.mark.parametrize("family", ["ast", "ced", "beats"])
 def test_training_changes_the_adapters_alone_and_tells_the_classes_apart(
     publish: Publish, tones: Waveforms, tmp_path: Path, family: str
 ) -> None:
@@ -213,14 +213,14 @@ def test_training_changes_the_adapters_alone_and_tells_the_classes_apart(
 
     frozen = gap()
     encoder.adapt(adapters)
-    assert gap() > frozen + 0.01
+    assert gap() > frozen + 0.2 * abs(frozen)
 
 
 def test_a_detector_is_fitted_with_adapters_saved_and_scores(
     publish: Publish, record: Recorder, tmp_path: Path
 ) -> None:
-    machines = ("fan", "pump")
-    files = [record(tmp_path / "in" / name / f"{seed}.wav", seed, 0.5) for name in machines for seed in range(10)]
+    machines = [("fan", seed) for seed in range(10)] + [("pump", seed) for seed in range(10, 20)]
+    files = [record(tmp_path / "in" / name / f"{seed}.wav", seed, 0.5) for name, seed in machines]
     chosen = Settings(
         training=settings(2).model_copy(update={"source": str(publish("ced"))}),
         normality=NormalitySettings(scorers=("spectrum", "embedding"), estimator="knn"),
