@@ -189,7 +189,7 @@ def test_the_gradient_of_a_batch_is_that_of_the_whole_loss(
         torch.testing.assert_close(one, two)
 
 
-@pytest.mark.parametrize("family", ["ast", "ced", "beats"])
+@pytest.mark.parametrize("family", [pytest.param("ast", marks=pytest.mark.slow), "ced", "beats"])
 def test_training_changes_the_adapters_alone_and_tells_the_classes_apart(
     publish: Publish, tones: Waveforms, tmp_path: Path, family: str
 ) -> None:
