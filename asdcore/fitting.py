@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from asdcore.baselines.adapter_training import train_adapters
+from asdcore.baselines.discrimination import read_waveforms
 from asdcore.detector import Detector
 from asdcore.encoder.base import load_base
 from asdcore.encoder.embedding import embedding
@@ -17,6 +19,7 @@ from asdcore.encoder.frozen import AnyEncoder, build_frozen, sound_of
 from asdcore.encoder.launch import start_training
 from asdcore.encoder.metrics import collapse
 from asdcore.encoder.network import TrainedEncoder, build_encoder, choose_device
+from asdcore.encoder.pretrained.base import PretrainedEncoder
 from asdcore.errors import AsdError
 from asdcore.explanation.profile import Profile
 from asdcore.features.compute import compute_features, features_digest, missing_parts
@@ -38,6 +41,7 @@ from asdcore.recordings.names import find_recordings
 from asdcore.recordings.paths import nfc, on_disk, printable
 from asdcore.recordings.sessions import groups_of
 from asdcore.settings import BASE, Settings
+from asdcore.storage.files import digest_of
 
 _DESCRIBED = ("machine", "section", "domain", "split", "label", "session")
 
@@ -70,7 +74,8 @@ def fit_detector(
 def _fit(recordings: str | Path | pd.DataFrame, settings: Settings, folder: Path) -> Detector:
     training = _ingested(recordings, settings, folder)
     scorers = list(build_scorers(settings.normality).values())
-    trains = settings.training.trains and any(scorer.needs_encoder for scorer in scorers)
+    needed = any(scorer.needs_encoder for scorer in scorers)
+    trains = settings.training.trains and needed
     store, failures = _features(training, settings, folder, variants=trains)
     path_of = dict(zip(training["recording"], training["path"], strict=True))
     for name, reason in failures.items():
@@ -78,7 +83,7 @@ def _fit(recordings: str | Path | pd.DataFrame, settings: Settings, folder: Path
         say(f"left out: {path_of[name]}{f', clip {part.number} of {part.count}' if part.count > 1 else ''}: {reason}")
     training = training[~training["recording"].isin(list(failures))].reset_index(drop=True)
     require_training(training, settings.recordings.minimum_training_recordings)
-    encoder = _encoder(store, training, settings, folder, trains=trains)
+    encoder = _encoder(store, training, settings, folder, needed=needed)
     detector = Detector(settings, encoder, {}, {"training_recordings": recording_count(training)})
     for machine, own in progress(list(training.groupby("machine")), "normality models"):
         detector = _with_machine(detector, str(machine), own, store, scorers)
@@ -128,9 +133,9 @@ def _features(
     return Store(augmented or originals), failures
 
 
-def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: Path, *, trains: bool) -> AnyEncoder:
+def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: Path, *, needed: bool) -> AnyEncoder:
     """Trained, frozen, or untrained if no scorer needs it: a detector always has one."""
-    if trains:
+    if settings.training.trains and needed:
         rows = training[["recording", "machine", "attributes", "session"]]
         trained = start_training(store, rows, settings.training, folder / "checkpoints")
         for sentence in collapse(trained.history):
@@ -139,7 +144,12 @@ def _encoder(store: Store, training: pd.DataFrame, settings: Settings, folder: P
     if settings.training.encoder == BASE:
         return load_base()
     if not settings.training.trains:
-        return build_frozen(settings.training.encoder, settings.training.source)
+        frozen = build_frozen(settings.training.encoder, settings.training.source)
+        if settings.training.adapter_rank and needed and isinstance(frozen, PretrainedEncoder):
+            data = read_waveforms(training, map(Path, training["path"]), settings.recordings)
+            fingerprint = digest_of(settings.recordings.digest(), *training["recording"])
+            frozen.adapt(train_adapters(frozen, data, settings.training, folder / "adapters", fingerprint))
+        return frozen
     normalisation = Normalisation.fit(_originals(store, training))
     encoder = build_encoder(settings.training.encoder, settings.training.z_size)
     return TrainedEncoder(encoder.eval(), normalisation, [])

@@ -18,9 +18,11 @@ BASE = "base"
 """the pretrained encoder in the registry"""
 TWO_BRANCH = ("two_branch", "multi_resolution")
 """The networks in the registry that a benchmark trains on waveforms."""
+PRETRAINED = ("ast", "ced", "dasheng", "beats", "eat")
+"""The published models in the registry."""
 NEEDS_SOURCE = (
     {"embeddings": "a Parquet table of embeddings"}
-    | dict.fromkeys(("ast", "ced", "dasheng", "beats", "eat"), "the published model")
+    | dict.fromkeys(PRETRAINED, "the published model")
     | dict.fromkeys(TWO_BRANCH, "the network that a benchmark has trained")
 )
 """The frozen encoders of this package, and the source that they need."""
@@ -162,6 +164,9 @@ class TrainingSettings(StageSettings):
         description="of a frozen encoder: the local file or folder of its weights, or the Parquet "
         "file of its embeddings",
     )
+    adapter_rank: int = Field(
+        0, ge=0, description="fine-tune ast, ced, dasheng, beats or eat by low-rank adapters of this rank; 0: frozen"
+    )
     z_size: int = Field(128, ge=2, description="values of z, the output of the projection head")
     crop_frames: Annotated[int, Unit("frames")] = Field(
         128, ge=16, description="length of a training view; the same span in both views"
@@ -206,7 +211,7 @@ class TrainingSettings(StageSettings):
 
     @property
     def trains(self) -> bool:
-        """Whether the encoder is trained, on recordings and their variants; if not, nothing else here is used."""
+        """Whether the encoder is trained, on recordings and their variants; if not, the rest here is for adapters."""
         if self.encoder in ENCODERS.built_in:
             return self.encoder not in (BASE, *NEEDS_SOURCE)
         return bool(getattr(ENCODERS.get(self.encoder), "trains", True))
@@ -217,6 +222,10 @@ class TrainingSettings(StageSettings):
             raise ValueError(
                 f"encoder={self.encoder} needs source: the local file or folder of "
                 f"{NEEDS_SOURCE[self.encoder]}; see docs/how-to/encoders.md"
+            )
+        if self.adapter_rank and (self.encoder not in PRETRAINED or self.processes > 1):
+            raise ValueError(
+                f"adapter_rank={self.adapter_rank} needs processes=1 and an encoder of {', '.join(PRETRAINED)}"
             )
         return self
 

@@ -26,7 +26,7 @@ from flows.retrain import trainable, usable_clips
 from tasks.baselines import autoencoders, two_branch
 from tasks.costs import costs
 from tasks.datasets import log_recordings
-from tasks.encoder import embeddings_of, encoder_note, trained_encoder
+from tasks.encoder import embeddings_of, encoder_note, trained_encoder, untrained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
 from tasks.features import complete_features, feature_store, originals_artifact, scorer_statistics
 from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
@@ -167,7 +167,8 @@ def _embeddings(
         if training.encoder in TWO_BRANCH and training.source is None:
             network = two_branch(recordings, training, settings)
             training = training.model_copy(update={"source": str(network.path)})
-        encoder = trained_encoder(spectrograms, recordings, training, its_run)
+        base = untrained_encoder(training)
+        encoder = trained_encoder(spectrograms, recordings, training, settings, base, its_run)
         if network:
             encoder = replace(encoder, facts=network.facts)
         embeddings = embeddings_of(spectrograms, encoder, recordings, training, settings)

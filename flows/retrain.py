@@ -24,7 +24,7 @@ from flows.register import Registered, keep_for_registration, registered
 from tasks.carried import STAY_ENROLLED, carried_over, enrolled_machines
 from tasks.datasets import log_recordings
 from tasks.detector import assemble_detector, champion_thresholds, first_encoder
-from tasks.encoder import embeddings_of, encoder_note, trained_encoder, training_key
+from tasks.encoder import embeddings_of, encoder_note, trained_encoder, training_key, untrained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, report_text
 from tasks.explanation import profiles
 from tasks.features import feature_store, originals_artifact, scorer_statistics, with_features
@@ -128,13 +128,15 @@ def _train_to_register(
     add_to_run_name(work)
     store, data = feature_store(settings), data_digest(clips)
     first = first_encoder(data, settings) if warm else None
-    key = retraining_key(training_key(store, trained, settings.training, first), settings.normality, data)
+    base = untrained_encoder(settings.training)
+    encoder_key = training_key(store, trained, settings.training, settings, base, first)
+    key = retraining_key(encoder_key, settings.normality, data)
     run = tracked_run(home, "retraining", key, f"{run_name()}{work}, {datetime.now().astimezone():%Y-%m-%d %H:%M}")
     with failed_if_it_fails(home, run):
         log_recordings(home, run, trained, origin)
         if len(carried):
             log_recordings(home, run, carried, None)
-        encoder = trained_encoder(store, trained, settings.training, run, first)
+        encoder = trained_encoder(store, trained, settings.training, settings, base, run, first)
         embeddings = embeddings_of(store, encoder, clips, settings.training, settings)
         statistics = scorer_statistics(clips, originals_artifact(store), settings)
         stores = stores_of(statistics, embeddings)

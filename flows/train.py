@@ -6,13 +6,13 @@ from typing import TypedDict
 
 from prefect import flow
 
-from asdcore.encoder.network import TrainedEncoder
-from asdcore.errors import AsdError
+from asdcore.encoder.frozen import training_history
+from asdcore.encoder.network import require_trained
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.features import features
 from flows.retrain import usable_clips
-from tasks.encoder import encoder_artifact, trained_encoder, training_key
+from tasks.encoder import encoder_artifact, trained_encoder, training_key, untrained_encoder
 from tasks.features import feature_store, with_features
 from tasks.run_names import run_name
 from tasks.tracking import client, failed_if_it_fails, tracked_run
@@ -49,10 +49,9 @@ def train(
         encoder, run, and metrics: those of the last epoch.
 
     Raises:
-        AsdError: the settings name the base encoder.
+        AsdError: the settings name an encoder that is not trained, and no adapters.
     """
-    if not settings.training.trains:
-        raise AsdError(f"the encoder {settings.training.encoder} is not trained; `--set training.encoder=resnet18` is")
+    require_trained(settings.training)
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         place.sweep()
@@ -61,9 +60,10 @@ def train(
         clips = with_features(clips, settings)
         store = feature_store(settings)
         first = encoder_artifact(warm_start) if warm_start else None
-        key = training_key(store, clips, settings.training, first)
+        base = untrained_encoder(settings.training)
+        key = training_key(store, clips, settings.training, settings, base, first)
         run = tracked_run(place, "training", key, f"train {datetime.now().astimezone():%Y-%m-%d %H:%M}")
         with failed_if_it_fails(place, run):
-            encoder = trained_encoder(store, clips, settings.training, run, first)
+            encoder = trained_encoder(store, clips, settings.training, settings, base, run, first)
         client(place).set_terminated(run)
-    return {"encoder": str(encoder.path), "run": run, "metrics": TrainedEncoder.load(encoder.path).history[-1]}
+    return {"encoder": str(encoder.path), "run": run, "metrics": training_history(encoder.path)[-1]}

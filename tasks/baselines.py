@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 from joblib import cpu_count
 
+from asdcore.baselines.discrimination import CLASS, read_waveforms
 from asdcore.baselines.fitting import fit_machine
 from asdcore.baselines.two_branch import WINDOWS
-from asdcore.baselines.two_branch_training import CLASS, read_waveforms
 from asdcore.baselines.two_branch_training import train_two_branch as train
 from asdcore.encoder.network import choose_device
 from asdcore.recordings.catalog import training_recordings

@@ -89,6 +89,9 @@ def first_encoder(data: str, settings: Settings) -> Artifact | None:
     from, so that the training is not repeated. None: random weights.
     """
     home = Home.current()
+    if settings.training.adapter_rank:
+        warn("no warm start: adapters are always trained from the start")
+        return None
     if not settings.training.trains:
         warn(f"no warm start: the encoder {settings.training.encoder} is not trained; training.encoder=resnet18 is")
         return None

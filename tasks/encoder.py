@@ -11,6 +11,8 @@ from uuid import UUID
 import pandas as pd
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from asdcore.baselines.adapter_training import train_adapters as fine_tune
+from asdcore.baselines.discrimination import CLASS, read_waveforms
 from asdcore.encoder.base import WEIGHTS
 from asdcore.encoder.checkpoint import checkpoint_files
 from asdcore.encoder.embedding import embeddings
@@ -19,6 +21,7 @@ from asdcore.encoder.launch import start_training
 from asdcore.encoder.metrics import collapse
 from asdcore.encoder.network import TrainedEncoder, choose_device
 from asdcore.encoder.precision import precision_of
+from asdcore.encoder.pretrained.base import PretrainedEncoder
 from asdcore.encoder.reporting import Progress
 from asdcore.errors import AsdError
 from asdcore.features.store import Row, Store
@@ -85,6 +88,42 @@ def train_encoder(
     update_progress_artifact(artifact, 100.0)
 
 
+@stage("runs/encoders/{key}.safetensors", uncounted=("paths", "run"))
+def train_adapters(
+    out: Path,
+    base: Artifact,
+    recordings: pd.DataFrame,
+    settings: TrainingSettings,
+    decoding: RecordingSettings,
+    paths: Mapping[str, str],
+    run: str,
+) -> None:
+    """Train adapters of a frozen encoder on these clips; resume after the last epoch of a training that was stopped.
+
+    ``base``: file of the encoder; ``recordings``: columns ``recording`` and those of a class; ``paths``: clip: file of
+    its recording; ``run``: the MLflow run to which progress is logged.
+    """
+    encoder = load_encoder(base.path)
+    if not isinstance(encoder, PretrainedEncoder):
+        raise AsdError(f"the encoder {settings.encoder} cannot be fine-tuned by adapters")
+    home, checkpoints = Home.current(), scratch_folder()
+    artifact = cast("UUID", create_progress_artifact(0.0, key="training", description=f"{settings.epochs} epochs"))
+    if checkpoint_files(checkpoints):
+        warn(f"resuming from the checkpoint of an earlier run, {checkpoint_files(checkpoints)[0]}")
+
+    def on_epoch(metrics: dict[str, float]) -> None:
+        with _shown_later(f"epoch {metrics['epoch']:.0f}"):
+            log_epoch(home, run, metrics)
+            update_progress_artifact(artifact, 100 * metrics["epoch"] / settings.epochs)
+
+    with system_metrics(home, run, {"device": choose_device(settings.device).type}):
+        files = [Path(paths[clip]) for clip in recordings["recording"]]
+        data = read_waveforms(recordings, files, decoding)
+        fingerprint = digest_of(decoding.digest(), *recordings["recording"])
+        encoder.adapt(fine_tune(encoder, data, settings, checkpoints, fingerprint, on_epoch, warn))
+    encoder.save(out)
+
+
 def kept_encoder(source: Path, folder: Path) -> Artifact:
     """A copy of an encoder in ``folder``, named after its content."""
     copy = folder / f"{digest_of_file(source)[:16]}.safetensors"
@@ -112,27 +151,43 @@ def _shown_later(what: str) -> Iterator[None]:
 def trained_encoder(
     spectrograms: Artifact,
     recordings: pd.DataFrame,
-    settings: TrainingSettings,
+    training: TrainingSettings,
+    settings: Settings,
+    base: Artifact | None,
     run: str,
     warm_start: Artifact | None = None,
 ) -> Artifact:
-    """The encoder trained on the normal training recordings; the base encoder and frozen ones are not trained.
+    """The encoder, trained on the normal training recordings as far as anything of it is trained.
 
-    ``warm_start``: the encoder whose weights it starts from. Problems, such as a collapse, are logged as
-    warnings.
+    Problems, such as a collapse, are logged as warnings.
+
+    Args:
+        spectrograms: of the recordings.
+        recordings: one row per clip.
+        training: the settings of this encoder, which may not be those of ``settings``.
+        settings: of the run.
+        base: see `untrained_encoder`.
+        run: of MLflow.
+        warm_start: the encoder whose weights the training starts from.
     """
-    if not settings.trains:
-        return _untrained_encoder(settings)
-    encoder = train_encoder(
-        spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), run, warm_start
-    )
+    if base is not None and not training.adapter_rank:
+        return base
+    if base is not None:
+        encoder = train_adapters(**_to_adapt_on(recordings, training, settings, base, run))
+    else:
+        rows = _to_train_on(recordings)
+        encoder = train_encoder(spectrograms, rows, training, _added_by_packages(training), run, warm_start)
     for sentence in collapse(training_history(encoder.path)):
         warn(sentence)
     return encoder
 
 
-def _untrained_encoder(settings: TrainingSettings) -> Artifact:
-    """The file of an encoder that is not trained; that of a frozen one says where its weights are."""
+def untrained_encoder(settings: TrainingSettings) -> Artifact | None:
+    """The file of an encoder whose own weights are not trained; that of a frozen one says where they are. None: they
+    are trained.
+    """
+    if settings.trains:
+        return None
     folder = Home.current().runs / "encoders"
     if settings.encoder == BASE:
         return kept_encoder(WEIGHTS, folder)
@@ -143,18 +198,26 @@ def _untrained_encoder(settings: TrainingSettings) -> Artifact:
 
 
 def training_key(
-    spectrograms: Artifact, recordings: pd.DataFrame, settings: TrainingSettings, warm_start: Artifact | None = None
+    spectrograms: Artifact,
+    recordings: pd.DataFrame,
+    training: TrainingSettings,
+    settings: Settings,
+    base: Artifact | None,
+    warm_start: Artifact | None = None,
 ) -> str:
-    """The key of a training, known before it runs; with an encoder that is not trained, that of its embeddings."""
-    if settings.encoder == BASE:
-        return digest_of(digest_of_file(WEIGHTS), spectrograms.digest)
-    if not settings.trains:
-        return digest_of(_untrained_encoder(settings).digest, spectrograms.digest)
-    return train_encoder.key(
-        train_encoder.bound(
-            spectrograms, _to_train_on(recordings), settings, _added_by_packages(settings), "", warm_start
+    """The key of a training, known before it runs; with an encoder that is not trained, that of its embeddings.
+
+    The arguments are those of `trained_encoder`.
+    """
+    if base is None:
+        rows = _to_train_on(recordings)
+        return train_encoder.key(
+            train_encoder.bound(spectrograms, rows, training, _added_by_packages(training), "", warm_start)
         )
-    )
+    if training.adapter_rank:
+        key = train_adapters.key(train_adapters.bound(**_to_adapt_on(recordings, training, settings, base, "")))
+        return digest_of(key, spectrograms.digest)
+    return digest_of(base.digest, spectrograms.digest)
 
 
 def encoder_note(settings: TrainingSettings) -> str:
@@ -164,6 +227,11 @@ def encoder_note(settings: TrainingSettings) -> str:
     if settings.encoder == BASE:
         return "The encoder is the base encoder of the package: it was not trained on these recordings."
     source = f" from {settings.source}" if settings.source else ""
+    if settings.adapter_rank:
+        return (
+            f"The encoder, {settings.encoder}{source}, is frozen; adapters of rank {settings.adapter_rank} were "
+            "trained for it on the normal training recordings of these machines."
+        )
     return f"The encoder, {settings.encoder}{source}, is frozen: it was not trained on these recordings."
 
 
@@ -179,6 +247,21 @@ def _added_by_packages(settings: TrainingSettings) -> dict[str, str]:
 
 def _to_train_on(recordings: pd.DataFrame) -> pd.DataFrame:
     return training_recordings(recordings)[["recording", "machine", "attributes", "session"]]
+
+
+def _to_adapt_on(
+    recordings: pd.DataFrame, training: TrainingSettings, settings: Settings, base: Artifact, run: str
+) -> dict[str, Any]:
+    """The arguments of `train_adapters`."""
+    rows = training_recordings(recordings).sort_values("recording", ignore_index=True)
+    return {
+        "base": base,
+        "recordings": rows[["recording", *CLASS]],
+        "settings": training,
+        "decoding": settings.recordings,
+        "paths": dict(zip(rows["recording"], rows["path"], strict=True)),
+        "run": run,
+    }
 
 
 @store_stage("runs/embeddings/{key}", uncounted=("device",))

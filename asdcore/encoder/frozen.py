@@ -1,4 +1,4 @@
-"""Frozen encoders: waveforms to embeddings by a model that is used as it is, without training.
+"""Frozen encoders: waveforms to embeddings by a model that is used as it is; adapters may be trained for it.
 
 To add one, write a class with `FrozenEncoder.embed` and register it in the entry point group ``asd.encoders``:
 
@@ -6,7 +6,7 @@ To add one, write a class with `FrozenEncoder.embed` and register it in the entr
         def embed(self, samples, sample_rate):
             return np.array([samples.std(), np.abs(samples).max()], np.float32)
 
-A detector does not copy its weights: it stores where they are (`FrozenEncoder.source`) and their digest.
+A detector does not copy its weights: it stores where they are (`FrozenEncoder.source`) and their digest, and adapters.
 """
 
 import json
@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from asdcore.encoder.adapters import Adapters
 from asdcore.encoder.network import TrainedEncoder
 from asdcore.errors import AsdError
 from asdcore.recordings.audio import BadRecording, decode
@@ -82,9 +83,20 @@ class FrozenEncoder:
     """of what was read from the source; with other content it is another encoder"""
     revision: str = ""
     """of the published model; empty: unknown"""
+    adapters: Adapters | None = None
+    """which were trained for it"""
 
     def __init__(self, source: Path | None = None) -> None:
         self.source = source
+
+    @classmethod
+    def check(cls, source: Path | None) -> None:
+        """Refuse, before any work starts, a source that cannot be read. Subclasses may look less closely, but faster.
+
+        Raises:
+            AsdError: as the class.
+        """
+        cls(source)
 
     def embed(self, samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
         """(n,), full scale at 1, at ``sample_rate`` Hz to the embedding (d,)."""
@@ -106,19 +118,33 @@ class FrozenEncoder:
         """Whether this is the encoder that had this digest."""
         return self.digest == digest
 
+    def adapt(self, adapters: Adapters) -> None:
+        """Embed with these adapters from now on.
+
+        Raises:
+            AsdError: they are of another model, or this encoder can have none.
+        """
+        raise AsdError(f"the encoder {self.architecture} cannot be fine-tuned by adapters")
+
     @property
     def history(self) -> list[dict[str, float]]:
-        """The metrics of the training, as of a `TrainedEncoder`: none."""
-        return []
+        """The metrics of the training, as of a `TrainedEncoder`: that of its adapters."""
+        return [dict(epoch) for epoch in self.adapters.history] if self.adapters else []
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file without tensors, atomically: name, source, digest and revision."""
-        source = str(self.source) if self.source else None
-        about = {
-            "architecture": self.architecture, "source": source, "digest": self.digest, "revision": self.revision
-        }  # fmt: skip
+        """Write a safetensors file atomically: name, source, digest and revision; its tensors are the adapters."""
+        about: dict[str, Any] = {
+            "architecture": self.architecture,
+            "source": str(self.source) if self.source else None,
+            "digest": self.digest,
+            "revision": self.revision,
+        }
+        tensors = {}
+        if self.adapters:
+            about["adapters"] = {"rank": self.adapters.rank, "alpha": self.adapters.alpha, "history": self.history}
+            tensors = dict(self.adapters.weights)
         with atomic_write(path) as temporary:
-            save_file({}, temporary, {_METADATA: json.dumps(about)})
+            save_file(tensors, temporary, {_METADATA: json.dumps(about)})
 
 
 AnyEncoder = TrainedEncoder | FrozenEncoder
@@ -134,21 +160,50 @@ def build_frozen(name: str, source: str | Path | None) -> FrozenEncoder:
     Raises:
         AsdError: the name is unknown or of an encoder that is trained, or the source cannot be read.
     """
-    kind = ENCODERS.get(name)
-    if not (isinstance(kind, type) and issubclass(kind, FrozenEncoder)):
-        raise AsdError(f"encoder {name!r} is not a frozen one: it is trained")
-    encoder = kind(Path(source).expanduser().resolve() if source else None)
+    encoder = _frozen_class(name)(_place_of(source))
     encoder.architecture = name
     return encoder
 
 
+def check_source(name: str, source: str | Path | None) -> None:
+    """Refuse a source that the frozen encoder of that name cannot read, without reading all of it.
+
+    Raises:
+        AsdError: as `build_frozen`.
+    """
+    _frozen_class(name).check(_place_of(source))
+
+
+def check_saved(path: Path) -> None:
+    """Refuse what `FrozenEncoder.save` wrote if its source is gone, without reading all of it.
+
+    Raises:
+        AsdError: as `load_encoder`; a source whose content has changed goes unnoticed.
+    """
+    if about := _about_frozen(path):
+        check_source(about["architecture"], about["source"])
+
+
+def _frozen_class(name: str) -> type[FrozenEncoder]:
+    kind = ENCODERS.get(name)
+    if not (isinstance(kind, type) and issubclass(kind, FrozenEncoder)):
+        raise AsdError(f"encoder {name!r} is not a frozen one: it is trained")
+    return kind
+
+
+def _place_of(source: str | Path | None) -> Path | None:
+    return Path(source).expanduser().resolve() if source else None
+
+
 def training_history(path: Path) -> list[dict[str, float]]:
-    """The metrics of each epoch of an encoder that was saved; none of a frozen one, which is not loaded for it.
+    """The metrics of each epoch of an encoder that was saved; of a frozen one, which is not loaded, of its adapters.
 
     Raises:
         AsdError: no such file, or it is damaged.
     """
-    return [] if _about_frozen(path) else TrainedEncoder.load(path).history
+    if about := _about_frozen(path):
+        return list(about.get("adapters", {}).get("history", []))
+    return TrainedEncoder.load(path).history
 
 
 def load_encoder(path: Path) -> AnyEncoder:
@@ -166,6 +221,8 @@ def load_encoder(path: Path) -> AnyEncoder:
             f"{encoder.source}: its content is no longer that of the encoder {encoder.architecture!r} of {path} "
             f"(digest {about['digest'][:16]}, now {encoder.digest[:16]}): put the former content back, or retrain"
         )
+    if "adapters" in about:
+        encoder.adapt(Adapters(load_file(path), **about["adapters"]))
     return encoder
 
 

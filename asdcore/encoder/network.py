@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from asdcore.errors import AsdError
 from asdcore.features.normalisation import Normalisation
 from asdcore.registry import ENCODERS
+from asdcore.settings import PRETRAINED, TrainingSettings
 from asdcore.storage.files import atomic_write
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
@@ -139,6 +140,17 @@ def build_encoder(name: str = "resnet18", z_size: int = 128) -> Encoder:
     encoder: Encoder = kind(z_size)
     encoder.architecture = name
     return encoder
+
+
+def require_trained(settings: TrainingSettings) -> None:
+    """Refuse an encoder of which nothing is trained.
+
+    Raises:
+        AsdError: with the remedy.
+    """
+    if not (settings.trains or settings.adapter_rank):
+        adapters = ", and training.adapter_rank trains adapters for it" if settings.encoder in PRETRAINED else ""
+        raise AsdError(f"the encoder {settings.encoder} is not trained; `--set training.encoder=resnet18` is{adapters}")
 
 
 @dataclass

@@ -30,7 +30,7 @@ class VectorSystem:
     of_paper: bool = False
     """by an encoder trained with the paper's loss, regardless of the settings"""
     encoder: str = ""
-    """in the registry; empty: that of the settings"""
+    """in the registry, without adapters; empty: that of the settings"""
 
     @property
     def needs_encoder(self) -> bool:
@@ -40,11 +40,12 @@ class VectorSystem:
         """The settings of its encoder, given those of the run."""
         if self.of_paper:
             encoder = settings.encoder if settings.trains else "resnet18"
-            return settings.model_copy(update={"loss": "nt_xent", "encoder": encoder})
+            return settings.model_copy(update={"loss": "nt_xent", "encoder": encoder, "adapter_rank": 0})
         if self.encoder in TWO_BRANCH:
             # Trained for the comparison, even if the settings name the weights of another encoder.
-            return settings.model_copy(update={"encoder": self.encoder, "source": None})
-        return settings.model_copy(update={"encoder": self.encoder}) if self.encoder else settings
+            return settings.model_copy(update={"encoder": self.encoder, "source": None, "adapter_rank": 0})
+        # As it is: adapters are those of the encoder of the settings.
+        return settings.model_copy(update={"encoder": self.encoder, "adapter_rank": 0}) if self.encoder else settings
 
     @property
     def source(self) -> str:

@@ -30,15 +30,17 @@ LONGEST = 400.0
 
 
 def training_plot(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss and learning rate, effective rank, alignment and uniformity by epoch."""
+    """Loss and learning rate, effective rank, alignment and uniformity by epoch, as far as they were recorded."""
     table = pd.DataFrame(list(history))
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    panels: list[tuple[str, list[str]]] = [
-        ("loss", ["loss"]),
-        ("effective rank", ["effective_rank_h", "effective_rank_z"]),
-        ("alignment and uniformity", ["alignment", "uniformity"]),
-    ]
-    for axes, (title, columns) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    possible = {
+        "loss": ["loss"],
+        "effective rank": ["effective_rank_h", "effective_rank_z"],
+        "alignment and uniformity": ["alignment", "uniformity"],
+    }
+    known = {title: [column for column in columns if column in table] for title, columns in possible.items()}
+    panels = {title: columns for title, columns in known.items() if columns}
+    figure = Figure(figsize=(11 / 3 * len(panels), 3.2), layout="constrained")
+    for axes, (title, columns) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for index, column in enumerate(columns):
             colour, dashes, marker = line_style(index)
             label = column.replace("effective_rank_", "")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.checks import check_encoder, check_registered
 from flows.cli.console import err, out
 from flows.cli.options import HomeOption, MachinesOption, ModelOption, RecordingsOption, existing, names
 from flows.cli.output import Output, number, with_output
@@ -27,6 +28,7 @@ def retrain(
     home: HomeOption = None,
 ) -> None:
     """From recordings to a registered detector. Finished stages are skipped."""
+    check_encoder(settings.training)
     place = start(home)
     with prefect_server(place):
         from flows.retrain import retrain as flow
@@ -57,6 +59,7 @@ def enroll(
 ) -> None:
     """Add a machine to a registered detector, or fit a known machine again: a minute, no encoder training."""
     place = start(home)
+    check_registered(place, model)
     with prefect_server(place):
         from flows.enroll import enroll as flow
 

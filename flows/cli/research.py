@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.checks import check_encoder, check_systems, check_trained
 from flows.cli.console import out
 from flows.cli.options import (
     HomeOption,
@@ -136,6 +137,8 @@ def train(
     """Train only the encoder, on everything that was ingested. `asd retrain` does this, too."""
     own = [f"training.processes={processes}"] if processes > 1 else []
     settings = settings_of(preset, [*(change or []), *own], settings_file)
+    check_trained(settings.training)
+    check_encoder(settings.training)
     place = start(home)
     with prefect_server(place):
         from flows.train import train as flow
@@ -198,6 +201,7 @@ def benchmark(
     several = len(recordings or ()) > 1 or seeds > 1
     if several and (published or machines or not recordings):
         raise typer.BadParameter("a ranking needs --recordings, and takes neither --published nor --machines")
+    check_systems(names(systems) or [], settings)
     place = start(home)
     if several:
         from flows.cli.show_ranking import show_ranking

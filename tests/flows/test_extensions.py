@@ -47,7 +47,7 @@ def test_other_code_of_an_encoder_from_outside_is_another_training(
 
     from tasks import code
 
-    settings = Settings.model_validate(SETTINGS).training
+    settings = Settings.model_validate(SETTINGS)
     rows = two_recordings
 
     def key() -> str:
@@ -55,7 +55,7 @@ def test_other_code_of_an_encoder_from_outside_is_another_training(
         for cached in (code._module, code._named_in, code._structure, code.code_of_class):
             cached.cache_clear()
         with Home.at(tmp_path / "home").at_work():
-            return training_key(Artifact(tmp_path, "store"), rows, settings)
+            return training_key(Artifact(tmp_path, "store"), rows, settings.training, settings, None)
 
     before = key()
     assert key() == before

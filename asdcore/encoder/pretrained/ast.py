@@ -8,7 +8,9 @@ against https://github.com/YuanGongND/ast (BSD 3-Clause); published as ``MIT/ast
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,12 +18,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from asdcore.encoder.adapters import Layers
 from asdcore.encoder.pretrained.base import HOP_LENGTH, SAMPLE_RATE, PretrainedEncoder
 from asdcore.encoder.pretrained.checkpoint import PublishedModel
 from asdcore.encoder.pretrained.front_ends import KALDI_WINDOW
 from asdcore.errors import AsdError
 
 _EXTRACTOR = "preprocessor_config.json"
+_NEEDS_TRANSFORMERS = "the encoder ast needs Hugging Face transformers: pip install 'asd[pretrained]'"
 
 
 class AST(PretrainedEncoder):
@@ -36,16 +40,24 @@ class AST(PretrainedEncoder):
     model_type = "audio-spectrogram-transformer"
     also_read = (_EXTRACTOR,)
     shortest = KALDI_WINDOW
+    adaptable: ClassVar[Layers] = {"q_proj": (True,), "v_proj": (True,)}
+
+    @classmethod
+    def _published(cls, source: Path | None) -> PublishedModel:
+        if find_spec("transformers") is None:
+            raise AsdError(_NEEDS_TRANSFORMERS)
+        published = super()._published(source)
+        if not (published.folder / _EXTRACTOR).is_file():
+            raise AsdError(f"{published.folder}: has no {_EXTRACTOR}: get it from where the model is published")
+        return published
 
     def read(self, published: PublishedModel) -> nn.Module:
         """See `PretrainedEncoder.read`."""
         try:
             from transformers import ASTFeatureExtractor, ASTModel
         except ImportError as error:
-            raise AsdError("the encoder ast needs Hugging Face transformers: pip install 'asd[pretrained]'") from error
+            raise AsdError(_NEEDS_TRANSFORMERS) from error
         folder = published.folder
-        if not (folder / _EXTRACTOR).is_file():
-            raise AsdError(f"{folder}: has no {_EXTRACTOR}: get it from where the model is published")
         try:
             with _quiet_transformers():
                 self._extractor: Any = ASTFeatureExtractor.from_pretrained(folder, local_files_only=True)

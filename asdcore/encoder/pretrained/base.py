@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from asdcore.encoder.adapters import Adapters, Layers, merge
 from asdcore.encoder.frozen import FrozenEncoder
 from asdcore.encoder.pretrained.checkpoint import PublishedModel
 from asdcore.errors import AsdError
@@ -37,16 +38,27 @@ class PretrainedEncoder(FrozenEncoder):
     """other files of the folder"""
     shortest: ClassVar[int]
     """samples at 16 kHz; a shorter clip is padded with silence"""
+    adaptable: ClassVar[Layers] = {"qkv": (True, False, True)}
+    """the layers of queries and values, see `asdcore.encoder.adapters`"""
 
     def __init__(self, source: Path | None = None) -> None:
         super().__init__(source)
-        if source is None:
-            raise AsdError(f"the encoder {type(self).__name__} needs source: the folder of the published model")
-        published = PublishedModel.find(source, self.model_type)
+        published = self._published(source)
         self.model = self.read(published).eval().requires_grad_(False)
         self.digest = published.digest(self.also_read)
         self.revision = published.revision
         self._device = torch.device("cpu")
+
+    @classmethod
+    def _published(cls, source: Path | None) -> PublishedModel:
+        if source is None:
+            raise AsdError(f"the encoder {cls.__name__} needs source: the folder of the published model")
+        return PublishedModel.find(source, cls.model_type)
+
+    @classmethod
+    def check(cls, source: Path | None) -> None:
+        """As `FrozenEncoder.check`, of the files alone: whether the weights fit shows when they are read."""
+        cls._published(source)
 
     def read(self, published: PublishedModel) -> nn.Module:
         """The model with its weights, on the CPU.
@@ -62,13 +74,28 @@ class PretrainedEncoder(FrozenEncoder):
 
     def embed(self, samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
         """(n,), full scale at 1, at ``sample_rate`` Hz to the embedding (d,)."""
+        with torch.inference_mode():
+            embedding: NDArray[np.float32] = self.embedding(self.prepared(samples, sample_rate)).cpu().numpy()
+        return embedding
+
+    def prepared(self, samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+        """What `embedding` takes: at 16 kHz, and not too short."""
         waveform = np.asarray(samples, np.float32)
         if sample_rate != SAMPLE_RATE:
             waveform = soxr.resample(waveform, sample_rate, SAMPLE_RATE).astype(np.float32)
-        waveform = np.pad(waveform, (0, max(0, self.shortest - len(waveform))))
-        with torch.inference_mode():
-            embedding: NDArray[np.float32] = self.embedding(waveform).cpu().numpy()
-        return embedding
+        missing = self.shortest - len(waveform)
+        return np.pad(waveform, (0, missing)) if missing > 0 else waveform
+
+    def adapt(self, adapters: Adapters) -> None:
+        """Embed with these adapters from now on, at the cost of the model without them.
+
+        Raises:
+            AsdError: it has some already, or they are of another model.
+        """
+        if self.adapters:
+            raise AsdError(f"{self.source}: this encoder has adapters already")
+        merge(self.model, self.adaptable, adapters)
+        self.adapters = adapters
 
     def on_device(self, values: NDArray[np.float32]) -> Tensor:
         """An input of the model."""

@@ -6,6 +6,7 @@ pickles (MIT): `convert_checkpoint` makes the folder that is read here. The gate
 """
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from asdcore.encoder.adapters import Layers
 from asdcore.encoder.pretrained.base import HOP_LENGTH, PretrainedEncoder
 from asdcore.encoder.pretrained.checkpoint import PublishedModel
 from asdcore.encoder.pretrained.front_ends import KALDI_WINDOW, kaldi_spectrogram
@@ -176,6 +178,7 @@ class BEATs(PretrainedEncoder):
     """
 
     model_type = "beats"
+    adaptable: ClassVar[Layers] = {"q_proj": (True,), "v_proj": (True,)}
     shortest = (_PATCH - 1) * HOP_LENGTH + KALDI_WINDOW
 
     def read(self, published: PublishedModel) -> nn.Module:

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from asdcore.baselines.adacos import SUBCLUSTERS, SubclusterAdaCos
+from asdcore.baselines.discrimination import Waveforms, read_waveforms
 from asdcore.baselines.exchange import drawn, exchanged_classes, exchanged_features, exchanged_statistics, mixed
 from asdcore.baselines.two_branch import WINDOWS, SamePadding, TwoBranch, TwoBranchEncoder
-from asdcore.baselines.two_branch_training import Objective, Waveforms, read_waveforms, train_two_branch
+from asdcore.baselines.two_branch_training import TwoLosses, train_two_branch
 from asdcore.encoder.frozen import build_frozen
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import VectorSystem, systems_named
@@ -166,7 +167,7 @@ def test_exchanged_spectrograms_make_classes_of_their_own() -> None:
 
 
 def test_the_losses_have_fixed_centres_of_each_class_and_trained_ones_of_nine_times_as_many() -> None:
-    objective = Objective(TwoBranch(4096), classes=5)
+    objective = TwoLosses(TwoBranch(4096), Waveforms([], torch.arange(5), 16_000), CPU)
     shapes = {name: (tuple(w.shape), w.requires_grad) for name, w in objective.named_parameters() if "centres" in name}
     assert shapes == {
         "plain.centres": ((5 * SUBCLUSTERS, 256), False),
@@ -188,7 +189,7 @@ def test_both_exchanges_make_nine_classes_of_one() -> None:
 
 def test_both_losses_see_exchanged_statistics_and_only_the_self_supervised_one_exchanged_embeddings() -> None:
     torch.manual_seed(0)
-    objective = Objective(TwoBranch(4096), classes=6).eval()
+    objective = TwoLosses(TwoBranch(4096), Waveforms([], torch.arange(6), 16_000), CPU).eval()
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name, loss in (("plain", objective.plain), ("self_supervised", objective.self_supervised)):
         loss.register_forward_hook(lambda _, inputs, __, name=name: seen.update({name: inputs}))
