@@ -55,6 +55,10 @@ class Arrivals(TypedDict):
     """why; empty if none is"""
     fitted_again: list[str]
     """machines whose normality models have learned the new sessions"""
+    postponed: str
+    """the process that uses the home, such as a retraining: the next run fits, and says whether a retraining is due;
+    empty: this one has
+    """
     version: str
     """of the detector"""
     report: str
@@ -65,7 +69,8 @@ class Arrivals(TypedDict):
 def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None = None) -> Arrivals:
     """Score the recordings that have arrived: normal ones are used for training, the others are pending review.
 
-    A machine with enough new sessions is fitted again, with the encoder as it is; see `worth_fitting`.
+    A machine with enough new sessions is fitted again, with the encoder as it is; see `worth_fitting`. While another
+    command uses the home, such as a retraining, nothing is fitted, and no other retraining is due.
 
     Args:
         retrain_after: new normal recordings that make a retraining due; so does a sound that drifts, see
@@ -81,7 +86,7 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         review; and why a retraining is due, empty if none is.
     """
     place = Home.at(home) if home else Home.default()
-    with place.lock(warn), instead_of_waiting_runs():
+    with place.lock_table(warn), instead_of_waiting_runs():
         detector, version = load_detector(place, model)
         rows = pending_review(Catalog(place.recordings).recordings)
         rows = rows[rows["labelled_by"].isna()]
@@ -98,18 +103,17 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
                 continue
             waiting += strange
             moved += [machine] if drifted else []
-        due = _due(place, detector, retrain_after, moved)
-        # Recordings that a refused challenger was trained on do not make the next one due.
-        if due and (challenger := _challenger(place)):
-            due = _due(place, challenger, retrain_after, moved)
-        # Another version than the champion would become one version more for each machine, and none with all.
-        worth = worth_fitting(place, detector) if model == CHAMPION else []
-        fitted_again = [machine for machine in worth if _fitted_again(place, detector, machine)]
+    due, fitted_again = "", list[str]()
+    # It may be used for hours. What is due then is not known: a retraining that is under way learns what was there when
+    # it began.
+    with place.lock_if_free(warn) as busy:
+        if not busy:
+            due, fitted_again = _learned(place, model, retrain_after, moved)
     page = _reported(place, model) if counts else ""
     normal, wait = (sum(of_machine[kind] for of_machine in counts.values()) for kind in ("normal", "waiting"))
     verdict = f"{normal} normal, {wait} pending review{', retraining due' if due else ''}"
     add_to_run_name(f": {verdict}")
-    text = _text(counts, waiting, fitted_again, due, version)
+    text = _text(counts, waiting, fitted_again, due, busy, version)
     create_markdown_artifact(key="arrivals", markdown=text, description=verdict)
     if due:
         tell(RETRAINING_DUE, place, {"why": due})
@@ -120,9 +124,26 @@ def arrivals(retrain_after: int = 50, model: str = CHAMPION, home: Path | None =
         "waiting": waiting,
         "retraining_due": due,
         "fitted_again": fitted_again,
+        "postponed": busy,
         "version": version,
         "report": page,
     }
+
+
+def _learned(home: Home, model: str, retrain_after: int, moved: list[str]) -> tuple[str, list[str]]:
+    """Why a retraining is due, and the machines that were fitted again; requires the home's lock.
+
+    ``moved``: machines that have drifted.
+    """
+    # It may be another one than has judged.
+    detector, _ = load_detector(home, model)
+    due = _due(home, detector, retrain_after, moved)
+    # Recordings that a refused challenger was trained on do not make the next one due.
+    if due and (challenger := _challenger(home)):
+        due = _due(home, challenger, retrain_after, moved)
+    # Another version than the champion would become one version more for each machine, and none with all.
+    worth = worth_fitting(home, detector) if model == CHAMPION else []
+    return due, [machine for machine in worth if _fitted_again(home, detector, machine)]
 
 
 def worth_fitting(home: Home, detector: Detector) -> list[str]:
@@ -279,7 +300,7 @@ def _due(home: Home, detector: Detector, retrain_after: int, moved: list[str]) -
 
 
 def _text(
-    counts: dict[str, dict[str, int]], waiting: list[str], fitted_again: list[str], due: str, version: str
+    counts: dict[str, dict[str, int]], waiting: list[str], fitted_again: list[str], due: str, busy: str, version: str
 ) -> str:
     lines = [f"## Recordings that arrived, judged by detector version {version}", ""]
     lines += ["| machine | normal | pending review | not scored |", "|---|--:|--:|--:|"]
@@ -289,4 +310,5 @@ def _text(
         *(f"- {code(f'asd label {shlex.quote(path)} --as normal')} or `--as anomaly`" for path in waiting[:50]),
     ]
     lines += ["", f"Fitted again on their new sessions: {', '.join(map(word, fitted_again))}."] if fitted_again else []
-    return "\n".join([*lines, "", f"A retraining is due: {due}." if due else "No retraining is due."])
+    none = f"Whether a retraining is due is not known while {busy} is using the home." if busy else ""
+    return "\n".join([*lines, "", f"A retraining is due: {due}." if due else none or "No retraining is due."])

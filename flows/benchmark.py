@@ -18,11 +18,12 @@ from asdcore.evaluation.systems import (
     single_systems,
     systems_named,
 )
+from asdcore.recordings.catalog import Catalog
 from asdcore.settings import TWO_BRANCH, Settings, TrainingSettings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
 from flows.failures import completed, failed
-from flows.retrain import trainable, usable_clips
+from flows.retrain import ingested_machines, trainable, usable_clips
 from tasks.baselines import autoencoders, two_branch
 from tasks.costs import costs
 from tasks.datasets import log_recordings
@@ -86,7 +87,8 @@ def benchmark(
     baseline = settings.model_copy(update={"mel": settings.autoencoder.mel})
     with place.lock(warn):
         place.sweep()
-        clips = usable_clips(place, recordings, machines, settings, held_out=0.0)
+        found = ingested_machines(place, recordings, settings) if recordings else machines
+        clips = usable_clips(Catalog(place.recordings), recordings, machines or found, settings, held_out=0.0)
         if vector:
             clips = complete_features(clips, settings, variants=with_variants)
         if network:

@@ -98,7 +98,8 @@ def enroll(
         detector = Detector.load(base)
         settings = detector.settings
         if recordings is not None:
-            found = ingest_and_publish(Path(recordings), place, settings.recordings, machine)
+            with place.lock_table(warn):
+                found = ingest_and_publish(Path(recordings), place, settings.recordings, machine)
             for file, reason in list(found["quarantined"].items())[:10]:
                 warn(f"quarantined: {file}: {reason}")
             if machine not in found["machines"]:

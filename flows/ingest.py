@@ -34,7 +34,7 @@ def ingest(
         home: where the table is; default ``ASD_HOME`` or ``.asd``.
     """
     place = Home.at(home) if home else Home.default()
-    with place.lock(warn):
+    with place.lock_table(warn):
         return ingest_and_publish(
             Path(recordings), place, settings, arrived=arrived, unlabelled=unlabelled, judged=True
         )

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
+import pandas as pd
 from prefect import flow
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog, hold_out
+from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write, listed
 from asdcore.storage.home import Home, without_userinfo
 from tasks.evaluation import Evaluation, publish
@@ -82,8 +84,13 @@ def register(run: str | None = None, home: Path | None = None) -> list[Registere
         return [registered(place, name) for name in waiting if run in (None, name)]
 
 
-def keep_for_registration(home: Home, run: str, waiting: Waiting) -> None:
-    """Save what the last stage of a retraining needs, so that it can run even if this process ends before."""
+def keep_for_registration(home: Home, run: str, waiting: Waiting, recordings: pd.DataFrame) -> None:
+    """Save what the last stage of a retraining needs, so that it can run even if this process ends before.
+
+    ``recordings``: the table of recordings as it was when it began.
+    """
+    with atomic_write(_recordings(home, run)) as temporary:
+        recordings.to_parquet(temporary)
     with atomic_write(_folder(home) / f"{run}.json") as temporary:
         temporary.write_text(json.dumps(waiting))
 
@@ -101,8 +108,7 @@ def registered(home: Home, run: str) -> Registered:
         log_reliability(home, run, {machine: Path(folder) for machine, folder in waiting["reliability"].items()})
         tags = waiting["tags"] | {"parent": champion_version(home)}
         version = registered_version(home, run, detector, tags)
-        recordings = hold_out(Catalog(home.recordings).of_machines(machines), settings.gate.held_out_fraction)
-        judged = decided(home, version, detector, recordings, settings)
+        judged = decided(home, version, detector, _to_judge_by(home, run, machines, settings), settings)
         if judged is not None:
             report += f"\n\n{judgement_text(judged, version)}\n"
             log_judgement(home, run, judgement_text(judged, version))
@@ -120,6 +126,7 @@ def registered(home: Home, run: str) -> Registered:
     shown = f"**{verdict}**\n\n{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n"
     publish("retrain-report", shown, verdict)
     file.unlink()
+    _recordings(home, run).unlink(missing_ok=True)
     return {
         **result,
         "version": version,
@@ -132,6 +139,17 @@ def registered(home: Home, run: str) -> Registered:
         "detector": str(detector),
         "listen_first": listen_first(stand_out),
     }
+
+
+def _to_judge_by(home: Home, run: str, machines: list[str], settings: Settings) -> pd.DataFrame:
+    """The recordings for the gate: those that the retraining began with, whatever has become of them since.
+
+    What arrived later, the challenger has not learned, and by later labels other recordings would be held out.
+    """
+    file = _recordings(home, run)
+    # A retraining of before that waits to be registered has none.
+    rows = pd.read_parquet(file) if file.exists() else Catalog(home.recordings).recordings
+    return hold_out(rows[rows["machine"].isin(machines)].reset_index(drop=True), settings.gate.held_out_fraction)
 
 
 @contextmanager
@@ -150,3 +168,7 @@ def _kept(detector: Path, run: str) -> Iterator[None]:
 
 def _folder(home: Home) -> Path:
     return home.runs / "registrations"
+
+
+def _recordings(home: Home, run: str) -> Path:
+    return _folder(home) / f"{run}.parquet"

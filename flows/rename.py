@@ -46,7 +46,7 @@ def rename(machine: str, name: str, home: Path | None = None) -> Renamed:
     """
     machine, name = nfc(machine), nfc(name)
     place = Home.at(home) if home else Home.default()
-    with place.lock(warn):
+    with place.lock(warn), place.lock_table(warn):
         enrolled = _champion_machines(place)
         catalog = Catalog(place.recordings)
         # An earlier run may have failed after this step.

@@ -1,5 +1,6 @@
 """The flow `retrain`: from recordings to a registered detector."""
 
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from asdcore.recordings.renamed import renamed
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.failures import completed, failed
-from flows.features import features
 from flows.ingest import ingest
 from flows.register import Registered, keep_for_registration, registered
 from tasks.carried import STAY_ENROLLED, carried_over, enrolled_machines
@@ -26,8 +26,9 @@ from tasks.datasets import log_recordings
 from tasks.detector import assemble_detector, champion_thresholds, first_encoder
 from tasks.encoder import embeddings_of, encoder_note, trained_encoder, training_key, untrained_encoder
 from tasks.evaluation import Evaluation, any_simulated, evaluation, report_text
+from tasks.events import ARRIVED, tell
 from tasks.explanation import profiles
-from tasks.features import feature_store, originals_artifact, scorer_statistics, with_features
+from tasks.features import complete_features, feature_store, originals_artifact, scorer_statistics
 from tasks.normality import Models, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
 from tasks.recordings import data_digest
 from tasks.registry import lineage
@@ -64,37 +65,57 @@ def retrain(
     place = Home.at(home) if home else Home.default()
     with place.lock(warn), instead_of_waiting_runs():
         place.sweep()
-        clips = usable_clips(place, recordings, machines, settings)
-        features(settings, sorted(set(clips["machine"])), place.root)
-        clips = trainable(with_features(clips, settings), settings)
-        carried = carried_over(set(clips["machine"]), settings) if recordings and not machines else clips.head(0)
-        return _train_to_register(place, clips, carried, settings, warm_start, recordings)
+        found = ingested_machines(place, recordings, settings) if recordings else machines
+        # Read once: what arrives, or is forgotten, from now on is for the next retraining.
+        catalog = Catalog(place.recordings)
+        clips = usable_clips(catalog, recordings, machines or found, settings)
+        clips = trainable(complete_features(clips, settings), settings)
+        carried = clips.head(0)
+        if recordings and not machines:
+            carried = carried_over(set(clips["machine"]), catalog.recordings, settings)
+        done = _train_to_register(place, catalog.recordings, clips, carried, settings, warm_start, recordings)
+    with suppress(AsdError):  # The detector is registered.
+        _tell_of_arrived(place, catalog)
+    return done
+
+
+def _tell_of_arrived(home: Home, before: Catalog) -> None:
+    """If recordings have arrived since, start `arrivals`, which has judged them and has postponed the rest."""
+    rows = Catalog(home.recordings).recordings
+    new = rows[~rows["recording"].isin(before.recordings["recording"])]
+    if len(new):
+        tell(ARRIVED, home, {"machines": sorted(set(new["machine"])), "added": len(new)})
+
+
+def ingested_machines(home: Home, place: Path, settings: Settings) -> list[str]:
+    """Ingest what is at ``place``; return the machines that are found there."""
+    found = ingest(place, settings.recordings, home=home.root)
+    for file, reason in list(found["quarantined"].items())[:10]:
+        warn(f"quarantined: {file}: {reason}")
+    if len(found["quarantined"]) > 10:
+        warn(f"quarantined: {len(found['quarantined']) - 10} more; `asd ingest` of the same place lists them")
+    for line in summed_up(found["left_out"]):
+        warn(f"left out: {line}")
+    if found["pending"]:
+        warn(f"{len(found['pending'])} new recordings are pending review and do not train: `asd label` lists them")
+    return found["machines"]
 
 
 def usable_clips(
-    home: Home, place: Path | None, machines: list[str] | None, settings: Settings, held_out: float | None = None
+    catalog: Catalog, place: Path | None, machines: list[str] | None, settings: Settings, held_out: float | None = None
 ) -> pd.DataFrame:
-    """The clips to work on: of ``machines``, or of those found at ``place`` after its ingest, or all there are.
+    """The clips to work on: of ``machines``, or of all there are.
 
     Those that are held out for the gate are marked, see `hold_out`; ``held_out``: fraction, if not the setting.
+    ``place``: where the recordings were ingested from last.
 
     Raises:
         AsdError: none, or only machines with too few normal training clips.
     """
-    if place is not None:
-        found = ingest(place, settings.recordings, home=home.root)
-        for file, reason in list(found["quarantined"].items())[:10]:
-            warn(f"quarantined: {file}: {reason}")
-        if len(found["quarantined"]) > 10:
-            warn(f"quarantined: {len(found['quarantined']) - 10} more; `asd ingest` of the same place lists them")
-        for line in summed_up(found["left_out"]):
-            warn(f"left out: {line}")
-        if found["pending"]:
-            warn(f"{len(found['pending'])} new recordings are pending review and do not train: `asd label` lists them")
-        machines = machines or found["machines"]
-    chosen = Catalog(home.recordings).of_machines(machines)
+    chosen = catalog.of_machines(machines)
     if chosen.empty:
-        raise AsdError(f"there is no recording in {home.name}; give --recordings, or `asd ingest` some first")
+        home = Home.current().name
+        raise AsdError(f"there is no recording in {home}; give --recordings, or `asd ingest` some first")
     if place is not None and on_disk(place).is_dir():
         top = printable(on_disk(place).resolve())
         elsewhere = chosen[~chosen["path"].map(lambda path: Path(path).is_relative_to(top))]
@@ -120,9 +141,25 @@ def trainable(clips: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
 
 def _train_to_register(
-    home: Home, trained: pd.DataFrame, carried: pd.DataFrame, settings: Settings, warm: bool, origin: Path | None
+    home: Home,
+    known: pd.DataFrame,
+    trained: pd.DataFrame,
+    carried: pd.DataFrame,
+    settings: Settings,
+    warm: bool,
+    origin: Path | None,
 ) -> Registered:
-    """``trained``: the clips that the encoder learns from, found at ``origin``; ``carried``: those that it does not."""
+    """Train, fit and register.
+
+    Args:
+        home: locked.
+        known: the table of recordings when the clips were chosen.
+        trained: the clips that the encoder learns from.
+        carried: those that it does not learn from.
+        settings: see `Settings`.
+        warm: begin with the champion's encoder.
+        origin: where the first ones were found.
+    """
     clips = pd.concat([trained, carried], ignore_index=True) if len(carried) else trained
     work = f", {counted(clips['machine'].nunique(), 'machine')}"
     add_to_run_name(work)
@@ -178,6 +215,8 @@ def _train_to_register(
                 "stand_out": training_screened(stores, clips, scorers),
                 "tags": _tags(result, systems[0].name, about, settings, sorted(models[scorers.name])),
             },
+            # Without what turned out to be unreadable when features were computed.
+            known[~known["recording"].isin(Catalog(home.recordings).quarantined["recording"])],
         )
         return registered(home, run)
 

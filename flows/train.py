@@ -8,12 +8,12 @@ from prefect import flow
 
 from asdcore.encoder.frozen import training_history
 from asdcore.encoder.network import require_trained
+from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
-from flows.features import features
 from flows.retrain import usable_clips
 from tasks.encoder import encoder_artifact, trained_encoder, training_key, untrained_encoder
-from tasks.features import feature_store, with_features
+from tasks.features import complete_features, feature_store
 from tasks.run_names import run_name
 from tasks.tracking import client, failed_if_it_fails, tracked_run
 from tasks.warn import warn
@@ -55,9 +55,7 @@ def train(
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         place.sweep()
-        clips = usable_clips(place, None, machines, settings)
-        features(settings, sorted(set(clips["machine"])), place.root)
-        clips = with_features(clips, settings)
+        clips = complete_features(usable_clips(Catalog(place.recordings), None, machines, settings), settings)
         store = feature_store(settings)
         first = encoder_artifact(warm_start) if warm_start else None
         base = untrained_encoder(settings.training)

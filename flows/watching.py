@@ -147,6 +147,8 @@ class Waiting:
         self._asked: set[str] = set()
         """those that were judged by the version ``_version``, or could not be"""
         self._version = ""
+        self._postponed = False
+        """whether those that were judged are still to be learned, as another command was using the home"""
         self._look = Every(SECONDS_BETWEEN_MESSAGES)
         self._again = Every(SECONDS_BETWEEN_EVENTS)
         self._said = False
@@ -160,7 +162,8 @@ class Waiting:
     def judge(self) -> None:
         """Judge them if there is a champion; those that it could not judge wait for the next one."""
         nothing_new = self._unjudged is not None and not self.attempts.failures
-        if not self.attempts.due() or (nothing_new and not (self._unjudged and self._look.due())):
+        pending = self._unjudged or self._postponed
+        if not self.attempts.due() or (nothing_new and not (pending and self._look.due())):
             return
         with self.attempts.attempt():
             champion = champion_version(self.home, self.say)
@@ -170,7 +173,8 @@ class Waiting:
                 # Ever more rarely: those of a machine that is not enrolled stay.
                 self._again = Every(min(2 * self._again.seconds, LONGEST_PAUSE))
                 self._unjudged, self._asked = unjudged(self.home), set()
-            if not self._unjudged or (champion == self._version and self._asked.issuperset(self._unjudged)):
+            asked_before = champion == self._version and self._asked.issuperset(self._unjudged)
+            if (not self._unjudged or asked_before) and not (self._postponed and self._is_free()):
                 return
             if not champion:
                 self._say_once(f"{len(self._unjudged)} recordings wait for a champion: `asd retrain` makes one.")
@@ -179,9 +183,23 @@ class Waiting:
             if os.environ.get("PREFECT_API_URL"):
                 tell(ARRIVED, self.home, {"machines": sorted(set(self._unjudged.values())), "added": len(asked)})
             else:
-                show(arrivals(retrain_after=self.retrain_after, home=self.home.root), self.say)
+                judged = arrivals(retrain_after=self.retrain_after, home=self.home.root)
+                show(judged, self.say)
+                self._postpone(judged["postponed"])
                 self._unjudged, champion = unjudged(self.home), champion_version(self.home, self.say)
             self._asked, self._version, self._said = asked, champion, False
+
+    def _postpone(self, busy: str) -> None:
+        if busy and not self._postponed:
+            self.say(
+                f"{busy} is using {self.home.root}, a retraining perhaps. What arrives is judged; machines are fitted "
+                "again, and a retraining can become due, when it has ended."
+            )
+        self._postponed = bool(busy)
+
+    def _is_free(self) -> bool:
+        with self.home.lock_if_free() as busy:
+            return not busy
 
     def _say_once(self, text: str) -> None:
         if not self._said:

@@ -205,13 +205,13 @@ def label(records: Records, recording: str, said: str, by: str) -> None:
     """What a person says that a recording (digest) is.
 
     Raises:
-        AsdError: it cannot be labelled, or another process is using the home.
+        AsdError: it cannot be labelled, or another process is changing the table of recordings.
     """
 
     def refuse(message: str) -> None:
         raise AsdError(f"not saved: {message}. Try again when it has finished")
 
-    with _WRITING, records.home.lock(refuse):
+    with _WRITING, records.home.lock_table(refuse):
         label_recordings(records.home, [recording], said, by)
 
 

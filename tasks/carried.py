@@ -6,7 +6,7 @@ import pandas as pd
 
 from asdcore.detector import Detector
 from asdcore.errors import OutdatedDetectorError
-from asdcore.recordings.catalog import Catalog, hold_out, training_recordings
+from asdcore.recordings.catalog import hold_out, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
@@ -33,15 +33,14 @@ def enrolled_machines() -> list[str]:
     return sorted(enrolled & champion.machines.keys())
 
 
-def carried_over(trained: Collection[str], settings: Settings) -> pd.DataFrame:
+def carried_over(trained: Collection[str], recordings: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """The clips, with features, of the enrolled machines that are not among the ``trained`` ones.
 
     The new encoder embeds them as it is, as `asd enroll` would. A machine whose normal recordings no longer suffice is
-    left out with a warning: it must not keep the others from learning.
+    left out with a warning: it must not keep the others from learning. ``recordings``: those that there are.
     """
-    catalog = Catalog(Home.current().recordings).recordings
     enrolled = [machine for machine in enrolled_machines() if machine not in trained]
-    known = catalog[catalog["machine"].isin(enrolled)].reset_index(drop=True)
+    known = recordings[recordings["machine"].isin(enrolled)].reset_index(drop=True)
     clips = known
     if len(known):
         clips = cut(hold_out(known, settings.gate.held_out_fraction), clip_lengths(known, settings.recordings))

@@ -146,12 +146,6 @@ def complete_features(clips: pd.DataFrame, settings: Settings, *, variants: bool
     return clips[~clips["recording"].isin(list(failures))].reset_index(drop=True)
 
 
-def with_features(clips: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """The rows of those ``clips`` that have features."""
-    missing = Store(feature_store(settings).path).missing(clips["recording"])
-    return clips[~clips["recording"].isin(missing)].reset_index(drop=True)
-
-
 def _leave_out(failures: Mapping[str, str], path_of: Mapping[str, str]) -> None:
     """Quarantine recordings that failed, and warn about clips that are left out. ``failures``: name: reason.
 
@@ -171,7 +165,12 @@ def _leave_out(failures: Mapping[str, str], path_of: Mapping[str, str]) -> None:
         if name == recording_of(name) or reason.endswith(f"({GONE})") or reason.startswith("changed")
     }
     if unusable:
-        Catalog(Home.current().recordings).quarantine(unusable)
+        home, failed_at = Home.current(), {recording_of(name): path_of[name] for name in failures}
+        with home.lock_table(warn):
+            catalog = Catalog(home.recordings)
+            paths = dict(zip(catalog.recordings["recording"], catalog.recordings["path"], strict=True))
+            # One that was ingested from another place in the meantime can be read there.
+            catalog.quarantine({one: why for one, why in unusable.items() if paths.get(one) == failed_at[one]})
     quarantined = {path_of[name]: reason for name, reason in failures.items() if recording_of(name) in unusable}
     for path, reason in quarantined.items():
         warn(f"quarantined: {path}: {reason}")

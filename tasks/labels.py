@@ -27,7 +27,7 @@ def label_recordings(home: Home, what: Sequence[str], label: str | None, by: str
     """Label recordings of a home, ingested or only scored; see `asdcore.recordings.labels.label_recordings`.
 
     Args:
-        home: is locked in the meantime.
+        home: its table of recordings is locked in the meantime.
         what: audio files, folders, digests or their first digits, or CSV files with the columns recording and label.
         label: normal, anomaly or unknown, of all of them; None: the CSV says it.
         by: who says so.
@@ -38,7 +38,7 @@ def label_recordings(home: Home, what: Sequence[str], label: str | None, by: str
     Raises:
         AsdError: something that names no recording, or several, or has no label or two. Nothing is labelled then.
     """
-    with home.lock(say):
+    with home.lock_table(say):
         catalog = Catalog(home.recordings)
         scored = cache(partial(scored_files, home))  # Read once, however many names are not in the table.
         return labels.label_recordings(catalog, what, label, by, _recording_settings(home), scored)
@@ -68,7 +68,7 @@ def forget_recordings(
     """Remove recordings from the table of recordings, or bring forgotten ones back.
 
     Args:
-        home: is locked in the meantime.
+        home: its table of recordings is locked in the meantime.
         what: files, folders, digests or their first digits.
         machine: all recordings of this machine, too.
         by: who says so; None: nothing is changed.
@@ -80,7 +80,7 @@ def forget_recordings(
     Raises:
         AsdError: something that names no recording of the table, or none that was forgotten.
     """
-    with home.lock(say):
+    with home.lock_table(say):
         catalog = Catalog(home.recordings)
         rows = catalog.forgotten if undo else catalog.recordings
         known = labels.places(rows)

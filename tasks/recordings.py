@@ -22,7 +22,7 @@ from asdcore.recordings.names import contents_of
 from asdcore.recordings.parts import merge_parts
 from asdcore.recordings.paths import absolute, nfc, on_disk, printable
 from asdcore.settings import RecordingSettings
-from asdcore.storage.files import digest_of, digest_of_file
+from asdcore.storage.files import digest_of, digest_of_file, sweep_partial
 from asdcore.storage.home import Home
 
 
@@ -61,7 +61,7 @@ def ingest_recordings(
 
     Args:
         place: a folder, a manifest CSV or an address in object storage.
-        home: where the table is; locked.
+        home: where the table is; its `Home.lock_table` is held.
         settings: how recordings are read, and when one is too bad to use.
         machine: the machine of all of them, regardless of the folder's name.
         arrived: only these files, as `asdcore.recordings.paths.printable` writes them. They are not known to be normal,
@@ -69,6 +69,7 @@ def ingest_recordings(
         unlabelled: the label of training recordings whose place does not say one: normal or unknown.
         review: reviews what would become normal training data, see `tasks.review`; None: no review.
     """
+    sweep_partial(home.recordings)
     if home.address is None:  # Nothing is deleted in object storage, so parts that were merged would come back.
         merge_parts(home.recordings, SCHEMA)
     catalog = Catalog(home.recordings)

@@ -38,7 +38,7 @@ def read_parts(folder: Path, schema: pa.Schema) -> tuple[pa.Table, int]:
 
 
 def merge_parts(folder: Path, schema: pa.Schema) -> None:
-    """Merge all parts into one if there are more than `MOST_PARTS`. Requires the home's lock.
+    """Merge all parts into one if there are more than `MOST_PARTS`. Requires the lock of the table.
 
     The merged part has the number of the last one. Where the process is killed before all of the others are deleted,
     their rows are there twice: they come before those of the merged part, which hold.

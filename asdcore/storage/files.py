@@ -68,7 +68,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def sweep_partial(folder: Path) -> int:
-    """Delete the temporary files of killed writers in ``folder``; return how many. Requires the home's lock."""
+    """Delete the temporary files of killed writers in ``folder``; return how many. Requires the lock of its writers."""
     partials = list(folder.rglob(".*.partial")) if folder.exists() else []
     for path in partials:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The home folder: its layout, and the lock that lets one process write at a time."""
+"""The home folder: its layout, and the two locks that keep writers apart."""
 
 import os
 import re
@@ -20,6 +20,9 @@ from asdcore.storage.s3 import s3_address
 
 _USERINFO = re.compile(r"(?<=:)//[^\s/?#'\"]*@")
 _CURRENT: ContextVar["Home"] = ContextVar("home")
+
+HOME_LOCK, TABLE_LOCK = LOCKS = "lock", "recordings.lock"
+"""files in the root; see `Home.lock`"""
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class Home:
 
         Args:
             say: called with a message about changes that could not be sent earlier.
-            to_write: for more than scoring; requires the lock.
+            to_write: for more than scores and the table of recordings; requires `lock`.
 
         Raises:
             AsdError: see `asdcore.storage.s3.Bucket`; or the registry has been changed elsewhere in the meantime.
@@ -201,39 +204,83 @@ class Home:
         send()
 
     def sweep(self) -> int:
-        """Delete the temporary files of killed writers, where only the holder of the lock writes; return how many.
+        """Delete the temporary files of killed writers, where only the holder of `lock` writes; return how many.
 
-        Scores are written without the lock, and this folder may contain another home: both are skipped.
+        Scores are written without a lock, and this folder may contain another home: both are skipped. An ingest sweeps
+        the table of recordings.
         """
-        return sum(sweep_partial(folder) for folder in (self.recordings, self.features, self.runs))
+        return sum(sweep_partial(folder) for folder in (self.features, self.runs))
 
     @contextmanager
     def lock(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """Become the only process that writes here; wait for another one, after calling ``on_wait`` with a message.
+        """Become the only process that trains, fits, registers or cleans here; wait for another one, after calling
+        ``on_wait`` with a message.
 
-        The operating system releases the lock of a killed process. The lock is reentrant within a process.
+        It may be held for hours, so recordings have a lock of their own, `lock_table`: they arrive, are judged and
+        labelled in the meantime. What holds:
+
+        - Who writes below ``features`` or ``runs``, or changes what is registered, holds this lock. Who changes the
+          table of recordings holds `lock_table`. Scores, reports, incidents and runs of MLflow need neither.
+        - Who needs both, takes this one first. A process that holds the table's alone must not wait for this one, or
+          two processes could wait for each other for ever.
+        - The table may change while this lock is held. Long work reads it once, at its beginning, and later takes no
+          recording to be still there, nor to be called or labelled as before.
+        - Readers need no lock: every file is written under another name and then renamed.
+        - The operating system releases the locks of a killed process, and what it leaves are temporary files, which the
+          next holder of the same lock deletes.
+
+        Both locks are reentrant within a process.
+
+        Raises:
+            RuntimeError: this process holds the table's lock, and not this one.
         """
-        holder = self.root / "lock.holder"
+        with self._locked(HOME_LOCK, on_wait, f"which is using {self.root}"):
+            yield
+
+    @contextmanager
+    def lock_if_free(self, say: Callable[[str], None] = lambda _: None) -> Iterator[str]:
+        """As `lock`, without waiting: yield an empty text, or the process that holds it, such as ``process 4711``.
+
+        ``say``: see `synchronised`.
+        """
+        with self._locked(HOME_LOCK, say) as holder:
+            yield holder
+
+    @contextmanager
+    def lock_table(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Become the only process that changes the table of recordings, for moments or minutes; see `lock`."""
+        with self._locked(TABLE_LOCK, on_wait, f"which is changing the table of recordings in {self.root}"):
+            yield
+
+    @contextmanager
+    def _locked(self, name: str, say: Callable[[str], None], used_for: str = "") -> Iterator[str]:
+        """Hold one of the two locks. ``used_for``: by another process that is waited for; empty: yield its name."""
+        home, table = (FileLock(self.root / lock, thread_local=False, is_singleton=True) for lock in LOCKS)
+        if name == HOME_LOCK and table.is_locked and not home.is_locked:
+            raise RuntimeError("the home's lock has to be taken before that of its table of recordings")
+        # The outermost block of a process synchronises.
+        inside = home.is_locked or table.is_locked
+        own, holder, busy = home if name == HOME_LOCK else table, self.root / f"{name}.holder", ""
         with disk_remedies(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / "lock", thread_local=False, is_singleton=True)
             try:
-                lock.acquire(timeout=0)
+                own.acquire(timeout=0)
             except Timeout:
-                who = holder.read_text() if holder.exists() else "another process"
-                on_wait(f"waiting for {who}, which is using {self.root}")
-                lock.acquire()
+                busy = (holder.read_text() if holder.exists() else "") or "another process"
+                if used_for:
+                    say(f"waiting for {busy}, {used_for}")
+                    own.acquire()
+                    busy = ""
+        if busy:
+            yield busy
+            return
         try:
             with disk_remedies(holder):
                 holder.write_text(f"process {os.getpid()}")
-            if lock.lock_counter > 1:
-                with self.at_work():
-                    yield
-                return
-            with self.synchronised(on_wait, to_write=True):
-                yield
+            with self.at_work() if inside else self.synchronised(say, to_write=name == HOME_LOCK):
+                yield ""
         finally:
-            lock.release()
+            own.release()
 
 
 def quoted_for_sqlite(file: Path) -> str:

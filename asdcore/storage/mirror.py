@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from asdcore.errors import AsdError
 from asdcore.progress import say
 from asdcore.storage.files import atomic_write, digest_of, set_aside
@@ -84,7 +86,7 @@ class Mirror:
     """Copies in ``folder`` of the objects below ``address``, under the same names.
 
     Notes keep the size, time of change and ETag that each copy had when it was fetched or sent, and whether it was
-    fetched. Processes that share a mirror may overwrite each other's notes, which costs one more transfer.
+    fetched.
     """
 
     def __init__(self, folder: Path, address: str) -> None:
@@ -147,7 +149,8 @@ class Mirror:
             # Page by page into the old file, so that processes that have it open see the new content.
             _copy_database(temporary, self.folder / REGISTRY)
             temporary.unlink()
-        self._note(registry=remote.tag if remote else None, writing=to_write)
+        # A process that holds the lock may have begun to write meanwhile.
+        self._note(registry=remote.tag if remote else None, **({"writing": True} if to_write else {}))
         return message
 
     def push_registry(self) -> None:
@@ -189,7 +192,7 @@ class Mirror:
             at_once(work, names, what)
         finally:
             if done:
-                self._note(files=self._notes()["files"] | done)
+                self._note(files=done)
 
     def _is_behind(self, name: str, found: Found, noted: list[Any] | None) -> bool:
         if not (self.folder / name).exists():
@@ -213,8 +216,12 @@ class Mirror:
         return notes | _repaired(self.folder)
 
     def _note(self, **changed: Any) -> None:
-        with atomic_write(self.folder / NOTES, ELSEWHERE) as temporary:
-            temporary.write_text(json.dumps(self._notes() | changed))
+        """Change the notes. ``files``: are added."""
+        # Processes that hold different locks of the home share them.
+        with FileLock(self.folder / f"{NOTES}.lock"), atomic_write(self.folder / NOTES, ELSEWHERE) as temporary:
+            notes = self._notes()
+            files = notes["files"] | changed.get("files", {})
+            temporary.write_text(json.dumps(notes | changed | {"files": files}))
 
 
 def _copy_database(source: Path, target: Path) -> None:

@@ -51,7 +51,7 @@ def ingest(
             from tasks.recordings import ingest_recordings
             from tasks.review import champions_review
 
-        with place.lock(say):
+        with place.lock_table(say):
             done = ingest_recordings(
                 recordings, place, settings.recordings, unlabelled=as_.value, review=champions_review(place, say)
             )
@@ -96,7 +96,7 @@ def label(
         from tasks.labels import label_recordings
 
     if not recordings:
-        with place.lock(out.print):
+        with place.synchronised(out.print):
             catalog = Catalog(place.recordings)
         if as_ is None:
             output.write(show_pending(catalog, machine, home_option(place)), PENDING)

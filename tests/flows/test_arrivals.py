@@ -1,5 +1,7 @@
 """Recordings that arrive by themselves: judged, and learned where they bring a new session."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from asdcore.storage.home import Home
 from flows.arrivals import _reported, arrivals, worth_fitting
 from flows.ingest import ingest
 from flows.retrain import retrain
+from flows.watching import Waiting
 from tasks.registered import load_detector, registered_settings
 from tasks.registry import set_challenger, set_champion
 
@@ -129,3 +132,30 @@ def test_a_challenger_that_was_refused_is_not_trained_again_before_there_are_new
     assert "new normal recordings" in arrivals(retrain_after=1, home=home.root)["retraining_due"]
     set_challenger(home, again["version"])
     assert arrivals(retrain_after=1, home=home.root)["retraining_due"] == ""
+
+
+def test_what_waits_while_the_home_is_used_is_done_when_it_is_free(
+    prefect_api: str, home: Home, tmp_path: Path, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr("flows.watching.SECONDS_BETWEEN_MESSAGES", 0.0)
+    new, said = record_day(tmp_path / "plant", day=12), list[str]()
+    ingest(tmp_path / "plant", small_settings.recordings, arrived=new, home=home.root)
+    waiting = Waiting(home, 1, said.append)
+    code = (
+        "import sys; from asdcore.storage.home import Home\nwith Home.at(sys.argv[1]).lock(): print(); sys.stdin.read()"
+    )
+    command = [sys.executable, "-uc", code, str(home.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        for _ in range(2):
+            waiting.judge()
+        labelled = Catalog(home.recordings).recordings.set_index("path").loc[[*map(str, new)], "labelled_by"]
+        assert labelled.str.startswith("detector ").all()
+        told = "\n".join(said)
+        assert told.count(f"process {other.pid} is using") == 1 and "retraining is due" not in told
+        other.kill()
+    for _ in range(2):
+        waiting.judge()
+    assert "\n".join(said).count("A retraining is due") == 1

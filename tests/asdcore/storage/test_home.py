@@ -3,7 +3,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,28 +14,7 @@ from asdcore.errors import AsdError
 from asdcore.features.store import write_shard
 from asdcore.storage.files import atomic_folder, atomic_write, digest_of, digest_of_file, sweep_partial
 from asdcore.storage.home import Home
-
-SECONDS = 20.0
-"""More than any wait in these tests takes."""
-
-
-def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """A process of its own; its standard output can be read line by line."""
-    return subprocess.Popen(
-        [sys.executable, "-uc", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait(SECONDS)
-    assert process.stdout is not None
-    process.stdout.close()
+from tests.asdcore.storage.processes import SECONDS, kill, line, start
 
 
 def test_a_whole_file_has_its_name_only_at_the_end(tmp_path: Path) -> None:
@@ -247,52 +225,6 @@ def test_another_error_of_the_operating_system_is_passed_on_as_it_is(tmp_path: P
     with pytest.raises(FileNotFoundError) as error, atomic_write(tmp_path / "a"):
         (tmp_path / "nowhere").read_text()
     assert error.value.__cause__ is None
-
-
-LOCK = """
-import sys, time
-from asdcore.storage.home import Home
-with Home.at(sys.argv[1]).lock(lambda words: print(words, flush=True)):
-    print("inside", flush=True)
-    time.sleep(float(sys.argv[2]))
-print("done", flush=True)
-"""
-
-
-def test_a_second_process_waits_says_for_whom_and_goes_on_when_the_first_is_killed(tmp_path: Path) -> None:
-    first = start(LOCK, tmp_path, 60)
-    assert line(first) == "inside"
-    second = start(LOCK, tmp_path, 0)
-    assert line(second) == f"waiting for process {first.pid}, which is using {tmp_path}"
-    time.sleep(0.3)
-    assert second.poll() is None
-    kill(first)
-    assert second.communicate(timeout=SECONDS)[0].split() == ["inside", "done"]
-    assert second.returncode == 0
-
-
-def test_a_second_process_goes_on_when_the_first_is_done(tmp_path: Path) -> None:
-    with Home.at(tmp_path).lock():
-        second = start(LOCK, tmp_path, 0)
-        assert line(second) == f"waiting for process {os.getpid()}, which is using {tmp_path}"
-    assert second.communicate(timeout=SECONDS)[0].split() == ["inside", "done"]
-
-
-def test_the_same_process_may_take_the_lock_again_and_keeps_it_to_the_outer_end(tmp_path: Path) -> None:
-    home = Home.at(tmp_path)
-    with home.lock(pytest.fail):
-        with Home.at(tmp_path).lock(pytest.fail):
-            pass
-        second = start(LOCK, tmp_path, 0)
-        assert line(second).startswith("waiting for")
-    assert second.communicate(timeout=SECONDS)[0].split() == ["inside", "done"]
-
-
-def test_an_exception_frees_the_lock(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), Home.at(tmp_path).lock():
-        raise RuntimeError
-    second = start(LOCK, tmp_path, 0)
-    assert second.communicate(timeout=SECONDS)[0].split() == ["inside", "done"]
 
 
 def test_the_home_is_where_asd_home_says_or_in_the_working_directory(

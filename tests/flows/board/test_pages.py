@@ -98,9 +98,9 @@ def test_a_label_is_written_as_asd_label_would_and_changes_the_state(home: Home,
     assert "1 anomalous, 2 normal of 3 recordings" in Page(board.get("/").text).text
 
 
-def test_a_label_is_refused_while_another_process_uses_the_home_and_nothing_waits(home: Home) -> None:
-    lock = FileLock(home.root / "lock", is_singleton=False)
-    (home.root / "lock.holder").write_text("process 12")
+def test_a_label_is_refused_while_another_process_changes_the_table_and_nothing_waits(home: Home) -> None:
+    lock = FileLock(home.root / "recordings.lock", is_singleton=False)
+    (home.root / "recordings.lock.holder").write_text("process 12")
     before = sorted(home.recordings.iterdir())
     with lock:
         answer = board_of(home).post(f"{address(home, 'a.wav')}/label", data={"label": "normal"})

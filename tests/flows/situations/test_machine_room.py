@@ -10,22 +10,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
 from threadpoolctl import threadpool_info
 from typer.testing import CliRunner
 
-from asdcore.datasets.simulate import simulate
+from asdcore.datasets.simulate import SAMPLE_RATE, simulate, waveform
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.clips import recording_of
+from asdcore.settings import Settings
 from asdcore.settings_file import read_settings
 from asdcore.storage.home import Home
 from asdcore.storage.shares import share_of
 from asdcore.threads import one_blas_thread
+from flows.arrivals import arrivals
 from flows.cli.app import app
 from flows.environment import prepare
+from flows.ingest import ingest
 from flows.prefect_database import URL, check_prefect_database
+from flows.retrain import retrain
+from tasks.events import ARRIVED
+from tasks.labels import forget_recordings, label_recordings
+from tasks.registered import load_detector
 
 ROOT = Path(__file__).parents[3]
 CTRL_C = {130, -signal.SIGINT}
@@ -552,3 +561,80 @@ def test_a_home_on_a_network_share_is_known(mounts: str, kind: str | None, tmp_p
     table.write_text(mounts)
     assert share_of(Path("/data/plant 1/home"), table) == kind
     assert share_of(Path("/data/plant 1/home"), tmp_path / "none") is None
+
+
+def paused(process: "subprocess.Popen[str]", store: Path) -> None:
+    """Stop a process at a moment when it does not lock a SQLite file."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(store, timeout=0.2)) as database:
+                database.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError:
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.05)
+
+
+@pytest.mark.flow
+@pytest.mark.slow
+@pytest.mark.situation(
+    "recordings arrive, and people label, while a training takes hours",
+    before="nothing was ingested, judged or labelled until it was over",
+    after="they are ingested, judged and labelled; the new detector knows the recordings that the training began with",
+)
+def test_recordings_are_judged_and_labelled_during_a_training(
+    prefect_api: str, small_machines: Path, small_settings: Settings, tmp_path: Path
+) -> None:
+    home, plant = Home.at(tmp_path / "home"), tmp_path / "plant"
+    frozen = small_settings.training.model_copy(update={"encoder": "base"})
+    normality = small_settings.normality.model_copy(update={"scorers": ("spectrum",)})
+    settings = small_settings.model_copy(update={"training": frozen, "normality": normality})
+    retrain(recordings=small_machines, settings=settings, home=home.root)
+    began = set(training_recordings(Catalog(home.recordings).recordings)["recording"])
+
+    changes = ("encoder=resnet18", "epochs=4", "crop_frames=16")
+    words = [word for change in changes for word in ("--set", f"training.{change}")]
+    words += ["--set", "normality.scorers=spectrum"]
+    command = [sys.executable, "-m", "flows.cli", "retrain", "--preset", "demo", *words, "--home", str(home.root)]
+    training = subprocess.Popen(
+        command, env=variables_of({"PREFECT_API_URL": prefect_api}), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while not list(home.runs.glob("scratch/*/step-*.pt")):
+            assert training.poll() is None
+            time.sleep(0.02)
+        paused(training, home.root / "mlflow.db")
+
+        rng, arrived = np.random.default_rng(5), [plant / "simFan" / f"{number}.wav" for number in range(6)]
+        arrived[0].parent.mkdir(parents=True)
+        for path in arrived:
+            sound = waveform("simFan", domain="source", label="normal", rng=rng, seconds=1.0)
+            soundfile.write(path, sound, SAMPLE_RATE)
+        assert ingest(plant, settings.recordings, arrived=arrived, home=home.root)["added"] == 6
+        during = arrivals(retrain_after=1, home=home.root)
+        assert during["machines"]["simFan"]["normal"] > 1 and during["machines"]["simFan"]["not scored"] == 0
+        # The training may learn what makes another one due.
+        assert during["postponed"] == f"process {training.pid}" and not during["retraining_due"]
+        label_recordings(home, [str(arrived[0])], "anomaly", "anna")
+        forget_recordings(home, [], "simValve", "anna")
+        rows = Catalog(home.recordings).recordings.set_index("path").loc[[*map(str, arrived)]]
+        assert rows["labelled_by"].tolist() == ["anna", *5 * [rows["labelled_by"].iloc[1]]]
+        assert rows["labelled_by"].iloc[1] == "detector 1"
+
+        training.send_signal(signal.SIGCONT)
+        _, said = training.communicate()
+        assert training.returncode == 0, said
+    finally:
+        training.kill()
+    detector, version = load_detector(home, "2")
+    assert {recording_of(clip) for model in detector.machines.values() for clip in model.clips} == began
+    assert version == "2" and sorted(detector.machines) == ["simFan", "simValve"]
+    assert not list((home.runs / "registrations").iterdir())
+    # It starts another run of `arrivals`, which then does what was postponed.
+    found = httpx.post(f"{prefect_api}/events/filter", json={"filter": {"event": {"name": [ARRIVED]}}}).json()
+    assert [event["payload"] for event in found["events"] if event["payload"]["home"] == home.name] == [
+        {"home": home.name, "machines": ["simFan"], "added": 6}
+    ]
+    after = arrivals(retrain_after=1, home=home.root)
+    assert after["postponed"] == "" and "of simFan" in after["retraining_due"]
