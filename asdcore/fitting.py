@@ -31,7 +31,7 @@ from asdcore.normality.base import NormalityModel
 from asdcore.normality.machine import MachineModel
 from asdcore.normality.scorers import Embedding, Scorer, build_scorers, features_of
 from asdcore.progress import progress, say
-from asdcore.recordings.catalog import Catalog, require_training, training_recordings
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.clips import clip_lengths, clip_named, cut, recording_count
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.formats import Formats
@@ -40,6 +40,7 @@ from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import find_recordings
 from asdcore.recordings.paths import nfc, on_disk, printable
 from asdcore.recordings.sessions import groups_of
+from asdcore.recordings.training import require_training, training_recordings
 from asdcore.settings import BASE, Settings
 from asdcore.storage.files import digest_of
 

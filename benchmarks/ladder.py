@@ -19,8 +19,9 @@ from asdcore.features.spectrogram import Spectrogram, as_stored, spectrogram
 from asdcore.features.store import EXTENDS, Store
 from asdcore.progress import progress
 from asdcore.recordings.audio import decode
-from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.names import find_recordings
+from asdcore.recordings.training import training_recordings
 from asdcore.registry import FAULTS
 from asdcore.settings import MelSettings, Settings
 from asdcore.storage.files import digest_of

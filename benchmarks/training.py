@@ -37,8 +37,9 @@ from asdcore.encoder.step import backward
 from asdcore.encoder.training import train
 from asdcore.features.compute import compute_features
 from asdcore.features.store import EXTENDS, Store
-from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.names import find_recordings
+from asdcore.recordings.training import training_recordings
 from asdcore.settings import Settings, TrainingSettings
 
 CPU = torch.device("cpu")

@@ -15,12 +15,13 @@ from asdcore.errors import AsdError
 from asdcore.monitoring.comparison import newly_learned
 from asdcore.monitoring.learned import to_decide
 from asdcore.monitoring.reliability import reliability_of
-from asdcore.recordings.catalog import Catalog, hold_out, pending_review, training_recordings
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.clips import cut, recording_of
 from asdcore.recordings.formats import NOT_COMPARED
 from asdcore.recordings.found import DETECTOR
 from asdcore.recordings.paths import on_disk
 from asdcore.recordings.sessions import groups_of
+from asdcore.recordings.training import hold_out, pending_review, training_recordings
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
 from flows.enroll import enroll

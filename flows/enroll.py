@@ -10,9 +10,10 @@ from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system
 from asdcore.monitoring.incidents import machine_retired
-from asdcore.recordings.catalog import Catalog, hold_out, require_training, training_recordings
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.recordings.paths import nfc
+from asdcore.recordings.training import hold_out, require_training, training_recordings
 from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
 from flows.failures import completed, failed

@@ -11,7 +11,8 @@ from prefect import flow
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import Catalog, hold_out
+from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.training import hold_out
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write, listed
 from asdcore.storage.home import Home, without_userinfo

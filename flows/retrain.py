@@ -11,11 +11,12 @@ from prefect import flow
 from asdcore.encoder.frozen import training_history
 from asdcore.errors import AsdError
 from asdcore.evaluation.systems import detector_system, reported_systems
-from asdcore.recordings.catalog import Catalog, hold_out, large_enough, training_recordings
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.recordings.listing import summed_up
 from asdcore.recordings.paths import on_disk, printable
 from asdcore.recordings.renamed import renamed
+from asdcore.recordings.training import hold_out, large_enough, training_recordings
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.failures import completed, failed

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asdcore.recordings.arriving import LONGEST_PAUSE, Arriving, known_states
-from asdcore.recordings.catalog import Catalog, pending_review
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.changes import TABLES, changed_files
 from asdcore.recordings.manifest import MANIFEST
 from asdcore.recordings.paths import printable
+from asdcore.recordings.training import pending_review
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from flows.arrivals import Arrivals, arrivals

@@ -12,7 +12,7 @@ from asdcore.baselines.fitting import fit_machine
 from asdcore.baselines.two_branch import WINDOWS
 from asdcore.baselines.two_branch_training import train_two_branch as train
 from asdcore.encoder.network import choose_device
-from asdcore.recordings.catalog import training_recordings
+from asdcore.recordings.training import training_recordings
 from asdcore.settings import AutoencoderSettings, RecordingSettings, Settings, TrainingSettings, TwoBranchSettings
 from asdcore.storage.files import digest_of
 from tasks.stage import Artifact, scratch_folder, stage

@@ -6,8 +6,8 @@ import pandas as pd
 
 from asdcore.detector import Detector
 from asdcore.errors import OutdatedDetectorError
-from asdcore.recordings.catalog import hold_out, training_recordings
 from asdcore.recordings.clips import clip_lengths, cut
+from asdcore.recordings.training import hold_out, training_recordings
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.features import complete_features

@@ -7,9 +7,9 @@ import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.types import ColSpec, DataType, Schema
 
-from asdcore.recordings.catalog import HELD_OUT, training_recordings
 from asdcore.recordings.clips import recording_count
 from asdcore.recordings.sessions import groups_of
+from asdcore.recordings.training import HELD_OUT, training_recordings
 from asdcore.storage.home import Home
 from asdcore.storage.s3 import s3_address
 from tasks.recordings import data_digest

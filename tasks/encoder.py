@@ -27,7 +27,7 @@ from asdcore.errors import AsdError
 from asdcore.features.store import Row, Store
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording
-from asdcore.recordings.catalog import training_recordings
+from asdcore.recordings.training import training_recordings
 from asdcore.registry import ENCODERS, LOSSES
 from asdcore.settings import BASE, TWO_BRANCH, RecordingSettings, Settings, TrainingSettings
 from asdcore.storage.files import atomic_write, digest_of, digest_of_file

@@ -14,7 +14,8 @@ from asdcore.heard import Heard
 from asdcore.monitoring.drift import DriftReport, drift_report
 from asdcore.monitoring.enrolment_checks import enrolment_checks
 from asdcore.progress import say
-from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.training import training_recordings
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write, listed, may_be_damaged, set_aside
 from asdcore.storage.home import Home

@@ -12,9 +12,9 @@ from asdcore.normality.base import NormalityModel, read_model, write_arrays
 from asdcore.normality.gaussian import GaussianModel
 from asdcore.normality.machine import MachineModel
 from asdcore.progress import progress
-from asdcore.recordings.catalog import training_recordings
 from asdcore.recordings.formats import Formats
 from asdcore.recordings.sessions import groups_of
+from asdcore.recordings.training import training_recordings
 from tasks.stage import Artifact, stage
 
 Stores = dict[str, Artifact]

@@ -13,7 +13,7 @@ from typing import Any, TypedDict, cast
 import pandas as pd
 
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import SCHEMA, Catalog, Review, training_recordings
+from asdcore.recordings.catalog import SCHEMA, Catalog, Review
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.found import Found
 from asdcore.recordings.label_words import answers_of
@@ -21,6 +21,7 @@ from asdcore.recordings.manifest import unlisted
 from asdcore.recordings.names import contents_of
 from asdcore.recordings.parts import merge_parts
 from asdcore.recordings.paths import absolute, nfc, on_disk, printable
+from asdcore.recordings.training import training_recordings
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of, digest_of_file, sweep_partial
 from asdcore.storage.home import Home

@@ -16,9 +16,9 @@ from asdcore.monitoring.learned import Learned, learned
 from asdcore.monitoring.promotion import judge
 from asdcore.progress import progress
 from asdcore.recordings.audio import BadRecording, decode
-from asdcore.recordings.catalog import HELD_OUT, training_recordings
 from asdcore.recordings.clips import clip_named, cut, recording_count, recording_of
 from asdcore.recordings.formats import codecs_of
+from asdcore.recordings.training import HELD_OUT, training_recordings
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from asdcore.monitoring.intervals import rate_interval
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
-from asdcore.recordings.catalog import training_recordings
+from asdcore.recordings.training import training_recordings
 
 FAULTY, UNSEEN, HEARD, UNKNOWN = "faulty", "unseen sessions", "sessions of the training", "sessions unknown"
 COLUMNS = ["machine", "recordings_of", "n", "anomalous", "suspect", "low", "high", "sessions", "auc"]

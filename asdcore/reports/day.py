@@ -10,7 +10,7 @@ import pandas as pd
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.heard import Heard, strangest_recordings
-from asdcore.recordings.catalog import pending_review
+from asdcore.recordings.training import pending_review
 from asdcore.reports.cards import MOST_SHOWN
 from asdcore.reports.comparison import Compared, compared_again
 from asdcore.reports.known import Known

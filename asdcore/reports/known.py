@@ -9,10 +9,10 @@ import pandas as pd
 
 from asdcore.heard import Heard
 from asdcore.monitoring.outcomes import with_session_heard
-from asdcore.recordings.catalog import training_recordings
 from asdcore.recordings.found import DETECTOR, is_simulated
 from asdcore.recordings.names import label_in_name, parse_place
 from asdcore.recordings.sessions import time_stamp
+from asdcore.recordings.training import training_recordings
 
 SAYABLE = ("anomaly", "normal")
 """what a person may label a recording"""

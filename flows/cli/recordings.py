@@ -91,7 +91,8 @@ def label(
     place = start(home)
     with imports():
         from asdcore.errors import AsdError
-        from asdcore.recordings.catalog import Catalog, pending_review
+        from asdcore.recordings.catalog import Catalog
+        from asdcore.recordings.training import pending_review
         from flows.cli.show_recordings import PENDING, home_option, show_pending
         from tasks.labels import label_recordings
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from asdcore.recordings.catalog import Catalog, pending_review, training_recordings
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.clips import clip_lengths, cut
 from asdcore.recordings.formats import of_one_codec
 from asdcore.recordings.health import counted
 from asdcore.recordings.listing import summed_up
+from asdcore.recordings.training import pending_review, training_recordings
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.cli.console import err, out

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 from prefect.logging import disable_run_logger
 
-from asdcore.recordings.catalog import Catalog, pending_review
+from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.training import pending_review
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.arrivals import _reported, arrivals, worth_fitting

@@ -11,7 +11,8 @@ import soundfile
 
 from asdcore.errors import AsdError
 from asdcore.monitoring.incidents import open_incidents
-from asdcore.recordings.catalog import Catalog, pending_review, training_recordings
+from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.training import pending_review, training_recordings
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from flows import rename as rename_flow

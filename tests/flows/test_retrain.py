@@ -18,7 +18,8 @@ from asdcore.encoder.network import TrainedEncoder
 from asdcore.errors import AsdError
 from asdcore.monitoring.comparison import newly_learned
 from asdcore.monitoring.reliability import reliability_of
-from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.training import training_recordings
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home

@@ -25,7 +25,8 @@ from prefect.states import Cancelling
 
 from asdcore.datasets.simulate import SAMPLE_RATE, waveform
 from asdcore.monitoring.incidents import FAILED_RUN, Incident, open_incidents
-from asdcore.recordings.catalog import Catalog, pending_review
+from asdcore.recordings.catalog import Catalog
+from asdcore.recordings.training import pending_review
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.deployment import end_runs_of_dead_workers

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import SCHEMA, Catalog, Ingested, require_training, training_recordings
+from asdcore.recordings.catalog import SCHEMA, Catalog, Ingested
 from asdcore.recordings.names import find_recordings
+from asdcore.recordings.training import require_training, training_recordings
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of_file
 

@@ -2,7 +2,7 @@ import hashlib
 
 import pandas as pd
 
-from asdcore.recordings.catalog import ENOUGH_TO_HOLD_OUT, HELD_OUT, hold_out, training_recordings
+from asdcore.recordings.training import ENOUGH_TO_HOLD_OUT, HELD_OUT, hold_out, training_recordings
 
 
 def table(machine: str, n: int, split: str = "train", label: str = "normal") -> pd.DataFrame:

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import SCHEMA, Catalog, pending_review, training_recordings
+from asdcore.recordings.catalog import SCHEMA, Catalog
 from asdcore.recordings.labels import labels_of
 from asdcore.recordings.names import find_recordings
+from asdcore.recordings.training import pending_review, training_recordings
 from asdcore.settings import RecordingSettings
 from tests.asdcore.conftest import Recorder
 

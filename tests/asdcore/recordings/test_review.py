@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from asdcore.recordings.catalog import Catalog, Ingested, pending_review, training_recordings
+from asdcore.recordings.catalog import Catalog, Ingested
 from asdcore.recordings.names import find_recordings
+from asdcore.recordings.training import pending_review, training_recordings
 from asdcore.settings import RecordingSettings
 
 

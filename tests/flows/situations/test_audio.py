@@ -13,9 +13,10 @@ import soundfile
 from asdcore.detector import Detector
 from asdcore.monitoring.comparison import compare, newly_learned
 from asdcore.recordings.audio import BadRecording, decode, open_audio
-from asdcore.recordings.catalog import Catalog, Ingested, training_recordings
+from asdcore.recordings.catalog import Catalog, Ingested
 from asdcore.recordings.health import remarks
 from asdcore.recordings.names import find_recordings
+from asdcore.recordings.training import training_recordings
 from asdcore.screening import screen
 from asdcore.settings import NormalitySettings, RecordingSettings, Settings
 from asdcore.storage.files import digest_of_file

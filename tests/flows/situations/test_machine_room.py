@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 
 from asdcore.datasets.simulate import SAMPLE_RATE, simulate, waveform
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.clips import recording_of
+from asdcore.recordings.training import training_recordings
 from asdcore.settings import Settings
 from asdcore.settings_file import read_settings
 from asdcore.storage.home import Home

@@ -16,10 +16,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import Catalog, training_recordings
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.found import Found
 from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import contents_of, find_recordings
+from asdcore.recordings.training import training_recordings
 from asdcore.screening import screen
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
