@@ -129,6 +129,15 @@ class Home:
         """Where MLflow keeps models, if its store belongs to this home."""
         return f"{self.address}/mlartifacts" if self.address else self.mlartifacts.as_uri()
 
+    @property
+    def was_locked(self) -> bool:
+        """Whether a command has ever worked on this home, here or on another machine that shares the folder."""
+        return self._holder.is_file()
+
+    @property
+    def _holder(self) -> Path:
+        return self.root / "lock.holder"
+
     def _mirror(self) -> Mirror | None:
         address = self.address
         return _mirror(self.root, address) if address else None
@@ -213,7 +222,7 @@ class Home:
 
         The operating system releases the lock of a killed process. The lock is reentrant within a process.
         """
-        holder = self.root / "lock.holder"
+        holder = self._holder
         with disk_remedies(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.root / "lock", thread_local=False, is_singleton=True)
