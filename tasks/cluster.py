@@ -7,12 +7,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from prefect.settings import PREFECT_API_URL
-from prefect.utilities.annotations import quote
 
 from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.storage.home import Home
-from tasks.stage import ELSEWHERE, Artifact, Result, Stage, forget_scratch
+from tasks.stage import ELSEWHERE, Artifact, Result, Sealed, Stage, forget_scratch
 
 if TYPE_CHECKING:
     from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
@@ -51,20 +50,23 @@ class _Workers:
 
     def __init__(self, runner: "DaskTaskRunner") -> None:
         self._runner = runner
-        self._running: dict[str, PrefectDaskFuture[Result]] = {}
+        self._running: dict[tuple[str, bool], PrefectDaskFuture[Result]] = {}
         self._lock = Lock()
 
     def __call__(self, run: Any, key: str, home: Home, inputs: dict[str, Any]) -> Result:
+        anew = bool(run.refresh_cache)
         with self._lock:
-            future = self._running.get(key)
+            future = self._running.get((key, anew))
             if future is None:
-                future = self._running[key] = self._runner.submit(run, _parameters(key, home, inputs))
+                future = self._running[key, anew] = self._runner.submit(
+                    run, {"key": key, "home": home, "inputs": Sealed(inputs)}
+                )
         try:
             result = _result(future, self._runner)
         finally:
-            self._running.pop(key, None)
+            self._running.pop((key, anew), None)
         # A cached result may be of files that were deleted since; a new one not.
-        if run.refresh_cache:
+        if anew:
             _check_home(result, home, self._runner.address)
         return result
 
@@ -87,18 +89,13 @@ def run_on_cluster(
         for each in inputs:
             bound = stage.bound(**each)
             key = stage.key(bound)
-            futures.append((key, runner.submit(run, _parameters(key, home, bound))))
+            futures.append((key, runner.submit(run, {"key": key, "home": home, "inputs": Sealed(bound)})))
         for key, future in progress(futures, what):
             result = _result(future, runner)
             # Whether a file is there, not what is in it: to read it back would take as long as to make it.
             _check_home(result, home, address)
             forget_scratch(home, key)
             yield stage.artifact(home, key, result)
-
-
-def _parameters(key: str, home: Home, inputs: dict[str, Any]) -> dict[str, Any]:
-    # Quoted: Prefect would look for results of other tasks in every row of a table.
-    return {"key": key, "home": home, "inputs": quote(inputs), "on_worker": True}
 
 
 def _check_home(result: Result, home: Home, address: str | None) -> None:

@@ -88,6 +88,13 @@ class Written:
     facts: Facts
 
 
+class Sealed:
+    """Inputs for a worker. Prefect and Dask would look for results of other tasks in every row of a table."""
+
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        self.inputs = inputs
+
+
 class Stage(Generic[P]):
     """A stage, called like the function that it is made of, but for ``out``; see `stage`."""
 
@@ -180,10 +187,12 @@ class Stage(Generic[P]):
         return f"{self.name}: {', '.join(what)}" if what else self.name
 
     def _executor(self) -> Callable[[str, Home, dict[str, Any]], Result]:
-        def execute(key: str, home: Home, inputs: dict[str, Any], on_worker: bool = False) -> Result:
+        def execute(key: str, home: Home, inputs: dict[str, Any] | Sealed) -> Result:
             """Run the function and return its result."""
             # Nothing but this stage is named here: a Dask worker gets it by name, and the rest from its own code.
-            return self.execute_on_worker(key, home, inputs) if on_worker else self.execute(key, home, inputs)
+            if isinstance(inputs, dict):
+                return self.execute(key, home, inputs)
+            return self.execute_on_worker(key, home, inputs.inputs)
 
         return execute
 

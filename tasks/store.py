@@ -34,6 +34,7 @@ class StoreStage(Generic[P]):
         add_shard.__module__ = function.__module__
         # The inputs are not counted: the name of the store already depends on them.
         self.shard = Stage(add_shard, None, ("inputs",), lambda _: True, {})
+        self._by_recording = frozenset(uncounted)
         self._whole: Stage[Any] = Stage(function, template, ("recordings", *uncounted), lambda _: True, {})  # type: ignore[arg-type]
 
     def __call__(self, recordings: Sequence[str], *args: P.args, **kwargs: P.kwargs) -> Artifact:
@@ -50,10 +51,21 @@ class StoreStage(Generic[P]):
             missing = Store(store.path).missing(recordings)
             at_once = SHARD_SIZE if ELSEWHERE.get() else len(missing)
             parts = [missing[start : start + at_once] for start in range(0, len(missing), at_once or 1)]
-            made = self.shard.map([{"store": store, "recordings": part, "inputs": inputs} for part in parts], 1)
+            made = self.shard.map(
+                [{"store": store, "recordings": part, "inputs": self._of(part, inputs)} for part in parts], 1
+            )
             # Workers that note it at the same time lose each other's notes.
             mark_verified(file for shard in made for file in shard.files)
         return store
+
+    def _of(self, part: Sequence[str], inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs for some of the recordings: of what is given by recording, such as their files, those alone."""
+        return {
+            name: {recording: value[recording] for recording in part}
+            if name in self._by_recording and isinstance(value, Mapping)
+            else value
+            for name, value in inputs.items()
+        }
 
 
 def store_stage(
@@ -63,7 +75,7 @@ def store_stage(
 
     Args:
         template: folder of the store, below the home, with ``{key}`` in it: the digest of the inputs and of the code.
-        uncounted: parameters that cannot change a row.
+        uncounted: parameters that cannot change a row. A mapping among them is by recording.
     """
 
     def decorate(function: Callable[Concatenate[Sequence[str], P], Rows]) -> StoreStage[P]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from threadpoolctl import threadpool_limits
 
 from asdcore.datasets.simulate import simulate
 from asdcore.encoder.pretrain import pretrain as pretrain_here
@@ -23,9 +24,11 @@ from asdcore.errors import AsdError
 from asdcore.settings import Settings
 from asdcore.storage.files import digest_of_file
 from asdcore.storage.home import Home
+from flows.cli.settings import settings_of
 from flows.features import features
 from flows.ingest import ingest
 from flows.pretrain import pretrain
+from flows.ranking import rank_systems
 from flows.retrain import retrain
 from tasks.cluster import run_on_cluster
 from tasks.features import features_shards
@@ -33,7 +36,6 @@ from tasks.stage import Artifact
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow]
 
-Asd = Callable[..., "subprocess.CompletedProcess[str]"]
 Process = subprocess.Popen[bytes]
 
 
@@ -132,37 +134,48 @@ def test_a_retraining_on_two_workers_one_of_them_killed_equals_that_on_one_machi
 
 
 def test_a_ranking_on_two_workers_killed_and_repeated_equals_that_on_one_machine(
-    asd: Asd, prefect_api: str, small_machines: Path, usual_cluster: Cluster, tmp_path: Path
+    prefect_api: str, usual_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, one, two = (tmp_path / name for name in ("other", "one", "two"))
-    simulate(other, machines=["simFan"], source_train=12, target_train=2, test_per_kind=3, seconds=1.0, seed=5)
-    command = ["benchmark", "--recordings", small_machines, "--recordings", other, "--seeds", "2", "--json"]
-    command += ["--systems", "detector,elliptic-h,resnet18:tied-h,baseline-mse,wilkinghoff-2024", "--preset", "demo"]
-    changes = ["training.epochs=2", "training.crop_frames=16", "training.batch_size=8", "two_branch.epochs=2"]
-    command += [word for value in [*changes, "normality.elliptic_components=3"] for word in ("--set", value)]
+    datasets = [tmp_path / "fan", tmp_path / "valve"]
+    for folder, machine in zip(datasets, ["simFan", "simValve"], strict=True):
+        simulate(folder, machines=[machine], source_train=10, target_train=2, test_per_kind=2, seconds=1.0)
+    systems = ["detector", "elliptic-h", "resnet18:tied-h", "baseline-mse", "wilkinghoff-2024"]
+    changes = {
+        "training.epochs": 2, "training.cycles": 1, "training.crop_frames": 16, "training.batch_size": 8,
+        "two_branch.epochs": 2, "normality.elliptic_components": 3,
+    }  # fmt: skip
+    settings = settings_of("demo", [f"{name}={value}" for name, value in changes.items()])
+    one, two = tmp_path / "one", tmp_path / "two"
     # The last bits of a training depend on the number of threads; Dask gives a worker one.
-    done = asd(*command, "--home", one, OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    local = json.loads(done.stdout)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            local = rank_systems(datasets, systems, 2, settings, one)
+    finally:
+        torch.set_num_threads(threads)
 
     variables = {"ASD_DASK": usual_cluster.address, "PREFECT_API_URL": prefect_api}
-    arguments = [sys.executable, "-m", "flows.cli", *map(str, [*command, "--home", two])]
-    killed = subprocess.Popen(arguments, env=os.environ | variables, stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 120
+    command = [sys.executable, "-m", "flows.cli", "benchmark", "--preset", "demo", "--seeds", "2", "--home", str(two)]
+    command += ["--systems", ",".join(systems), *(f"--recordings={folder}" for folder in datasets)]
+    command += [f"--set={name}={value}" for name, value in changes.items()]
+    killed = subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 300
     while not list(two.glob("rankings/*/runs/two_branch/*.safetensors")):
         assert time.monotonic() < until and killed.poll() is None
         time.sleep(0.01)
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
-    done = asd(*command, "--home", two, **variables)
-    assert done.returncode == 0, done.stderr
-    repeated = json.loads(done.stdout)
+    monkeypatch.setenv("ASD_DASK", usual_cluster.address)
+    repeated = rank_systems(datasets, systems, 2, settings, two)
     scores = pd.read_parquet(local["scores"])
     assert scores["system"].nunique() == 5 and scores["dataset"].nunique() == 2
     pd.testing.assert_frame_equal(pd.read_parquet(repeated["scores"]), scores, check_exact=True)
-    trained = [f"rankings/*/runs/{kind}/*.safetensors" for kind in ("encoders", "two_branch", "autoencoders")]
-    assert made(two, *trained) == made(one, *trained) and len(made(one, *trained)) >= 2 * (2 + 2) + 2 * 3
-    assert not list(two.glob("rankings/*/runs/scratch/*"))
+    kinds = {"encoders": 2 * (1 + 2), "two_branch": 2 * 2, "autoencoders": 2 * 2}
+    for kind, at_least in kinds.items():
+        trained = made(two, f"rankings/*/runs/{kind}/*.safetensors")
+        assert trained == made(one, f"rankings/*/runs/{kind}/*.safetensors") and len(trained) >= at_least
+    assert not list(two.glob("rankings/*/runs/scratch/*")), "a training is left, or its lock"
 
 
 def test_a_base_encoder_pretrained_on_two_workers_equals_that_of_one_machine(
