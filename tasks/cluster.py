@@ -148,5 +148,12 @@ def _result(future: "PrefectDaskFuture[Result]", runner: "DaskTaskRunner") -> Re
             f"the cluster {address} has lost {error.allowed_failures + 1} workers with the same task, so it gave up; "
             f"their logs say why, often the memory (`dask worker --memory-limit`). {resumes}"
         ) from error
+    except RuntimeError as error:
+        if "deserialization of the task graph" not in str(error):
+            raise
+        raise AsdError(
+            f"the Dask scheduler {address} has another version of asd than this machine: install the same version there, "
+            "and start it again"
+        ) from error
     except CancelledError as error:
         raise AsdError(f"the Dask scheduler {address} has gone away. {resumes} when it is back") from error
