@@ -152,8 +152,8 @@ def _result(future: "PrefectDaskFuture[Result]", runner: "DaskTaskRunner") -> Re
         if "deserialization of the task graph" not in str(error):
             raise
         raise AsdError(
-            f"the Dask scheduler {address} has another version of asd than this machine: install the same version there, "
-            "and start it again"
+            f"the Dask scheduler {address} has another version of asd than this machine: install the same version "
+            "there, and start it again"
         ) from error
     except CancelledError as error:
         raise AsdError(f"the Dask scheduler {address} has gone away. {resumes} when it is back") from error
