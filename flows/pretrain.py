@@ -19,7 +19,7 @@ def pretrain(
     file: Path,
     steps: int = 1500,
     seed: int = 0,
-    machines: int = 400,
+    random_machines: int = 400,
     device: str = "cpu",
     home: Path | None = None,
 ) -> str:
@@ -30,7 +30,7 @@ def pretrain(
         file: where the encoder is written.
         steps: of the training.
         seed: the same seed gives the same encoder on the same processor.
-        machines: random machines to learn from.
+        random_machines: to learn from.
         device: to train on.
         home: where the batches are kept; default ``ASD_HOME`` or ``.asd``.
 
@@ -41,7 +41,7 @@ def pretrain(
     add_to_run_name(f", seed {seed}")
     with place.lock(warn), on_cluster(cluster_address()):
         place.sweep()
-        encoder = pretrained_encoder(steps, seed, machines, device)
+        encoder = pretrained_encoder(steps, seed, random_machines, device)
         with atomic_write(file) as temporary:
             shutil.copyfile(encoder.path, temporary)
     return str(file)
