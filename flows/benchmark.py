@@ -1,7 +1,6 @@
 """The flow `benchmark`: any systems on the same recordings, side by side."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -9,32 +8,23 @@ import pandas as pd
 from prefect import flow
 
 from asdcore.errors import AsdError
-from asdcore.evaluation.challenges import DEFAULT_RULE, YEAR, challenge_of
-from asdcore.evaluation.systems import (
-    AutoencoderSystem,
-    DetectorSystem,
-    NormalitySystem,
-    VectorSystem,
-    single_systems,
-    systems_named,
-)
+from asdcore.evaluation.challenges import DEFAULT_RULE, YEAR, Rule, challenge_of
+from asdcore.evaluation.systems import System, systems_named
 from asdcore.recordings.catalog import Catalog
-from asdcore.settings import TWO_BRANCH, Settings, TrainingSettings
-from asdcore.storage.files import digest_of
+from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.failures import completed, failed
 from flows.retrain import ingested_machines, trainable, usable_clips
-from tasks.baselines import autoencoders, two_branch
+from tasks.cluster import cluster_address, on_cluster
+from tasks.comparison import Fitted, embedding_systems, fitted_systems, vector_systems, with_all_features
 from tasks.costs import costs
 from tasks.datasets import log_recordings
-from tasks.encoder import embeddings_of, encoder_note, trained_encoder, untrained_encoder
+from tasks.encoder import encoder_note
 from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
-from tasks.features import complete_features, feature_store, originals_artifact, scorer_statistics
-from tasks.normality import Models, Stores, fallback_notes, fit_metrics, fit_table, normality_models, stores_of
+from tasks.normality import fallback_notes, fit_metrics, fit_table
 from tasks.recordings import data_digest
 from tasks.run_names import add_to_run_name, counted, run_name
-from tasks.stage import Artifact
-from tasks.tracking import benchmark_key, client, describe, log_encoder, log_evaluation, tracked_run
+from tasks.tracking import benchmark_key, describe, log_evaluation, tracked_run
 from tasks.warn import warn
 
 PAPER_TABLE = ["paper-ml", "paper-elliptic", "baseline-mse", "baseline-mahalanobis", "spectrum"]
@@ -80,45 +70,22 @@ def benchmark(
         raise AsdError(f"the published metrics are by the rule of {YEAR}, which that of {year} is not: leave one out")
     place = Home.at(home) if home else Home.default()
     chosen_systems = systems_named(systems, settings.normality)
-    vector = [system for system in chosen_systems if not isinstance(system, AutoencoderSystem)]
-    network = [system for system in chosen_systems if isinstance(system, AutoencoderSystem)]
-    embedded = [system for system in single_systems(vector) if system.needs_encoder]
-    with_variants = any(system.training(settings.training).trains for system in embedded)
-    baseline = settings.model_copy(update={"mel": settings.autoencoder.mel})
+    vector = vector_systems(chosen_systems)
     with place.lock(warn):
         place.sweep()
-        found = ingested_machines(place, recordings, settings) if recordings else machines
-        clips = usable_clips(Catalog(place.recordings), recordings, machines or found, settings, held_out=0.0)
-        if vector:
-            clips = complete_features(clips, settings, variants=with_variants)
-        if network:
-            clips = complete_features(clips, baseline, variants=False)
-        clips = trainable(clips, settings)
+        clips = comparable_clips(place, recordings, machines, chosen_systems, settings)
         key = benchmark_key(systems, settings, data_digest(clips), published, rule.text)
         run = tracked_run(place, "benchmark", key, f"benchmark {datetime.now().astimezone():%Y-%m-%d %H:%M}")
         add_to_run_name(f", {counted(len(systems), 'system')} on {counted(clips['machine'].nunique(), 'machine')}")
         log_recordings(place, run, clips, recordings)
-        stores: Stores = {}
-        models: Models = {}
-        encoder = None
-        encoders: dict[str, Artifact] = {}
-        originals: dict[str, Artifact] = {}
-        if vector:
-            spectrograms = feature_store(settings, variants=with_variants)
-            encoder, encoders, stores = _embeddings(place, spectrograms, clips, settings, vector, run, key)
-            originals |= {system.name: originals_artifact(spectrograms) for system in vector}
-            statistics = scorer_statistics(clips, originals_artifact(spectrograms), settings)
-            stores |= stores_of(statistics)
-            models |= normality_models(stores, clips, vector)
-        if network:
-            stores["original"] = feature_store(baseline, variants=False)
-            fitted = autoencoders(stores["original"], clips, settings.autoencoder)
-            models |= {system.name: fitted for system in network}
-            originals |= {system.name: stores["original"] for system in network}
-        rate = settings.normality.false_alarm_rate
-        result = evaluation(clips, chosen_systems, stores, models, rate, encoder, published, rule=rule)
+        with on_cluster(cluster_address()):
+            fitted = fitted_systems(place, clips, chosen_systems, settings, run, key)
+            result = comparison(clips, chosen_systems, fitted, settings, published, rule)
+        models = fitted.models
         notes = fallback_notes({system.name: models[system.name] for system in vector})
-        used = dict.fromkeys(system.training(settings.training) for system in embedded if not system.of_paper)
+        used = dict.fromkeys(
+            system.training(settings.training) for system in embedding_systems(vector) if not system.of_paper
+        )
         notes = [*map(encoder_note, used), *notes]
         if published:
             notes.append(
@@ -130,58 +97,38 @@ def benchmark(
         fits = fit_metrics({system.name: models[system.name] for system in vector})
         report = report_text(result, notes, any_simulated(clips))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
-        file = str(encoder.path) if encoder else None
+        file = str(fitted.encoder.path) if fitted.encoder else None
         log_evaluation(place.registry, run, settings, file, result["plots"], result["table"], report, fits)
         best = sorted(result["official_scores"].items(), key=lambda pair: -pair[1])
         verdict = ", ".join(f"{name} {mean:.2f}" for name, mean in best) or "There are no labelled test recordings"
         described = [f"{rule.mean.capitalize()} means: {verdict}.", "", *(f"- {line}" for line in result["outcomes"])]
         describe(place, run, "\n".join(described))
         publish("benchmark-report", report, verdict)
-        cost = costs(chosen_systems, models, encoders, originals, clips, settings)
+        cost = costs(chosen_systems, models, fitted.encoders, fitted.originals, clips, settings)
         return {**result, "run": run, "report": report, "costs": cost}
 
 
-def _embeddings(
-    home: Home,
-    spectrograms: Artifact,
-    recordings: pd.DataFrame,
-    settings: Settings,
-    systems: Sequence[NormalitySystem],
-    run: str,
-    key: str,
-) -> tuple[Artifact | None, dict[str, Artifact], Stores]:
-    """The encoder of the settings, or of the last system where none has it; those of all systems; the embeddings by
-    source.
+def comparable_clips(
+    home: Home, recordings: Path | None, machines: list[str] | None, systems: Sequence[System], settings: Settings
+) -> pd.DataFrame:
+    """The clips that systems are compared on, with the spectrograms that these need; the home is locked.
+
+    Raises:
+        AsdError: see `usable_clips`.
     """
-    needed: dict[TrainingSettings, list[VectorSystem]] = {}
-    for system in single_systems(systems):
-        if system.needs_encoder:
-            needed.setdefault(system.training(settings.training), []).append(system)
-    main = settings.training if settings.training in needed else next(reversed(needed), None)
-    encoder, encoders, stores = None, dict[str, Artifact](), Stores()
-    for training, own in sorted(needed.items(), key=lambda pair: pair[0] == main):
-        # Several trainings in one run would mix their metrics by epoch.
-        apart = training.trains and training != main
-        its_run = run
-        if apart:
-            its_run = tracked_run(home, "encoder", digest_of(key, training.digest()), f"encoder of {own[0].name}")
-        network = None
-        if training.encoder in TWO_BRANCH and training.source is None:
-            network = two_branch(recordings, training, settings)
-            training = training.model_copy(update={"source": str(network.path)})
-        base = untrained_encoder(training)
-        encoder = trained_encoder(spectrograms, recordings, training, settings, base, its_run)
-        if network:
-            encoder = replace(encoder, facts=network.facts)
-        embeddings = embeddings_of(spectrograms, encoder, recordings, training, settings)
-        stores |= {system.source: embeddings for system in own}
-        encoders |= {system.name: encoder for system in own}
-        if apart:
-            log_encoder(home, its_run, encoder.path)
-            client(home).set_terminated(its_run)
-    for whole in systems:
-        parts = [part.name for _, part in whole.scorers] if isinstance(whole, DetectorSystem) else []
-        for part in parts:
-            if part in encoders:
-                encoders[whole.name] = encoders[part]
-    return encoder, encoders, stores
+    found = ingested_machines(home, recordings, settings) if recordings else machines
+    clips = usable_clips(Catalog(home.recordings), recordings, machines or found, settings, held_out=0.0)
+    return trainable(with_all_features(clips, systems, settings), settings)
+
+
+def comparison(
+    clips: pd.DataFrame,
+    systems: Sequence[System],
+    fitted: Fitted,
+    settings: Settings,
+    published: bool = False,
+    rule: Rule = DEFAULT_RULE,
+) -> Evaluation:
+    """Score the test clips with every system, see `evaluation`."""
+    rate = settings.normality.false_alarm_rate
+    return evaluation(clips, systems, fitted.stores, fitted.models, rate, fitted.encoder, published, rule=rule)

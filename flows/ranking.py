@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -10,19 +11,24 @@ from prefect import flow
 
 from asdcore.datasets.simulate import fault_of
 from asdcore.errors import AsdError
-from asdcore.evaluation.challenges import YEAR, challenge_of
+from asdcore.evaluation.challenges import YEAR, Rule, challenge_of
 from asdcore.evaluation.ranking import by_group, comparisons, quality, ranking, twins
+from asdcore.evaluation.systems import systems_named
 from asdcore.evaluation.table import labelled
 from asdcore.reports.ranking import Ranked, ranking_report, system_rows
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write, digest_of
 from asdcore.storage.home import Home
-from flows.benchmark import Benchmarked, benchmark
+from flows.benchmark import Benchmarked, benchmark, comparable_clips, comparison
 from flows.failures import completed, failed
+from tasks.cluster import cluster_address, on_cluster
+from tasks.comparison import fitted_systems
 from tasks.evaluation import publish
 from tasks.publishing import link_report
 from tasks.run_names import add_to_run_name, counted, run_name
+from tasks.stage import each_of
 from tasks.tracking import client, describe, log_parameters, tracked_run
+from tasks.warn import warn
 
 SCORES, REPORT = "ranking.parquet", "ranking.html"
 
@@ -76,9 +82,11 @@ def rank_systems(
     place = Home.at(home) if home else Home.default()
     names = dataset_names(datasets)
     add_to_run_name(f", {counted(len(systems), 'system')} on {counted(len(datasets), 'dataset')}")
+    if address := cluster_address():
+        _fit_on_cluster(address, place, names, systems, seeds, settings, rule)
     tables, costs, simulated = [], dict[str, list[pd.DataFrame]](), False
     for name, dataset in names.items():
-        own = place.root / "rankings" / name
+        own = _home_of(place, name).root
         for seed in range(seeds):
             seeded = with_seed(settings, seed)
             done = benchmark(recordings=dataset, systems=systems, settings=seeded, home=own, year=year)
@@ -128,6 +136,38 @@ def with_seed(settings: Settings, seed: int) -> Settings:
             "autoencoder": settings.autoencoder.model_copy(update={"seed": settings.autoencoder.seed + seed}),
         }
     )
+
+
+def _home_of(home: Home, name: str) -> Home:
+    return Home.at(home.root / "rankings" / name)
+
+
+def _fit_on_cluster(
+    address: str, place: Home, names: dict[str, Path], systems: list[str], seeds: int, settings: Settings, rule: Rule
+) -> None:
+    """Fit and evaluate the systems on all datasets and with all seeds at once; the flow `benchmark` finds it done.
+
+    Not that flow in many threads: MLflow knows only one store per process, and each dataset has its own.
+    """
+    clips: dict[str, pd.DataFrame] = {}
+    with ExitStack() as held:
+        # In one order: two rankings that each wait for a home of the other would wait for ever.
+        for name in sorted(names):
+            home = _home_of(place, name)
+            held.enter_context(home.lock(warn))
+            home.sweep()
+            chosen = systems_named(systems, settings.normality)
+            clips[name] = comparable_clips(home, names[name], None, chosen, settings)
+
+        def compare(dataset_and_seed: tuple[str, int]) -> None:
+            name, seed = dataset_and_seed
+            own = with_seed(settings, seed)
+            chosen, home = systems_named(systems, own.normality), _home_of(place, name)
+            with home.at_work():
+                comparison(clips[name], chosen, fitted_systems(home, clips[name], chosen, own, "", ""), own, rule=rule)
+
+        with on_cluster(address):
+            each_of(compare, [(name, seed) for name in names for seed in range(seeds)], "benchmarks")
 
 
 def groups_of_anomalies(scores: pd.DataFrame) -> dict[str, list[str]]:

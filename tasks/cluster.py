@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from prefect.settings import PREFECT_API_URL
@@ -10,7 +11,7 @@ from prefect.settings import PREFECT_API_URL
 from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.storage.home import Home
-from tasks.stage import Artifact, Result, Stage
+from tasks.stage import ELSEWHERE, Artifact, Result, Sealed, Stage, forget_scratch
 
 if TYPE_CHECKING:
     from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
@@ -23,6 +24,51 @@ PATIENCE = 30
 
 def cluster_address() -> str | None:
     return os.environ.get(ADDRESS) or None
+
+
+@contextmanager
+def on_cluster(address: str | None) -> Iterator[None]:
+    """Stages that the block calls run on the workers; those that do not depend on each other at once, see
+    `tasks.stage.each_of`. Without an address, or within such a block, nothing changes.
+
+    Raises:
+        AsdError: as `run_on_cluster`.
+    """
+    if not address or ELSEWHERE.get():
+        yield
+        return
+    with _runner(address) as runner:
+        token = ELSEWHERE.set(_Workers(runner))
+        try:
+            yield
+        finally:
+            ELSEWHERE.reset(token)
+
+
+class _Workers:
+    """Runs stages on the workers of a cluster. Two calls with the same key at the same time become one task."""
+
+    def __init__(self, runner: "DaskTaskRunner") -> None:
+        self._runner = runner
+        self._running: dict[tuple[str, bool], PrefectDaskFuture[Result]] = {}
+        self._lock = Lock()
+
+    def __call__(self, run: Any, key: str, home: Home, inputs: dict[str, Any]) -> Result:
+        anew = bool(run.refresh_cache)
+        with self._lock:
+            future = self._running.get((key, anew))
+            if future is None:
+                future = self._running[key, anew] = self._runner.submit(
+                    run, {"key": key, "home": home, "inputs": Sealed(inputs)}
+                )
+        try:
+            result = _result(future, self._runner)
+        finally:
+            self._running.pop((key, anew), None)
+        # A cached result may be of files that were deleted since; a new one not.
+        if anew:
+            _check_home(result, home, self._runner.address)
+        return result
 
 
 def run_on_cluster(
@@ -42,18 +88,22 @@ def run_on_cluster(
         futures = []
         for each in inputs:
             bound = stage.bound(**each)
-            futures.append(
-                (stage.key(bound), runner.submit(run, {"key": stage.key(bound), "home": home, "inputs": bound}))
-            )
+            key = stage.key(bound)
+            futures.append((key, runner.submit(run, {"key": key, "home": home, "inputs": Sealed(bound)})))
         for key, future in progress(futures, what):
             result = _result(future, runner)
             # Whether a file is there, not what is in it: to read it back would take as long as to make it.
-            if not all((home.root / path).is_file() for path in result["files"]):
-                raise AsdError(
-                    f"the workers of {address} wrote files that are not in {home.root}: the home has to be a folder "
-                    "that all machines share, under the same path (NFS, for example)"
-                )
+            _check_home(result, home, address)
+            forget_scratch(home, key)
             yield stage.artifact(home, key, result)
+
+
+def _check_home(result: Result, home: Home, address: str | None) -> None:
+    if not all((home.root / path).is_file() for path in result["files"]):
+        raise AsdError(
+            f"the workers of {address} wrote files that are not in {home.root}: the home has to be a folder "
+            "that all machines share, under the same path (NFS, for example)"
+        )
 
 
 @contextmanager
@@ -97,6 +147,13 @@ def _result(future: "PrefectDaskFuture[Result]", runner: "DaskTaskRunner") -> Re
         raise AsdError(
             f"the cluster {address} has lost {error.allowed_failures + 1} workers with the same task, so it gave up; "
             f"their logs say why, often the memory (`dask worker --memory-limit`). {resumes}"
+        ) from error
+    except RuntimeError as error:
+        if "deserialization of the task graph" not in str(error):
+            raise
+        raise AsdError(
+            f"the Dask scheduler {address} has another version of asd than this machine: install the same version "
+            "there, and start it again"
         ) from error
     except CancelledError as error:
         raise AsdError(f"the Dask scheduler {address} has gone away. {resumes} when it is back") from error

@@ -1,7 +1,6 @@
 """The features stage: spectrograms of recordings that have none; originals and variants are cached separately."""
 
 import os
-import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,14 +71,6 @@ def features_shards(
 
     A failure is not remembered: what could not be read then may be readable now (a drive is back, say).
     """
-    if not {originals, variants} <= {
-        None,
-        feature_store(settings, variants=False),
-        feature_store(settings, variants=True),
-    }:
-        raise AsdError(
-            f"{platform.node()} runs another version of asd than the machine that asks it: install the same version"
-        )
     folders = [store.path if store else None for store in (originals, variants)]
     shards, failures = compute_features(folders[0], folders[1], clips, settings)
     return Written(shards, {"failures": failures})

@@ -11,7 +11,6 @@ from asdcore.features.store import Store
 from asdcore.normality.base import NormalityModel, read_model, write_arrays
 from asdcore.normality.gaussian import GaussianModel
 from asdcore.normality.machine import MachineModel
-from asdcore.progress import progress
 from asdcore.recordings.formats import Formats
 from asdcore.recordings.sessions import groups_of
 from asdcore.recordings.training import training_recordings
@@ -68,20 +67,33 @@ def normality_models(stores: Stores, recordings: pd.DataFrame, systems: Sequence
     clip_seconds = recordings.groupby("machine")["clip_seconds"].first()
     formats = {str(machine): Formats.of(own) for machine, own in training_recordings(recordings).groupby("machine")}
     plan = [(part, machine) for part in single for machine in rows]
-    for part, machine in progress(plan, "normality models"):
-        models[part.name][machine] = fit_normality(machine, stores[part.source], part.column, part.model, rows[machine])
-    for system in {system.name: system for system in systems}.values():
-        if isinstance(system, DetectorSystem):
-            models[system.name] = {
-                machine: join_scorers(
-                    machine,
-                    [(scorer, models[of.name][machine]) for scorer, of in system.scorers],
-                    rows[machine],
-                    float(clip_seconds[machine]),
-                    formats[machine],
-                )
-                for machine in rows
-            }
+    inputs = [
+        {
+            "machine": machine,
+            "vectors": stores[part.source],
+            "column": part.column,
+            "model": part.model,
+            "recordings": rows[machine],
+        }
+        for part, machine in plan
+    ]
+    for (part, machine), fitted in zip(plan, fit_normality.map(inputs, 1, "normality models"), strict=True):
+        models[part.name][machine] = fitted
+    whole = list({system.name: system for system in systems if isinstance(system, DetectorSystem)}.values())
+    models |= {system.name: {} for system in whole}
+    joined = [(system, machine) for system in whole for machine in rows]
+    inputs = [
+        {
+            "machine": machine,
+            "models": [(scorer, models[of.name][machine]) for scorer, of in system.scorers],
+            "recordings": rows[machine],
+            "clip_seconds": float(clip_seconds[machine]),
+            "formats": formats[machine],
+        }
+        for system, machine in joined
+    ]
+    for (system, machine), fitted in zip(joined, join_scorers.map(inputs, 1, "detectors"), strict=True):
+        models[system.name][machine] = fitted
     return models
 
 

@@ -7,25 +7,31 @@
 
 The decorator owns everything else. The key is made of the digests of the inputs and of the code that the function
 reaches (`tasks.code`). The output is written atomically, below the current home (`Home.current`). Prefect caches the
-result, a manifest of the files with their digests; if a file is missing or damaged, the stage runs again.
+result, a manifest of the files with their digests; if a file is missing or damaged, the stage runs again. Where it runs
+is `ELSEWHERE`'s matter: in this process, or on the workers of a cluster (`tasks.cluster`).
 """
 
 import importlib
 import inspect
+import json
+import platform
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, TypedDict
+from typing import Any, Concatenate, Generic, ParamSpec, TypedDict, TypeVar
 
 import pandas as pd
+from filelock import FileLock
 from prefect import task
 from prefect.utilities.annotations import quote
 from sklearn.base import BaseEstimator
 
+from asdcore.errors import AsdError
 from asdcore.progress import progress
 from asdcore.settings import StageSettings
 from asdcore.storage.files import atomic_folder, atomic_write, digest_of, digest_of_file
@@ -33,6 +39,8 @@ from asdcore.storage.home import Home
 from tasks.code import code_of_class, code_of_function
 
 P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
 Facts = dict[str, Any]
 """Small facts about a result, as JSON: counts, names. Never arrays."""
 
@@ -40,7 +48,16 @@ SECONDS = "seconds"
 """The fact that every stage has: how long it took."""
 NAMED_BY = ("machine", "column")
 """Inputs that the name of a task run says."""
+AT_ONCE = 256
+"""Stages of a call that wait for workers at the same time."""
+_RESULT = "result.json"
+"""In the scratch folder: what a worker has made, until it is stored."""
 _SCRATCH: ContextVar[Path] = ContextVar("scratch")
+
+Elsewhere = Callable[[Any, str, Home, dict[str, Any]], "Result"]
+"""Called with the task of a stage (Prefect's), the key, the home and the inputs."""
+ELSEWHERE: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
+"""Where stages run instead of in this process, see `tasks.cluster.on_cluster`."""
 
 
 class Result(TypedDict):
@@ -69,6 +86,13 @@ class Written:
 
     files: Sequence[Path]
     facts: Facts
+
+
+class Sealed:
+    """Inputs for a worker. Prefect and Dask would look for results of other tasks in every row of a table."""
+
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        self.inputs = inputs
 
 
 class Stage(Generic[P]):
@@ -113,25 +137,29 @@ class Stage(Generic[P]):
         Home.current().send()
         return artifact
 
-    def map(self, inputs: Sequence[Mapping[str, Any]], at_once: int) -> list[Artifact]:
-        """The artifacts of several inputs (by name) in their order, computed ``at_once`` at a time."""
-        with ThreadPoolExecutor(at_once) as threads:
-            waiting = [threads.submit(copy_context().run, self._made, self.bound(**each)) for each in inputs]  # type: ignore[call-arg]
-            artifacts = [future.result() for future in progress(waiting, self.name)]
+    def map(self, inputs: Iterable[Mapping[str, Any]], at_once: int, what: str = "") -> list[Artifact]:
+        """The artifacts of several inputs (by name) in their order, computed ``at_once`` at a time; on a cluster by all
+        workers. ``what``: that its progress is called, if not the stage's name.
+        """
+
+        def made(each: Mapping[str, Any]) -> Artifact:
+            return self._made(self.bound(**each))  # type: ignore[call-arg]
+
+        artifacts = each_of(made, inputs, what or self.name, at_once)
         Home.current().send()
         return artifacts
 
     def _made(self, inputs: dict[str, Any]) -> Artifact:
         home, key = Home.current(), self.key(inputs)
         run: Any = self.task.with_options(result_storage=home.prefect / "results", task_run_name=self._run_name(inputs))
-        result: Result = run(key=key, home=home, inputs=quote(inputs))
+        at = ELSEWHERE.get() or _here
+        result = at(run, key, home, inputs)
         home.fetch(result["files"])
         if not (_holds(result["files"], home) and self.still_true(result["facts"])):
             for path in _damaged(result["files"], home):
                 path.unlink()
-            result = run.with_options(refresh_cache=True)(key=key, home=home, inputs=quote(inputs))
-        # Only now: a stage that is killed before its result is stored resumes from its scratch folder.
-        shutil.rmtree(_scratch_of(home, key), ignore_errors=True)
+            result = at(run.with_options(refresh_cache=True), key, home, inputs)
+        forget_scratch(home, key)
         return self.artifact(home, key, result)
 
     def artifact(self, home: Home, key: str, result: Result) -> Artifact:
@@ -159,10 +187,12 @@ class Stage(Generic[P]):
         return f"{self.name}: {', '.join(what)}" if what else self.name
 
     def _executor(self) -> Callable[[str, Home, dict[str, Any]], Result]:
-        def execute(key: str, home: Home, inputs: dict[str, Any]) -> Result:
+        def execute(key: str, home: Home, inputs: dict[str, Any] | Sealed) -> Result:
             """Run the function and return its result."""
             # Nothing but this stage is named here: a Dask worker gets it by name, and the rest from its own code.
-            return self.execute(key, home, inputs)
+            if isinstance(inputs, dict):
+                return self.execute(key, home, inputs)
+            return self.execute_on_worker(key, home, inputs.inputs)
 
         return execute
 
@@ -183,6 +213,36 @@ class Stage(Generic[P]):
         if isinstance(returned, Written):
             return {"files": _manifest(home, returned.files), "facts": returned.facts | took}
         return {"files": _manifest(home, [out] if self.template else []), "facts": (returned or {}) | took}
+
+    def execute_on_worker(self, key: str, home: Home, inputs: Mapping[str, Any]) -> Result:
+        """`execute` on a machine that others share.
+
+        A worker does not know when the command that it works for is killed: it finishes its task. The next command's
+        task with the same key waits for it, and takes its result.
+
+        Raises:
+            AsdError: this machine has another version of the code, or another folder in the place of the home.
+        """
+        if self.key(inputs) != key:
+            raise AsdError(
+                f"{platform.node()} runs another version of asd than the machine that asks it: install the same version"
+            )
+        if not home.was_locked:
+            raise AsdError(
+                f"{home.root} on {platform.node()} is not the home of the command that asks it: the home has to be a "
+                "folder that all machines share, under the same path (NFS, for example)"
+            )
+        noted = _scratch_of(home, key) / _RESULT
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(_lock_of(home, key)):
+            if noted.exists():
+                result: Result = json.loads(noted.read_text())
+                if _holds(result["files"], home) and self.still_true(result["facts"]):
+                    return result
+            result = self.execute(key, home, inputs)
+            with atomic_write(noted) as temporary:
+                temporary.write_text(json.dumps(result))
+        return result
 
 
 def stage(
@@ -245,12 +305,44 @@ def input_digest(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} {value!r} has no digest: a stage takes artifacts, settings, plain values")
 
 
+def each_of(function: Callable[[T], R], items: Iterable[T], what: str, at_once: int = 1) -> list[R]:
+    """``function`` of each item, in their order: ``at_once`` at a time, or all where it only waits for a cluster.
+
+    ``what``: that its progress is called.
+    """
+    on_cluster = ELSEWHERE.get() is not None
+    if at_once == 1 and not on_cluster:
+        return [function(item) for item in progress(items, what)]
+    threads = ThreadPoolExecutor(AT_ONCE if on_cluster else at_once)
+    try:
+        waiting = [threads.submit(copy_context().run, function, item) for item in items]
+        return [future.result() for future in progress(waiting, what)]
+    finally:
+        # If one fails, the others that have not begun; on a cluster without waiting for those that have.
+        threads.shutdown(wait=not on_cluster, cancel_futures=True)
+
+
+def forget_scratch(home: Home, key: str) -> None:
+    """Delete what a stage resumes from; only once its result is stored."""
+    shutil.rmtree(_scratch_of(home, key), ignore_errors=True)
+    _lock_of(home, key).unlink(missing_ok=True)
+
+
+def _here(run: Any, key: str, home: Home, inputs: dict[str, Any]) -> Result:
+    result: Result = run(key=key, home=home, inputs=quote(inputs))
+    return result
+
+
 def _stage_named(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(module), name)
+    return attrgetter(name)(importlib.import_module(module))
 
 
 def _scratch_of(home: Home, key: str) -> Path:
     return home.runs / "scratch" / key
+
+
+def _lock_of(home: Home, key: str) -> Path:
+    return home.runs / "scratch" / f"{key}.lock"
 
 
 def _manifest(home: Home, paths: Sequence[Path]) -> dict[str, str]:

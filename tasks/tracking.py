@@ -174,7 +174,13 @@ def log_step(home: Home, run: str, progress: Mapping[str, float]) -> None:
 
 @contextmanager
 def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterator[None]:
-    """Log load, memory and disk of this machine every ten seconds of the block; ``where`` becomes tags of the run."""
+    """Log load, memory and disk of this machine every ten seconds of the block; ``where`` becomes tags of the run.
+
+    An empty ``run``: nothing is logged, here and by `log_metrics`.
+    """
+    if not run:
+        yield
+        return
     store = client(home)
     for name, value in where.items():
         store.set_tag(run, f"asd.{name}", str(value))
@@ -188,7 +194,8 @@ def system_metrics(home: Home, run: str, where: Mapping[str, object]) -> Iterato
 
 def log_metrics(home: Home, run: str, metrics: dict[str, float], step: int = 0) -> None:
     """Log metrics by name. Characters that MLflow forbids become dashes; NaN is skipped: charts cannot show it."""
-    client(home).log_batch(run, metrics=metrics_of(metrics, step, time.time()))
+    if run:
+        client(home).log_batch(run, metrics=metrics_of(metrics, step, time.time()))
 
 
 def metrics_of(metrics: Mapping[str, float], step: int, at: float) -> list[Metric]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from multiprocessing import current_process
 from pathlib import Path
 from threading import Lock
 
@@ -15,14 +16,15 @@ from asdcore.encoder.network import choose_device
 from asdcore.features.store import Store
 from asdcore.settings import AutoencoderSettings
 
-_ACCELERATOR = Lock()
+_ALONE = Lock()
 
 
 def fit_machine(store: Path, pairs: Sequence[tuple[str, str]], file: Path, settings: AutoencoderSettings) -> None:
     """Train the autoencoder of one machine and write it to a file. Thread-safe.
 
     On a CPU the network is too small for more than one thread: each machine is trained in a single-threaded process;
-    the result does not depend on their number. On an accelerator machines are trained one after the other.
+    the result does not depend on their number. On an accelerator machines are trained one after the other, and so they
+    are within a process that may not start others, as a Dask worker is.
 
     Args:
         store: folder of a `Store` with the column ``original``.
@@ -34,10 +36,10 @@ def fit_machine(store: Path, pairs: Sequence[tuple[str, str]], file: Path, setti
         AsdError: as `fit_autoencoder`; or the store lacks a recording.
     """
     device = choose_device("auto")
-    if device.type == "cpu":
+    if device.type == "cpu" and not current_process().daemon:
         _processes().submit(_fit, store, list(pairs), file, settings, device).result()
         return
-    with _ACCELERATOR:
+    with _ALONE:
         _fit(store, list(pairs), file, settings, device)
 
 

@@ -6,7 +6,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from asdcore.datasets.signals import SAMPLE_RATE, Draw, amplitudes, blows, frequencies, inverse, scaled, unit
+from asdcore.datasets.signals import (
+    SAMPLE_RATE,
+    Draw,
+    amplitudes,
+    blows,
+    drawn_blows,
+    frequencies,
+    inverse,
+    scaled,
+    unit,
+)
 
 THIRD = 2 ** (1 / 6)
 """from the middle of a third of an octave to its edge"""
@@ -24,6 +34,37 @@ def with_fault(sounds: Tensor, fault: str, draw: Draw) -> Tensor:
         draw: draws place and strength.
     """
     return FAULTS[fault](sounds, draw.uniform(0.05, 1, len(sounds)), draw)
+
+
+def skip_fault(n: int, n_samples: int, fault: str, draw: Draw) -> None:
+    """Draw what `with_fault` draws for (n, n_samples), in its order, and make nothing."""
+    draw.uniform(0, 1, n)
+    match fault:
+        case "line":
+            draw.uniform(0, 1, n, 1)
+            draw.integers(2, n)
+        case "modulated":
+            draw.uniform(0, 1, n, 1)
+            draw.uniform(0, 1, n, 1)
+        case "blows":
+            draw.uniform(0, 1, n, 1)
+            rate, _ = _drawn_rate(n, draw)
+            drawn_blows(n_samples, rate, draw)
+        case "band_noise":
+            draw.normal(n, n_samples)
+            draw.uniform(0, 1, n)
+            draw.uniform(0, 1, n)
+        case "silenced":
+            draw.integers(6, n, 1)
+        case "tone":
+            draw.uniform(0, 1, n)
+            draw.uniform(0, 1, n)
+        case "colour":
+            draw.uniform(0, 1, n, 1)
+            draw.uniform(0, 1, n, 1)
+            draw.integers(2, n)
+        case _:
+            raise KeyError(fault)
 
 
 def _line(sounds: Tensor, strength: Tensor, draw: Draw) -> Tensor:
@@ -51,10 +92,15 @@ def _modulated(sounds: Tensor, strength: Tensor, draw: Draw) -> Tensor:
 def _blows(sounds: Tensor, strength: Tensor, draw: Draw) -> Tensor:
     n = len(sounds)
     ring = draw.log_uniform(600, 7000, n, 1) * torch.tensor([1.0, 1.7], device=sounds.device)
-    rate, decay = draw.log_uniform(1, 15, n), draw.log_uniform(0.001, 0.01, n)
+    rate, decay = _drawn_rate(n, draw)
     jitter = torch.full((n,), 0.05, device=sounds.device)
     added = blows(sounds.shape[1], rate, ring, decay, jitter, draw)
     return sounds + scaled(unit(added), -14 + 14 * strength)
+
+
+def _drawn_rate(n: int, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Blows a second, and seconds in which one decays: (n,), (n,)."""
+    return draw.log_uniform(1, 15, n), draw.log_uniform(0.001, 0.01, n)
 
 
 def _band_noise(sounds: Tensor, strength: Tensor, draw: Draw) -> Tensor:

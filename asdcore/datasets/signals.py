@@ -15,6 +15,15 @@ class Draw:
         self.device = device
         self._generator = torch.Generator().manual_seed(seed)
 
+    @property
+    def state(self) -> Tensor:
+        """What the next numbers depend on; to be set where they are drawn again."""
+        return self._generator.get_state()
+
+    @state.setter
+    def state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Between ``low`` and ``high``."""
         return low + (high - low) * torch.rand(shape, generator=self._generator).to(self.device)
@@ -94,13 +103,19 @@ def blows(n_samples: int, rate: Tensor, ring: Tensor, decay: Tensor, jitter: Ten
         jitter: (n,) deviation of the times, fraction of the period.
         draw: draws times and strengths.
     """
-    n, seconds = len(rate), n_samples / SAMPLE_RATE
-    count = 2 + math.ceil(float(rate.max()) * seconds)
-    offsets = draw.uniform(0, 1, n, 1) + jitter[:, None] * draw.normal(n, count)
-    at = ((torch.arange(count, device=rate.device) + offsets) / rate[:, None] * SAMPLE_RATE).long()
-    strength = amplitudes(3 * draw.normal(n, count)) * ((at >= 0) & (at < n_samples))
+    n = len(rate)
+    first, deviation, decibels = drawn_blows(n_samples, rate, draw)
+    offsets = first + jitter[:, None] * deviation
+    at = ((torch.arange(decibels.shape[1], device=rate.device) + offsets) / rate[:, None] * SAMPLE_RATE).long()
+    strength = amplitudes(3 * decibels) * ((at >= 0) & (at < n_samples))
     impulses = torch.zeros(n, n_samples, device=rate.device).scatter_add_(1, at.clamp(0, n_samples - 1), strength)
     time = torch.arange(n_samples // 20, device=rate.device) / SAMPLE_RATE
     ringing = torch.sin(2 * math.pi * ring[:, :, None] * time).sum(dim=1) * torch.exp(-time / decay[:, None])
     whole = n_samples + len(time)
     return inverse(torch.fft.rfft(impulses, whole) * torch.fft.rfft(ringing, whole), whole)[:, :n_samples]
+
+
+def drawn_blows(n_samples: int, rate: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+    """What `blows` draws: the time of the first, (n, 1) periods; deviations of the times and strengths, (n, count)."""
+    n, count = len(rate), 2 + math.ceil(float(rate.max()) * n_samples / SAMPLE_RATE)
+    return draw.uniform(0, 1, n, 1), draw.normal(n, count), draw.normal(n, count)

@@ -8,6 +8,7 @@ carries the loss loses what the loss does not need.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ BATCH = 16
 """machines that are simulated at a time"""
 LEARNING_RATE = 1e-3
 WARMUP_STEPS = 100
+_KINDS = [None] * NORMALS + [kind for kind in FAULTS for _ in range(FAULTS_OF_A_KIND)]
 VARIANCE_FLOOR = 0.05
 """fraction of the mean variance that is added to that of each value"""
 
@@ -48,7 +50,12 @@ def pretrain(steps: int = 1500, seed: int = 0, machines: int = 400, device: torc
         machines: to draw episodes from.
         device: to train on.
     """
-    clips = random_spectrograms(machines, seed)
+    return trained(random_spectrograms(machines, seed), steps, seed, device)
+
+
+def trained(clips: NDArray[np.float16], steps: int, seed: int, device: torch.device = CPU) -> TrainedEncoder:
+    """Train a base encoder on `random_spectrograms`; see `pretrain`."""
+    machines = len(clips)
     normal = clips[:, :NORMALS].reshape(-1, *clips.shape[2:])
     normalisation = Normalisation.fit(clip.astype(np.float32) for clip in normal)
     with torch.random.fork_rng():
@@ -73,14 +80,35 @@ def pretrain(steps: int = 1500, seed: int = 0, machines: int = 400, device: torc
 def random_spectrograms(machines: int, seed: int) -> NDArray[np.float16]:
     """(machines, recordings, n_mels, n_frames) dB: `NORMALS` of each machine, then `FAULTS_OF_A_KIND` of each fault."""
     drawn = RandomMachines(machines, seed)
-    kinds = [None] * NORMALS + [kind for kind in FAULTS for _ in range(FAULTS_OF_A_KIND)]
-    made = []
-    for first in progress(range(0, machines, BATCH), "random machines"):
-        batch = [drawn.recordings(first, min(first + BATCH, machines), kind) for kind in kinds]
-        sounds = torch.stack(batch, dim=1).numpy()
-        exact = [[spectrogram(one, SAMPLE_RATE, MelSettings()) for one in of] for of in sounds]
-        made.append(np.array(exact, np.float16))
-    return np.concatenate(made)
+    starts = range(0, machines, BATCH)
+    return np.concatenate([_batch(drawn, first) for first in progress(starts, "random machines")])
+
+
+def batch_of(machines: int, seed: int, first: int, state: Tensor) -> NDArray[np.float16]:
+    """The rows of `random_spectrograms` from ``first`` on, up to `BATCH`; ``state``: of `batch_states`."""
+    drawn = RandomMachines(machines, seed)
+    drawn.state = state
+    return _batch(drawn, first)
+
+
+def batch_states(machines: int, seed: int) -> Iterator[tuple[int, Tensor]]:
+    """The first machine of each batch of `random_spectrograms`, and the state of the random numbers there.
+
+    They are one sequence, which a published encoder depends on. To know where a batch begins, what comes before is
+    drawn, but not computed: a twentieth of the work.
+    """
+    drawn = RandomMachines(machines, seed)
+    for first in range(0, machines, BATCH):
+        yield first, drawn.state
+        for kind in _KINDS:
+            drawn.skip(first, min(first + BATCH, machines), kind)
+
+
+def _batch(drawn: RandomMachines, first: int) -> NDArray[np.float16]:
+    batch = [drawn.recordings(first, min(first + BATCH, drawn.count), kind) for kind in _KINDS]
+    sounds = torch.stack(batch, dim=1).numpy()
+    exact = [[spectrogram(one, SAMPLE_RATE, MelSettings()) for one in of] for of in sounds]
+    return np.array(exact, np.float16)
 
 
 def episode_loss(embeddings: Tensor) -> Tensor:

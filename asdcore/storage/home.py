@@ -132,6 +132,11 @@ class Home:
         """Where MLflow keeps models, if its store belongs to this home."""
         return f"{self.address}/mlartifacts" if self.address else self.mlartifacts.as_uri()
 
+    @property
+    def was_locked(self) -> bool:
+        """Whether a command has ever worked on this home, here or on another machine that shares the folder."""
+        return any((self.root / f"{lock}.holder").is_file() for lock in LOCKS)
+
     def _mirror(self) -> Mirror | None:
         address = self.address
         return _mirror(self.root, address) if address else None

@@ -1,5 +1,6 @@
 """The commands of a study: simulated and published data, single stages, comparisons, challenge files."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -155,12 +156,23 @@ def pretrain(
     machines: Annotated[int, typer.Option(min=1, help="Random machines to learn from")] = 400,
     seed: Annotated[int, typer.Option(help="The same seed gives the same encoder on the same processor")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
+    home: HomeOption = None,
 ) -> None:
-    """Make the base encoder that comes with the package, from random machines alone. It takes 20 minutes or more."""
-    from asdcore.encoder.network import choose_device
-    from asdcore.encoder.pretrain import pretrain as make
+    """Make the base encoder that comes with the package, from random machines alone. It takes 20 minutes or more.
 
-    make(steps, seed, machines, choose_device(device)).save(file)
+    With ASD_DASK on the workers of a cluster; only then a home is used.
+    """
+    if os.environ.get("ASD_DASK"):
+        place = start(home)
+        from flows.pretrain import pretrain as flow
+
+        with prefect_server(place):
+            flow(file, steps, seed, machines, device, place.root)
+    else:
+        from asdcore.encoder.network import choose_device
+        from asdcore.encoder.pretrain import pretrain as make
+
+        make(steps, seed, machines, choose_device(device)).save(file)
     out.print(f"Encoder: {file}")
 
 

@@ -1,6 +1,8 @@
 """Stages: what is cached, what is computed again, and that partial output is never used."""
 
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from asdcore.settings import MelSettings, TrainingSettings
 from asdcore.storage.home import Home
 from tasks.encoder import training_key
 from tasks.features import feature_store, originals_artifact
-from tasks.stage import Artifact, Facts, input_digest, scratch_folder, stage
+from tasks.stage import Artifact, Facts, forget_scratch, input_digest, scratch_folder, stage
 from tasks.store import store_stage
 
 CALLS: list[object] = []
@@ -40,6 +42,14 @@ def break_off(out: Path) -> None:
     (scratch_folder() / str(len(list(scratch_folder().iterdir())))).touch()
     if len(list(scratch_folder().iterdir())) < 2:
         raise ValueError("killed")
+
+
+@stage("runs/slow/{key}.txt")
+def slowly(out: Path, number: int) -> None:
+    CALLS.append("begun")
+    time.sleep(0.2)
+    out.write_text(str(number))
+    CALLS.append("done")
 
 
 @store_stage("runs/squares/{key}")
@@ -154,3 +164,17 @@ def test_an_input_whose_content_is_unknown_is_refused(value: object) -> None:
 def test_a_misspelt_parameter_is_noticed_when_the_stage_is_made() -> None:
     with pytest.raises(TypeError, match="no parameter labl"):
         stage("runs/{key}", uncounted=("labl",))(lambda out, label: None)
+
+
+def test_two_tasks_of_a_cluster_with_the_same_key_compute_once(home: Home) -> None:
+    CALLS.clear()
+    with home.lock(), ThreadPoolExecutor(2) as workers:
+        inputs = slowly.bound(3)
+        key = slowly.key(inputs)
+        first, second = workers.map(lambda _: slowly.execute_on_worker(key, home, inputs), range(2))
+        assert first == second and CALLS == ["begun", "done"]
+        (home.root / next(iter(first["files"]))).unlink()
+        assert slowly.execute_on_worker(key, home, inputs)["files"] == first["files"], "a file that is gone is made"
+        assert CALLS == ["begun", "done"] * 2
+        forget_scratch(home, key)
+        assert not list((home.runs / "scratch").iterdir())

@@ -40,3 +40,13 @@ def test_the_strongest_line_moves_by_up_to_8_percent_where_it_is_the_one_that_is
     spectra = torch.fft.rfft(with_fault(hum, "line", Draw(0, torch.device("cpu")))).abs()
     by = (frequencies(16_000, torch.device("cpu"))[spectra.argmax(dim=1)] - 1000).abs()
     assert (by > 0).sum() > 15 and by.max() <= 80 and by[by > 0].min() >= 10
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS])
+def test_recordings_that_are_skipped_draw_the_same_random_numbers(fault: str | None) -> None:
+    made, skipped = (RandomMachines(17, 3, seconds=0.5) for _ in range(2))
+    made.recordings(0, 16, fault)
+    skipped.skip(0, 16, fault)
+    assert torch.equal(made.state, skipped.state)
+    skipped.state = RandomMachines(17, 3, seconds=0.5).state
+    assert torch.equal(skipped.recordings(0, 16, fault), RandomMachines(17, 3, seconds=0.5).recordings(0, 16, fault))

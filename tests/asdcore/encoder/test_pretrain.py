@@ -1,11 +1,21 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from asdcore.encoder.base import WEIGHTS, BaseEncoder, load_base
 from asdcore.encoder.network import TrainedEncoder
-from asdcore.encoder.pretrain import FAULTY, KNOWN, NORMAL, episode_loss, pretrain
+from asdcore.encoder.pretrain import (
+    FAULTY,
+    KNOWN,
+    NORMAL,
+    batch_of,
+    batch_states,
+    episode_loss,
+    pretrain,
+    random_spectrograms,
+)
 from asdcore.storage.files import digest_of_file
 
 DOCS = Path(__file__).parents[3] / "docs" / "evidence" / "base_encoder.md"
@@ -25,6 +35,16 @@ def test_the_same_seed_gives_the_same_encoder_and_its_file_can_be_loaded(tmp_pat
     torch.manual_seed(3)
     before, after = BaseEncoder().state_dict(), made.encoder.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_batch_of_random_machines_is_the_same_made_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asdcore.encoder.pretrain.BATCH", 1)
+    monkeypatch.setattr("asdcore.encoder.pretrain._KINDS", [None, "blows"])
+    whole = random_spectrograms(2, 3)
+    states = dict(batch_states(2, 3))
+    assert list(states) == [0, 1]
+    alone = batch_of(2, 3, 1, states[1])
+    assert np.array_equal(alone, whole[1:])
 
 
 def test_the_encoder_of_the_package_is_the_documented_one() -> None:
