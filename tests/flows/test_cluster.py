@@ -133,9 +133,12 @@ def test_a_retraining_on_two_workers_one_of_them_killed_equals_that_on_one_machi
         assert set(json.loads(noted.read_text())) == {path.name for path in noted.parent.glob("shard-*.parquet")}
 
 
+@pytest.mark.timeout(900)
 def test_a_ranking_on_two_workers_killed_and_repeated_equals_that_on_one_machine(
     prefect_api: str, usual_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # One store for all homes: each would take seconds to be made.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     datasets = [tmp_path / "fan", tmp_path / "valve"]
     for folder, machine in zip(datasets, ["simFan", "simValve"], strict=True):
         simulate(folder, machines=[machine], source_train=10, target_train=2, test_per_kind=2, seconds=1.0)
