@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -46,27 +47,31 @@ def on_cluster(address: str | None) -> Iterator[None]:
 
 
 class _Workers:
-    """Runs stages on the workers of a cluster. Two calls with the same key at the same time become one task."""
+    """Runs stages on the workers of a cluster. Two calls with the same key and home at the same time become one task.
+
+    Datasets of a ranking have a home each, and may share machines.
+    """
 
     def __init__(self, runner: "DaskTaskRunner") -> None:
         self._runner = runner
-        self._running: dict[tuple[str, bool], PrefectDaskFuture[Result]] = {}
+        self._running: dict[tuple[Path, str, bool], PrefectDaskFuture[Result]] = {}
         self._lock = Lock()
 
     def __call__(self, run: Any, key: str, home: Home, inputs: dict[str, Any]) -> Result:
-        anew = bool(run.refresh_cache)
+        again = bool(run.refresh_cache)
+        task = home.root, key, again
         with self._lock:
-            future = self._running.get((key, anew))
+            future = self._running.get(task)
             if future is None:
-                future = self._running[key, anew] = self._runner.submit(
+                future = self._running[task] = self._runner.submit(
                     run, {"key": key, "home": home, "inputs": Sealed(inputs)}
                 )
         try:
             result = _result(future, self._runner)
         finally:
-            self._running.pop((key, anew), None)
+            self._running.pop(task, None)
         # A cached result may be of files that were deleted since; a new one not.
-        if anew:
+        if again:
             _check_home(result, home, self._runner.address)
         return result
 
