@@ -9,6 +9,7 @@ changes no computation recomputes nothing.
 import ast
 import copy
 import importlib.util
+import platform
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,6 +71,21 @@ def code_of_class(kind: type[Any]) -> str:
     """
     _readable(kind, _place(kind))
     return f"{kind.__module__}.{kind.__qualname__} {_digest((kind.__module__, kind.__qualname__), kind.__module__)}"
+
+
+def require_code(kind: type[Any], code: str) -> None:
+    """Refuse, on a worker, a class of a package of which the machine that asks has another version.
+
+    ``code``: its `code_of_class` there.
+
+    Raises:
+        AsdError: it has other code here.
+    """
+    if code_of_class(kind) != code:
+        raise AsdError(
+            f"{platform.node()} has another version of {kind.__module__} than the machine that asks it: install the "
+            "same version"
+        )
 
 
 def _readable(what: Callable[..., Any], place: Place) -> None:

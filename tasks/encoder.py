@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, cast
 from uuid import UUID
 
@@ -32,12 +33,15 @@ from asdcore.registry import ENCODERS, LOSSES
 from asdcore.settings import BASE, TWO_BRANCH, RecordingSettings, Settings, TrainingSettings
 from asdcore.storage.files import atomic_write, digest_of, digest_of_file
 from asdcore.storage.home import Home, without_userinfo
-from tasks.code import code_of_class
+from tasks.code import code_of_class, require_code
 from tasks.features import originals_artifact
 from tasks.stage import Artifact, scratch_folder, stage
 from tasks.store import store_stage
 from tasks.tracking import log_epoch, log_step, system_metrics
 from tasks.warn import warn
+
+_LOADING = Lock()
+"""Published models are large: where a cluster trains for many seeds at once, only one of them is in memory here."""
 
 
 @stage("runs/encoders/{key}.safetensors", uncounted=("run",))
@@ -55,6 +59,9 @@ def train_encoder(
     ``recordings``: columns ``recording, machine, attributes``. ``added``: the code of an encoder or a loss of another
     package, see `_added_by_packages`. ``run``: the MLflow run to which progress is logged.
     """
+    for name, registry in _registries(settings).items():
+        if name in added:
+            require_code(registry.get(name), added[name])
     home = Home.current()
     checkpoints = scratch_folder()
     epochs = f"{settings.epochs} epochs"
@@ -191,7 +198,7 @@ def untrained_encoder(settings: TrainingSettings) -> Artifact | None:
     folder = Home.current().runs / "encoders"
     if settings.encoder == BASE:
         return kept_encoder(WEIGHTS, folder)
-    with TemporaryDirectory() as temporary:
+    with _LOADING, TemporaryDirectory() as temporary:
         file = Path(temporary) / "encoder.safetensors"
         build_frozen(settings.encoder, settings.source).save(file)
         return kept_encoder(file, folder)
@@ -237,12 +244,16 @@ def encoder_note(settings: TrainingSettings) -> str:
 
 def _added_by_packages(settings: TrainingSettings) -> dict[str, str]:
     """The code of the encoder and the loss by name, if another package adds them; this project's is followed."""
-    registries: dict[str, Any] = {settings.encoder: ENCODERS, settings.loss: LOSSES}
     return {
         name: code_of_class(registry.get(name))
-        for name, registry in registries.items()
+        for name, registry in _registries(settings).items()
         if name not in registry.built_in
     }
+
+
+def _registries(settings: TrainingSettings) -> dict[str, Any]:
+    """The names in the settings that packages may add, and where they are looked up."""
+    return {settings.encoder: ENCODERS, settings.loss: LOSSES}
 
 
 def _to_train_on(recordings: pd.DataFrame) -> pd.DataFrame:
@@ -290,6 +301,8 @@ def embed_waveforms(
     frozen = load_encoder(encoder.path)
     if not isinstance(frozen, FrozenEncoder):
         raise AsdError(f"{encoder.path}: its encoder embeds spectrograms")
+    if frozen.architecture in added:
+        require_code(type(frozen), added[frozen.architecture])
     frozen.to(choose_device(device))
     for recording in progress(recordings, "embedding"):
         try:

@@ -24,7 +24,7 @@ from asdcore.registry import SCORERS
 from asdcore.settings import NormalitySettings, Settings
 from asdcore.storage.home import Home
 from tasks.cluster import cluster_address, run_on_cluster
-from tasks.code import code_of_class, code_of_function
+from tasks.code import code_of_class, code_of_function, require_code
 from tasks.stage import Artifact, Written, stage
 from tasks.store import store_artifact, store_stage
 from tasks.warn import warn
@@ -82,6 +82,8 @@ def spectrum_statistics(
 ) -> Iterator[tuple[str, Row]]:
     """What scorers without a network need of each spectrogram. ``added``: scorers of other packages, and their code."""
     store = Store(originals.path)
+    for name, code in added.items():
+        require_code(SCORERS.get(name), code.rpartition(" ")[0])
     scorers = [SCORERS.get(name)(settings) for name in added]
     for recording in progress(recordings, "spectrum statistics"):
         spectrogram = store.read(recording, "original")
