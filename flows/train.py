@@ -8,6 +8,7 @@ from prefect import flow
 
 from asdcore.encoder.frozen import training_history
 from asdcore.encoder.network import require_trained
+from asdcore.errors import AsdError
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
@@ -49,9 +50,12 @@ def train(
         encoder, run, and metrics: those of the last epoch.
 
     Raises:
-        AsdError: the settings name an encoder that is not trained, and no adapters.
+        AsdError: the settings name an encoder that is not trained, and no adapters; or adapters, which start from no
+            other encoder.
     """
     require_trained(settings.training)
+    if warm_start and settings.training.adapter_rank:
+        raise AsdError(f"adapters are always trained from the start, not from {warm_start}: leave it out")
     place = Home.at(home) if home else Home.default()
     with place.lock(warn):
         place.sweep()

@@ -134,3 +134,8 @@ def test_what_is_no_encoder_or_no_system_is_refused_before_a_server_starts(tmp_p
     assert "gone: no such folder" in refused("benchmark", "--systems", "spectrum,ced:knn-h", *gone, *home)
     assert "needs source" in refused("benchmark", "--systems", "ced:detector", *home)
     assert not (tmp_path / "home").exists()
+
+
+def test_adapters_do_not_start_from_another_encoder(tmp_path: Path) -> None:
+    with pytest.raises(AsdError, match=r"adapters are always trained from the start, not from .*other\.safetensors"):
+        train.fn(settings=settings("ced", tmp_path, adapter_rank=2), warm_start=tmp_path / "other.safetensors")
