@@ -73,7 +73,7 @@ def code_of_class(kind: type[Any]) -> str:
     return f"{kind.__module__}.{kind.__qualname__} {_digest((kind.__module__, kind.__qualname__), kind.__module__)}"
 
 
-def require_code(kind: type[Any], code: str) -> None:
+def require_code(kind: Any, code: str) -> None:
     """Refuse, on a worker, a class of a package of which the machine that asks has another version.
 
     ``code``: its `code_of_class` there.
