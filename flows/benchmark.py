@@ -67,7 +67,7 @@ def benchmark(
     """
     rule = challenge_of(year).rule
     if published and rule != DEFAULT_RULE:
-        raise AsdError(f"the published metrics are by the rule of {YEAR}, which that of {year} is not: leave one out")
+        raise AsdError(f"the published metrics are by the rule of {YEAR}, not by that of {year}: leave one out")
     place = Home.at(home) if home else Home.default()
     chosen_systems = systems_named(systems, settings.normality)
     vector = vector_systems(chosen_systems)

@@ -28,7 +28,7 @@ def cluster_address() -> str | None:
 
 @contextmanager
 def on_cluster(address: str | None) -> Iterator[None]:
-    """Stages that the block calls run on the workers; those that do not depend on each other at once, see
+    """Run the stages that the block calls on the workers, those that do not depend on each other at once: see
     `tasks.stage.each_of`. Without an address, or within such a block, nothing changes.
 
     Raises:
@@ -54,19 +54,19 @@ class _Workers:
         self._lock = Lock()
 
     def __call__(self, run: Any, key: str, home: Home, inputs: dict[str, Any]) -> Result:
-        anew = bool(run.refresh_cache)
+        again = bool(run.refresh_cache)
         with self._lock:
-            future = self._running.get((key, anew))
+            future = self._running.get((key, again))
             if future is None:
-                future = self._running[key, anew] = self._runner.submit(
+                future = self._running[key, again] = self._runner.submit(
                     run, {"key": key, "home": home, "inputs": Sealed(inputs)}
                 )
         try:
             result = _result(future, self._runner)
         finally:
-            self._running.pop((key, anew), None)
-        # A cached result may be of files that were deleted since; a new one not.
-        if anew:
+            self._running.pop((key, again), None)
+        # A cached result may name files that were deleted since; a new one does not.
+        if again:
             _check_home(result, home, self._runner.address)
         return result
 
