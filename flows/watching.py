@@ -193,8 +193,8 @@ class Waiting:
     def _postpone(self, busy: str) -> None:
         if busy and not self._postponed:
             self.say(
-                f"{busy} is using {self.home.root}, a retraining perhaps. What arrives is judged; machines are fitted "
-                "again, and a retraining can become due, when it has ended."
+                f"{busy} is using {self.home.root}, perhaps for a retraining. What arrives is judged; machines are "
+                "fitted again, and a retraining can become due, once it has ended."
             )
         self._postponed = bool(busy)
 

@@ -29,7 +29,7 @@ def cluster_address() -> str | None:
 
 @contextmanager
 def on_cluster(address: str | None) -> Iterator[None]:
-    """Stages that the block calls run on the workers; those that do not depend on each other at once, see
+    """Run the stages that the block calls on the workers, those that do not depend on each other at once: see
     `tasks.stage.each_of`. Without an address, or within such a block, nothing changes.
 
     Raises:
@@ -70,7 +70,7 @@ class _Workers:
             result = _result(future, self._runner)
         finally:
             self._running.pop(task, None)
-        # A cached result may be of files that were deleted since; a new one not.
+        # A cached result may name files that were deleted since; a new one does not.
         if again:
             _check_home(result, home, self._runner.address)
         return result

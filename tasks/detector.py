@@ -90,7 +90,7 @@ def first_encoder(data: str, settings: Settings) -> Artifact | None:
     """
     home = Home.current()
     if settings.training.adapter_rank:
-        warn("no warm start: adapters are always trained from the start")
+        warn("no warm start: adapters are always trained from scratch")
         return None
     if not settings.training.trains:
         warn(f"no warm start: the encoder {settings.training.encoder} is not trained; training.encoder=resnet18 is")

@@ -107,8 +107,8 @@ def train_adapters(
 ) -> None:
     """Train adapters of a frozen encoder on these clips; resume after the last epoch of a training that was stopped.
 
-    ``base``: file of the encoder; ``recordings``: columns ``recording`` and those of a class; ``paths``: clip: file of
-    its recording; ``run``: the MLflow run to which progress is logged.
+    ``base``: file of the encoder; ``recordings``: columns ``recording`` and those of a class; ``paths``: clip to the
+    file of its recording; ``run``: the MLflow run to which progress is logged.
     """
     encoder = load_encoder(base.path)
     if not isinstance(encoder, PretrainedEncoder):

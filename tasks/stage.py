@@ -8,7 +8,7 @@
 The decorator owns everything else. The key is made of the digests of the inputs and of the code that the function
 reaches (`tasks.code`). The output is written atomically, below the current home (`Home.current`). Prefect caches the
 result, a manifest of the files with their digests; if a file is missing or damaged, the stage runs again. Where it runs
-is `ELSEWHERE`'s matter: in this process, or on the workers of a cluster (`tasks.cluster`).
+depends on `ELSEWHERE`: in this process, or on the workers of a cluster (`tasks.cluster`).
 """
 
 import importlib
@@ -139,7 +139,7 @@ class Stage(Generic[P]):
 
     def map(self, inputs: Iterable[Mapping[str, Any]], at_once: int, what: str = "") -> list[Artifact]:
         """The artifacts of several inputs (by name) in their order, computed ``at_once`` at a time; on a cluster by all
-        workers. ``what``: that its progress is called, if not the stage's name.
+        workers. ``what``: the name of its progress bar, by default that of the stage.
         """
 
         def made(each: Mapping[str, Any]) -> Artifact:
@@ -225,11 +225,11 @@ class Stage(Generic[P]):
         """
         if self.key(inputs) != key:
             raise AsdError(
-                f"{platform.node()} runs another version of asd than the machine that asks it: install the same version"
+                f"{platform.node()} runs another version of asd than the machine of the command: install the same one"
             )
         if not home.was_locked:
             raise AsdError(
-                f"{home.root} on {platform.node()} is not the home of the command that asks it: the home has to be a "
+                f"{home.root} on {platform.node()} is not the home of the command: the home has to be a "
                 "folder that all machines share, under the same path (NFS, for example)"
             )
         noted = _scratch_of(home, key) / _RESULT
@@ -308,7 +308,7 @@ def input_digest(value: Any) -> str:
 def each_of(function: Callable[[T], R], items: Iterable[T], what: str, at_once: int = 1) -> list[R]:
     """``function`` of each item, in their order: ``at_once`` at a time, or all where it only waits for a cluster.
 
-    ``what``: that its progress is called.
+    ``what``: the name of its progress bar.
     """
     on_cluster = ELSEWHERE.get() is not None
     if at_once == 1 and not on_cluster:

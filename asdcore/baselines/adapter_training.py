@@ -38,7 +38,7 @@ class AdapterObjective(Objective):
         encoder: its model has the adapters.
         adapters: to be trained.
         data: to train them on.
-        device: where.
+        device: to train on.
     """
 
     name = "adapters"

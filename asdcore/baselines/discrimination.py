@@ -57,7 +57,7 @@ def read_waveforms(
         recordings: one row per clip, with the columns ``recording`` and `CLASS`.
         paths: the file of each.
         settings: see `RecordingSettings`.
-        seconds: what is longer is cut; None: nothing is.
+        seconds: longer clips are cut to this; None: none are cut.
         memory: bytes that they may take.
 
     Raises:
@@ -74,7 +74,7 @@ def read_waveforms(
             shorter = "lower two_branch.seconds" if seconds else "lower recordings.sample_rate"
             raise AsdError(
                 f"the waveforms of the first {len(samples)} of {len(recordings)} training clips need more than the "
-                f"{memory / 2**30:.3g} GiB of memory here: {shorter}, or take fewer machines"
+                f"{memory / 2**30:.3g} GiB of memory here: {shorter}, or use fewer machines"
             )
     rows = recordings[CLASS].fillna("").astype(str).agg("\n".join, axis=1)
     classes = np.unique(rows, return_inverse=True)[1]
@@ -85,7 +85,7 @@ class Objective(nn.Module):
     """What a training minimises. Its parameters are trained, unless they need no gradient; its state is saved."""
 
     name: str
-    """of what is trained, for people"""
+    """what is trained, in messages"""
     rate_setting: str
     """the setting of the learning rate"""
 

@@ -28,13 +28,13 @@ WEIGHT_DECAY = 1e-5
 class TwoLosses(Objective):
     """The network with its two losses, which are added.
 
-    The plain one has fixed centres. The self-supervised one has trained ones for nine times as many classes: each
-    exchange, StatEx and FeatEx, makes three of each.
+    The plain one has fixed centres. The self-supervised one has trained centres for nine times as many classes:
+    each exchange, StatEx and FeatEx, makes three of one.
 
     Args:
         network: to be trained.
         data: to train it on.
-        device: where.
+        device: to train on.
     """
 
     name = "two-branch network"
@@ -84,7 +84,7 @@ def train_two_branch(
 ) -> tuple[TwoBranch, list[dict[str, float]]]:
     """Train the network; resume from a checkpoint of a training that was stopped.
 
-    The running means of the batch normalisations are computed anew after the training, from the recordings as they
+    The running means of the batch normalisations are computed again after the training, from the recordings as they
     are: those of the training have seen few batches where recordings are few.
 
     Args:

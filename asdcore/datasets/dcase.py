@@ -107,7 +107,7 @@ class _Source:
     def remedy(self) -> str:
         site = urlsplit(self.url)
         return (
-            "Look to the connection and run the same command again: it goes on where it stopped. Or fetch by hand the "
+            "Look to the connection and run the same command again: it resumes where it stopped. Or fetch by hand the "
             f"zips of {site.scheme}://{site.netloc}/records/{self.number} and {self.url} (save it as "
             f"{self.saved.name}), put them into {self.folder}, and run the same command again."
         )
@@ -130,7 +130,7 @@ def download(
 ) -> list[Path]:
     """Fetch recordings of DCASE Challenge Task 2 from Zenodo into ``folder/<machine>/{train,test}/``.
 
-    What is there already is neither fetched nor extracted again, and a download that broke off goes on where it
+    What is there already is neither fetched nor extracted again, and a download that broke off resumes where it
     stopped. A zip is deleted once it is extracted. A file that is there with another content is never overwritten.
 
     Args:

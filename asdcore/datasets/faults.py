@@ -43,9 +43,9 @@ def faulty_sound(
     sound = total(parts)
     faulty = np.asarray(FAULTS.get(name)(sound.copy(), SAMPLE_RATE, strength, rng), dtype=np.float64)
     if faulty.shape != sound.shape:
-        raise AsdError(f"fault {name!r} makes an array of shape {faulty.shape} of a sound of shape {sound.shape}")
+        raise AsdError(f"fault {name!r} returns an array of shape {faulty.shape} for a sound of shape {sound.shape}")
     if not np.isfinite(faulty).all():
-        raise AsdError(f"fault {name!r} at strength {strength:g} makes samples that are not finite")
+        raise AsdError(f"fault {name!r} at strength {strength:g} returns samples that are not finite")
     return faulty
 
 

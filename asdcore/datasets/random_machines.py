@@ -106,7 +106,9 @@ class RandomMachines:
         return _recorded(of, sound, self._draw)
 
     def skip(self, first: int = 0, last: int | None = None, fault: str | None = None) -> None:
-        """Draw what `recordings` would, and make nothing: a twentieth of the work, until the next ones are as without.
+        """Draw the numbers that `recordings` draws, without making sounds: a twentieth of the work.
+
+        What is made next is the same.
 
         >>> one, other = RandomMachines(2, seed=0), RandomMachines(2, seed=0)
         >>> _, _ = one.recordings(fault="line"), other.skip(fault="line")

@@ -171,7 +171,7 @@ def simulate(
 
     A recording depends on ``seed``, ``seconds``, ``strength``, ``sessions``, ``faults`` and its own name, never on the
     other recordings. Files that exist are kept, so an interrupted call resumes, and a later call can add machines. A
-    change in the code of a fault of your own goes unnoticed: take another folder.
+    change in the code of a fault of your own goes unnoticed: use another folder.
 
     Raises AsdError for an unknown machine or fault, or an impossible number, if ``folder`` was made with other
     arguments, and if it holds other recordings.

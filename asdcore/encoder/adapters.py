@@ -103,7 +103,7 @@ def merge(model: nn.Module, layers: Layers, adapters: Adapters) -> None:
     added = _add(model, layers, adapters.rank, adapters.alpha)
     expected = {name: values.shape for name, values in weights_of(added).items()}
     if {name: values.shape for name, values in adapters.weights.items()} != expected:
-        raise AsdError("the adapters are of another model: retrain")
+        raise AsdError("the adapters belong to another model: retrain")
     with torch.no_grad():
         for layer, adapter in added.items():
             for name, values in adapter.named_parameters():

@@ -91,7 +91,7 @@ class FrozenEncoder:
 
     @classmethod
     def check(cls, source: Path | None) -> None:
-        """Refuse, before any work starts, a source that cannot be read. Subclasses may look less closely, but faster.
+        """Refuse, before any work starts, a source that cannot be read. Subclasses may check less to be faster.
 
         Raises:
             AsdError: as the class.

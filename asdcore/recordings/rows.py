@@ -128,7 +128,7 @@ def supersedes(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
 def usable_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows without a reason, labelled ones first: of one content under two names the label is kept.
 
-    Where a manifest says two things of a file, one of which is refused, the other is no more certain.
+    If a manifest says two things about a file and one of them is refused, the other is no more reliable.
     """
     refused = {str(row["path"]) for row in rows if row["reason"]}
     good = [row for row in rows if str(row["path"]) not in refused]
@@ -138,12 +138,12 @@ def usable_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def news_of(
     bad: Sequence[dict[str, Any]], in_quarantine: Mapping[str, str], reported: Container[str]
 ) -> list[dict[str, Any]]:
-    """The rows with a reason that are to be written: those that take a recording out of use, and of each path one.
+    """The rows with a reason that are to be written: those that take a recording out of use, and one per path.
 
     Args:
         bad: rows with a reason.
         in_quarantine: the reason of each path that is in quarantine.
-        reported: paths of which the table of recordings still holds.
+        reported: paths for which the table of recordings stays as it is.
     """
     first: dict[str, str] = {}
     news = []
@@ -220,7 +220,7 @@ def agree(rows: Sequence[Mapping[str, Any]], settled: bool) -> bool:
 def conflict(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     this, that = (f"{one['machine']}, {one['split']}, {one['label']}" for one in (row, other))
     if row["path"] == other["path"]:
-        return f"the manifest lists it twice, as two things ({this}) and ({that}): delete one of the two lines"
+        return f"the manifest lists it twice, as ({this}) and as ({that}): delete one of the two lines"
     return f"the same sound is given as two things: here ({this}) and as {other['path']} ({that}); keep one of the two"
 
 

@@ -224,12 +224,12 @@ class Home:
         It may be held for hours, so recordings have a lock of their own, `lock_table`: they arrive, are judged and
         labelled in the meantime. What holds:
 
-        - Who writes below ``features`` or ``runs``, or changes what is registered, holds this lock. Who changes the
-          table of recordings holds `lock_table`. Scores, reports, incidents and runs of MLflow need neither.
-        - Who needs both, takes this one first. A process that holds the table's alone must not wait for this one, or
-          two processes could wait for each other for ever.
-        - The table may change while this lock is held. Long work reads it once, at its beginning, and later takes no
-          recording to be still there, nor to be called or labelled as before.
+        - Whoever writes below ``features`` or ``runs``, or changes what is registered, holds this lock. Whoever changes
+          the table of recordings holds `lock_table`. Scores, reports, incidents and runs of MLflow need neither.
+        - Whoever needs both takes this one first. A process that holds only the table's must not wait for this one, or
+          two processes could wait for each other forever.
+        - The table may change while this lock is held. Long work reads it once, at its beginning, and does not
+          assume later that a recording is still there, or still has the same name or label.
         - Readers need no lock: every file is written under another name and then renamed.
         - The operating system releases the locks of a killed process, and what it leaves are temporary files, which the
           next holder of the same lock deletes.

@@ -38,7 +38,7 @@ def ingest(
     """Check recordings and add new ones to the table of recordings. The files are only read.
 
     If there is a champion, it judges what would become normal training data. What it calls suspect or anomalous is
-    pending review, until you label it with `asd label`. Exit code 1: all recordings are in quarantine.
+    pending review, until you label it with `asd label`. Exit code 1: all recordings are quarantined.
     """
     place = start(home)
     if prefect_server_named():

@@ -160,7 +160,7 @@ def pretrain(
 ) -> None:
     """Make the base encoder that comes with the package, from random machines alone. It takes 20 minutes or more.
 
-    With ASD_DASK on the workers of a cluster; only then a home is used.
+    With ASD_DASK, it runs on the workers of a Dask cluster. Only then is a home used.
     """
     if os.environ.get("ASD_DASK"):
         place = start(home)

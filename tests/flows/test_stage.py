@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from asdcore.features.store import Row, Store
-from asdcore.settings import MelSettings, TrainingSettings
+from asdcore.settings import MelSettings, Settings, TrainingSettings
 from asdcore.storage.home import Home
 from tasks.encoder import training_key
 from tasks.features import feature_store, originals_artifact
@@ -115,30 +115,34 @@ def test_several_inputs_at_once_come_back_in_their_order(home: Home) -> None:
 
 
 def test_the_averages_of_a_retraining_and_an_enrolment_are_the_same_stage(home: Home) -> None:
-    from asdcore.settings import Settings
-
     training = Settings(training=TrainingSettings(encoder="resnet18"))
     of_retraining = originals_artifact(feature_store(training))
     assert of_retraining == feature_store(Settings(), variants=False)
 
 
 def test_a_retraining_with_the_base_encoder_has_a_key_of_its_spectrograms(two_recordings: pd.DataFrame) -> None:
+    settings, base = Settings(), Artifact(Path("base"), "base")
     keys = {
-        training_key(Artifact(Path("store"), digest), two_recordings, TrainingSettings()) for digest in ("one", "two")
+        training_key(Artifact(Path("store"), digest), two_recordings, settings.training, settings, base)
+        for digest in ("one", "two")
     }
     assert len(keys) == 2
 
 
 def test_a_training_with_other_recordings_or_settings_is_another_one(home: Home, two_recordings: pd.DataFrame) -> None:
-    settings = TrainingSettings(encoder="resnet18")
     rows = two_recordings
     spectrograms = Artifact(home.features, "store")
-    key = training_key(spectrograms, rows, settings)
-    assert training_key(spectrograms, rows.iloc[::-1], settings) == key
-    assert training_key(spectrograms, rows, settings.model_copy(update={"device": "cpu"})) == key
-    assert training_key(spectrograms, rows, settings.model_copy(update={"seed": 1})) != key
-    assert training_key(spectrograms, rows.head(1), settings) != key
-    assert training_key(Artifact(home.features, "another"), rows, settings) != key
+
+    def key_of(spectrograms: Artifact, rows: pd.DataFrame, **changed: object) -> str:
+        training = TrainingSettings(encoder="resnet18").model_copy(update=changed)
+        return training_key(spectrograms, rows, training, Settings(training=training), None)
+
+    key = key_of(spectrograms, rows)
+    assert key_of(spectrograms, rows.iloc[::-1]) == key
+    assert key_of(spectrograms, rows, device="cpu") == key
+    assert key_of(spectrograms, rows, seed=1) != key
+    assert key_of(spectrograms, rows.head(1)) != key
+    assert key_of(Artifact(home.features, "another"), rows) != key
 
 
 @pytest.mark.parametrize(

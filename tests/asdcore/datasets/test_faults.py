@@ -77,8 +77,8 @@ def test_unknown_faults_are_refused_before_anything_is_written(tmp_path: Path, f
 @pytest.mark.parametrize(
     ("makes", "said"),
     [
-        (lambda sound, rate, strength, rng: sound[1:], r"'odd' makes an array of shape \(7999,\) of a sound"),
-        (lambda sound, rate, strength, rng: sound * np.nan, "'odd' at strength 1 makes samples that are not finite"),
+        (lambda sound, rate, strength, rng: sound[1:], r"'odd' returns an array of shape \(7999,\) for a sound"),
+        (lambda sound, rate, strength, rng: sound * np.nan, "'odd' at strength 1 returns samples that are not finite"),
         (lambda sound, rate, strength, rng: None, "'odd'"),
     ],
     ids=["shorter", "not finite", "nothing"],

@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_refused(publish: Publish, tmp_path: Path, tones: W
     with pytest.raises(AsdError, match="adapter_rank=33: adapters of this model have at most rank 32"):
         train_adapters(encoder, tones, settings().model_copy(update={"adapter_rank": 33}), tmp_path)
     adapters = random_adapters(encoder)
-    with pytest.raises(AsdError, match="of another model"):
+    with pytest.raises(AsdError, match="belong to another model"):
         built("beats", publish("beats")).adapt(adapters)
     encoder.adapt(adapters)
     with pytest.raises(AsdError, match="has adapters already"):
