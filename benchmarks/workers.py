@@ -3,9 +3,9 @@
     python benchmarks/workers.py [--quick] [--json]
 
 Everything is simulated, and one run measures all of it. Workers: `asd benchmark` with several seeds on a cluster of one
-worker and on one of two, on this machine and with one thread each, in a new home each time; they take turns. Then again
-in the same home, where nothing is left to be computed: what a second run still takes is what workers do not change. The
-same for the pretraining of the base encoder.
+worker and on one of two, on this machine and with one thread each, in a new home. Then again in the same home, where
+nothing is left to be computed: what a second run still takes is what workers do not change. The same for the pretraining
+of the base encoder.
 
 Growth: stages in this process with n, 2n and 4n recordings of 10 s, one thread. Seconds are fitted as a + b n, the
 models of one machine as a + b n + c n^2; from that the time for 14 x 1,000 and for a million recordings is computed.
@@ -43,7 +43,8 @@ from asdcore.storage.home import Home
 
 CPU = torch.device("cpu")
 SYSTEMS = ["detector", "resnet18:tied-h", "baseline-mse", "wilkinghoff-2024"]
-MODELS = ["standardised_knn", "knn", "tied", "ledoit_wolf", "kmeans_cosine", "local_density", "memory_mixup"]
+MODELS = ["standardised_knn", "local_density", "knn", "tied", "ledoit_wolf", "kmeans_cosine", "memory_mixup"]
+"""the first two are those of a quick run"""
 H_SIZE = 2048
 """values of an embedding of the base encoder"""
 SIZES = {"14 x 1,000": (14, 1000), "1,000 x 1,000": (1000, 1000)}
@@ -76,29 +77,31 @@ def cluster(workers: int, folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def with_workers(folder: Path, rounds: int, work: Mapping[str, Callable[[Path], object]]) -> list[dict[str, Any]]:
-    """One row per kind of work and number of workers: seconds of the first run, and of one with nothing to compute.
-
-    Medians over the rounds.
-    """
+def with_workers(folder: Path, work: Mapping[str, Callable[[Path], object]]) -> list[dict[str, Any]]:
+    """One row per kind of work and number of workers: seconds of the first run, and of one with nothing to compute."""
     from flows.private_server import prefect_server
+    from tasks.tracking import EXPERIMENT, client
 
-    seconds: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    with prefect_server(Home.at(folder / "server")):
-        for turn in range(rounds):
-            for workers in (1, 2) if turn % 2 == 0 else (2, 1):
-                with cluster(workers, folder / f"cluster-{turn}-{workers}") as address:
-                    os.environ["ASD_DASK"] = address
-                    _wait_for(address, workers)
-                    for name, run in work.items():
-                        home = folder / f"home-{turn}-{workers}-{name}"
-                        took = (timed(lambda run=run, home=home: run(home)) for _ in range(2))  # type: ignore[misc]
-                        seconds.setdefault((name, workers), []).append((next(took), next(took)))
+    seconds: dict[tuple[str, int], tuple[float, float]] = {}
+    server = Home.at(folder / "server")
+    # One store, made before: a new one takes seconds, and would be the first run's.
+    os.environ["MLFLOW_TRACKING_URI"] = server.own_mlflow_uri
+    client(server).get_experiment_by_name(EXPERIMENT)
+    with prefect_server(server):
+        for workers in (1, 2):
+            with cluster(workers, folder / f"cluster-{workers}") as address:
+                os.environ["ASD_DASK"] = address
+                _wait_for(address, workers)
+                for name, run in work.items():
+                    home = folder / f"home-{workers}-{name}"
+                    first = timed(lambda run=run, home=home: run(home))  # type: ignore[misc]
+                    seconds[name, workers] = first, timed(lambda run=run, home=home: run(home))  # type: ignore[misc]
     del os.environ["ASD_DASK"]
     rows: list[dict[str, Any]] = []
     for name in work:
-        one, two = (np.median(np.array(seconds[name, workers]), axis=0) for workers in (1, 2))
-        for workers, (first, again) in ((1, one), (2, two)):
+        one = seconds[name, 1]
+        for workers in (1, 2):
+            first, again = seconds[name, workers]
             rows.append(
                 {
                     "work": name,
@@ -152,7 +155,7 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def growth(folder: Path, n: int, vectors: int) -> list[dict[str, Any]]:
+def growth(folder: Path, n: int, vectors: int, models: Sequence[str]) -> list[dict[str, Any]]:
     """One row per stage: seconds with n, 2n and 4n recordings, and the fit to them. ``vectors``: n of the models.
 
     4n is at most a shard, which one process makes.
@@ -190,7 +193,7 @@ def growth(folder: Path, n: int, vectors: int) -> list[dict[str, Any]]:
     }
     rows += [grown(name, sizes, run, quadratic=False) for name, run in later.items()]
     h = np.random.default_rng(0).standard_normal((4 * vectors, H_SIZE)).astype(np.float32)
-    for name in MODELS:
+    for name in models:
         model = model_class(name).of(NormalitySettings(layer="h"))
 
         def fitted(m: int, model: Any = model) -> object:
@@ -285,10 +288,11 @@ def main() -> None:
         if not quick:
             work["pretraining"] = base_encoder(machines=64, steps=20)
         figures: dict[str, Any] = {"benchmark": "workers", "data": "simulated", "quick": quick, "cores": os.cpu_count()}
-        figures["workers"] = with_workers(folder, 1 if quick else 2, work)
+        figures["workers"] = with_workers(folder, work)
         torch.set_num_threads(1)
         with threadpool_limits(1):
-            figures["growth"] = growth(folder / "growth", 8 if quick else 32, 64 if quick else 500)
+            n, vectors, models = (4, 64, MODELS[:2]) if quick else (32, 250, MODELS)
+            figures["growth"] = growth(folder / "growth", n, vectors, models)
     figures["computed"] = computed(figures["growth"])
     print(json.dumps(figures) if arguments.json else told(figures))
 
