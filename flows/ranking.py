@@ -15,6 +15,7 @@ from asdcore.evaluation.challenges import YEAR, Rule, challenge_of
 from asdcore.evaluation.ranking import by_group, comparisons, quality, ranking, twins
 from asdcore.evaluation.systems import systems_named
 from asdcore.evaluation.table import labelled
+from asdcore.reports.page import NO_REAL_MACHINE
 from asdcore.reports.ranking import Ranked, ranking_report, system_rows
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write, digest_of
@@ -84,7 +85,7 @@ def rank_systems(
     add_to_run_name(f", {counted(len(systems), 'system')} on {counted(len(datasets), 'dataset')}")
     if address := cluster_address():
         _fit_on_cluster(address, place, names, systems, seeds, settings, rule)
-    tables, costs, simulated = [], dict[str, list[pd.DataFrame]](), False
+    tables, costs, simulated = [], dict[str, list[pd.DataFrame]](), list[str]()
     for name, dataset in names.items():
         own = _home_of(place, name).root
         for seed in range(seeds):
@@ -92,7 +93,7 @@ def rank_systems(
             done = benchmark(recordings=dataset, systems=systems, settings=seeded, home=own, year=year)
             tables.append(pd.read_parquet(own / done["scores"]).assign(dataset=name, seed=seed))
             costs.setdefault(name, []).append(_costs(done))
-            simulated |= "simulated machines" in done["report"]
+        simulated += [name] if "simulated machines" in done["report"] else []
     scores = labelled(pd.concat(tables, ignore_index=True))
     if scores.empty:
         raise AsdError("no test recording of these datasets has a label: nothing can be compared")
@@ -203,7 +204,7 @@ def _published(
     names: dict[str, Path],
     seeds: int,
     settings: Settings,
-    simulated: bool,
+    simulated: Sequence[str],
 ) -> RankedSystems:
     """Write the Parquet file and the report, and log them to MLflow and Prefect."""
     recordings = sorted(set(scores["recording"]))
@@ -212,7 +213,8 @@ def _published(
     with atomic_write(folder / SCORES) as temporary:
         scores.to_parquet(temporary)
     notes = [f"{name}: {path}" for name, path in names.items()]
-    banner = "Simulated machines are among these" if simulated else ""
+    banner = f"Simulated machines: those of {', '.join(simulated)}." if simulated else ""
+    banner = NO_REAL_MACHINE if len(simulated) == len(names) else banner
     with atomic_write(folder / REPORT) as temporary:
         temporary.write_text(ranking_report(ranked, notes, banner), encoding="utf-8")
     rows = system_rows(ranked)

@@ -11,7 +11,7 @@ from asdcore.detector import Detector
 from asdcore.monitoring.outcomes import outcome_lines, outcomes
 from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
 from asdcore.plots.timeline import Point, timeline
-from asdcore.reports.page import count_of
+from asdcore.reports.page import NO_REAL_MACHINE, count_of
 from asdcore.reports.page import score as score_text
 
 STRANGE = [ANOMALOUS, SUSPECT]
@@ -141,7 +141,7 @@ def simulated_note(simulated: pd.Series) -> str:
     n = int(simulated.sum())
     if not n:
         return ""
-    return "Simulated recordings" if n == len(simulated) else f"{n} of {len(simulated)} recordings are simulated"
+    return NO_REAL_MACHINE if n == len(simulated) else f"{n} of {len(simulated)} recordings are simulated."
 
 
 def plain(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from asdcore.heard import clock
 TEMPLATES = Path(__file__).with_name("templates")
 MOST_BYTES = 15_000_000
 """of a report"""
+NO_REAL_MACHINE = "Simulated recordings: no real machine was recorded."
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -14,7 +14,7 @@ from asdcore.monitoring.states import STATES, MachineState, machine_states
 from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.timeline import Point
 from asdcore.plots.trend import small_trend, trend
-from asdcore.reports.page import count_of, number
+from asdcore.reports.page import NO_REAL_MACHINE, count_of, number
 from tasks.board import InCharge, Records
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 INCIDENT = "incident open"
 _ORDER = (INCIDENT, *STATES)
-NO_REAL_MACHINE = "Simulated recordings: no real machine was recorded."
 MOST_LISTED = 30
 """recordings of a machine, in each of its two lists"""
 MOST_POINTS_SMALL, MOST_POINTS = 60, 400

@@ -9,7 +9,8 @@ from asdcore.errors import AsdError
 from asdcore.heard import clock
 from asdcore.normality.odds import odds
 from asdcore.reports.known import Known
-from flows.board.machines import NO_REAL_MACHINE, champion, rows_of
+from asdcore.reports.page import NO_REAL_MACHINE
+from flows.board.machines import champion, rows_of
 from tasks.board import Records
 
 if TYPE_CHECKING:
