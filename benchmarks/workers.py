@@ -29,8 +29,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from asdcore.baselines.autoencoder import fit_autoencoder
+from asdcore.baselines.discrimination import read_waveforms
 from asdcore.baselines.two_branch import WINDOWS
-from asdcore.baselines.two_branch_training import read_waveforms, train_two_branch
+from asdcore.baselines.two_branch_training import train_two_branch
 from asdcore.datasets.simulate import simulate
 from asdcore.encoder.base import load_base
 from asdcore.encoder.embedding import embeddings
