@@ -4,8 +4,8 @@
 
 Everything is simulated, and one run measures all of it. Workers: `asd benchmark` with several seeds on a cluster of one
 worker and on one of two, on this machine and with one thread each, in a new home. Then again in the same home, where
-nothing is left to be computed: what a second run still takes is what workers do not change. The same for the pretraining
-of the base encoder.
+nothing is left to be computed: what a second run still takes is what workers do not change. The same for pretraining
+the base encoder.
 
 Growth: stages in this process with n, 2n and 4n recordings of 10 s, one thread. Seconds are fitted as a + b n, the
 models of one machine as a + b n + c n^2; from that the time for 14 x 1,000 and for a million recordings is computed.
