@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from asdcore.errors import AsdError
@@ -35,6 +36,10 @@ CANNOT_CHANGE_A_RESULT = (
 
 _LAZY = re.compile(r"([\w.]+):(\w+)")
 """A string such as ``asdcore.normality.gaussian:TiedCovariance``, as registries have them."""
+
+_PARSING = Lock()
+"""Python 3.11 counts the depth of what all threads parse together, and can fail with ``SystemError: AST constructor
+recursion depth mismatch`` (python/cpython#106905)."""
 
 Place = tuple[str, str]
 """module, and a name at its top level; the empty name: all of it"""
@@ -167,7 +172,9 @@ def _module(name: str) -> Module:
     path = _file(name)
     if path is None:
         return Module({}, {})
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    with _PARSING:
+        tree = ast.parse(text)
     nodes: dict[str, list[ast.stmt]] = {}
     imported: dict[str, Place] = {}
     for statement in tree.body:

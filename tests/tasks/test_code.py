@@ -1,8 +1,11 @@
 """What code a stage reaches."""
 
+import gc
 import importlib
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +123,18 @@ def test_a_class_of_a_notebook_is_refused_where_a_change_of_it_would_go_unnotice
 
 def test_a_stage_of_a_module_that_is_not_followed_has_a_key() -> None:
     assert code.code_of_function(tracking.log_evaluation.function)
+
+
+def test_threads_may_follow_code_at_once() -> None:
+    # In Python 3.11 it takes a thread that is interrupted by the garbage collection in the middle of parsing.
+    names = 4 * ["tasks.stage", "tasks.scoring", "asdcore.detector"]
+    thresholds, interrupt = gc.get_threshold(), lambda *_: time.sleep(0)
+    gc.callbacks.append(interrupt)
+    gc.set_threshold(100)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            modules = list(threads.map(code._module.__wrapped__, names))
+    finally:
+        gc.callbacks.remove(interrupt)
+        gc.set_threshold(*thresholds)
+    assert all(module.nodes for module in modules)
