@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 
 from asdcore.datasets.simulate import simulate
 from asdcore.features.batches import batches
-from asdcore.features.compute import Recordings, compute_features, missing_parts
+from asdcore.features.compute import Clips, compute_features, missing_parts
 from asdcore.features.normalisation import Normalisation
 from asdcore.features.spectrogram import power_spectrum
 from asdcore.features.store import EXTENDS, Store, drop_damaged
@@ -73,7 +73,7 @@ def lower_limit(paths: Sequence[Path], _: Path) -> None:
         power_spectrum(decode(path, settings.recordings).samples, settings.mel)
 
 
-def asd(settings: Settings, recordings: Recordings) -> Callable[[Sequence[Path], Path], None]:
+def asd(settings: Settings, recordings: Clips) -> Callable[[Sequence[Path], Path], None]:
     def run(paths: Sequence[Path], out: Path) -> None:
         compute_features(out, out / f"{EXTENDS}1", recordings[: len(paths)], settings)
 
@@ -136,7 +136,7 @@ def write_recordings(folder: Path, n: int, seconds: int) -> list[tuple[str, str]
     return recordings
 
 
-def complete(store: Path, recordings: Recordings, settings: Settings, seed: int) -> tuple[float, float]:
+def complete(store: Path, recordings: Clips, settings: Settings, seed: int) -> tuple[float, float]:
     """What the features stage does, without Prefect: check shards, find what is missing, compute it.
 
     Returns:
