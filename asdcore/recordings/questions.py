@@ -70,7 +70,8 @@ def unknown_folders(
 ) -> dict[Path, tuple[str, str]]:
     """Recordings in folders beside one that says a label, which may say one, too: the machine above, and the question.
 
-    A folder is a machine's if that machine is known, or if it has a split folder or folders with labels of its own.
+    All recordings of such a folder, if it holds an asked one. A folder is a machine's if that machine is known, or if it
+    has a split folder or folders with labels of its own.
 
     Args:
         asked: recordings whose place says no label.
@@ -84,18 +85,28 @@ def unknown_folders(
         for depth in range(locations[path].depth + 1, len(folders)):
             if label_said(folders[depth], answers):
                 beside.setdefault(tuple(folders[:depth]), folders[depth])
-    questions: dict[Path, tuple[str, str]] = {}
+    # Of the folder as a whole: were one recording of it taken and another one asked about, the next ingest would know
+    # its machine and ask no more.
+    own = {
+        tuple(folders[: depth + 1])
+        for folders in folders_of.values()
+        for depth in range(1, len(folders))
+        if any(folder in SPLIT_FOLDERS or label_said(folder, answers) for folder in folders[depth:])
+    }
+    unclear: dict[tuple[str, ...], tuple[str, str]] = {}
     for path in asked:
         folders = folders_of[path]
         for depth in range(1, len(folders)):
             name, label = folders[depth], beside.get(tuple(folders[:depth]))
-            if label is None or name in known or key(name) in answers or names_a_session(name):
+            folder = tuple(folders[: depth + 1])
+            if label is None or folder in own or name in known or key(name) in answers or names_a_session(name):
                 continue
-            if any(folder in SPLIT_FOLDERS or label_said(folder, answers) for folder in folders[depth:]):
-                continue
-            questions[path] = (
-                locate(folders, {**answers, key(name): "anomaly"}).machine,
-                _QUESTION.format(name=name, label=label),
-            )
+            machine = locate(folders, {**answers, key(name): "anomaly"}).machine
+            unclear[folder] = machine, _QUESTION.format(name=name, label=label)
             break
+    questions: dict[Path, tuple[str, str]] = {}
+    for path, folders in folders_of.items():
+        above = (tuple(folders[: depth + 1]) for depth in range(1, len(folders)))
+        if (folder := next((one for one in above if one in unclear), None)) is not None:
+            questions[path] = unclear[folder]
     return questions

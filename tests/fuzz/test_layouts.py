@@ -33,6 +33,7 @@ from tests.fuzz.odd_files import (
     wav,
 )
 
+DCASE = "section_00_source_train_normal_0000_vel_620_ac_0.08.wav"
 SAYS_NORMAL = re.compile(
     r"norm|train|\bi\W*o\b|ok|gut|good|healthy|pass|intact|undamaged|fault|defect|defaut|défaut|正常|정상",
     re.IGNORECASE,
@@ -104,6 +105,16 @@ def words_of(catalog: Catalog) -> list[list[dict[str, object]]]:
 @example([Entry(("pump",), "a.wav", 0, None), Entry(("pump",), "loop", 0, 0), Entry(("pump",), "b.wav", 0, -1)])
 @example([Entry(("pump",), "._a.wav", 0, None)])
 @example([Entry(("pump", "train"), "section_00_source_train_normal_0000_vel_620_ac_0.08.wav", 0, None)])
+@example(
+    [
+        Entry(("normal",), DCASE, 0, None),
+        Entry(("default",), DCASE, 1, None),
+        Entry(("default",), "pump.wav", 0, None),
+    ]
+)
+@example(
+    [Entry(("normal",), DCASE, 0, None), Entry(("default",), DCASE, 1, None), Entry(("default",), "a.wav", 2, None)]
+)
 def test_an_ingest_loses_no_file_invents_no_label_and_changes_nothing(tree: list[Entry]) -> None:
     with plants() as (place, home):
         plant(place, tree)
