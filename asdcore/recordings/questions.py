@@ -70,8 +70,8 @@ def unknown_folders(
 ) -> dict[Path, tuple[str, str]]:
     """Recordings in folders beside one that says a label, which may say one, too: the machine above, and the question.
 
-    All recordings of such a folder, if it holds an asked one. A folder is a machine's if that machine is known, or if it
-    has a split folder or folders with labels of its own.
+    All recordings of such a folder, if it holds an asked one. A folder is a machine's if that machine is known, or if
+    it has a split folder or folders with labels of its own.
 
     Args:
         asked: recordings whose place says no label.
