@@ -107,6 +107,6 @@ def unknown_folders(
     questions: dict[Path, tuple[str, str]] = {}
     for path, folders in folders_of.items():
         above = (tuple(folders[: depth + 1]) for depth in range(1, len(folders)))
-        if (folder := next((one for one in above if one in unclear), None)) is not None:
-            questions[path] = unclear[folder]
+        if question := next((unclear[one] for one in above if one in unclear), None):
+            questions[path] = question
     return questions
