@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,15 +40,7 @@ def audio_files(root: Path) -> Listing:
     """
     files: list[Path] = []
     left_out: dict[Path, str] = {}
-    visited: set[Path] = set()
-    for name, below, names in os.walk(root, followlinks=True):
-        folder = Path(name)
-        if folder.resolve() in visited:
-            below.clear()
-            continue
-        visited.add(folder.resolve())
-        # Folders before links: recordings keep the name of the folder that they are really in.
-        below[:] = sorted((b for b in below if not is_hidden(b)), key=lambda b: ((folder / b).is_symlink(), b))
+    for folder, names in _folders(root):
         alone = folder != root and SUPPLEMENTAL in folder.relative_to(root).parts
         for path in (folder / file for file in names if not is_hidden(file)):
             # A dangling link is kept: it is quarantined as unreadable.
@@ -62,6 +54,25 @@ def audio_files(root: Path) -> Listing:
             else:
                 files.append(path)
     return Listing(sorted(files), left_out)
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder at or below ``root`` and the names of its files: first all that are really there, then behind links.
+
+    So recordings keep the name of the folder that they are really in.
+    """
+    visited: set[Path] = set()
+    starts = [root]
+    for start in starts:
+        for name, below, names in os.walk(start):
+            folder = Path(name)
+            if folder.resolve() in visited:
+                below.clear()
+                continue
+            visited.add(folder.resolve())
+            below[:] = sorted(one for one in below if not is_hidden(one))
+            starts += [folder / one for one in below if (folder / one).is_symlink()]
+            yield folder, names
 
 
 def summed_up(left_out: Mapping[str, str]) -> list[str]:

@@ -103,6 +103,7 @@ def words_of(catalog: Catalog) -> list[list[dict[str, object]]]:
 @example([Entry(("pump", "normal"), "a.wav", 0, None), Entry(("pump", "abnormal"), "a.wav", 1, None)])
 @example([Entry(("pump",), "a.wav", 0, None), Entry(("fan",), "a.wav", 0, None), Entry(("fan",), "b.wav", 1, None)])
 @example([Entry(("pump",), "a.wav", 0, None), Entry(("pump",), "loop", 0, 0), Entry(("pump",), "b.wav", 0, -1)])
+@example([Entry(("pump",), DCASE, -1, None), Entry(("fan", "\udc80"), DCASE, 0, 2)])
 @example([Entry(("pump",), "._a.wav", 0, None)])
 @example([Entry(("pump", "train"), "section_00_source_train_normal_0000_vel_620_ac_0.08.wav", 0, None)])
 @example(

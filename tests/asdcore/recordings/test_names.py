@@ -195,6 +195,16 @@ def test_links_are_followed_without_end(tmp_path: Path) -> None:
     ]
 
 
+def test_recordings_keep_the_name_of_their_own_folder_whatever_links_to_it(tmp_path: Path) -> None:
+    touch(tmp_path / "fan" / "a.wav", tmp_path / "pump" / "b.wav")
+    (tmp_path / "fan" / "monday").mkdir()
+    (tmp_path / "fan" / "monday" / "pump of last year").symlink_to(tmp_path / "pump")
+    assert [(f.machine, f.path) for f in find_recordings(tmp_path)] == [
+        ("fan", tmp_path / "fan" / "a.wav"),
+        ("pump", tmp_path / "pump" / "b.wav"),
+    ]
+
+
 def test_a_pipe_named_like_audio_is_not_waited_for(tmp_path: Path) -> None:
     touch(tmp_path / "pump" / "a.wav")
     os.mkfifo(tmp_path / "pump" / "b.wav")
