@@ -113,7 +113,7 @@ def registered_folder(home: Home, model: str) -> Iterator[tuple[Path, str]]:
         raise _none_registered(home, model)
     for found in versions or ():
         if model == found.number or model in found.aliases:
-            folder = _local_folder(found.location)
+            folder = _local_folder(home, found.location)
             if folder is not None:
                 yield folder, found.number
                 return
@@ -158,12 +158,16 @@ def versions_in_file(home: Home) -> list[Version] | None:
     ]
 
 
-def _local_folder(location: str) -> Path | None:
+def _local_folder(home: Home, location: str) -> Path | None:
     """The detector's folder in a model that is on this machine; None if it is not, or there is not exactly one."""
     parts = urlsplit(location)
     if parts.scheme != "file":
         return None
-    found = list(Path(url2pathname(parts.path)).rglob(DESCRIPTION))
+    model = Path(url2pathname(parts.path))
+    if not model.exists() and home.mlartifacts.name in model.parts:
+        # The home was moved, or restored elsewhere, and MLflow keeps absolute paths; the folder's name is unique.
+        model = home.mlartifacts.joinpath(str(model).rpartition(f"/{home.mlartifacts.name}/")[2])
+    found = list(model.rglob(DESCRIPTION))
     return found[0].parent if len(found) == 1 else None
 
 
@@ -251,8 +255,9 @@ def _folder_of_mlflow(home: Home, model: str) -> Iterator[tuple[Path, str]]:
 
 def _files_gone(version: str, place: str) -> AsdError:
     return AsdError(
-        f"the files of version {version} are not where the registry says ({place}): they were deleted, the home was "
-        "moved, or a drive is not mounted. If they are gone, `asd retrain` registers the detector again"
+        f"the files of version {version} are not where the registry says ({place}): they were deleted, or a drive is "
+        "not mounted. Restore mlartifacts from a backup, or `asd promote` another version. If no version has its files "
+        "any more, move mlflow.db out of the home: `asd retrain` then begins a new registry"
     )
 
 

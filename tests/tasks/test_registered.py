@@ -143,6 +143,14 @@ def test_a_model_that_is_not_on_this_machine_is_left_to_mlflow(home: Home, monke
     assert read(home, "champion") == ("1", "1")
 
 
+def test_a_home_that_was_moved_has_its_detectors(home: Home, tmp_path: Path) -> None:
+    moved = home.root.rename(tmp_path / "moved")
+    try:
+        assert read(Home.at(moved), "champion") == ("1", "1")
+    finally:
+        moved.rename(home.root)
+
+
 def test_files_that_are_gone_are_named(home: Home) -> None:
     file = home.mlartifacts / "models" / "3" / "artifacts" / "detector" / "detector.json"
     file.rename(file.with_name("away"))
