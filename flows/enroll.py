@@ -104,7 +104,7 @@ def enroll(
             for file, reason in list(found["quarantined"].items())[:10]:
                 warn(f"quarantined: {file}: {reason}")
             if machine not in found["machines"]:
-                raise AsdError(f"{recordings}: no usable recording of {machine} there")
+                raise AsdError(f"{recordings}: no recording there can be used for {machine}")
         known = Catalog(place.recordings).of_machines([machine])
         training = training_recordings(hold_out(known, settings.gate.held_out_fraction))
         clips = cut(training, clip_lengths(training, settings.recordings))

@@ -156,8 +156,8 @@ def _sentences(
     for scorer, distance in report.shift.items():
         if distance > limit:
             sentences.append(
-                f"The mean {scorer} is {distance:.1f} times as far from that of the training recordings as a normal "
-                f"recording (limit {limit:.1f}): the sound has changed."
+                f"The mean {scorer} differs from that of the training recordings by {distance:.1f} times the usual "
+                f"difference of one normal recording (limit {limit:.1f}): the sound has changed."
             )
     if len(training):
         strange = sorted(set(report.sample_rates) - set(training["sample_rate"].dropna().astype(int)))

@@ -111,7 +111,7 @@ def label(
             return
     labelled_by = by or user_name()
     labels = label_recordings(place, recordings, as_, labelled_by)
-    out.print(f"{len(labels)} recordings labelled by {labelled_by}.")
+    out.print(f"{len(labels)} recording{'s' * (len(labels) != 1)} labelled by {labelled_by}.")
     output.write([{"recording": recording, "label": label} for recording, label in labels.items()])
 
 

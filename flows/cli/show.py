@@ -92,7 +92,7 @@ def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
     count = done.get("training_recordings")
     what = f"enrolled on {count} normal recordings" if count else "retired"
     what = what if count or done["machine"] not in done["machines"] else "has another threshold"
-    out.print(f"{done['machine']} {what}; everything else of version {done['parent']} is as it was")
+    out.print(f"{done['machine']} {what}; nothing else of version {done['parent']} has changed")
     for sentence in done.get("reliability", ())[:1]:
         out.print(f"{done['machine']}: {sentence}")
     out.print(f"machines   {', '.join(done['machines'])}")
@@ -112,7 +112,7 @@ def show_threshold(machine: str, detector: "Detector", per_day: float | None, ou
         rows.append(["", f"not supported: {supported} is the lowest rate that its recordings support; suspect at most"])
     else:
         low, high = calibration.interval(rate)
-        rows.append(["", f"90 % interval of the rate that is realised {100 * low:.2g} to {100 * high:.2g} %"])
+        rows.append(["", f"actual rate: 90 % interval {100 * low:.2g} to {100 * high:.2g} %"])
     rows.append(["alarm", f"{threshold.needed} anomalous of the last {threshold.last} recordings"])
     often = threshold.per_recording()
     expected = f"{1000 * often:.2g} in 1000 recordings"
@@ -282,7 +282,9 @@ def print_explanations(done: Mapping[str, Any]) -> None:
     """Where the anomalous recordings differ from normal, and where that is drawn; if none is, the nearest to it."""
     strange = done["anomalous"] + done["suspect"]
     if done["explained"] and not strange:
-        out.print("\nNothing is anomalous or suspect. The nearest to it differs from what is usual as follows:")
+        out.print(
+            "\nNothing is anomalous or suspect. The recording nearest to it differs from what is usual as follows:"
+        )
     for explained in done["explained"]:
         out.print(f"\n{explained['path']}")
         for sentence in explained["sentences"]:

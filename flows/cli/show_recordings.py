@@ -41,8 +41,9 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> lis
     own = catalog.recordings[catalog.recordings["machine"].isin(done["machines"])]
     _show_treatments(own, settings.recordings.sample_rate)
     out.print(
-        f"{done['added'] + done['known']} recordings of {len(rows)} machine(s) there: {done['added']} added, "
-        f"{done['known']} known already, {done['duplicates']} the same content under another name, "
+        f"{done['added'] + done['known']} recordings of {len(rows)} machine{'s' * (len(rows) != 1)}: "
+        f"{done['added']} added, "
+        f"{done['known']} already known, {done['duplicates']} with the same content as another file, "
         f"{len(done['quarantined'])} quarantined. The table above counts all that was ever ingested of these machines."
     )
     _list([f"quarantined: {file}: {reason}" for file, reason in sorted(done["quarantined"].items())], place)

@@ -187,7 +187,7 @@ def test_ingest_takes_what_is_good_and_says_why_it_leaves_the_rest(asd: Asd, tmp
     before = {path: path.read_bytes() for path in pump.iterdir()}
     result = asd("ingest", tmp_path / "recordings", "--home", tmp_path / "home")
     assert result.returncode == 0
-    assert "2 added, 0 known already, 1 the same content under another name, 3 quarantined" in result.stdout
+    assert "2 added, 0 already known, 1 with the same content as another file, 3 quarantined" in result.stdout
     assert "1 x channel 1 of 2; resampled from 44100 to 16000 Hz" in result.stdout
     for name, reason in (("text.wav", "unreadable"), ("empty.wav", "0 bytes"), ("silent.wav", "silent")):
         assert any(name in line and reason in line for line in result.stderr.splitlines())

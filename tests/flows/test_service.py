@@ -150,7 +150,7 @@ def test_a_recording_that_arrives_is_judged_by_the_worker_and_an_anomalous_one_w
     listed = asd("label", "--home", home.root)
     assert "tuesday.wav" in listed.stdout and "monday.wav" not in listed.stdout and "detector 1" in listed.stdout
     done = asd("label", folder / "tuesday.wav", "--as", "anomaly", "--by", "anna", "--home", home.root)
-    assert "1 recordings labelled by anna" in done.stdout, done.stderr
+    assert "1 recording labelled by anna" in done.stdout, done.stderr
     assert pending_review(Catalog(home.recordings).recordings).empty
 
 
