@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
 
 app = typer.Typer(
     help="Anomalous sound detection on machines: learns from normal recordings and tells which machine sounds wrong. "
-    "`asd demo` shows it on simulated machines in a few minutes.",
+    "`asd demo` shows it on simulated machines in about a minute.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
