@@ -77,7 +77,7 @@ def test_too_many_alarms_are_a_sentence(machine: MachineModel) -> None:
 def test_a_slow_drift_shows_before_it_alarms(machine: MachineModel) -> None:
     report = examined(machine, n=100, moved={"embedding": 0.6})
     assert report.shift["embedding"] > 0.5 > report.shift["spectrum"]
-    assert any("The mean embedding is" in sentence for sentence in report.sentences)
+    assert any("The mean embedding differs" in sentence for sentence in report.sentences)
     assert examined(machine, n=400, moved={"embedding": 0.6, "spectrum": 0.6}).uniform < 0.001  # type: ignore[operator]
 
 
