@@ -118,7 +118,8 @@ class Watcher:
             recordings=self.folder, settings=self.settings, arrived=[Path(name) for name in names], home=self.home.root
         )
         unlisted = dict.fromkeys(done["unlisted"], f"not listed in {self.folder / MANIFEST}")
-        reasons = done["quarantined"] | unlisted
+        left_out = unlisted | done["left_out"]
+        reasons = done["quarantined"] | left_out
         unusable = [names[name] for name in reasons if name in names]
         self.files.again(unusable, QUARANTINED_PAUSE)
         self.files.handled(whole)
@@ -127,9 +128,9 @@ class Watcher:
         if done["added"]:
             self.waiting.more()
         if done["added"] or news:
-            left_out = f", {len(unlisted)} not listed in {MANIFEST}" if unlisted else ""
+            more = f", {n} left out" if (n := len(left_out.keys() & news)) else ""
             self.say(
-                f"{len(whole)} files: {done['added']} new recordings, {len(done['quarantined'])} quarantined{left_out}"
+                f"{len(whole)} files: {done['added']} new recordings, {len(done['quarantined'])} quarantined{more}"
             )
         for name, reason in list(news.items())[:SHOWN]:
             self.say(f"  {name}: {reason}")

@@ -1,6 +1,7 @@
 """Tables beside recordings: manifests, which say what each file is, and tables of attributes."""
 
 import csv
+import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from asdcore.errors import AsdError
 from asdcore.recordings.folders import SPLIT_FOLDERS
 from asdcore.recordings.found import Found, called, mark_simulated
 from asdcore.recordings.listing import AUDIO_SUFFIXES, audio_files
-from asdcore.recordings.paths import nfc, on_disk, printable
+from asdcore.recordings.paths import nfc, on_disk, printable, surely
 
 MANIFEST = "manifest.csv"
 LONGEST_MACHINE = 200
@@ -84,7 +85,22 @@ def _listed(folder: Path, name: str) -> Path:
     """The file that a manifest names, in whatever of Unicode's forms the disk has its name."""
     names = (name, nfc(name), unicodedata.normalize("NFD", name))
     files = [on_disk(printable(folder / one)) for one in names]
-    return next((file for file in files if file.exists()), files[0]).resolve()
+    return next((file for file in files if surely(file, Path.exists)), files[0]).resolve()
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder has a manifest.
+
+    Raises:
+        AsdError: that is not known. Without a manifest, its recordings would be something else.
+    """
+    path = folder / MANIFEST
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not path.is_symlink():
+            return False
+        raise AsdError(f"{printable(path)}: cannot be read ({error.strerror})") from error
 
 
 def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
@@ -95,7 +111,7 @@ def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
         found: what it has found there.
     """
     place = on_disk(place)
-    if not (place / MANIFEST).is_file():
+    if not has_manifest(place):
         return []
     listed = {one.path for one in found}
     files = audio_files(place.resolve()).files
@@ -121,7 +137,7 @@ def attribute_tables(found: Sequence[Found]) -> tuple[dict[Path, dict[str, str]]
     for table in sorted(table for folder in machine_folders for table in on_disk(folder).glob("attributes_*.csv")):
         try:
             rows = _read_csv(table)[1]
-        except (AsdError, OSError) as error:
+        except AsdError as error:
             unreadable[printable(table.parent)] = f"its attributes are not known: {error}"
             continue
         for _, row in rows:
@@ -143,3 +159,5 @@ def _read_csv(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]
             return reader.fieldnames or (), rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise AsdError(f"{path}: not a CSV file in UTF-8 ({error}); save it again as one") from error
+    except OSError as error:
+        raise AsdError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,5 +1,6 @@
 """What only a person can say about a place: which machine a recording is of, and what an unknown folder is."""
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from asdcore.recordings.paths import nfc
 SAY_IT = "`--set recordings.labels=NAME:machine` says that a name is that of a machine, not a label"
 _QUESTION = (
     "the folder {name} lies beside {label}: are its recordings normal, anomalous, or those of a machine of this name? "
-    "Say so with `--set recordings.labels={name}:anomaly` (or normal, or machine), and {label}:machine if that is a "
+    "Say so with `--set {answer}` (or normal, or machine), and {label}:machine if that is a "
     "machine; or list the recordings in a manifest CSV"
 )
 
@@ -50,6 +51,11 @@ def unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
                 f"folder of its machine, {list_it}"
             )
     return problems
+
+
+def _answer(name: str) -> str:
+    """What may be typed in a shell. A comma would begin another answer; signs do not count, see `label_words.key`."""
+    return shlex.quote(f"recordings.labels={' '.join(name.replace(',', ' ').split())}:anomaly")
 
 
 def _some(names: Iterable[str]) -> str:
@@ -102,7 +108,7 @@ def unknown_folders(
             if label is None or folder in own or name in known or key(name) in answers or names_a_session(name):
                 continue
             machine = locate(folders, {**answers, key(name): "anomaly"}).machine
-            unclear[folder] = machine, _QUESTION.format(name=name, label=label)
+            unclear[folder] = machine, _QUESTION.format(name=name, label=label, answer=_answer(name))
             break
     questions: dict[Path, tuple[str, str]] = {}
     for path, folders in folders_of.items():

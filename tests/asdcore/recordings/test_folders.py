@@ -39,6 +39,23 @@ TREES: list[tuple[str, dict[str, tuple[str, str]]]] = [
         },
     ),
     (
+        "days, weeks and months as they are written elsewhere",
+        {
+            "pump7/26.11.2026/a.wav": ("pump7", "26.11.2026"),
+            "pump7/1-5-2026 10h30/a.wav": ("pump7", "1-5-2026 10h30"),
+            "pump7/2026-11-26T10-30-00+0100/a.wav": ("pump7", "2026-11-26T10-30-00+0100"),
+            "pump7/2026-05-01 early shift/a.wav": ("pump7", "2026-05-01 early shift"),
+            "pump7/26 Nov 2026/a.wav": ("pump7", "26 Nov 2026"),
+            "pump7/März 2026/a.wav": ("pump7", "März 2026"),
+            "pump7/KW 48/a.wav": ("pump7", "KW 48"),
+            "pump7/2026-W48/a.wav": ("pump7", "2026-W48"),
+            "27.11.2026/hall1/pump7/a.wav": ("pump7", "27.11.2026"),
+            "Decanter 2020/a.wav": ("Decanter 2020", ""),
+            "hall/W48/a.wav": ("W48", ""),
+            "hall/12.34.5678/a.wav": ("12.34.5678", ""),
+        },
+    ),
+    (
         "numbers",
         {
             "pump7/1/a.wav": ("pump7", "1"),

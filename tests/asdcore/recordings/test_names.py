@@ -165,6 +165,26 @@ def test_the_folder_of_one_machine_can_be_given_directly(
     assert found.path.is_absolute()
 
 
+def test_a_test_set_that_is_arranged_by_machine_does_not_train(tmp_path: Path) -> None:
+    touch(tmp_path / "train" / "pump" / "a.wav", tmp_path / "test" / "pump" / "b.wav")
+    for label in ("OK", "NG"):
+        touch(tmp_path / "test" / "hall1" / "pump" / label / f"{label}.wav")
+    found = by_name(tmp_path)
+    assert (found["a.wav"].split, found["a.wav"].problem) == ("train", "")
+    assert "not a DCASE name, but in a folder test" in found["b.wav"].problem
+    assert {name: (found[f"{name}.wav"].split, found[f"{name}.wav"].label) for name in ("OK", "NG")} == {
+        "OK": ("test", "normal"),
+        "NG": ("test", "anomaly"),
+    }
+    # What is above the given folder, or is its name, says nothing.
+    assert not by_name(tmp_path / "test")["b.wav"].problem
+
+
+def test_a_name_that_is_too_long_for_a_machine_is_named_as_such(tmp_path: Path) -> None:
+    touch(tmp_path / ("p" * 201) / "a.wav")
+    assert "longer than 200 bytes" in by_name(tmp_path)["a.wav"].problem
+
+
 def test_hidden_files_other_files_and_folders_named_like_audio_are_left_out(tmp_path: Path) -> None:
     touch(
         tmp_path / "pump" / "A.WAV",

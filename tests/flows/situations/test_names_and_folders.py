@@ -222,15 +222,15 @@ def test_labels_and_splits_go_together(tmp_path: Path) -> None:
     after="quarantined with the question, and the setting that answers it; the rest is ingested",
 )
 def test_an_unknown_folder_beside_a_label_is_asked_about(tmp_path: Path) -> None:
-    put(tmp_path, "pump/OK/1.wav", "pump/dry run/2.wav", "pump/2026-05-01/3.wav", "fan/4.wav")
+    put(tmp_path, "pump/OK/1.wav", "pump/dry, run/2.wav", "pump/2026-05-01/3.wav", "fan/4.wav")
     asked = {one.path.parent.name: one.problem for one in find_recordings(tmp_path) if one.problem}
-    assert [*asked] == ["dry run"] and "recordings.labels=dry run:anomaly" in asked["dry run"]
-    for said, expected in (("anomaly", ("pump", "test", "anomaly")), ("machine", ("dry run", "train", "normal"))):
+    assert [*asked] == ["dry, run"] and "--set 'recordings.labels=dry run:anomaly'" in asked["dry, run"]
+    for said, expected in (("anomaly", ("pump", "test", "anomaly")), ("machine", ("dry, run", "train", "normal"))):
         own = Home.at(tmp_path.parent / f"home-{said}")
         done = ingest_recordings(tmp_path, own, RecordingSettings(labels=f"Dry_run:{said}"))
         assert done["quarantined"] == {}
         rows = Catalog(own.recordings).recordings
-        (row,) = rows[rows["path"].str.contains("dry run")].to_dict("records")
+        (row,) = rows[rows["path"].str.contains("dry, run")].to_dict("records")
         assert (row["machine"], row["split"], row["label"]) == expected
         assert len(training_recordings(rows)) == 3 + (said == "machine")
 

@@ -303,7 +303,7 @@ def test_a_manifest_that_is_half_written(folder: Path, home: Home) -> None:
         (lambda: manifest.write_text("path,machine\na.wav,simFan\nb.wav,simFan\n"), r"1 files: 1 new.*simFan: "),
     )
     assert said.count("ingest failed") == 1
-    assert re.search(r"2 files: 1 new recordings, 0 quarantined, 1 not listed in manifest\.csv", said)
+    assert re.search(r"2 files: 1 new recordings, 0 quarantined, 1 left out", said)
     assert said.count(f"  {folder / 'b.wav'}: not listed in {manifest}") == 1
     assert judged(home) == {"a.wav", "b.wav"}
     assert [(one.subject, one.is_open) for one in incidents(home)] == [("ingest", False)]
