@@ -26,7 +26,7 @@ QUARANTINED_PAUSE = 60.0
 SECONDS_BETWEEN_EVENTS = 300.0
 """after which a Prefect server is told again of what is still not judged: it, or its worker, may have been down"""
 SHOWN = 20
-"""files in quarantine that are named"""
+"""files that are named in one go, of those in quarantine, or to listen to"""
 
 Say = Callable[[str], None]
 
@@ -232,8 +232,11 @@ def show(judged: Arrivals, say: Say) -> None:
     for machine, counts in judged["machines"].items():
         waiting, failed = counts["waiting"], counts["not scored"]
         say(f"{machine}: {counts['normal']} normal, {waiting} pending review, {failed} not scored")
-    for path in judged["waiting"]:
+    waiting = judged["waiting"]
+    for path in waiting[:SHOWN]:
         say(f"  listen to {path}")
+    if len(waiting) > SHOWN:
+        say(f"  and to {len(waiting) - SHOWN} more; `asd label --pending` lists them")
     if judged["report"]:
         say(f"Report of the day: {judged['report']}")
     if judged["fitted_again"]:

@@ -28,13 +28,14 @@ def plain(row: Mapping[Hashable, Any]) -> dict[str, Any]:
 
 
 def stat_of(path: Path) -> str:
-    """Size and time of the last change of a file: another one means that the content may be another.
+    """Size of a file and times of the last change of its content and its state: others mean that the content may be
+    another. The first time alone is not enough: recorders without a clock, and copies that keep the time, repeat it.
 
     Raises:
         OSError: there is no such file, or it cannot be reached.
     """
     status = on_disk(path).stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def settings_key(settings: RecordingSettings) -> str:
