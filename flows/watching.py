@@ -232,11 +232,10 @@ def show(judged: Arrivals, say: Say) -> None:
     for machine, counts in judged["machines"].items():
         waiting, failed = counts["waiting"], counts["not scored"]
         say(f"{machine}: {counts['normal']} normal, {waiting} pending review, {failed} not scored")
-    waiting = judged["waiting"]
-    for path in waiting[:SHOWN]:
+    for path in judged["waiting"][:SHOWN]:
         say(f"  listen to {path}")
-    if len(waiting) > SHOWN:
-        say(f"  and to {len(waiting) - SHOWN} more; `asd label --pending` lists them")
+    if (more := len(judged["waiting"]) - SHOWN) > 0:
+        say(f"  and to {more} more; `asd label --pending` lists them")
     if judged["report"]:
         say(f"Report of the day: {judged['report']}")
     if judged["fitted_again"]:

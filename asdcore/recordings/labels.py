@@ -1,6 +1,5 @@
 """What a person names, files, folders, digests or a CSV, to recordings of the table and their labels."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from asdcore.recordings.catalog import LABELS, Catalog
 from asdcore.recordings.found import Found, is_simulated
 from asdcore.recordings.names import parse_place
 from asdcore.recordings.paths import absolute, nfc, on_disk, printable, surely
+from asdcore.recordings.tables import read_csv
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of_file
 
@@ -152,15 +152,11 @@ def _more(catalog: Catalog, scored: Scored) -> dict[str, str]:
 
 
 def _rows(file: Path) -> list[tuple[str, str]]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            if "recording" not in (reader.fieldnames or []):
-                raise AsdError(f"{file}: no column recording; it needs recording (path or digest) and label")
-            # A path is relative to the file that names it.
-            return [(_beside(file, row["recording"] or ""), row.get("label") or "") for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise AsdError(f"{file}: not a CSV file in UTF-8 ({error}); save it again as one") from error
+    header, rows = read_csv(file)
+    if "recording" not in header:
+        raise AsdError(f"{file}: no column recording; it needs recording (path or digest) and label")
+    # A path is relative to the file that names it.
+    return [(_beside(file, row["recording"] or ""), row.get("label") or "") for _, row in rows]
 
 
 def _beside(file: Path, name: str) -> str:

@@ -323,6 +323,30 @@ def test_a_name_that_is_not_utf8_can_be_printed_and_opened(tmp_path: Path, name:
         assert (odd.machine, odd.problem) == ("pump", "")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path;machine;speed\r\npump/0.wav;pump;1,5\r\n",
+        "path\tmachine\tspeed\npump/0.wav\tpump\t1,5\n",
+        'path, machine, speed\npump/0.wav, pump, "1,5"\n',
+        'path,machine,speed\npump\\0.wav,pump,"1,5"\n',
+    ],
+    ids=["semicolons", "tabs", "spaces", "backslashes"],
+)
+def test_a_manifest_may_be_written_by_any_spreadsheet(tmp_path: Path, text: str) -> None:
+    touch(tmp_path / "pump" / "0.wav")
+    (tmp_path / "manifest.csv").write_text(text, newline="")
+    found = by_name(tmp_path)["0.wav"]
+    assert (found.machine, found.attributes, found.problem) == ("pump", {"speed": "1,5"}, "")
+
+
+def test_a_manifest_whose_name_has_capital_letters_is_not_overlooked(tmp_path: Path) -> None:
+    touch(tmp_path / "pump" / "a.wav")
+    (tmp_path / "MANIFEST.CSV").write_text("path,machine,split,label\npump/a.wav,pump,test,anomaly\n")
+    with pytest.raises(AsdError, match=r"MANIFEST\.CSV: a manifest is called manifest\.csv, in small letters"):
+        find_recordings(tmp_path)
+
+
 def test_a_manifest_test_recording_without_a_label_is_unlabelled(tmp_path: Path) -> None:
     (found,) = find_recordings(manifest(tmp_path, "path,machine,split\nb.flac,pump,test\n"))
     assert found.label == "unknown"
