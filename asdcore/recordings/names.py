@@ -33,7 +33,7 @@ from asdcore.recordings.manifest import (
     read_manifest,
 )
 from asdcore.recordings.paths import NOT_UTF8, is_a_folder, nfc, on_disk, printable
-from asdcore.recordings.questions import SAY_IT, unknown_folders, unnamed
+from asdcore.recordings.questions import SAY_IT, several_places, unknown_folders, unnamed
 
 _SECTION_NAME = re.compile(
     r"section_(?P<section>\d+)"
@@ -51,6 +51,8 @@ class Contents(NamedTuple):
     """sorted by path"""
     left_out: dict[str, str]
     """path of an audio file that is not a recording of a machine, or cannot be decoded: why"""
+    places: dict[str, list[str]]
+    """machine whose name folders in several places have: these folders, relative to the given one"""
 
 
 def find_recordings(place: Path, machine: str | None = None, answers: Answers = NO_ANSWERS) -> list[Found]:
@@ -85,11 +87,11 @@ def contents_of(
     place, shown = on_disk(place), printable(place)
     is_folder = is_a_folder(place)
     if not is_folder and place.suffix.lower() == ".csv":
-        return Contents(read_manifest(place), {})
+        return Contents(read_manifest(place), {}, {})
     if not is_folder:
         raise AsdError(f"{shown}: give the folder that holds the recordings, or a manifest CSV")
     if has_manifest(place):
-        return Contents(read_manifest(place / MANIFEST), {})
+        return Contents(read_manifest(place / MANIFEST), {}, {})
     files, left = audio_files(place.resolve())
     left_out = {str(printable(path)): reason for path, reason in left.items()}
     if not files:
@@ -117,6 +119,7 @@ def contents_of(
             [Found(f.path, problem=why) if (why := unreadable.get(f.path.parent.parent)) else f for f in found]
         ),
         left_out,
+        several_places({path: names for path, names in folders.items() if not _said(path)}, locations, answers),
     )
 
 

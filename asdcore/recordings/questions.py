@@ -4,7 +4,14 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from asdcore.recordings.folders import SPLIT_FOLDERS, Location, locate, may_name_a_machine, names_a_session
+from asdcore.recordings.folders import (
+    SPLIT_FOLDERS,
+    Location,
+    is_number,
+    locate,
+    may_name_a_machine,
+    names_a_session,
+)
 from asdcore.recordings.label_words import Answers, key, label_said
 from asdcore.recordings.paths import nfc
 
@@ -65,6 +72,39 @@ def _some(names: Iterable[str]) -> str:
 
 def _folder_named(path: Path, name: str) -> Path:
     return next(folder for folder in path.parents if nfc(folder.name) == name)
+
+
+def several_places(
+    folders_of: Mapping[Path, Sequence[str]], locations: Mapping[Path, Location], answers: Answers
+) -> dict[str, list[str]]:
+    """Machines whose name is that of folders in several places, such as halls, which may be two machines: the folders.
+
+    Sessions, splits and labels are no places.
+    """
+    places: dict[str, set[str]] = {}
+    for path, folders in folders_of.items():
+        depth, above, of_session = locations[path].depth, list[str](), False
+        for name in folders[1:depth]:
+            # A plain number is a hall or a line, but for a month or a day.
+            of_session = names_a_session(name) and (of_session or not is_number(name))
+            if not (of_session or name in SPLIT_FOLDERS or label_said(name, answers)):
+                above.append(name)
+        if depth:
+            places.setdefault(locations[path].machine, set()).add("/".join([*above, folders[depth]]))
+    return {machine: sorted(found) for machine, found in places.items() if machine and len(found) > 1}
+
+
+def merged(places: Mapping[str, Sequence[str]]) -> list[str]:
+    """What to say of machines in `several_places`.
+
+    >>> merged({"pump": ["1/pump", "2/pump"]})
+    ['pump: 1/pump and 2/pump count as one machine; if they are different machines, give the folders different names']
+    """
+    return [
+        f"{machine}: {_some(folders)} count as one machine; if they are different machines, give the folders different "
+        "names"
+        for machine, folders in sorted(places.items())
+    ]
 
 
 def unknown_folders(

@@ -75,7 +75,10 @@ def row_of(
             return row | {"recording": digest}
         if digest in known.index and known.loc[digest, "settings"] == key:
             return row | {"recording": digest} | plain(known.loc[digest, list(FACTS)].to_dict())
-        return row | {"recording": digest} | asdict(examine(one.path, settings))
+        row |= {"recording": digest} | asdict(examine(one.path, settings))
+        if stat_of(one.path) != row["stat"]:  # The digest and the rest may be of two contents.
+            return row | {"recording": "", "reason": "changed while it was being read: ingest it again", UNREAD: True}
+        return row
     except OSError as error:
         return row | {"reason": f"unreadable: {error.strerror}", UNREAD: True}
     except BadRecording as reason:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from asdcore.recordings.names import find_recordings, parse_place
+from asdcore.recordings.names import contents_of, find_recordings, parse_place
 
 DCASE = "section_00_source_train_normal_0000.wav"
 
@@ -192,6 +192,26 @@ def test_the_same_serial_number_in_two_folders_is_not_one_machine(tmp_path: Path
     found = find_recordings(tmp_path / "data")
     assert [bool(f.problem) for f in found] == [True, False, True]
     assert f"the folder 0001 in {tmp_path}/data/fan3 and {tmp_path}/data/pump7" in found[0].problem
+
+
+@pytest.mark.parametrize(
+    ("files", "places"),
+    [
+        (["hall1/pump/a.wav", "hall2/pump/b.wav"], ["hall1/pump", "hall2/pump"]),
+        (["1/pump/OK/a.wav", "2/pump/NG/b.wav", "1/fan/c.wav"], ["1/pump", "2/pump"]),
+        (
+            ["ToyCar/case1/NormalSound_IND/a.wav", "ToyTrain/case1/NormalSound_IND/a.wav"],
+            ["ToyCar/case1", "ToyTrain/case1"],
+        ),
+        (["2026-05-01/pump/a.wav", "2026-05-02/hall1/pump/a.wav"], ["hall1/pump", "pump"]),
+        (["2026-05-01/hall1/pump/a.wav", "2026/05/02/hall1/pump/a.wav", "hall1/pump/monday/b.wav"], []),
+        (["train/pump/a.wav", "defect/pump/a.wav", "test/pump/OK/a.wav", "pump/a.wav"], []),
+        ([f"dev_data/fan/train/{DCASE}", f"eval_data/fan/train/{DCASE}"], []),
+    ],
+)
+def test_machines_of_one_name_in_several_places_are_told(tmp_path: Path, files: list[str], places: list[str]) -> None:
+    touch(tmp_path, files)
+    assert [*contents_of(tmp_path).places.values()] == ([places] if places else [])
 
 
 @pytest.mark.parametrize("file", ["pump7/2026-05-01 faulty/a.wav", "2026-05-01_defect/pump7/a.wav"])

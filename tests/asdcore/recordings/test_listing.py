@@ -55,7 +55,7 @@ def place() -> Iterator[Path]:
 def test_what_may_not_be_read_does_not_stop_the_others(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Catalog, "append", lambda self, rows: None)  # The user of this test may write nowhere.
     with bound_by_permissions():
-        recordings, left_out = contents_of(place)
+        recordings, left_out, _ = contents_of(place)
         reasons = Catalog(place / "none").ingest(recordings, RecordingSettings()).quarantined
     assert [str(one.path.relative_to(place)) for one in recordings] == ["fan/a.wav", "open/a.wav", "pump/a.wav"]
     said = [f"the folder {place / name} cannot be listed (Permission denied)" for name in ("closed", "open/below")]
