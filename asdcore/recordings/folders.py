@@ -41,7 +41,7 @@ _PART = r"\d+|(?:early |late )?(?:morning|noon|afternoon|evening|night|shift|am|
 _SESSION = re.compile(
     rf"{_DATE}(?:[T _-]?{_TIME})?(?:[-_ ](?P<word>{_PART}|\w+))?"
     r"|20[12]\d(?:[-_.](?:0[1-9]|1[0-2]))?"
-    rf"|(?:{_YEAR}[-_. ]*{_MONTH}|{_MONTH}[-_. ]*{_YEAR})"
+    rf"|{_YEAR}[-_. ]*{_MONTH}|(?:\d{{1,2}}[-_. ]*)?{_MONTH}(?:[-_. ]*{_YEAR})?"
     rf"|{_YEAR}[-_ ]?[ck]?w[-_ ]?\d{{1,2}}|[ck]w[-_ ]?\d{{1,2}}(?:[-_ ]{_YEAR})?"
     rf"|(?:mon|tues|wednes|thurs|fri|satur|sun)day(?:[-_ ](?:{_PART}))?|mon|tue|wed|thu|fri|sat|sun"
     r"|(?:day|session|run|take|week|batch|shift|visit|measurement|messung|tag)[-_ ]?\d+",

@@ -47,6 +47,8 @@ TREES: list[tuple[str, dict[str, tuple[str, str]]]] = [
             "pump7/2026-05-01 early shift/a.wav": ("pump7", "2026-05-01 early shift"),
             "pump7/26 Nov 2026/a.wav": ("pump7", "26 Nov 2026"),
             "pump7/März 2026/a.wav": ("pump7", "März 2026"),
+            "pump7/2026/Nov/26/a.wav": ("pump7", "2026/Nov/26"),
+            "2026/12_December/01/pump7/a.wav": ("pump7", "2026/12_December/01"),
             "pump7/KW 48/a.wav": ("pump7", "KW 48"),
             "pump7/2026-W48/a.wav": ("pump7", "2026-W48"),
             "27.11.2026/hall1/pump7/a.wav": ("pump7", "27.11.2026"),
