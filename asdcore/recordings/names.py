@@ -22,7 +22,7 @@ from typing import NamedTuple
 from asdcore.errors import AsdError
 from asdcore.recordings.folders import SPLIT_FOLDERS, Location, folders_of, locate
 from asdcore.recordings.found import NOT_TOLD, Found, called, mark_simulated
-from asdcore.recordings.label_words import NO_ANSWERS, Answers, has_fault_in, label_said, names_a_fault
+from asdcore.recordings.label_words import NO_ANSWERS, Answers, has_fault_in, label_said, names_a_fault, opposites
 from asdcore.recordings.listing import NO_RECORDING, SUPPLEMENTAL, audio_files, summed_up
 from asdcore.recordings.manifest import (
     LONGEST_MACHINE,
@@ -33,7 +33,7 @@ from asdcore.recordings.manifest import (
     read_manifest,
 )
 from asdcore.recordings.paths import NOT_UTF8, is_a_folder, nfc, on_disk, printable
-from asdcore.recordings.questions import SAY_IT, several_places, unknown_folders, unnamed
+from asdcore.recordings.questions import SAY_IT, opposite, several_places, unknown_folders, unnamed
 
 _SECTION_NAME = re.compile(
     r"section_(?P<section>\d+)"
@@ -105,6 +105,13 @@ def contents_of(
         if path in problems
         else _found(path, locations[path], answers, tuple(folders[path][1 : locations[path].depth]))
         for path in folders
+    ]
+    normal_ones = opposites(sorted({one.machine for one in found}.difference(known)), answers)
+    found = [
+        replace(one, problem=opposite(one.machine, normal_ones[one.machine]))
+        if one.machine in normal_ones and not (one.labelled or one.problem)
+        else one
+        for one in found
     ]
     unlabelled = [one.path for one in found if not one.labelled]
     questions = unknown_folders(unlabelled, folders, locations, answers, known)

@@ -60,6 +60,15 @@ def unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
     return problems
 
 
+def opposite(name: str, normal: str) -> str:
+    """What is to be said of the recordings in a folder, see `label_words.opposites`."""
+    return (
+        f"the folders {name} and {normal} seem to say labels of one machine: put its normal recordings into a folder "
+        f"`normal` and the others into a folder `defect` in the machine's, or list them in a manifest CSV; "
+        f"`--set {shlex.quote(f'recordings.labels={name}:machine')}` says that {name} is a machine"
+    )
+
+
 def _answer(name: str) -> str:
     """What may be typed in a shell. A comma would begin another answer; signs do not count, see `label_words.key`."""
     return shlex.quote(f"recordings.labels={' '.join(name.replace(',', ' ').split())}:anomaly")

@@ -6,6 +6,7 @@ import pytest
 
 from asdcore.errors import AsdError
 from asdcore.recordings.found import Found
+from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import find_recordings, parse_attributes, parse_place
 from asdcore.recordings.paths import on_disk
 
@@ -178,6 +179,20 @@ def test_a_test_set_that_is_arranged_by_machine_does_not_train(tmp_path: Path) -
     }
     # What is above the given folder, or is its name, says nothing.
     assert not by_name(tmp_path / "test")["b.wav"].problem
+
+
+@pytest.mark.parametrize(
+    ("fault", "normal"), [("pump_ng", "pump_ok"), ("Ventil-niO 2", "ventil iO.2"), ("bad fan", "good_fan")]
+)
+def test_two_folders_that_differ_by_a_word_for_a_label_are_not_two_machines(
+    tmp_path: Path, fault: str, normal: str
+) -> None:
+    touch(tmp_path / fault / "a.wav", tmp_path / normal / "b.wav", tmp_path / "leak_tester" / "c.wav")
+    found = by_name(tmp_path)
+    assert "seem to say labels of one machine" in found["a.wav"].problem
+    assert not found["b.wav"].problem and not found["c.wav"].problem
+    answered = find_recordings(tmp_path, answers=answers_of(f"{fault}:machine"))
+    assert not any(one.problem for one in answered)
 
 
 def test_a_name_that_is_too_long_for_a_machine_is_named_as_such(tmp_path: Path) -> None:
