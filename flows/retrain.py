@@ -15,6 +15,7 @@ from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.recordings.listing import summed_up
 from asdcore.recordings.paths import on_disk, printable
+from asdcore.recordings.questions import merged
 from asdcore.recordings.renamed import renamed
 from asdcore.recordings.training import hold_out, large_enough, training_recordings
 from asdcore.settings import Settings
@@ -97,6 +98,8 @@ def ingested_machines(home: Home, place: Path, settings: Settings) -> list[str]:
         warn(f"quarantined: {len(found['quarantined']) - 10} more; `asd ingest` of the same place lists them")
     for line in summed_up(found["left_out"]):
         warn(f"left out: {line}")
+    for line in merged(found["places"]):
+        warn(line)
     if found["pending"]:
         warn(f"{len(found['pending'])} new recordings are pending review and do not train: `asd label` lists them")
     return found["machines"]

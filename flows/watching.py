@@ -26,7 +26,7 @@ QUARANTINED_PAUSE = 60.0
 SECONDS_BETWEEN_EVENTS = 300.0
 """after which a Prefect server is told again of what is still not judged: it, or its worker, may have been down"""
 SHOWN = 20
-"""files in quarantine that are named"""
+"""files that are named in one go, of those in quarantine, or to listen to"""
 
 Say = Callable[[str], None]
 
@@ -118,7 +118,8 @@ class Watcher:
             recordings=self.folder, settings=self.settings, arrived=[Path(name) for name in names], home=self.home.root
         )
         unlisted = dict.fromkeys(done["unlisted"], f"not listed in {self.folder / MANIFEST}")
-        reasons = done["quarantined"] | unlisted
+        left_out = unlisted | done["left_out"]
+        reasons = done["quarantined"] | left_out
         unusable = [names[name] for name in reasons if name in names]
         self.files.again(unusable, QUARANTINED_PAUSE)
         self.files.handled(whole)
@@ -127,9 +128,9 @@ class Watcher:
         if done["added"]:
             self.waiting.more()
         if done["added"] or news:
-            left_out = f", {len(unlisted)} not listed in {MANIFEST}" if unlisted else ""
+            more = f", {n} left out" if (n := len(left_out.keys() & news)) else ""
             self.say(
-                f"{len(whole)} files: {done['added']} new recordings, {len(done['quarantined'])} quarantined{left_out}"
+                f"{len(whole)} files: {done['added']} new recordings, {len(done['quarantined'])} quarantined{more}"
             )
         for name, reason in list(news.items())[:SHOWN]:
             self.say(f"  {name}: {reason}")
@@ -231,8 +232,10 @@ def show(judged: Arrivals, say: Say) -> None:
     for machine, counts in judged["machines"].items():
         waiting, failed = counts["waiting"], counts["not scored"]
         say(f"{machine}: {counts['normal']} normal, {waiting} pending review, {failed} not scored")
-    for path in judged["waiting"]:
+    for path in judged["waiting"][:SHOWN]:
         say(f"  listen to {path}")
+    if (more := len(judged["waiting"]) - SHOWN) > 0:
+        say(f"  and to {more} more; `asd label --pending` lists them")
     if judged["report"]:
         say(f"Report of the day: {judged['report']}")
     if judged["fitted_again"]:

@@ -43,6 +43,8 @@ class Ingest(TypedDict):
     """paths of recordings that a person has removed from the table: they stay out"""
     left_out: dict[str, str]
     """path of an audio file that is not a recording of a machine, or cannot be decoded: why"""
+    places: dict[str, list[str]]
+    """machine whose name folders in several places have: these folders; they may be two machines"""
     unlisted: list[str]
     """paths of audio files beside a manifest that does not list them: they are left out"""
 
@@ -75,7 +77,9 @@ def ingest_recordings(
         merge_parts(home.recordings, SCHEMA)
     catalog = Catalog(home.recordings)
     place = fetched(place)
-    found, left_out = contents_of(place, machine, answers_of(settings.labels), set(catalog.recordings["machine"]))
+    found, left_out, places = contents_of(
+        place, machine, answers_of(settings.labels), set(catalog.recordings["machine"])
+    )
     if machine is not None:
         machine = nfc(machine)
         found = _all_of(machine, found, place)
@@ -98,7 +102,9 @@ def ingest_recordings(
         found = [_unreviewed(one) for one in new]
         session = f"arrived {datetime.now(UTC):%Y-%m-%dT%H:%M}"
     done = asdict(catalog.ingest(found, settings, review, session))
-    return cast("Ingest", done | {"left_out": left_out, "unlisted": [str(printable(path)) for path in beside]})
+    return cast(
+        "Ingest", done | {"left_out": left_out, "places": places, "unlisted": [str(printable(path)) for path in beside]}
+    )
 
 
 def _unreviewed(one: Found) -> Found:

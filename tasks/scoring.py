@@ -24,7 +24,7 @@ from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.recordings.fetch import fetched
 from asdcore.recordings.health import counted
 from asdcore.recordings.listing import NO_RECORDING, audio_files, summed_up
-from asdcore.recordings.paths import NOT_UTF8, can_be_told, on_disk, printable
+from asdcore.recordings.paths import NOT_UTF8, can_be_told, is_a_folder, on_disk, printable
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from asdcore.threads import one_blas_thread
@@ -251,9 +251,7 @@ def _chosen(detector: Detector, places: Sequence[Path], machine: str | None) -> 
     of_all = None if machine is None else detector.enrolled(machine)
     for given in places:
         place = on_disk(given)
-        if not place.exists():
-            raise AsdError(f"{printable(given)}: no such file or folder")
-        if place.is_file():
+        if not is_a_folder(place):
             said = of_all or detector.machine_said(place)
             if said in detector.machines:
                 files.append((printable(given), said))

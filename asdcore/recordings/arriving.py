@@ -95,8 +95,8 @@ class Arriving:
 def known_states(recordings: pd.DataFrame, folder: Path) -> dict[Path, str]:
     """The files below ``folder`` in the table of recordings, and their state when they were read.
 
-    Of a file that an older version has read, the state is not known: it counts as the present one, unless the file has
-    changed since.
+    Of a file that an older version has read, the state is not known, or not all of it: it counts as the present one,
+    unless the file has changed since.
     """
     states: dict[Path, str] = {}
     columns = (recordings[name] for name in ("path", "stat", "ingested_at"))
@@ -104,7 +104,7 @@ def known_states(recordings: pd.DataFrame, folder: Path) -> dict[Path, str]:
         path = on_disk(Path(name))
         if not path.is_relative_to(folder):
             continue
-        if not pd.isna(stat):
+        if str(stat).count(" ") == 2:
             states[path] = str(stat)
             continue
         with suppress(OSError):

@@ -12,8 +12,9 @@ from pathlib import Path
 from watchfiles import Change, watch
 
 from asdcore.recordings.folders import SPLIT_FOLDERS
-from asdcore.recordings.listing import AUDIO_SUFFIXES, audio_files, is_hidden
+from asdcore.recordings.listing import AUDIO_SUFFIXES, OTHER_AUDIO, audio_files, is_hidden
 from asdcore.recordings.manifest import MANIFEST
+from asdcore.recordings.paths import surely
 
 TICK = 1.0
 """Seconds between two results."""
@@ -35,7 +36,8 @@ Events = set[tuple[Change, str]]
 def changed_files(folder: Path, poll: bool, say: Callable[[str], None]) -> Iterator[set[Path]]:
     """The audio files and tables below ``folder`` that may be new or have changed, about once a second.
 
-    The first result has every file. Links are followed. Hidden files, and what lies in hidden folders, are left out.
+    The first result has every file, those that cannot be decoded among them. Links are followed. Hidden files, and what
+    lies in hidden folders, are left out.
 
     Args:
         folder: need not be there all the time.
@@ -70,7 +72,7 @@ def changed_files(folder: Path, poll: bool, say: Callable[[str], None]) -> Itera
             except Exception:  # An event about a name that is not UTF-8, for example: what it was is seen below.
                 events, until = None, min(until, soonest)
                 continue
-            if any(path.is_dir() for path in paths):
+            if any(surely(path, Path.is_dir) for path in paths):
                 # What is in it may have been there before. And no events come from behind a link that is new.
                 until = min(until, soonest)
             yield {path for path in paths if _counts(path, folder)}
@@ -78,7 +80,14 @@ def changed_files(folder: Path, poll: bool, say: Callable[[str], None]) -> Itera
 
 def _events(folder: Path) -> tuple[Iterator[Events] | None, str]:
     """Sets of events, an empty one after a second without; or none, and why there can be none."""
-    events = watch(folder, watch_filter=None, rust_timeout=int(1000 * TICK), yield_on_timeout=True, step=200)
+    events = watch(
+        folder,
+        watch_filter=None,
+        rust_timeout=int(1000 * TICK),
+        yield_on_timeout=True,
+        step=200,
+        ignore_permission_denied=True,
+    )
     try:
         next(events)  # Events are collected from here on. The scan that follows covers what these were about.
     except Exception as error:
@@ -87,7 +96,8 @@ def _events(folder: Path) -> tuple[Iterator[Events] | None, str]:
 
 
 def _all_files(folder: Path) -> set[Path]:
-    files = set(audio_files(folder).files)
+    listing = audio_files(folder)
+    files = {*listing.files, *(path for path in listing.left_out if surely(path, Path.is_file))}
     machines = {path.parent.parent for path in files if path.parent.name in SPLIT_FOLDERS}
     attributes = {table for machine in machines for table in machine.glob(f"{ATTRIBUTES}*{TABLES}")}
     return files | attributes | {folder / MANIFEST}
@@ -96,7 +106,11 @@ def _all_files(folder: Path) -> set[Path]:
 def _counts(path: Path, folder: Path) -> bool:
     with suppress(OSError, ValueError):
         hidden = any(is_hidden(part) for part in path.relative_to(folder).parts)
-        return (path.suffix.lower() in AUDIO_SUFFIXES or _is_table(path, folder)) and not hidden and path.is_file()
+        return (
+            (path.suffix.lower() in AUDIO_SUFFIXES | OTHER_AUDIO or _is_table(path, folder))
+            and not hidden
+            and path.is_file()
+        )
     return False
 
 

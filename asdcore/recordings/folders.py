@@ -27,12 +27,22 @@ SPLIT_FOLDERS = {
     "test_rename": "test",
 }
 
-_DATE = r"(?:19|20)\d{2}[-_.]?\d{2}[-_.]?\d{2}"
-_TIME = r"(?:[01]\d|2[0-3])[-_.:hH]?[0-5]\d(?:[-_.:mM]?[0-5]\d)?"
+_YEAR, _DAY_OR_MONTH = r"(?:19|20)\d{2}", r"(?:0?[1-9]|[12]\d|3[01])"
+_MONTH = (
+    r"(?:jan(?:uary?)?|feb(?:ruary?)?|mar(?:ch)?|märz?|mrz|apr(?:il)?|ma[yi]|jun[ei]?|jul[yi]?|aug(?:ust)?"
+    r"|sept?(?:ember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?)"
+)
+_DATE = (
+    rf"(?:{_YEAR}[-_.]?\d{{2}}[-_.]?\d{{2}}|{_DAY_OR_MONTH}[-_.]{_DAY_OR_MONTH}[-_.]{_YEAR}"
+    rf"|{_DAY_OR_MONTH}[-_. ]*{_MONTH}[-_., ]*{_YEAR}|{_YEAR}[-_. ]*{_MONTH}[-_. ]*{_DAY_OR_MONTH})"
+)
+_TIME = r"(?:[01]\d|2[0-3])[-_.:hH]?[0-5]\d(?:[-_.:mM]?[0-5]\d)?(?: ?(?:Z|UTC|[-+]\d\d:?\d\d))?"
 _PART = r"\d+|(?:early |late )?(?:morning|noon|afternoon|evening|night|shift|am|pm)"
 _SESSION = re.compile(
-    rf"{_DATE}(?:[T _-]?{_TIME})?(?:[-_ ](?P<word>\w+))?"
+    rf"{_DATE}(?:[T _-]?{_TIME})?(?:[-_ ](?P<word>{_PART}|\w+))?"
     r"|20[12]\d(?:[-_.](?:0[1-9]|1[0-2]))?"
+    rf"|{_YEAR}[-_. ]*{_MONTH}|(?:\d{{1,2}}[-_. ]*)?{_MONTH}(?:[-_. ]*{_YEAR})?"
+    rf"|{_YEAR}[-_ ]?[ck]?w[-_ ]?\d{{1,2}}|[ck]w[-_ ]?\d{{1,2}}(?:[-_ ]{_YEAR})?"
     rf"|(?:mon|tues|wednes|thurs|fri|satur|sun)day(?:[-_ ](?:{_PART}))?|mon|tue|wed|thu|fri|sat|sun"
     r"|(?:day|session|run|take|week|batch|shift|visit|measurement|messung|tag)[-_ ]?\d+",
     re.IGNORECASE,
@@ -67,12 +77,14 @@ class Location:
 
 
 def names_a_session(folder: str) -> bool:
-    """Whether a folder of this name is a session of the machine that another folder names: a date, a month, a year, a
-    weekday, a plain number of up to three digits, or a numbered day, session, run, take, week, batch, shift, visit or
-    measurement.
+    """Whether a folder of this name is a session of the machine that another folder names: a date, a week, a month, a
+    year, a weekday, a plain number of up to three digits, or a numbered day, session, run, take, week, batch, shift,
+    visit or measurement.
 
     >>> [names_a_session(name) for name in ("2026-05-01 morning", "2026-05", "Monday", "run_2", "7", "4711", "pump7")]
     [True, True, True, True, True, False, False]
+    >>> [names_a_session(name) for name in ("26.11.2026", "26-Nov-2026", "2026-W48", "KW48", "W48")]
+    [True, True, True, True, False]
     """
     return _SESSION.fullmatch(folder) is not None or is_number(folder)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from asdcore.recordings.paths import can_be_told, on_disk, printable
+from asdcore.recordings.paths import can_be_told, on_disk, printable, surely
 
 DETECTOR = "detector "
 """What ``labelled_by`` begins with, before a version, where no person has settled a label."""
@@ -34,7 +34,7 @@ class Found:
 
 def is_simulated(path: Path) -> bool:
     """Whether a file lies in a folder of simulated recordings."""
-    return any((above / SIMULATED).is_file() for above in on_disk(path).resolve().parents)
+    return any(surely(above / SIMULATED, Path.is_file) for above in on_disk(path).resolve().parents)
 
 
 def mark_simulated(found: Sequence[Found]) -> list[Found]:
@@ -43,7 +43,7 @@ def mark_simulated(found: Sequence[Found]) -> list[Found]:
     simulated = {
         folder
         for folder in set(folders.values())
-        if any((above / SIMULATED).is_file() for above in (folder, *folder.parents))
+        if any(surely(above / SIMULATED, Path.is_file) for above in (folder, *folder.parents))
     }
     return [
         replace(f, attributes=f.attributes | {"simulated": "yes"}) if folders[f.path] in simulated else f for f in found

@@ -7,7 +7,7 @@ words of four letters or more may have a number: ``n.i.O.``, ``Not OK``, ``leak_
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
@@ -116,6 +116,21 @@ def has_fault_in(machine: str, answers: Answers = NO_ANSWERS) -> bool:
     (True, False, False)
     """
     return key(machine) not in answers and _SAYS_ANOMALY.search(key(machine)) is not None
+
+
+def opposites(names: Iterable[str], answers: Answers = NO_ANSWERS) -> dict[str, str]:
+    """Names with a word for anomalous that are those of others, which have a word for normal in its place: the others.
+
+    >>> opposites(["pump_ng", "pump_ok", "leak_tester", "NG press"])
+    {'pump_ng': 'pump_ok'}
+    """
+    said: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        words = re.split(r"[\s_.-]+", name)
+        for place, word in enumerate(words):
+            if (label := label_said(word)) and len(words) > 1 and key(name) not in answers:
+                said.setdefault((*map(key, words[:place]), "", *map(key, words[place + 1 :])), {})[label] = name
+    return {both["anomaly"]: both["normal"] for both in said.values() if len(both) == 2}
 
 
 def answers_of(text: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """What a person names, files, folders, digests or a CSV, to recordings of the table and their labels."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +12,8 @@ from asdcore.recordings.audio import BadRecording, examine
 from asdcore.recordings.catalog import LABELS, Catalog
 from asdcore.recordings.found import Found, is_simulated
 from asdcore.recordings.names import parse_place
-from asdcore.recordings.paths import absolute, nfc, on_disk, printable
+from asdcore.recordings.paths import absolute, nfc, on_disk, printable, surely
+from asdcore.recordings.tables import read_csv
 from asdcore.settings import RecordingSettings
 from asdcore.storage.files import digest_of_file
 
@@ -69,7 +69,7 @@ def label_recordings(
     if new:
         # A path as it was typed here tells more than the one that was typed where it was scored.
         typed = [on_disk(Path(name)) for name in what]
-        here = {digest_of_file(path): path for path in typed if _is(path, Path.is_file)}
+        here = {digest_of_file(path): path for path in typed if surely(path, Path.is_file)}
         files = {digest: replace(file, path=here.get(digest, file.path)) for digest, file in scored().items()}
         done = catalog.ingest([_found(files[recording], labels[recording]) for recording in new], settings)
         for path, reason in done.quarantined.items():
@@ -129,7 +129,7 @@ def labels_of(catalog: Catalog, what: Sequence[str], label: str | None, scored: 
     """
     labels: dict[str, str] = {}
     for one in what:
-        file = one.lower().endswith(".csv") and _is(Path(one), Path.is_file)
+        file = one.lower().endswith(".csv") and surely(Path(one), Path.is_file)
         for name, own in _rows(Path(one)) if file else [(one, "")]:
             said = own or label
             if said not in LABELS:
@@ -152,27 +152,15 @@ def _more(catalog: Catalog, scored: Scored) -> dict[str, str]:
 
 
 def _rows(file: Path) -> list[tuple[str, str]]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            if "recording" not in (reader.fieldnames or []):
-                raise AsdError(f"{file}: no column recording; it needs recording (path or digest) and label")
-            # A path is relative to the file that names it.
-            return [(_beside(file, row["recording"] or ""), row.get("label") or "") for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise AsdError(f"{file}: not a CSV file in UTF-8 ({error}); save it again as one") from error
+    header, rows = read_csv(file)
+    if "recording" not in header:
+        raise AsdError(f"{file}: no column recording; it needs recording (path or digest) and label")
+    # A path is relative to the file that names it.
+    return [(_beside(file, row["recording"] or ""), row.get("label") or "") for _, row in rows]
 
 
 def _beside(file: Path, name: str) -> str:
-    return str(file.parent / name) if _is(on_disk(file.parent / name), Path.exists) else name
-
-
-def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
-    """Whether there is such a file or folder; not if the text cannot be a path, for example because it is too long."""
-    try:
-        return kind(path)
-    except (OSError, ValueError):
-        return False
+    return str(file.parent / name) if surely(on_disk(file.parent / name), Path.exists) else name
 
 
 def recordings_named(known: Mapping[str, str], name: str, more: Callable[[], Mapping[str, str]] = dict) -> list[str]:
@@ -194,10 +182,10 @@ def recordings_named(known: Mapping[str, str], name: str, more: Callable[[], Map
 
 def _named(known: Mapping[str, str], name: str) -> list[str]:
     path = on_disk(Path(name))
-    if _is(path, Path.is_dir):
+    if surely(path, Path.is_dir):
         folder = printable(path.resolve())
         return [digest for digest, place in known.items() if Path(place).is_relative_to(folder)]
-    if _is(path, Path.is_file):
+    if surely(path, Path.is_file):
         digest = digest_of_file(path)
         return [digest] if digest in known else []
     try:

@@ -1,6 +1,6 @@
 """Tables beside recordings: manifests, which say what each file is, and tables of attributes."""
 
-import csv
+import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +9,8 @@ from asdcore.errors import AsdError
 from asdcore.recordings.folders import SPLIT_FOLDERS
 from asdcore.recordings.found import Found, called, mark_simulated
 from asdcore.recordings.listing import AUDIO_SUFFIXES, audio_files
-from asdcore.recordings.paths import nfc, on_disk, printable
+from asdcore.recordings.paths import nfc, on_disk, printable, surely
+from asdcore.recordings.tables import read_csv
 
 MANIFEST = "manifest.csv"
 LONGEST_MACHINE = 200
@@ -29,10 +30,12 @@ def read_manifest(path: Path) -> list[Found]:
         "domain": {"source", "target", "unknown"},
         "label": {"normal", "anomaly", "unknown"},
     }
-    header, rows = _read_csv(path)
+    header, rows = read_csv(path)
     missing = {"path", "machine"} - set(header)
     if missing:
-        raise AsdError(f"{path}: the header lacks the column {' and '.join(sorted(missing))}")
+        raise AsdError(
+            f"{path}: the header lacks the column {' and '.join(sorted(missing))}; it has {', '.join(header) or 'none'}"
+        )
     if twice := sorted({name for name in header if name.strip() and list(header).count(name) > 1}):
         raise AsdError(f"{path}: the header has the column {' and '.join(twice)} twice: rename or delete one")
     if not rows:
@@ -81,10 +84,31 @@ def read_manifest(path: Path) -> list[Found]:
 
 
 def _listed(folder: Path, name: str) -> Path:
-    """The file that a manifest names, in whatever of Unicode's forms the disk has its name."""
-    names = (name, nfc(name), unicodedata.normalize("NFD", name))
+    """The file that a manifest names, in whatever of Unicode's forms the disk has its name, and with slashes of any
+    system.
+    """
+    forms = (name, nfc(name), unicodedata.normalize("NFD", name))
+    names = dict.fromkeys([*forms, *(form.replace("\\", "/") for form in forms)])
     files = [on_disk(printable(folder / one)) for one in names]
-    return next((file for file in files if file.exists()), files[0]).resolve()
+    return next((file for file in files if surely(file, Path.exists)), files[0]).resolve()
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder has a manifest.
+
+    Raises:
+        AsdError: that is not known. Without a manifest, its recordings would be something else.
+    """
+    path = folder / MANIFEST
+    try:
+        other = next((path.name for path in folder.iterdir() if path.name.lower() == MANIFEST != path.name), None)
+        if other is not None and not path.exists():
+            raise AsdError(f"{printable(folder / other)}: a manifest is called {MANIFEST}, in small letters: rename it")
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not path.is_symlink():
+            return False
+        raise AsdError(f"{printable(path)}: cannot be read ({error.strerror})") from error
 
 
 def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
@@ -95,7 +119,7 @@ def unlisted(place: Path, found: Iterable[Found]) -> list[Path]:
         found: what it has found there.
     """
     place = on_disk(place)
-    if not (place / MANIFEST).is_file():
+    if not has_manifest(place):
         return []
     listed = {one.path for one in found}
     files = audio_files(place.resolve()).files
@@ -120,8 +144,8 @@ def attribute_tables(found: Sequence[Found]) -> tuple[dict[Path, dict[str, str]]
     machine_folders = {f.path.parent.parent for f in found if f.path.parent.name in SPLIT_FOLDERS}
     for table in sorted(table for folder in machine_folders for table in on_disk(folder).glob("attributes_*.csv")):
         try:
-            rows = _read_csv(table)[1]
-        except (AsdError, OSError) as error:
+            rows = read_csv(table)[1]
+        except AsdError as error:
             unreadable[printable(table.parent)] = f"its attributes are not known: {error}"
             continue
         for _, row in rows:
@@ -132,14 +156,3 @@ def attribute_tables(found: Sequence[Found]) -> tuple[dict[Path, dict[str, str]]
             if name and said:
                 attributes[printable(table.parent).joinpath(*split_and_name)] = said
     return attributes, unreadable
-
-
-def _read_csv(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
-    """The header, and each row with the number of its line."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-            return reader.fieldnames or (), rows
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise AsdError(f"{path}: not a CSV file in UTF-8 ({error}); save it again as one") from error

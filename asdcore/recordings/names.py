@@ -22,11 +22,18 @@ from typing import NamedTuple
 from asdcore.errors import AsdError
 from asdcore.recordings.folders import SPLIT_FOLDERS, Location, folders_of, locate
 from asdcore.recordings.found import NOT_TOLD, Found, called, mark_simulated
-from asdcore.recordings.label_words import NO_ANSWERS, Answers, has_fault_in, label_said, names_a_fault
+from asdcore.recordings.label_words import NO_ANSWERS, Answers, has_fault_in, label_said, names_a_fault, opposites
 from asdcore.recordings.listing import NO_RECORDING, SUPPLEMENTAL, audio_files, summed_up
-from asdcore.recordings.manifest import MANIFEST, attribute_tables, fit_for_file_name, read_manifest
-from asdcore.recordings.paths import NOT_UTF8, nfc, on_disk, printable
-from asdcore.recordings.questions import SAY_IT, unknown_folders, unnamed
+from asdcore.recordings.manifest import (
+    LONGEST_MACHINE,
+    MANIFEST,
+    attribute_tables,
+    fit_for_file_name,
+    has_manifest,
+    read_manifest,
+)
+from asdcore.recordings.paths import NOT_UTF8, is_a_folder, nfc, on_disk, printable
+from asdcore.recordings.questions import SAY_IT, opposite, several_places, unknown_folders, unnamed
 
 _SECTION_NAME = re.compile(
     r"section_(?P<section>\d+)"
@@ -44,6 +51,8 @@ class Contents(NamedTuple):
     """sorted by path"""
     left_out: dict[str, str]
     """path of an audio file that is not a recording of a machine, or cannot be decoded: why"""
+    places: dict[str, list[str]]
+    """machine whose name folders in several places have: these folders, relative to the given one"""
 
 
 def find_recordings(place: Path, machine: str | None = None, answers: Answers = NO_ANSWERS) -> list[Found]:
@@ -76,27 +85,33 @@ def contents_of(
             value.
     """
     place, shown = on_disk(place), printable(place)
-    if not place.exists():
-        raise AsdError(f"{shown}: no such file or folder")
-    if place.is_file() and place.suffix.lower() == ".csv":
-        return Contents(read_manifest(place), {})
-    if place.is_file():
+    is_folder = is_a_folder(place)
+    if not is_folder and place.suffix.lower() == ".csv":
+        return Contents(read_manifest(place), {}, {})
+    if not is_folder:
         raise AsdError(f"{shown}: give the folder that holds the recordings, or a manifest CSV")
-    if (place / MANIFEST).is_file():
-        return Contents(read_manifest(place / MANIFEST), {})
+    if has_manifest(place):
+        return Contents(read_manifest(place / MANIFEST), {}, {})
     files, left = audio_files(place.resolve())
     left_out = {str(printable(path)): reason for path, reason in left.items()}
     if not files:
         raise AsdError("; ".join([f"{shown}: {NO_RECORDING}", *summed_up(left_out)]))
     top, machine = printable(place.resolve()), machine and nfc(machine)
     folders = {path: folders_of(path, top, machine, answers) for path in map(called, files)}
-    locations = {path: locate(names, answers) for path, names in folders.items()}
+    locations = {path: _in_test_set(locate(names, answers), path, top) for path, names in folders.items()}
     problems = {} if machine else unnamed(locations, top)
     found = [
         Found(path, problem=problems[path])
         if path in problems
         else _found(path, locations[path], answers, tuple(folders[path][1 : locations[path].depth]))
         for path in folders
+    ]
+    normal_ones = opposites(sorted({one.machine for one in found}.difference(known)), answers)
+    found = [
+        replace(one, problem=opposite(one.machine, normal_ones[one.machine]))
+        if one.machine in normal_ones and not (one.labelled or one.problem)
+        else one
+        for one in found
     ]
     unlabelled = [one.path for one in found if not one.labelled]
     questions = unknown_folders(unlabelled, folders, locations, answers, known)
@@ -111,7 +126,15 @@ def contents_of(
             [Found(f.path, problem=why) if (why := unreadable.get(f.path.parent.parent)) else f for f in found]
         ),
         left_out,
+        several_places({path: names for path, names in folders.items() if not _said(path)}, locations, answers),
     )
+
+
+def _in_test_set(location: Location, path: Path, top: Path) -> Location:
+    """With the split of a test set that is arranged by machine (``test/pump/a.wav``), not the other way round."""
+    below = path.parent.relative_to(top).parts[: location.depth]
+    tests = [name for name in below if SPLIT_FOLDERS.get(name) == "test"]
+    return location if location.split or not tests else replace(location, split=tests[-1])
 
 
 def parse_place(path: Path, answers: Answers = NO_ANSWERS) -> Found:
@@ -158,8 +181,8 @@ def _found(path: Path, location: Location, answers: Answers = NO_ANSWERS, above:
         return replace(
             unsaid,
             machine="",
-            problem=f"its folder {machine!r} cannot name a machine, since it is not UTF-8, or has a backslash or a "
-            "control character: rename it, or list the recordings in a manifest CSV",
+            problem=f"its folder {machine!r} cannot name a machine, since it is not UTF-8, has a backslash or a "
+            f"control character, or is longer than {LONGEST_MACHINE} bytes: rename it, or {_LIST_IT}",
         )
     if not machine or label_said(machine, answers):
         return replace(

@@ -6,8 +6,12 @@ be written to a UTF-8 file. So the `printable` path of a recording is used every
 
 import os
 import re
+import stat
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+
+from asdcore.errors import AsdError
 
 NOT_UTF8 = "its name is not UTF-8, and another file has the name that it would be written as: rename one of the two"
 """why a recording must not be used: its path could not be told from that of the other one"""
@@ -54,6 +58,30 @@ def on_disk(path: Path) -> Path:
 def absolute(path: Path) -> Path:
     """The absolute printable path; links are not resolved."""
     return printable(Path(os.path.normpath(path.absolute())))
+
+
+def is_a_folder(place: Path) -> bool:
+    """Whether a given place is a folder, or else a file.
+
+    Raises:
+        AsdError: there is no such place, or it cannot be reached.
+    """
+    try:
+        return stat.S_ISDIR(place.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise AsdError(f"{printable(place)}: no such file or folder") from None
+    except OSError as error:
+        raise AsdError(f"{printable(place)}: cannot be reached ({error.strerror})") from error
+
+
+def surely(path: Path, kind: Callable[[Path], bool]) -> bool:
+    """Whether there is such a file or folder, ``Path.is_file`` for example; not if that cannot be known, or if the text
+    cannot be a path, for example because it is too long.
+    """
+    try:
+        return kind(path)
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def can_be_told(path: Path) -> bool:

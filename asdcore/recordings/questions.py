@@ -1,16 +1,24 @@
 """What only a person can say about a place: which machine a recording is of, and what an unknown folder is."""
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from asdcore.recordings.folders import SPLIT_FOLDERS, Location, locate, may_name_a_machine, names_a_session
+from asdcore.recordings.folders import (
+    SPLIT_FOLDERS,
+    Location,
+    is_number,
+    locate,
+    may_name_a_machine,
+    names_a_session,
+)
 from asdcore.recordings.label_words import Answers, key, label_said
 from asdcore.recordings.paths import nfc
 
 SAY_IT = "`--set recordings.labels=NAME:machine` says that a name is that of a machine, not a label"
 _QUESTION = (
     "the folder {name} lies beside {label}: are its recordings normal, anomalous, or those of a machine of this name? "
-    "Say so with `--set recordings.labels={name}:anomaly` (or normal, or machine), and {label}:machine if that is a "
+    "Say so with `--set {answer}` (or normal, or machine), and {label}:machine if that is a "
     "machine; or list the recordings in a manifest CSV"
 )
 
@@ -52,6 +60,20 @@ def unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
     return problems
 
 
+def opposite(name: str, normal: str) -> str:
+    """What is to be said of the recordings in a folder, see `label_words.opposites`."""
+    return (
+        f"the folders {name} and {normal} seem to say labels of one machine: put its normal recordings into a folder "
+        f"`normal` and the others into a folder `defect` in the machine's, or list them in a manifest CSV; "
+        f"`--set {shlex.quote(f'recordings.labels={name}:machine')}` says that {name} is a machine"
+    )
+
+
+def _answer(name: str) -> str:
+    """What may be typed in a shell. A comma would begin another answer; signs do not count, see `label_words.key`."""
+    return shlex.quote(f"recordings.labels={' '.join(name.replace(',', ' ').split())}:anomaly")
+
+
 def _some(names: Iterable[str]) -> str:
     first, *rest = sorted(names)
     return f"{first} and {len(rest)} more" if len(rest) > 1 else " and ".join([first, *rest])
@@ -59,6 +81,39 @@ def _some(names: Iterable[str]) -> str:
 
 def _folder_named(path: Path, name: str) -> Path:
     return next(folder for folder in path.parents if nfc(folder.name) == name)
+
+
+def several_places(
+    folders_of: Mapping[Path, Sequence[str]], locations: Mapping[Path, Location], answers: Answers
+) -> dict[str, list[str]]:
+    """Machines whose name is that of folders in several places, such as halls, which may be two machines: the folders.
+
+    Sessions, splits and labels are no places.
+    """
+    places: dict[str, set[str]] = {}
+    for path, folders in folders_of.items():
+        depth, above, of_session = locations[path].depth, list[str](), False
+        for name in folders[1:depth]:
+            # A plain number is a hall or a line, but for a month or a day.
+            of_session = names_a_session(name) and (of_session or not is_number(name))
+            if not (of_session or name in SPLIT_FOLDERS or label_said(name, answers)):
+                above.append(name)
+        if depth:
+            places.setdefault(locations[path].machine, set()).add("/".join([*above, folders[depth]]))
+    return {machine: sorted(found) for machine, found in places.items() if machine and len(found) > 1}
+
+
+def merged(places: Mapping[str, Sequence[str]]) -> list[str]:
+    """What to say of machines in `several_places`.
+
+    >>> merged({"pump": ["1/pump", "2/pump"]})
+    ['pump: 1/pump and 2/pump count as one machine; if they are different machines, give the folders different names']
+    """
+    return [
+        f"{machine}: {_some(folders)} count as one machine; if they are different machines, give the folders different "
+        "names"
+        for machine, folders in sorted(places.items())
+    ]
 
 
 def unknown_folders(
@@ -102,7 +157,7 @@ def unknown_folders(
             if label is None or folder in own or name in known or key(name) in answers or names_a_session(name):
                 continue
             machine = locate(folders, {**answers, key(name): "anomaly"}).machine
-            unclear[folder] = machine, _QUESTION.format(name=name, label=label)
+            unclear[folder] = machine, _QUESTION.format(name=name, label=label, answer=_answer(name))
             break
     questions: dict[Path, tuple[str, str]] = {}
     for path, folders in folders_of.items():

@@ -28,13 +28,14 @@ def plain(row: Mapping[Hashable, Any]) -> dict[str, Any]:
 
 
 def stat_of(path: Path) -> str:
-    """Size and time of the last change of a file: another one means that the content may be another.
+    """Size of a file and times of the last change of its content and its state: others mean that the content may be
+    another. The first time alone is not enough: recorders without a clock, and copies that keep the time, repeat it.
 
     Raises:
         OSError: there is no such file, or it cannot be reached.
     """
     status = on_disk(path).stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def settings_key(settings: RecordingSettings) -> str:
@@ -74,7 +75,10 @@ def row_of(
             return row | {"recording": digest}
         if digest in known.index and known.loc[digest, "settings"] == key:
             return row | {"recording": digest} | plain(known.loc[digest, list(FACTS)].to_dict())
-        return row | {"recording": digest} | asdict(examine(one.path, settings))
+        row |= {"recording": digest} | asdict(examine(one.path, settings))
+        if stat_of(one.path) != row["stat"]:  # The digest and the rest may be of two contents.
+            return row | {"recording": "", "reason": "changed while it was being read: ingest it again", UNREAD: True}
+        return row
     except OSError as error:
         return row | {"reason": f"unreadable: {error.strerror}", UNREAD: True}
     except BadRecording as reason:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -117,7 +118,13 @@ def may_be_damaged(error: Exception) -> bool:
 
 
 def digest_of_file(path: Path) -> str:
-    """SHA-256 of the content, 64 hexadecimal digits."""
+    """SHA-256 of the content, 64 hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read, or is a named pipe or a device: reading these may never end.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -16,8 +16,15 @@ def existing(path: Path | None) -> Path | None:
         return path
     from asdcore.recordings.paths import on_disk, printable
 
-    if not on_disk(path).exists():
-        raise typer.BadParameter(f"path {str(printable(path))!r} does not exist")
+    try:
+        on_disk(path).stat()
+    except (OSError, ValueError) as error:
+        why = (
+            "does not exist"
+            if isinstance(error, FileNotFoundError)
+            else f"cannot be reached ({getattr(error, 'strerror', None) or error})"
+        )
+        raise typer.BadParameter(f"path {str(printable(path))!r} {why}") from None
     return printable(path)
 
 

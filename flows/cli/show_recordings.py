@@ -11,6 +11,7 @@ from asdcore.recordings.clips import clip_lengths, cut
 from asdcore.recordings.formats import of_one_codec
 from asdcore.recordings.health import counted
 from asdcore.recordings.listing import summed_up
+from asdcore.recordings.questions import merged
 from asdcore.recordings.training import pending_review, training_recordings
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
@@ -49,6 +50,8 @@ def show_ingest(done: Mapping[str, Any], place: Home, settings: Settings) -> lis
     _list([f"quarantined: {file}: {reason}" for file, reason in sorted(done["quarantined"].items())], place)
     for line in summed_up(done["left_out"]):
         err.print(f"left out: {line}")
+    for line in merged(done["places"]):
+        err.print(line)
     if done["unlisted"]:
         _list([f"not listed in the manifest: {file}" for file in done["unlisted"]], place)
         err.print(f"{len(done['unlisted'])} files that the manifest does not list were left out.")

@@ -10,6 +10,7 @@ import pytest
 from asdcore.monitoring.incidents import open_incidents
 from asdcore.recordings.arriving import Arriving, known_states
 from asdcore.recordings.changes import changed_files
+from asdcore.recordings.rows import stat_of
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from flows.attempts import Attempts
@@ -125,16 +126,32 @@ def test_a_file_that_an_older_version_has_read_is_new_if_it_has_changed_since(tm
     for file in (old, changed, same):
         file.write_bytes(b"whole")
     later, earlier = pd.Timestamp("2100-01-01", tz="UTC"), pd.Timestamp("2000-01-01", tz="UTC")
-    state = f"5 {same.stat().st_mtime_ns}"
+    state = stat_of(same)
     rows = [(old, None, later), (changed, None, earlier), (same, state, earlier), (gone, None, later)]
     rows.append((Path("/elsewhere/a.wav"), None, later))
+    rows.append((half := tmp_path / "half.wav", "5 1", later))
+    half.write_bytes(b"whole")
     table = pd.DataFrame([(str(path), *rest) for path, *rest in rows], columns=["path", "stat", "ingested_at"])
     states = known_states(table, tmp_path)
-    assert set(states) == {old, changed, same}
+    assert set(states) == {old, changed, same, half}
     arriving = Arriving(1, states, clock)
-    arriving.look([old, changed, same])
+    arriving.look([old, changed, same, half])
     clock.now += 1
     assert arriving.arrived() == [changed]
+
+
+def test_a_new_file_of_the_same_size_and_time_is_noticed(tmp_path: Path, clock: Clock) -> None:
+    """Recorders without a clock begin again with the same name, and copies keep the time."""
+    file = tmp_path / "REC0001.WAV"
+    for content in (b"first", b"other"):
+        file.write_bytes(content)
+        os.utime(file, (315_532_800, 315_532_800))
+        time.sleep(0.02)  # Times of files have steps of some milliseconds.
+        if content == b"first":
+            arriving = Arriving(1, {file: stat_of(file)}, clock)
+    arriving.look([file])
+    clock.now += 1
+    assert arriving.arrived() == [file]
 
 
 def test_what_fails_is_told_once_counted_in_an_incident_and_tried_again_after_growing_pauses_until_it_works(

@@ -12,6 +12,8 @@ import pytest
 import soundfile
 
 from asdcore.errors import AsdError
+from asdcore.recordings import rows
+from asdcore.recordings.audio import Measured
 from asdcore.recordings.catalog import SCHEMA, Catalog, Ingested
 from asdcore.recordings.names import find_recordings
 from asdcore.recordings.training import require_training, training_recordings
@@ -439,3 +441,22 @@ def test_real_recordings_of_seven_machines(home: Path, sample_data: Path) -> Non
     assert table(home)["seconds"].between(10, 12).all()
     done = ingest(home, sample_data / "odd-inputs")
     assert (done.added, done.quarantined) == (3, {})
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_not_a_mixture_of_both(
+    home: Path, place: Path, record: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = place / "pump" / "monday.flac"
+    other = record(tmp_path / "other.flac", 5)
+    examine = rows.examine
+
+    def slowly(path: Path, settings: RecordingSettings) -> Measured:
+        if path == file and other.exists():
+            other.replace(file)
+        return examine(path, settings)
+
+    monkeypatch.setattr(rows, "examine", slowly)
+    assert ingest(home, place).quarantined == {str(file): "changed while it was being read: ingest it again"}
+    assert ingest(home, place).quarantined == {}
+    ((digest,),) = table(home).query("machine == 'pump'")[["recording"]].to_numpy().tolist()
+    assert digest == digest_of_file(file)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from asdcore.recordings.names import find_recordings, parse_place
+from asdcore.recordings.names import contents_of, find_recordings, parse_place
 
 DCASE = "section_00_source_train_normal_0000.wav"
 
@@ -36,6 +36,25 @@ TREES: list[tuple[str, dict[str, tuple[str, str]]]] = [
             "pump7/Tuesday morning/a.wav": ("pump7", "Tuesday morning"),
             "pump7/Wed/a.wav": ("pump7", "Wed"),
             "fan3/monday/a.wav": ("fan3", "monday"),
+        },
+    ),
+    (
+        "days, weeks and months as they are written elsewhere",
+        {
+            "pump7/26.11.2026/a.wav": ("pump7", "26.11.2026"),
+            "pump7/1-5-2026 10h30/a.wav": ("pump7", "1-5-2026 10h30"),
+            "pump7/2026-11-26T10-30-00+0100/a.wav": ("pump7", "2026-11-26T10-30-00+0100"),
+            "pump7/2026-05-01 early shift/a.wav": ("pump7", "2026-05-01 early shift"),
+            "pump7/26 Nov 2026/a.wav": ("pump7", "26 Nov 2026"),
+            "pump7/März 2026/a.wav": ("pump7", "März 2026"),
+            "pump7/2026/Nov/26/a.wav": ("pump7", "2026/Nov/26"),
+            "2026/12_December/01/pump7/a.wav": ("pump7", "2026/12_December/01"),
+            "pump7/KW 48/a.wav": ("pump7", "KW 48"),
+            "pump7/2026-W48/a.wav": ("pump7", "2026-W48"),
+            "27.11.2026/hall1/pump7/a.wav": ("pump7", "27.11.2026"),
+            "Decanter 2020/a.wav": ("Decanter 2020", ""),
+            "hall/W48/a.wav": ("W48", ""),
+            "hall/12.34.5678/a.wav": ("12.34.5678", ""),
         },
     ),
     (
@@ -175,6 +194,26 @@ def test_the_same_serial_number_in_two_folders_is_not_one_machine(tmp_path: Path
     found = find_recordings(tmp_path / "data")
     assert [bool(f.problem) for f in found] == [True, False, True]
     assert f"the folder 0001 in {tmp_path}/data/fan3 and {tmp_path}/data/pump7" in found[0].problem
+
+
+@pytest.mark.parametrize(
+    ("files", "places"),
+    [
+        (["hall1/pump/a.wav", "hall2/pump/b.wav"], ["hall1/pump", "hall2/pump"]),
+        (["1/pump/OK/a.wav", "2/pump/NG/b.wav", "1/fan/c.wav"], ["1/pump", "2/pump"]),
+        (
+            ["ToyCar/case1/NormalSound_IND/a.wav", "ToyTrain/case1/NormalSound_IND/a.wav"],
+            ["ToyCar/case1", "ToyTrain/case1"],
+        ),
+        (["2026-05-01/pump/a.wav", "2026-05-02/hall1/pump/a.wav"], ["hall1/pump", "pump"]),
+        (["2026-05-01/hall1/pump/a.wav", "2026/05/02/hall1/pump/a.wav", "hall1/pump/monday/b.wav"], []),
+        (["train/pump/a.wav", "defect/pump/a.wav", "test/pump/OK/a.wav", "pump/a.wav"], []),
+        ([f"dev_data/fan/train/{DCASE}", f"eval_data/fan/train/{DCASE}"], []),
+    ],
+)
+def test_machines_of_one_name_in_several_places_are_told(tmp_path: Path, files: list[str], places: list[str]) -> None:
+    touch(tmp_path, files)
+    assert [*contents_of(tmp_path).places.values()] == ([places] if places else [])
 
 
 @pytest.mark.parametrize("file", ["pump7/2026-05-01 faulty/a.wav", "2026-05-01_defect/pump7/a.wav"])

@@ -6,6 +6,7 @@ import pytest
 
 from asdcore.errors import AsdError
 from asdcore.recordings.found import Found
+from asdcore.recordings.label_words import answers_of
 from asdcore.recordings.names import find_recordings, parse_attributes, parse_place
 from asdcore.recordings.paths import on_disk
 
@@ -165,6 +166,40 @@ def test_the_folder_of_one_machine_can_be_given_directly(
     assert found.path.is_absolute()
 
 
+def test_a_test_set_that_is_arranged_by_machine_does_not_train(tmp_path: Path) -> None:
+    touch(tmp_path / "train" / "pump" / "a.wav", tmp_path / "test" / "pump" / "b.wav")
+    for label in ("OK", "NG"):
+        touch(tmp_path / "test" / "hall1" / "pump" / label / f"{label}.wav")
+    found = by_name(tmp_path)
+    assert (found["a.wav"].split, found["a.wav"].problem) == ("train", "")
+    assert "not a DCASE name, but in a folder test" in found["b.wav"].problem
+    assert {name: (found[f"{name}.wav"].split, found[f"{name}.wav"].label) for name in ("OK", "NG")} == {
+        "OK": ("test", "normal"),
+        "NG": ("test", "anomaly"),
+    }
+    # What is above the given folder, or is its name, says nothing.
+    assert not by_name(tmp_path / "test")["b.wav"].problem
+
+
+@pytest.mark.parametrize(
+    ("fault", "normal"), [("pump_ng", "pump_ok"), ("Ventil-niO 2", "ventil iO.2"), ("bad fan", "good_fan")]
+)
+def test_two_folders_that_differ_by_a_word_for_a_label_are_not_two_machines(
+    tmp_path: Path, fault: str, normal: str
+) -> None:
+    touch(tmp_path / fault / "a.wav", tmp_path / normal / "b.wav", tmp_path / "leak_tester" / "c.wav")
+    found = by_name(tmp_path)
+    assert "seem to say labels of one machine" in found["a.wav"].problem
+    assert not found["b.wav"].problem and not found["c.wav"].problem
+    answered = find_recordings(tmp_path, answers=answers_of(f"{fault}:machine"))
+    assert not any(one.problem for one in answered)
+
+
+def test_a_name_that_is_too_long_for_a_machine_is_named_as_such(tmp_path: Path) -> None:
+    touch(tmp_path / ("p" * 201) / "a.wav")
+    assert "longer than 200 bytes" in by_name(tmp_path)["a.wav"].problem
+
+
 def test_hidden_files_other_files_and_folders_named_like_audio_are_left_out(tmp_path: Path) -> None:
     touch(
         tmp_path / "pump" / "A.WAV",
@@ -301,6 +336,30 @@ def test_a_name_that_is_not_utf8_can_be_printed_and_opened(tmp_path: Path, name:
         assert odd.machine == "" and "cannot name a machine" in odd.problem
     else:
         assert (odd.machine, odd.problem) == ("pump", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path;machine;speed\r\npump/0.wav;pump;1,5\r\n",
+        "path\tmachine\tspeed\npump/0.wav\tpump\t1,5\n",
+        'path, machine, speed\npump/0.wav, pump, "1,5"\n',
+        'path,machine,speed\npump\\0.wav,pump,"1,5"\n',
+    ],
+    ids=["semicolons", "tabs", "spaces", "backslashes"],
+)
+def test_a_manifest_may_be_written_by_any_spreadsheet(tmp_path: Path, text: str) -> None:
+    touch(tmp_path / "pump" / "0.wav")
+    (tmp_path / "manifest.csv").write_text(text, newline="")
+    found = by_name(tmp_path)["0.wav"]
+    assert (found.machine, found.attributes, found.problem) == ("pump", {"speed": "1,5"}, "")
+
+
+def test_a_manifest_whose_name_has_capital_letters_is_not_overlooked(tmp_path: Path) -> None:
+    touch(tmp_path / "pump" / "a.wav")
+    (tmp_path / "MANIFEST.CSV").write_text("path,machine,split,label\npump/a.wav,pump,test,anomaly\n")
+    with pytest.raises(AsdError, match=r"MANIFEST\.CSV: a manifest is called manifest\.csv, in small letters"):
+        find_recordings(tmp_path)
 
 
 def test_a_manifest_test_recording_without_a_label_is_unlabelled(tmp_path: Path) -> None:

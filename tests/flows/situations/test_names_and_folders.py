@@ -222,15 +222,15 @@ def test_labels_and_splits_go_together(tmp_path: Path) -> None:
     after="quarantined with the question, and the setting that answers it; the rest is ingested",
 )
 def test_an_unknown_folder_beside_a_label_is_asked_about(tmp_path: Path) -> None:
-    put(tmp_path, "pump/OK/1.wav", "pump/dry run/2.wav", "pump/2026-05-01/3.wav", "fan/4.wav")
+    put(tmp_path, "pump/OK/1.wav", "pump/dry, run/2.wav", "pump/2026-05-01/3.wav", "fan/4.wav")
     asked = {one.path.parent.name: one.problem for one in find_recordings(tmp_path) if one.problem}
-    assert [*asked] == ["dry run"] and "recordings.labels=dry run:anomaly" in asked["dry run"]
-    for said, expected in (("anomaly", ("pump", "test", "anomaly")), ("machine", ("dry run", "train", "normal"))):
+    assert [*asked] == ["dry, run"] and "--set 'recordings.labels=dry run:anomaly'" in asked["dry, run"]
+    for said, expected in (("anomaly", ("pump", "test", "anomaly")), ("machine", ("dry, run", "train", "normal"))):
         own = Home.at(tmp_path.parent / f"home-{said}")
         done = ingest_recordings(tmp_path, own, RecordingSettings(labels=f"Dry_run:{said}"))
         assert done["quarantined"] == {}
         rows = Catalog(own.recordings).recordings
-        (row,) = rows[rows["path"].str.contains("dry run")].to_dict("records")
+        (row,) = rows[rows["path"].str.contains("dry, run")].to_dict("records")
         assert (row["machine"], row["split"], row["label"]) == expected
         assert len(training_recordings(rows)) == 3 + (said == "machine")
 
@@ -449,3 +449,78 @@ def test_a_screening_reads_the_same_layouts(tmp_path: Path) -> None:
     put(tmp_path, b"pump/niO/L\xfcfter.wav")
     table = screen(tmp_path)
     assert set(table["machine"]) == {"pump"} and not table["reason"].any() and len(table) == 8
+
+
+@pytest.mark.situation(
+    "a folder that the user may not list, or a link to a named pipe or a device",
+    before="not tried; by the code: the folder was skipped without a word, or ended the ingest with PermissionError; "
+    "the link was read without end",
+    after="the folder is named with the reason, such links are left out, and the rest is ingested",
+)
+def test_what_can_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "in", "pump/1.wav", "closed/2.wav")
+    (tmp_path / "in" / "pump" / "zero.wav").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "in" / "pump" / "pipe.wav").symlink_to(tmp_path / "pipe")
+    scandir = os.scandir
+
+    def forbidden(path: str) -> object:  # Nothing is forbidden to root.
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    done = asd("ingest", tmp_path / "in", "--home", tmp_path / "home")
+    assert done.exit_code == 0 and "1 added" in done.output and "0 quarantined" in done.output
+    assert f"left out: the folder {tmp_path}/in/closed cannot be listed (Permission denied)" in done.output
+
+
+@pytest.mark.situation(
+    "days, weeks and months as a plant writes them (26.11.2026, 26-Nov-2026, KW 48, 2026/Nov/26)",
+    before="not tried; by the code: each was a machine",
+    after="sessions of the machine above or below",
+)
+def test_sessions_in_other_calendars(tmp_path: Path) -> None:
+    days = ["26.11.2026", "26-Nov-2026", "KW 48", "2026/Nov/26"]
+    put(tmp_path, *(f"pump/{day}/1.wav" for day in days), "27.11.2026/fan/1.wav")
+    found = {(one.machine, one.session) for one in find_recordings(tmp_path)}
+    assert found == {*(("pump", day) for day in days), ("fan", "27.11.2026")}
+
+
+@pytest.mark.situation(
+    "test/pump beside train/pump, and ventil_nio beside ventil_io",
+    before="not tried; by the code: test recordings and faults trained as normal",
+    after="a test set does not train, whichever folder is the upper one; the pair is asked about",
+)
+def test_other_ways_to_say_a_test_set_or_a_label(tmp_path: Path) -> None:
+    put(tmp_path, "train/pump/1.wav", "test/pump/NG/2.wav", "test/pump/3.wav", "ventil_io/4.wav", "ventil_nio/5.wav")
+    own = Home.at(tmp_path.parent / "home")
+    done = ingest_recordings(tmp_path, own, RecordingSettings())
+    assert {Path(name).name for name in done["quarantined"]} == {"3.wav", "5.wav"}
+    assert set(training_recordings(Catalog(own.recordings).recordings)["machine"]) == {"pump", "ventil_io"}
+
+
+@pytest.mark.situation(
+    "machines of one name in two halls or lines (line1/pump, line2/pump)",
+    before="not tried; by the code: one machine, without a word",
+    after="one machine, and `asd ingest` and `asd retrain` say so, and what to do if it is not",
+)
+def test_one_name_in_two_lines_is_told(tmp_path: Path) -> None:
+    put(tmp_path / "in", "line1/pump/1.wav", "line2/pump/2.wav")
+    said = asd("ingest", tmp_path / "in", "--home", tmp_path / "home").output
+    assert "pump: line1/pump and line2/pump count as one machine; if they are different machines" in said
+
+
+@pytest.mark.situation(
+    "a manifest with semicolons, tabs or backslashes, as spreadsheets write it, or called MANIFEST.CSV",
+    before="not tried; by the code: the header lacked the columns; MANIFEST.CSV was overlooked, and its labels with it",
+    after="read; MANIFEST.CSV is an error that says to rename it",
+)
+def test_a_manifest_from_a_spreadsheet(tmp_path: Path) -> None:
+    put(tmp_path / "in", "pump/1.wav")
+    table = tmp_path / "in" / "manifest.csv"
+    table.write_text("path;machine;split;label\npump\\1.wav;pump;test;anomaly\n")
+    assert told(find_recordings(tmp_path / "in")) == [("pump", "test", "anomaly")]
+    table.rename(table.with_name("MANIFEST.CSV"))
+    done = asd("ingest", tmp_path / "in", "--home", tmp_path / "home")
+    assert done.exit_code == 1 and "a manifest is called manifest.csv, in small letters" in str(done.exception)
