@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Annotated
@@ -23,6 +25,8 @@ from flows.cli.service import board, deploy, ui, watch, worker
 STOPPED = "stopped; the same command resumes where it stopped"
 CTRL_C = 130
 """Exit code after Ctrl-C, as in shells and Typer."""
+PATIENCE = 3
+"""Seconds for which Ctrl-C waits for threads: one that decodes a recording of hours takes minutes."""
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (screen, ingest, label, forget, rename),
@@ -103,9 +107,15 @@ def any_text() -> None:
 
 
 def _stopped() -> None:
-    """End after Ctrl-C. A second one ends the program at once, without waiting for threads."""
+    """End after Ctrl-C, within `PATIENCE` seconds. A second one ends the program at once."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     err.print(f"asd: {STOPPED}")
+    end = time.monotonic() + PATIENCE
+    others = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    for thread in others:
+        thread.join(max(end - time.monotonic(), 0))
+    if any(thread.is_alive() for thread in others):
+        os._exit(CTRL_C)  # Python itself would wait for them.
     sys.exit(CTRL_C)
 
 

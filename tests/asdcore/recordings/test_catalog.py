@@ -1,5 +1,9 @@
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -13,6 +17,7 @@ import soundfile
 
 from asdcore.errors import AsdError
 from asdcore.recordings.catalog import SCHEMA, Catalog, Ingested
+from asdcore.recordings.found import Found
 from asdcore.recordings.names import find_recordings
 from asdcore.recordings.training import require_training, training_recordings
 from asdcore.settings import RecordingSettings
@@ -439,3 +444,14 @@ def test_real_recordings_of_seven_machines(home: Path, sample_data: Path) -> Non
     assert table(home)["seconds"].between(10, 12).all()
     done = ingest(home, sample_data / "odd-inputs")
     assert (done.added, done.quarantined) == (3, {})
+
+
+def test_ctrl_c_does_not_wait_for_a_recording_that_is_being_read(home: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "a.wav"
+    os.mkfifo(slow)  # It is read until somebody writes to it.
+    threading.Timer(3, slow.write_bytes, [b""]).start()
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        Catalog(home).ingest([Found(slow, "fan")], RecordingSettings())
+    assert time.monotonic() - begun < 2
