@@ -8,12 +8,11 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from shutil import disk_usage
 from typing import IO, TYPE_CHECKING
 from urllib.error import URLError
 
 from asdcore.errors import AsdError
-from asdcore.storage.files import disk_remedies
+from asdcore.storage.files import disk_remedies, is_full
 from asdcore.storage.home import Home
 from flows import leashed
 from flows.prefect_database import check_prefect_database
@@ -45,6 +44,7 @@ def prefect_server(home: Home) -> Iterator[None]:
         yield
         return
     check_prefect_database(home)
+    _check_space(home)
     with tempfile.TemporaryFile() as log:
         port = _free_port()
         server = leashed.start(_command(port), os.environ | _VARIABLES, None if os.environ.get("ASD_DEBUG") else log)
@@ -92,13 +92,18 @@ def _wait(server: "subprocess.Popen[bytes]", port: int, log: IO[bytes], home: Ho
                 return
         except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    if disk_usage(home.root).free < LEAST_SPACE:
-        with disk_remedies(home.root):
-            raise OSError(errno.ENOSPC, "")
+    _check_space(home)
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     why = "it did not answer in time" if server.poll() is None else "it has ended"
     raise AsdError(f"Prefect's server did not start: {why}. The end of its log: " + " / ".join(lines[-3:] or ["none"]))
+
+
+def _check_space(home: Home) -> None:
+    """Refuse a full disk: the server would start there, and answer with internal errors."""
+    if is_full(home.root, LEAST_SPACE):
+        with disk_remedies(home.root):
+            raise OSError(errno.ENOSPC, "")
 
 
 def _send_the_rest() -> None:

@@ -24,8 +24,10 @@ from asdcore.errors import AsdError
 from asdcore.setting_rows import COMMON, setting_rows
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
-from flows.cli.app import GROUPS, app
+from flows.cli import app as program
+from flows.cli.app import GROUPS, any_text, app
 from flows.deployment import PREFECT_FILE, planned
+from tasks.warn import warn
 
 Asd = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -34,6 +36,32 @@ def test_help_imports_nothing_heavy() -> None:
     heavy = ("torch", "prefect", "mlflow", "librosa", "pandas", "pydantic")
     code = f"import sys, flows.cli.app; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_closed_output_is_an_output_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    any_text()
+    print("ü", flush=True)
+    print("ü", file=sys.stderr, flush=True)
+
+
+def test_an_unexpected_error_on_a_full_disk_names_the_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recordings").write_bytes(b"")  # where a folder must be
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setattr(program, "app", lambda **_: (tmp_path / "recordings" / "a").touch())
+    monkeypatch.setattr(program, "FULL", 2**62)
+    with pytest.raises(SystemExit, match="1"):
+        program.main()
+    said = "".join(capsys.readouterr())
+    assert f"The disk of {tmp_path} is full" in said.replace("\n", "") and "ASD_HOME" in said, said
+
+
+def test_a_warning_outside_of_a_run_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("version 3 claims no features")
+    assert "version 3 claims no features" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

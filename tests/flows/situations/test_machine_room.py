@@ -263,8 +263,7 @@ def test_a_home_of_another_user_is_named_with_its_owner(command: str, tmp_path: 
     ("options", "said"),
     [
         pytest.param("size=8m,ro", "Read-only file system", id="read-only"),
-        # The server starts and fails.
-        pytest.param("size=300k", "the disk is full. Nothing partial was kept", id="full", marks=pytest.mark.slow),
+        pytest.param("size=300k", "the disk is full. Nothing partial was kept", id="full"),
     ],
 )
 @pytest.mark.situation(
