@@ -13,7 +13,7 @@ from urllib.error import URLError
 
 from asdcore.errors import AsdError
 from asdcore.storage.files import disk_remedies, is_full
-from asdcore.storage.home import Home
+from asdcore.storage.home import Home, without_userinfo
 from flows import leashed
 from flows.prefect_database import check_prefect_database
 
@@ -36,12 +36,20 @@ def prefect_server(home: Home) -> Iterator[None]:
     two minutes for it; and it would not say why a server does not start.
 
     Raises:
-        AsdError: the server does not start.
+        AsdError: the server does not start, or the one that is configured does not answer.
     """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    if PREFECT_API_URL.value():
-        yield
+    if named := PREFECT_API_URL.value():
+        try:
+            yield
+        except RuntimeError as error:
+            if not str(error).startswith("Failed to reach API"):
+                raise
+            raise AsdError(
+                f"no Prefect server answers at {without_userinfo(named)}, as PREFECT_API_URL says: start it, such as "
+                "with `asd ui`, or unset the variable"
+            ) from error
         return
     check_prefect_database(home)
     _check_space(home)

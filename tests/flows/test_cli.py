@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import yaml
 from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from asdcore.datasets.simulate import SAMPLE_RATE, waveform
@@ -27,6 +28,8 @@ from asdcore.storage.home import Home
 from flows.cli import app as program
 from flows.cli.app import GROUPS, any_text, app
 from flows.deployment import PREFECT_FILE, planned
+from flows.private_server import prefect_server
+from tasks.no_answer import said_by
 from tasks.warn import warn
 
 Asd = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -57,6 +60,19 @@ def test_an_unexpected_error_on_a_full_disk_names_the_disk(
         program.main()
     said = "".join(capsys.readouterr())
     assert f"The disk of {tmp_path} is full" in said.replace("\n", "") and "ASD_HOME" in said, said
+
+
+def test_a_prefect_server_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path) -> None:
+    named = temporary_settings({PREFECT_API_URL: "http://anna:secret@127.0.0.1:9/api"})
+    refusal = pytest.raises(AsdError, match="PREFECT_API_URL says: start it")
+    with named, refusal as refused, prefect_server(Home.at(tmp_path)):
+        raise RuntimeError("Failed to reach API at http://127.0.0.1:9/api")  # as Prefect, after many seconds
+    assert "secret" not in str(refused.value)
+
+
+def test_the_page_of_another_server_is_no_part_of_an_error() -> None:
+    error = RuntimeError("API request failed with error code 404 != 200. Response body: '<!DOCTYPE HTML>\n<html>'")
+    assert said_by(error) == "API request failed with error code 404 != 200"
 
 
 def test_a_warning_outside_of_a_run_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
