@@ -180,7 +180,15 @@ def _last(name: str) -> str:
 
 
 class _EachNameOnce(yaml.SafeLoader):
-    """PyYAML takes the last of two values of one name, and says nothing."""
+    """PyYAML takes the last of two values of one name, and says nothing; and a few references to references make
+    a value that fills the memory as soon as it is shown.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            where = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise AsdError(f"line {where.line + 1}: write the value instead of a reference to it (*)")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]

@@ -24,7 +24,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from asdcore.errors import AsdError
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write
-from asdcore.storage.home import Home
+from asdcore.storage.home import Home, without_userinfo
 from asdcore.storage.s3 import s3_address
 from flows.left_behind import end_runs_left_behind, worker_name
 
@@ -140,7 +140,9 @@ def require_server() -> None:
     except urllib.error.HTTPError:
         pass  # It answers; Prefect's client deals with the rest, such as authentication.
     except (OSError, ValueError) as error:
-        message = f"no Prefect server answers at {url} (PREFECT_API_URL): {error}; `asd ui` starts one"
+        message = (
+            f"no Prefect server answers at {without_userinfo(url)} (PREFECT_API_URL): {error}; `asd ui` starts one"
+        )
         raise AsdError(message) from error
 
 

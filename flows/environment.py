@@ -31,6 +31,8 @@ def prepare(home: Home, *, quiet: bool) -> None:
         # "View run ..." would stand between the JSON of a command.
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        # A server that is down is asked for half a minute; MLflow's own seven times take four.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     }
     database = home.prefect / "prefect.db"
     if quoted_for_sqlite(database) != str(database):

@@ -8,13 +8,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from shutil import disk_usage
 from typing import IO, TYPE_CHECKING
 from urllib.error import URLError
 
 from asdcore.errors import AsdError
-from asdcore.storage.files import disk_remedies
-from asdcore.storage.home import Home
+from asdcore.storage.files import disk_remedies, is_full
+from asdcore.storage.home import Home, without_userinfo
 from flows import leashed
 from flows.prefect_database import check_prefect_database
 
@@ -37,14 +36,23 @@ def prefect_server(home: Home) -> Iterator[None]:
     two minutes for it; and it would not say why a server does not start.
 
     Raises:
-        AsdError: the server does not start.
+        AsdError: the server does not start, or the one that is configured does not answer.
     """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    if PREFECT_API_URL.value():
-        yield
+    if named := PREFECT_API_URL.value():
+        try:
+            yield
+        except RuntimeError as error:
+            if not str(error).startswith("Failed to reach API"):
+                raise
+            raise AsdError(
+                f"no Prefect server answers at {without_userinfo(named)}, as PREFECT_API_URL says: start it, such as "
+                "with `asd ui`, or unset the variable"
+            ) from error
         return
     check_prefect_database(home)
+    _check_space(home)
     with tempfile.TemporaryFile() as log:
         port = _free_port()
         server = leashed.start(_command(port), os.environ | _VARIABLES, None if os.environ.get("ASD_DEBUG") else log)
@@ -92,13 +100,18 @@ def _wait(server: "subprocess.Popen[bytes]", port: int, log: IO[bytes], home: Ho
                 return
         except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.1)
-    if disk_usage(home.root).free < LEAST_SPACE:
-        with disk_remedies(home.root):
-            raise OSError(errno.ENOSPC, "")
+    _check_space(home)
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     why = "it did not answer in time" if server.poll() is None else "it has ended"
     raise AsdError(f"Prefect's server did not start: {why}. The end of its log: " + " / ".join(lines[-3:] or ["none"]))
+
+
+def _check_space(home: Home) -> None:
+    """Refuse a full disk: the server would start there, and answer with internal errors."""
+    if is_full(home.root, LEAST_SPACE):
+        with disk_remedies(home.root):
+            raise OSError(errno.ENOSPC, "")
 
 
 def _send_the_rest() -> None:

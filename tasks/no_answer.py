@@ -24,8 +24,10 @@ def no_answer(home: Home, error: Exception) -> NoAnswerError:
 
 
 def said_by(error: Exception) -> str:
-    """The message of an error of MLflow or SQLAlchemy, without the SQL statement and the links below it."""
-    return str(error).partition("\n[SQL:")[0].partition("\n(Background")[0].strip()
+    """The message of an error of MLflow or SQLAlchemy, without the SQL statement and the links below it, or the page
+    that something else than MLflow has answered with.
+    """
+    return re.split(r"\n\[SQL:|\n\(Background|\. Response body:", str(error))[0].strip()
 
 
 def _other_mlflow(home: Home, revision: str) -> str:

@@ -254,9 +254,11 @@ def _errors(home: Home) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if is_damage(error):
-            said = "The next scoring run sets it aside, and incidents start again; scores stay"
+            said = "The next scoring run sets it aside, and incidents start again; scores stay."
         elif "locked" in str(error):
-            said = f"Another program has kept it locked for {SECONDS_TO_WAIT} s: close it, and try again"
+            said = f"Another program has kept it locked for {SECONDS_TO_WAIT} s: close it, and try again."
+        elif "full" in str(error):
+            said = "Free some space."
         else:
             said = "Can this user write to it and to its folder?"
-        raise AsdError(f"{home.incidents}: {error}. {said}.") from error
+        raise AsdError(f"{home.incidents}: {error}. {said}") from error

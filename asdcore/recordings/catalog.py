@@ -247,8 +247,12 @@ class Catalog:
         def described(one: Found) -> dict[str, object]:
             return row_of(one, settings, key, known, forgotten)
 
-        with ThreadPoolExecutor() as threads:
+        threads = ThreadPoolExecutor()
+        try:
             rows = list(progress(threads.map(described, found), "reading recordings", total=len(found)))
+        finally:
+            # They only read, which takes minutes if a recording is long: Ctrl-C does not wait for them.
+            threads.shutdown(wait=False, cancel_futures=True)
         forgotten |= set(self.forgotten["sound"].dropna()) - set(known["sound"])  # With a new comment, for example.
         left_out = [str(row["path"]) for row in rows if forgotten & {row["recording"], row.get("sound")}]
         rows = [row for row in rows if not forgotten & {row["recording"], row.get("sound")}]

@@ -124,6 +124,8 @@ def checked(content: Readable, cut_off: CutOff = "quarantine") -> Header:
     start = _after_tag(content)
     content.seek(start)
     head = content.read(16) or b""
+    if not head.strip(b"\0"):
+        raise BadRecording("unreadable: it begins with zeros, as after a power failure or a copy that was not finished")
     try:
         if not start and head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0 and head[1] & 6:
             return Header(prefix=_EMPTY_TAG)

@@ -16,8 +16,9 @@ AUDIO_SUFFIXES = frozenset(
 """of files that libsndfile decodes"""
 OTHER_AUDIO = frozenset(
     {".m4a", ".m4b", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".mka", ".webm", ".mp2", ".ac3", ".ape", ".wv", ".tta"}
+    | {".mov", ".mkv", ".avi", ".mpg", ".mts", ".dsf", ".voc"}
 )
-"""of audio files that it does not decode"""
+"""of audio files, and videos, that it does not decode"""
 OF_SAFARI = ".download"
 """end of the name of a folder that holds a file which is still being downloaded"""
 OF_SYSTEMS = frozenset(

@@ -155,6 +155,12 @@ def disk_remedies(path: Path, elsewhere: str = ANOTHER_HOME) -> Iterator[None]:
         raise
 
 
+def is_full(folder: Path, least: int) -> bool:
+    """Whether the disk of a folder has fewer than ``least`` bytes left; not where it does not say, as some shares."""
+    usage = shutil.disk_usage(folder)
+    return usage.total > 0 and usage.free < least
+
+
 def owner_of(path: Path) -> str:
     """The user that a file or folder belongs to, by name where it has one."""
     try:

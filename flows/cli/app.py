@@ -3,8 +3,12 @@
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +27,10 @@ from flows.cli.service import board, deploy, ui, watch, worker
 STOPPED = "stopped; the same command resumes where it stopped"
 CTRL_C = 130
 """Exit code after Ctrl-C, as in shells and Typer."""
+FULL = 2**20
+"""A disk with fewer bytes is full."""
+PATIENCE = 3
+"""Seconds for which Ctrl-C waits for threads: one that decodes a recording of hours takes minutes."""
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Recordings": (screen, ingest, label, forget, rename),
@@ -92,20 +100,42 @@ def main() -> None:
 
         # SQLAlchemy adds the statement and a link, below.
         said = f"unexpected {type(error).__name__}: {without_userinfo(error)}".partition("\n[SQL:")[0]
-        _fail(f"{said}\nRun it again with --debug for the stack trace.", debug)
+        _fail(f"{said}\n{_full_disk() or 'Run it again with --debug for the stack trace.'}", debug)
+
+
+def _full_disk() -> str:
+    """A sentence about a full disk, which makes libraries and servers fail in many ways; empty if there is none."""
+    from asdcore.storage.files import is_full
+
+    # Where the home and temporary files are.
+    for variable, default in (("PREFECT_HOME", "."), ("TMPDIR", "/tmp")):  # nosec B108
+        place = os.environ.get(variable, default)
+        with suppress(OSError):
+            if is_full(Path(place), FULL):
+                return f"The disk of {place} is full: free some space, or set ASD_HOME or TMPDIR to a folder elsewhere."
+    return ""
 
 
 def any_text() -> None:
-    """Write characters that the encoding of the output lacks as escapes, instead of failing."""
+    """Write characters that the encoding of the output lacks as escapes, and nothing where it is closed (``>&-``)."""
+    for name in ("stdin", "stdout", "stderr"):  # In this order, each gets its own number back.
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _stopped() -> None:
-    """End after Ctrl-C. A second one ends the program at once, without waiting for threads."""
+    """End after Ctrl-C, within `PATIENCE` seconds. A second one ends the program at once."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     err.print(f"asd: {STOPPED}")
+    end = time.monotonic() + PATIENCE
+    others = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    for thread in others:
+        thread.join(max(end - time.monotonic(), 0))
+    if any(thread.is_alive() for thread in others):
+        os._exit(CTRL_C)  # Python itself would wait for them.
     sys.exit(CTRL_C)
 
 

@@ -44,7 +44,8 @@ def ingest(
     if prefect_server_named():
         from flows.ingest import ingest as flow
 
-        done = flow(recordings=recordings, settings=settings.recordings, unlabelled=as_.value, home=place.root)
+        with prefect_server(place):
+            done = flow(recordings=recordings, settings=settings.recordings, unlabelled=as_.value, home=place.root)
     else:
         with imports():
             from asdcore.progress import say

@@ -67,7 +67,7 @@ def test_names_are_nested_or_dotted_and_a_stage_may_be_empty(text: str, file: Pa
         ("- training", "not a mapping"),
         ("training: [", "not YAML"),
         ("training: !!python/object:os.system {}", "not YAML"),
-        ("training: &a {b: *a}", "no setting 'training.b'"),
+        ("training: &a {b: *a}", "line 1: write the value instead of a reference"),
     ],
 )
 def test_what_is_wrong_is_told_with_the_file(text: str, said: str, file: Path) -> None:
@@ -91,3 +91,11 @@ def test_a_text_means_what_set_means() -> None:
 
 def test_every_setting_has_a_sentence_and_says_what_it_takes() -> None:
     assert not [row.name for row in setting_rows() if not row.description or not row.kind]
+
+
+def test_a_settings_file_with_references_is_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+    levels = [f"&{name} [{', '.join([f'*{before}'] * 9)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)]
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"recordings.channel: [&a [x], {', '.join(levels)}]")
+    with pytest.raises(AsdError, match="line 1: write the value instead of a reference"):
+        read_settings(file)

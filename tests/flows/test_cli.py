@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import yaml
 from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from asdcore.datasets.simulate import SAMPLE_RATE, waveform
@@ -24,8 +25,12 @@ from asdcore.errors import AsdError
 from asdcore.setting_rows import COMMON, setting_rows
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
-from flows.cli.app import GROUPS, app
+from flows.cli import app as program
+from flows.cli.app import GROUPS, any_text, app
 from flows.deployment import PREFECT_FILE, planned
+from flows.private_server import prefect_server
+from tasks.no_answer import said_by
+from tasks.warn import warn
 
 Asd = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -34,6 +39,45 @@ def test_help_imports_nothing_heavy() -> None:
     heavy = ("torch", "prefect", "mlflow", "librosa", "pandas", "pydantic")
     code = f"import sys, flows.cli.app; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_closed_output_is_an_output_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    any_text()
+    print("ü", flush=True)
+    print("ü", file=sys.stderr, flush=True)
+
+
+def test_an_unexpected_error_on_a_full_disk_names_the_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recordings").write_bytes(b"")  # where a folder must be
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setattr(program, "app", lambda **_: (tmp_path / "recordings" / "a").touch())
+    monkeypatch.setattr(program, "FULL", 2**62)
+    with pytest.raises(SystemExit, match="1"):
+        program.main()
+    said = "".join(capsys.readouterr())
+    assert f"The disk of {tmp_path} is full" in said.replace("\n", "") and "ASD_HOME" in said, said
+
+
+def test_a_prefect_server_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path) -> None:
+    named = temporary_settings({PREFECT_API_URL: "http://anna:secret@127.0.0.1:9/api"})
+    refusal = pytest.raises(AsdError, match="PREFECT_API_URL says: start it")
+    with named, refusal as refused, prefect_server(Home.at(tmp_path)):
+        raise RuntimeError("Failed to reach API at http://127.0.0.1:9/api")  # as Prefect, after many seconds
+    assert "secret" not in str(refused.value)
+
+
+def test_the_page_of_another_server_is_no_part_of_an_error() -> None:
+    error = RuntimeError("API request failed with error code 404 != 200. Response body: '<!DOCTYPE HTML>\n<html>'")
+    assert said_by(error) == "API request failed with error code 404 != 200"
+
+
+def test_a_warning_outside_of_a_run_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("version 3 claims no features")
+    assert "version 3 claims no features" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -288,3 +288,9 @@ def test_odd_files_of_a_plant_are_taken_and_their_treatment_is_told(
     got = decode(sample_data / "odd-inputs" / name, SETTINGS)
     assert got.treatment == treatment
     assert len(got.samples) == pytest.approx(got.seconds * RATE, abs=1)
+
+
+@pytest.mark.parametrize("content", [bytes(320_044), bytes(4096) + np.random.default_rng(0).bytes(4096)])
+def test_a_file_of_zeros_is_said_to_be_one(content: bytes) -> None:
+    with pytest.raises(BadRecording, match="begins with zeros, as after a power failure"):
+        decode(content, RecordingSettings())

@@ -1,5 +1,9 @@
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -460,3 +464,14 @@ def test_a_file_that_is_replaced_while_it_is_read_is_not_a_mixture_of_both(
     assert ingest(home, place).quarantined == {}
     ((digest,),) = table(home).query("machine == 'pump'")[["recording"]].to_numpy().tolist()
     assert digest == digest_of_file(file)
+
+
+def test_ctrl_c_does_not_wait_for_a_recording_that_is_being_read(
+    home: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "examine", lambda path, settings: time.sleep(3))
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ingest(home, place)
+    assert time.monotonic() - begun < 2

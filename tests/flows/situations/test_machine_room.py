@@ -263,8 +263,7 @@ def test_a_home_of_another_user_is_named_with_its_owner(command: str, tmp_path: 
     ("options", "said"),
     [
         pytest.param("size=8m,ro", "Read-only file system", id="read-only"),
-        # The server starts and fails.
-        pytest.param("size=300k", "the disk is full. Nothing partial was kept", id="full", marks=pytest.mark.slow),
+        pytest.param("size=300k", "the disk is full. Nothing partial was kept", id="full"),
     ],
 )
 @pytest.mark.situation(
@@ -342,6 +341,19 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of five hours, on a file system that stores no zeros."""
+    file = tmp_path_factory.mktemp("long") / "fan" / "a.wav"
+    file.parent.mkdir()
+    soundfile.write(file, np.zeros((1, 2)), 44_100)
+    with file.open("r+b") as written:
+        written.seek(40)
+        written.write(b"\xff" * 4)  # its length is not stated
+        written.truncate(3 << 30)
+    return file.parent
+
+
 def interrupted(command: Sequence[str | Path], seconds: float, ready: str, times: int = 1) -> tuple[int, str, float]:
     """Exit code, output, and how long it took to end a command with Ctrl-C, which a terminal sends to its group.
 
@@ -380,15 +392,17 @@ def interrupted(command: Sequence[str | Path], seconds: float, ready: str, times
 
 
 @SUBPROCESSES
-@pytest.mark.parametrize("command", ["screen"])  # An ingest of so little has ended before.
+@pytest.mark.parametrize(("command", "recordings"), [("screen", "many"), ("ingest", "long")])
 @pytest.mark.situation(
     "Ctrl-C in the middle of a command without a server: ingest, score, screen",
     before="ended within seconds, with exit code 1",
     after="ends within seconds, with exit code 130 and a sentence; no partial file is left",
 )
 @pytest.mark.slow
-def test_ctrl_c_ends_a_command_within_seconds(command: str, many: Path, tmp_path: Path) -> None:
-    code, said, took = interrupted([command, many, "--home", tmp_path], 2.5, "")
+def test_ctrl_c_ends_a_command_within_seconds(
+    command: str, recordings: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    code, said, took = interrupted([command, request.getfixturevalue(recordings), "--home", tmp_path], 2.5, "")
     assert code in CTRL_C and took < 20, (code, said, took)
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.partial"))
