@@ -6,7 +6,7 @@ import pytest
 
 from asdcore.errors import AsdError
 from asdcore.recordings.found import Found
-from asdcore.recordings.names import find_recordings, parse_attributes, parse_place
+from asdcore.recordings.names import contents_of, find_recordings, parse_attributes, parse_place
 from asdcore.recordings.paths import on_disk
 
 
@@ -203,6 +203,20 @@ def test_recordings_keep_the_name_of_their_own_folder_whatever_links_to_it(tmp_p
         ("fan", tmp_path / "fan" / "a.wav"),
         ("pump", tmp_path / "pump" / "b.wav"),
     ]
+
+
+@pytest.mark.parametrize("beside", ["OK", "monday"])
+def test_what_a_file_is_does_not_depend_on_which_others_are_asked_about(tmp_path: Path, beside: str) -> None:
+    named = tmp_path / "pump" / "hot" / "normal_id_00_00000000.wav"
+    # Whether the folder `hot` beside `OK` is asked about depends on its other recording, whose name says no label.
+    touch(named, tmp_path / "pump" / "hot" / "a.wav", tmp_path / "pump" / beside / "b.wav", tmp_path / "7" / "c.wav")
+    touch(tmp_path / "hall" / "7" / "d.wav")
+    whole = find_recordings(tmp_path)
+    assert bool(by_name(tmp_path)[named.name].problem) == (beside == "OK")
+    for one in whole:
+        # Where one folder is asked about, the others are read, too.
+        found = contents_of(tmp_path, only={one.path}).recordings
+        assert found == (whole if beside == "OK" else [one])
 
 
 def test_a_pipe_named_like_audio_is_not_waited_for(tmp_path: Path) -> None:
