@@ -130,7 +130,7 @@ def test_a_file_that_an_older_version_has_read_is_new_if_it_has_changed_since(tm
     rows.append((Path("/elsewhere/a.wav"), None, later))
     table = pd.DataFrame([(str(path), *rest) for path, *rest in rows], columns=["path", "stat", "ingested_at"])
     states = known_states(table, tmp_path)
-    assert set(states) == {old, changed, same}
+    assert set(states) == {str(old), str(changed), str(same)}
     arriving = Arriving(1, states, clock)
     arriving.look([old, changed, same])
     clock.now += 1
