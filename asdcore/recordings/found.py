@@ -40,24 +40,20 @@ def is_simulated(path: Path) -> bool:
 
 def mark_simulated(found: Sequence[Found]) -> list[Found]:
     """Give simulated recordings the attribute, whatever link or manifest leads to them."""
-    real = cache(_real)
+    real = cache(Path.resolve)
     simulated = cache(lambda folder: any((above / SIMULATED).is_file() for above in (folder, *folder.parents)))
 
     def lies_in(path: Path) -> Path:
         file = on_disk(path)
-        # A million files lie in few folders: only links are followed one by one.
-        return _real(file).parent if file.is_symlink() else real(file.parent)
+        try:
+            # A million files lie in few folders: only links are followed one by one.
+            return file.resolve().parent if file.is_symlink() else real(file.parent)
+        except (OSError, RuntimeError):  # A name that no file can have, or a loop of links.
+            return file.parent
 
     return [
         replace(f, attributes=f.attributes | {"simulated": "yes"}) if simulated(lies_in(f.path)) else f for f in found
     ]
-
-
-def _real(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # A name that no file can have, or a loop of links.
-        return path
 
 
 def called(path: Path) -> Path:

@@ -326,6 +326,7 @@ def test_a_manifest_test_recording_without_a_label_is_unlabelled(tmp_path: Path)
     ("row", "reason"),
     [
         ("gone.wav,pump,train,normal", "no such file"),
+        (f"{'long' * 75}.wav,pump,train,normal", "File name too long"),
         ("b.flac,pump,train,anomaly", "anomaly recording in the train split"),
         ("b.flac,pump,train,unknown", "unknown recording in the train split"),
     ],
