@@ -8,6 +8,10 @@ from asdcore.storage.files import disk_remedies
 from asdcore.storage.home import Home, quoted_for_sqlite
 from flows.prefect_database import URL
 
+DAYS_OF_FLOW_RUNS = 30
+"""after which a server deletes a flow run that has ended, with its logs and artifacts"""
+DAYS_OF_EVENTS = 2
+"""after which a server deletes an event: automations act at once, and only the pages of the UI show older ones"""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
@@ -25,6 +29,10 @@ def prepare(home: Home, *, quiet: bool) -> None:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
+        # Each recording that arrives adds flow runs and events. Metrics, lineage and judgements are kept elsewhere.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"P{DAYS_OF_FLOW_RUNS}D",
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"P{DAYS_OF_EVENTS}D",
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

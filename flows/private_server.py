@@ -67,11 +67,17 @@ def prefect_server(home: Home) -> Iterator[None]:
             leashed.stop(server)
 
 
+_NOT_NEEDED = (
+    *("SCHEDULER", "LATE_RUNS", "FOREMAN", "CANCELLATION_CLEANUP"),
+    *("PAUSE_EXPIRATIONS", "REPOSSESSOR", "CLEANUP_RECONCILER"),
+)
+"""Services of Prefect that serve deployments and workers."""
 _VARIABLES = {
-    # As Prefect sets them for a server that it starts itself.
     "PREFECT_UI_ENABLED": "0",
-    "PREFECT__SERVER_EPHEMERAL": "1",
+    # As Prefect sets it for a server that it starts itself. Not PREFECT__SERVER_EPHEMERAL: such a server never deletes
+    # old flow runs, and that of `asd watch` runs for a year.
     "PREFECT__SERVER_FINAL": "1",
+    **{f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in _NOT_NEEDED},
     # The reason why it does not start, which `_wait` reports.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
 }

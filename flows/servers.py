@@ -43,8 +43,6 @@ def serve(home: Home, prefect_port: int, mlflow_port: int, say: Callable[[str], 
         # In memory, as by default, a restart would forget who holds the one slot of a deployment: minutes later the run
         # that held it is cancelled, and where that one died too, no other one ever starts.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-        # Flow runs older than 90 days are deleted; metrics, lineage and judgements are kept in MLflow.
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     commands = {

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+
 from asdcore.recordings.arriving import LONGEST_PAUSE, Arriving, known_states
 from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.changes import TABLES, changed_files
@@ -60,6 +62,7 @@ def watch_folder(
             watcher.take()
             watcher.judge()
             seen = set()
+            pa.default_memory_pool().release_unused()  # What reading the table took, which Arrow would keep.
         if messages.due():
             notified(home)
 

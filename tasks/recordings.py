@@ -77,9 +77,12 @@ def ingest_recordings(
         merge_parts(home.recordings, SCHEMA)
     catalog = Catalog(home.recordings)
     place = fetched(place)
-    found, left_out, places = contents_of(
-        place, machine, answers_of(settings.labels), set(catalog.recordings["machine"])
-    )
+    here: set[Path] | None = None
+    if arrived is not None:
+        # A manifest lists the file that a link leads to.
+        here = {name for path in map(on_disk, arrived) for name in (absolute(path), printable(path.resolve()))}
+    machines = set(catalog.recordings["machine"].unique())
+    found, left_out, places = contents_of(place, machine, answers_of(settings.labels), machines, here)
     if machine is not None:
         machine = nfc(machine)
         found = _all_of(machine, found, place)
@@ -93,12 +96,12 @@ def ingest_recordings(
     found = [one if one.labelled or one.split != "train" else replace(one, label=unlabelled) for one in found]
     beside = unlisted(place, found)
     session = ""
-    if arrived is not None:
-        # A manifest lists the file that a link leads to.
-        here = {name for path in map(on_disk, arrived) for name in (absolute(path), printable(path.resolve()))}
+    if here is not None:
         beside = [path for path in beside if printable(path) in here]
-        digests = dict(zip(catalog.recordings["path"], catalog.recordings["recording"], strict=True))
-        new = [one for one in found if one.path in here and not _known(one, digests)]
+        there = [one for one in found if one.path in here]
+        rows = catalog.recordings[catalog.recordings["path"].isin([str(one.path) for one in there])]
+        digests = dict(zip(rows["path"], rows["recording"], strict=True))
+        new = [one for one in there if not _known(one, digests)]
         found = [_unreviewed(one) for one in new]
         session = f"arrived {datetime.now(UTC):%Y-%m-%dT%H:%M}"
     done = asdict(catalog.ingest(found, settings, review, session))

@@ -31,16 +31,17 @@ class Arriving:
 
     Args:
         quiet: seconds without a change after which a file has arrived.
-        known: files that were handled earlier, and their state then, see `asdcore.recordings.rows.stat_of`.
+        known: names of files that were handled earlier, and their state then, see `asdcore.recordings.rows.stat_of`.
         clock: seconds that never go backwards, whatever the time of day does.
     """
 
     def __init__(
-        self, quiet: float, known: Mapping[Path, str] | None = None, clock: Callable[[], float] = time.monotonic
+        self, quiet: float, known: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.quiet = quiet
         self.clock = clock
         self._handled = dict(known or {})
+        """by name: there may be a million, and a `Path` takes three times as much memory"""
         self._waiting: dict[Path, _Waiting] = {}
 
     def look(self, paths: Iterable[Path]) -> None:
@@ -48,7 +49,7 @@ class Arriving:
         for path in paths:
             before = self._waiting.get(path)
             stat = _stat(path)
-            if stat and stat != (before.stat if before else self._handled.get(path)):
+            if stat and stat != (before.stat if before else self._handled.get(str(path))):
                 self._waiting[path] = _Waiting(stat, self.clock() + self.quiet)
 
     def arrived(self, most: int | None = None) -> list[Path]:
@@ -63,7 +64,7 @@ class Arriving:
                 self._waiting[path] = _Waiting(stat, self.clock() + self.quiet)
             elif most is None or len(complete) < most:
                 complete.append(path)
-                self._handled[path] = stat
+                self._handled[str(path)] = stat
                 waiting.due = math.inf
         return complete
 
@@ -92,23 +93,25 @@ class Arriving:
         return any(not waiting.pause and waiting.due < math.inf for waiting in self._waiting.values())
 
 
-def known_states(recordings: pd.DataFrame, folder: Path) -> dict[Path, str]:
-    """The files below ``folder`` in the table of recordings, and their state when they were read.
+def known_states(recordings: pd.DataFrame, folder: Path) -> dict[str, str]:
+    """The names of the files below ``folder`` in the table of recordings, and their state when they were read.
 
     Of a file that an older version has read, the state is not known, or not all of it: it counts as the present one,
     unless the file has changed since.
     """
-    states: dict[Path, str] = {}
+    states: dict[str, str] = {}
+    below = f"{str(folder).rstrip('/')}/"
     columns = (recordings[name] for name in ("path", "stat", "ingested_at"))
     for name, stat, ingested_at in zip(*columns, strict=True):
         path = on_disk(Path(name))
-        if not path.is_relative_to(folder):
+        file = str(path)
+        if not file.startswith(below):
             continue
         if str(stat).count(" ") == 2:
-            states[path] = str(stat)
+            states[file] = str(stat)
             continue
         with suppress(OSError):
-            states[path] = stat_of(path) if path.stat().st_ctime <= ingested_at.timestamp() else ""
+            states[file] = stat_of(path) if path.stat().st_ctime <= ingested_at.timestamp() else ""
     return states
 
 

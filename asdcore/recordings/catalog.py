@@ -109,7 +109,6 @@ class Catalog:
         self._newest: pd.Timestamp = rows["ingested_at"].max()  # NaT: there is none
         # The newest word on a path and on a content is the one that holds.
         contents = rows[rows["recording"] != ""].drop_duplicates("recording", keep="last")
-        self._settled = contents[contents["labelled_by"].notna()].set_index("recording")  # their files replaced or not
         self.forgotten: pd.DataFrame = contents[contents["forgotten_by"].notna()].reset_index(drop=True)
         """Recordings that a person has removed, one row each; they stay out whatever is ingested."""
         rows = rows.drop_duplicates("path", keep="last")
@@ -119,6 +118,9 @@ class Catalog:
         bad = rows["reason"] != ""
         self.recordings: pd.DataFrame = rows[~bad].sort_values(["machine", "recording"]).reset_index(drop=True)
         """Usable recordings, one row each."""
+        # Of those in use, their rows say it.
+        replaced = contents["labelled_by"].notna() & ~contents.index.isin(rows.index[~bad])
+        self._settled = contents[replaced].set_index("recording")
         self.quarantined: pd.DataFrame = rows[bad].sort_values("path").reset_index(drop=True)
 
     def of_machines(self, machines: Iterable[str] | None) -> pd.DataFrame:
@@ -138,16 +140,17 @@ class Catalog:
         return self.recordings[self.recordings["machine"].isin(list(machines))].reset_index(drop=True)
 
     def append(self, rows: Sequence[dict[str, object]]) -> None:
-        """Write one more part, whole or not at all, and read the table again.
+        """Write one more part, whole or not at all, and read the table again; without rows, neither.
 
         A clock that was set back does not make what comes now older than what came before.
         """
-        if rows:
-            after = self._newest + pd.Timedelta(microseconds=1)  # of the first part NaT, which no time is less than
-            timed = [row | {"ingested_at": max(cast("datetime", row["ingested_at"]), after)} for row in rows]
-            table = pa.Table.from_pylist(timed, schema=SCHEMA)
-            with atomic_write(self.folder / f"part-{self._next_part:06d}-{uuid.uuid4().hex[:8]}.parquet") as temporary:
-                pq.write_table(table, temporary)
+        if not rows:
+            return
+        after = self._newest + pd.Timedelta(microseconds=1)  # of the first part NaT, which no time is less than
+        timed = [row | {"ingested_at": max(cast("datetime", row["ingested_at"]), after)} for row in rows]
+        table = pa.Table.from_pylist(timed, schema=SCHEMA)
+        with atomic_write(self.folder / f"part-{self._next_part:06d}-{uuid.uuid4().hex[:8]}.parquet") as temporary:
+            pq.write_table(table, temporary)
         self.__init__(self.folder)  # type: ignore[misc]
 
     def quarantine(self, reasons: dict[str, str]) -> None:
@@ -221,6 +224,10 @@ class Catalog:
             sessions |= sessions_by_time(times, gap, {time: session for time, session in known.items() if time})
         return [replace(recording, session=sessions.get(str(recording.path), recording.session)) for recording in found]
 
+    def _settled_before(self, digest: str) -> dict[str, Any] | None:
+        """A labelled recording that comes back: from the quarantine, or as a copy of a file that was replaced."""
+        return plain(self._settled.loc[digest].to_dict()) if digest in self._settled.index else None
+
     def ingest(
         self, found: Sequence[Found], settings: RecordingSettings, review: Review | None = None, session: str = ""
     ) -> Ingested:
@@ -236,8 +243,6 @@ class Catalog:
         """
         known = self.recordings.set_index("recording")
         in_quarantine = dict(zip(self.quarantined["path"], self.quarantined["reason"], strict=True))
-        # The label stays of a recording that comes back: from the quarantine, or as a copy of a file that was replaced.
-        labelled = pd.concat([known, self._settled[~self._settled.index.isin(known.index)]])
         key = settings_key(settings)
         names = renamed(self.folder)
         found = [replace(one, machine=names.get(one.machine, one.machine)) for one in found]
@@ -253,10 +258,11 @@ class Catalog:
         finally:
             # They only read, which takes minutes if a recording is long: Ctrl-C does not wait for them.
             threads.shutdown(wait=False, cancel_futures=True)
-        forgotten |= set(self.forgotten["sound"].dropna()) - set(known["sound"])  # With a new comment, for example.
+        sounds = self.forgotten["sound"].dropna()  # With a new comment, for example.
+        forgotten |= set(sounds) - set(_among(known["sound"], sounds))
         left_out = [str(row["path"]) for row in rows if forgotten & {row["recording"], row.get("sound")}]
         rows = [row for row in rows if not forgotten & {row["recording"], row.get("sound")}]
-        usable = set(self.recordings["path"])
+        usable = set(_among(known["path"], [row["path"] for row in rows]))
         good = usable_of(rows)
         good, conflicts = without_conflicts(good, known)
         good, duplicates, refused = without_copies(good, known)
@@ -269,7 +275,7 @@ class Catalog:
             seen.add(digest)
             before = plain(known.loc[digest].to_dict()) if digest in known.index else None
             row["session"] = row["session"] or (before["session"] if before else session)
-            if digest in labelled.index and label_stays(row, settled := plain(labelled.loc[digest].to_dict())):
+            if (settled := before or self._settled_before(digest)) and label_stays(row, settled):
                 row |= settled_of(row, settled)
             if before is None or supersedes(row, before):
                 new[digest] = row
@@ -308,6 +314,11 @@ class Catalog:
         )
 
 
+def _among(column: pd.Series, values: Iterable[object]) -> pd.Series:
+    """The cells of a column of the table that are one of a few values."""
+    return column[column.isin(list(values))]
+
+
 def _time_of(path: str) -> datetime | None:
     return time_stamp(Path(path).stem)
 
@@ -318,13 +329,16 @@ def _holds(row: Mapping[str, Any], new: Mapping[str, Mapping[str, Any]]) -> bool
 
 def _reviewed(new: dict[str, dict[str, Any]], known: pd.DataFrame, review: Review | None) -> list[str]:
     """Mark rows that must not train until a person decides; their paths."""
-    trained = set(training_recordings(known.reset_index())["recording"])
-    normal = [
-        row
+    normal = {
+        digest: row
         for digest, row in new.items()
-        if (row["split"], row["label"]) == ("train", "normal") and not row.get("labelled_by") and digest not in trained
-    ]
-    doubted = review(normal) if review and normal else {}
+        if (row["split"], row["label"]) == ("train", "normal") and not row.get("labelled_by")
+    }
+    if review is None or not normal:
+        return []
+    trained = set(training_recordings(known.reset_index())["recording"])
+    unknown = [row for digest, row in normal.items() if digest not in trained]
+    doubted = review(unknown) if unknown else {}
     for digest, by in doubted.items():
         new[digest] |= {"label": "unknown", "labelled_by": by, "labelled_at": datetime.now(UTC)}
     return sorted(str(new[digest]["path"]) for digest in doubted)

@@ -60,6 +60,7 @@ def changed_files(folder: Path, poll: bool, say: Callable[[str], None]) -> Itera
         said = trouble
         pause = (time.monotonic() - began) / SCANNING
         yield found
+        found = set()  # Not kept until the next scan: there may be a million.
         soonest = time.monotonic() + max(TICK, pause)
         until = time.monotonic() + max(POLL if events is None else RESCAN, pause)
         while time.monotonic() < until:

@@ -28,7 +28,7 @@ def without_copies(good: Sequence[Row], known: pd.DataFrame) -> tuple[list[Row],
     of_sound: dict[str, list[Row]] = {}
     for row in good:
         of_sound.setdefault(row["sound"] or row["recording"], []).append(row)
-    sounds = known["sound"].dropna()
+    sounds = known.loc[known["sound"].isin(list(of_sound)), "sound"]
     table = dict(zip(sounds, sounds.index, strict=True))
     kept: list[Row] = []
     copies: list[Row] = []

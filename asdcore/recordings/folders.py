@@ -106,21 +106,23 @@ def may_name_a_machine(folder: str) -> bool:
     return is_number(folder) or (word is not None and not re.fullmatch(_PART, word, re.IGNORECASE))
 
 
-def folders_of(path: Path, place: Path | None, machine: str | None = None, answers: Answers = NO_ANSWERS) -> list[str]:
-    """The names of the folders of ``path``, from the given ``place`` down; all of them for None.
+def folders_of(
+    folder: Path, place: Path | None, machine: str | None = None, answers: Answers = NO_ANSWERS
+) -> list[str]:
+    """The names of the folders down to ``folder``, from the given ``place`` on; all of them for None.
 
     ``machine``, if the user has named it, stands for the place, or above it if the place is a session.
 
-    >>> folders_of(Path("/data/hall/pump7/monday/a.wav"), Path("/data/hall"))
+    >>> folders_of(Path("/data/hall/pump7/monday"), Path("/data/hall"))
     ['hall', 'pump7', 'monday']
     """
     if place is None:
-        return [nfc(name) for name in path.parent.parts if name != path.anchor]
+        return [nfc(name) for name in folder.parts if name != folder.anchor]
     top = place
     # The folder of a split or a label belongs to the machine that the one above it names.
     while top.name in SPLIT_FOLDERS or label_said(top.name, answers):
         top = top.parent
-    below = path.parent.relative_to(top).parts
+    below = folder.relative_to(top).parts
     first = [top.name] if machine is None else [machine, *([top.name] if names_a_session(top.name) else [])]
     return [nfc(name) for name in (*first, *below)]
 

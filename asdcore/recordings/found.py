@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from asdcore.recordings.paths import can_be_told, on_disk, printable, surely
@@ -39,22 +40,22 @@ def is_simulated(path: Path) -> bool:
 
 def mark_simulated(found: Sequence[Found]) -> list[Found]:
     """Give simulated recordings the attribute, whatever link or manifest leads to them."""
-    folders = {f.path: _real_folder(f.path) for f in found}
-    simulated = {
-        folder
-        for folder in set(folders.values())
-        if any(surely(above / SIMULATED, Path.is_file) for above in (folder, *folder.parents))
-    }
+    real = cache(Path.resolve)
+    simulated = cache(
+        lambda folder: any(surely(above / SIMULATED, Path.is_file) for above in (folder, *folder.parents))
+    )
+
+    def lies_in(path: Path) -> Path:
+        file = on_disk(path)
+        try:
+            # A million files lie in few folders: only links are followed one by one.
+            return file.resolve().parent if surely(file, Path.is_symlink) else real(file.parent)
+        except (OSError, RuntimeError):  # A name that no file can have, or a loop of links.
+            return file.parent
+
     return [
-        replace(f, attributes=f.attributes | {"simulated": "yes"}) if folders[f.path] in simulated else f for f in found
+        replace(f, attributes=f.attributes | {"simulated": "yes"}) if simulated(lies_in(f.path)) else f for f in found
     ]
-
-
-def _real_folder(path: Path) -> Path:
-    try:
-        return on_disk(path).resolve().parent
-    except (OSError, RuntimeError):  # A name that no file can have, or a loop of links.
-        return path.parent
 
 
 def called(path: Path) -> Path:

@@ -14,7 +14,7 @@ Plain folders: ``<machine>/<name>``, normal recordings for training, with sessio
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -68,7 +68,11 @@ def find_recordings(place: Path, machine: str | None = None, answers: Answers = 
 
 
 def contents_of(
-    place: Path, machine: str | None = None, answers: Answers = NO_ANSWERS, known: Collection[str] = ()
+    place: Path,
+    machine: str | None = None,
+    answers: Answers = NO_ANSWERS,
+    known: Collection[str] = (),
+    only: Collection[Path] | None = None,
 ) -> Contents:
     """Every audio file of ``place``: a manifest CSV, a folder that holds one, or a folder of audio.
 
@@ -79,6 +83,8 @@ def contents_of(
         answers: what a person has said about folders whose names may be labels, see
             `asdcore.recordings.label_words.answers_of`.
         known: machines that have recordings already: a folder of such a name is taken for a machine without asking.
+        only: the recordings that matter, by their `printable` paths; others may be left out, which saves time. What the
+            names of all folders say counts all the same.
 
     Raises:
         AsdError: ``place`` does not exist, holds no audio file that can be read, or its manifest has a wrong column or
@@ -97,26 +103,34 @@ def contents_of(
     if not files:
         raise AsdError("; ".join([f"{shown}: {NO_RECORDING}", *summed_up(left_out)]))
     top, machine = printable(place.resolve()), machine and nfc(machine)
-    folders = {path: folders_of(path, top, machine, answers) for path in map(called, files)}
-    locations = {path: _in_test_set(locate(names, answers), path, top) for path, names in folders.items()}
+    paths = dict.fromkeys(map(called, files))
+    # Of each folder that holds recordings: a million of them lie in few.
+    parents = dict.fromkeys(path.parent for path in paths)
+    folders = {folder: folders_of(folder, top, machine, answers) for folder in parents}
+    locations = {folder: _in_test_set(locate(names, answers), folder, top) for folder, names in folders.items()}
     problems = {} if machine else unnamed(locations, top)
+    if only is not None and not unknown_folders(folders, folders, locations, answers, known):
+        # There is no folder of which its other recordings, too, decide whether it is asked about.
+        paths = {path: None for path in paths if path in only}
+    faults = {folder: names[1 : locations[folder].depth] for folder, names in folders.items()}
     found = [
-        Found(path, problem=problems[path])
-        if path in problems
-        else _found(path, locations[path], answers, tuple(folders[path][1 : locations[path].depth]))
-        for path in folders
+        Found(path, problem=problems[path.parent])
+        if path.parent in problems
+        else _found(path, locations[path.parent], answers, faults[path.parent])
+        for path in paths
     ]
-    normal_ones = opposites(sorted({one.machine for one in found}.difference(known)), answers)
+    machines = {location.machine for location in locations.values()}.union(known)
+    normal_ones = opposites(sorted(machines), answers)
     found = [
         replace(one, problem=opposite(one.machine, normal_ones[one.machine]))
-        if one.machine in normal_ones and not (one.labelled or one.problem)
+        if one.machine in normal_ones and one.machine not in known and not (one.labelled or one.problem)
         else one
         for one in found
     ]
-    unlabelled = [one.path for one in found if not one.labelled]
+    unlabelled = dict.fromkeys(one.path.parent for one in found if not one.labelled)
     questions = unknown_folders(unlabelled, folders, locations, answers, known)
     found = [
-        replace(one, machine=questions[one.path][0], problem=questions[one.path][1]) if one.path in questions else one
+        replace(one, machine=question[0], problem=question[1]) if (question := questions.get(one.path.parent)) else one
         for one in found
     ]
     attributes, unreadable = attribute_tables(found)
@@ -126,13 +140,13 @@ def contents_of(
             [Found(f.path, problem=why) if (why := unreadable.get(f.path.parent.parent)) else f for f in found]
         ),
         left_out,
-        several_places({path: names for path, names in folders.items() if not _said(path)}, locations, answers),
+        several_places({path.parent: folders[path.parent] for path in paths if not _said(path)}, locations, answers),
     )
 
 
-def _in_test_set(location: Location, path: Path, top: Path) -> Location:
+def _in_test_set(location: Location, folder: Path, top: Path) -> Location:
     """With the split of a test set that is arranged by machine (``test/pump/a.wav``), not the other way round."""
-    below = path.parent.relative_to(top).parts[: location.depth]
+    below = folder.relative_to(top).parts[: location.depth]
     tests = [name for name in below if SPLIT_FOLDERS.get(name) == "test"]
     return location if location.split or not tests else replace(location, split=tests[-1])
 
@@ -146,7 +160,7 @@ def parse_place(path: Path, answers: Answers = NO_ANSWERS) -> Found:
     """
     path = printable(path)
     # Above the machine there may be anything, such as the folder of a user whose name is Ng.
-    return _found(path, replace(locate(folders_of(path, None), answers), labels_above=()), answers)
+    return _found(path, replace(locate(folders_of(path.parent, None), answers), labels_above=()), answers)
 
 
 def label_in_name(path: Path) -> str:
@@ -159,7 +173,7 @@ def label_in_name(path: Path) -> str:
     """
     if label := _said(path).get("label"):
         return label
-    said = {label_said(folder) for folder in locate(folders_of(printable(path), None)).labels}
+    said = {label_said(folder) for folder in locate(folders_of(printable(path).parent, None)).labels}
     return said.pop() if len(said) == 1 else ""
 
 
@@ -169,7 +183,7 @@ def _said(path: Path) -> dict[str, str]:
     return {name: value for name, value in match.groupdict().items() if value} if match else {}
 
 
-def _found(path: Path, location: Location, answers: Answers = NO_ANSWERS, above: tuple[str, ...] = ()) -> Found:
+def _found(path: Path, location: Location, answers: Answers = NO_ANSWERS, above: Sequence[str] = ()) -> Found:
     """``above``: further folders, of which those that say a fault count."""
     machine, session, said = location.machine, location.session, _said(path)
     unsaid = Found(path, machine=machine, section=location.section, session=session)

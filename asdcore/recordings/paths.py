@@ -33,7 +33,7 @@ def printable(path: Path) -> Path:
     >>> str(printable(Path(os.fsdecode(b"pump/valve\xff.wav"))))
     'pump/valve\\xff.wav'
     """
-    return Path(os.fsencode(path).decode("utf-8", "backslashreplace"))
+    return path if _is_plain(path) else Path(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def on_disk(path: Path) -> Path:
@@ -44,6 +44,8 @@ def on_disk(path: Path) -> Path:
     >>> os.fsencode(on_disk(Path("pump/valve\\xff.wav")))
     b'pump/valve\xff.wav'
     """
+    if _is_plain(path):
+        return path
     try:
         written = str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -53,6 +55,12 @@ def on_disk(path: Path) -> Path:
     if not _ESCAPE.search(written) or os.path.lexists(literal):
         return literal
     return Path(os.fsdecode(_ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), written)))
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether it is its own printable path, without asking the disk; nearly all are, and there may be a million."""
+    name = str(path)
+    return name.isascii() and "\\" not in name
 
 
 def absolute(path: Path) -> Path:

@@ -24,36 +24,41 @@ _QUESTION = (
 
 
 def unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
-    """Why it is not known which machine a recording is of; empty if it is known."""
+    """Why it is not known which machine the recordings in a folder are of; those where it is known are left out.
+
+    Args:
+        locations: of each folder that holds recordings.
+        place: what was given.
+    """
     named = {location.machine for location in locations.values() if location.depth}
     parents: dict[str, set[Path]] = {}
-    for path, location in locations.items():
+    for folder, location in locations.items():
         if location.machine.isdecimal() and location.depth:
-            parents.setdefault(location.machine, set()).add(_folder_named(path, location.machine).parent)
+            parents.setdefault(location.machine, set()).add(_folder_named(folder, location.machine).parent)
     list_it = "or list the recordings in a manifest CSV with the columns path, machine and session"
     problems: dict[Path, str] = {}
-    for path, location in locations.items():
+    for folder, location in locations.items():
         where = "is not in a machine's folder"
         if location.depth:
             if len(above := parents.get(location.machine, ())) > 1:
-                folders = " and ".join(sorted(str(folder) for folder in above))
-                problems[path] = (
+                folders = " and ".join(sorted(map(str, above)))
+                problems[folder] = (
                     f"of no known machine: the folder {location.machine} in {folders} may be a machine "
                     f"or a session; name machines' folders with a letter, sessions' run_{location.machine}, {list_it}"
                 )
         elif names_a_session(location.machine):
-            problems[path] = (
+            problems[folder] = (
                 f"{where}: the given folder {place} is named after a session, not a machine; give the machine's folder "
                 f"that holds it, {list_it}"
             )
         elif may_name_a_machine(location.below):
-            problems[path] = (
+            problems[folder] = (
                 f"{where}: folder {location.below} of the given folder {place} may be a machine or a session; give "
                 f"{place.parent} if these are sessions of {place.name}, give the folder the name of the machine alone, "
                 f"with a letter in it, if it is a machine, {list_it}"
             )
         elif location.below and named:
-            problems[path] = (
+            problems[folder] = (
                 f"{where}: folder {location.below} is a session beside the machines {_some(named)}; move it into the "
                 f"folder of its machine, {list_it}"
             )
@@ -79,8 +84,8 @@ def _some(names: Iterable[str]) -> str:
     return f"{first} and {len(rest)} more" if len(rest) > 1 else " and ".join([first, *rest])
 
 
-def _folder_named(path: Path, name: str) -> Path:
-    return next(folder for folder in path.parents if nfc(folder.name) == name)
+def _folder_named(folder: Path, name: str) -> Path:
+    return next(one for one in (folder, *folder.parents) if nfc(one.name) == name)
 
 
 def several_places(
@@ -91,15 +96,15 @@ def several_places(
     Sessions, splits and labels are no places.
     """
     places: dict[str, set[str]] = {}
-    for path, folders in folders_of.items():
-        depth, above, of_session = locations[path].depth, list[str](), False
+    for folder, folders in folders_of.items():
+        depth, above, of_session = locations[folder].depth, list[str](), False
         for name in folders[1:depth]:
             # A plain number is a hall or a line, but for a month or a day.
             of_session = names_a_session(name) and (of_session or not is_number(name))
             if not (of_session or name in SPLIT_FOLDERS or label_said(name, answers)):
                 above.append(name)
         if depth:
-            places.setdefault(locations[path].machine, set()).add("/".join([*above, folders[depth]]))
+            places.setdefault(locations[folder].machine, set()).add("/".join([*above, folders[depth]]))
     return {machine: sorted(found) for machine, found in places.items() if machine and len(found) > 1}
 
 
@@ -123,15 +128,15 @@ def unknown_folders(
     answers: Answers,
     known: Collection[str],
 ) -> dict[Path, tuple[str, str]]:
-    """Recordings in folders beside one that says a label, which may say one, too: the machine above, and the question.
+    """Folders beside one that says a label, which may say one, too: the machine above, and the question.
 
-    All recordings of such a folder, if it holds an asked one. A folder is a machine's if that machine is known, or if
-    it has a split folder or folders with labels of its own.
+    Such a folder and all below it, if one of them is asked about. A folder is a machine's if that machine is known, or
+    if it has a split folder or folders with labels of its own.
 
     Args:
-        asked: recordings whose place says no label.
-        folders_of: the names of the folders of each recording.
-        locations: of each recording.
+        asked: folders with a recording whose place says no label.
+        folders_of: the names of the folders down to each one that holds recordings.
+        locations: of each of these.
         answers: what a person has said of such names.
         known: machines of which there are recordings already.
     """

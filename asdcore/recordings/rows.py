@@ -178,7 +178,7 @@ def without_conflicts(
         of_content.setdefault(str(row["recording"]), []).append(row)
     usable: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    paths = known["path"].to_dict()
+    paths = known["path"].reindex(list(of_content)).dropna().to_dict()
     for digest, rows in of_content.items():
         if len(rows) == 1 and rows[0]["path"] == paths.get(digest, rows[0]["path"]):
             usable += rows  # Nearly always.

@@ -133,7 +133,7 @@ def test_a_file_that_an_older_version_has_read_is_new_if_it_has_changed_since(tm
     half.write_bytes(b"whole")
     table = pd.DataFrame([(str(path), *rest) for path, *rest in rows], columns=["path", "stat", "ingested_at"])
     states = known_states(table, tmp_path)
-    assert set(states) == {old, changed, same, half}
+    assert set(states) == {str(old), str(changed), str(same), str(half)}
     arriving = Arriving(1, states, clock)
     arriving.look([old, changed, same, half])
     clock.now += 1

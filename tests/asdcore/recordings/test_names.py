@@ -7,7 +7,7 @@ import pytest
 from asdcore.errors import AsdError
 from asdcore.recordings.found import Found
 from asdcore.recordings.label_words import answers_of
-from asdcore.recordings.names import find_recordings, parse_attributes, parse_place
+from asdcore.recordings.names import contents_of, find_recordings, parse_attributes, parse_place
 from asdcore.recordings.paths import on_disk
 
 
@@ -191,6 +191,9 @@ def test_two_folders_that_differ_by_a_word_for_a_label_are_not_two_machines(
     found = by_name(tmp_path)
     assert "seem to say labels of one machine" in found["a.wav"].problem
     assert not found["b.wav"].problem and not found["c.wav"].problem
+    # The normal ones are known from the first ingest on; the others are still asked about.
+    again = contents_of(tmp_path, known={normal, "leak_tester"}, only={tmp_path / fault / "a.wav"}).recordings
+    assert [(one.path.name, bool(one.problem)) for one in again] == [("a.wav", True)]
     answered = find_recordings(tmp_path, answers=answers_of(f"{fault}:machine"))
     assert not any(one.problem for one in answered)
 
@@ -238,6 +241,20 @@ def test_recordings_keep_the_name_of_their_own_folder_whatever_links_to_it(tmp_p
         ("fan", tmp_path / "fan" / "a.wav"),
         ("pump", tmp_path / "pump" / "b.wav"),
     ]
+
+
+@pytest.mark.parametrize("beside", ["OK", "monday"])
+def test_what_a_file_is_does_not_depend_on_which_others_are_asked_about(tmp_path: Path, beside: str) -> None:
+    named = tmp_path / "pump" / "hot" / "normal_id_00_00000000.wav"
+    # Whether the folder `hot` beside `OK` is asked about depends on its other recording, whose name says no label.
+    touch(named, tmp_path / "pump" / "hot" / "a.wav", tmp_path / "pump" / beside / "b.wav", tmp_path / "7" / "c.wav")
+    touch(tmp_path / "hall" / "7" / "d.wav")
+    whole = find_recordings(tmp_path)
+    assert bool(by_name(tmp_path)[named.name].problem) == (beside == "OK")
+    for one in whole:
+        # Where one folder is asked about, the others are read, too.
+        found = contents_of(tmp_path, only={one.path}).recordings
+        assert found == (whole if beside == "OK" else [one])
 
 
 def test_a_pipe_named_like_audio_is_not_waited_for(tmp_path: Path) -> None:
@@ -371,6 +388,7 @@ def test_a_manifest_test_recording_without_a_label_is_unlabelled(tmp_path: Path)
     ("row", "reason"),
     [
         ("gone.wav,pump,train,normal", "no such file"),
+        (f"{'long' * 75}.wav,pump,train,normal", "File name too long"),
         ("b.flac,pump,train,anomaly", "anomaly recording in the train split"),
         ("b.flac,pump,train,unknown", "unknown recording in the train split"),
     ],
