@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from asdcore.arrays import Floats
 from asdcore.errors import AsdError
 from asdcore.evaluation.bootstrap import ALL, paired_bootstrap
 from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
-from asdcore.evaluation.metrics import Floats, machine_metrics, mean_of_rule
+from asdcore.evaluation.metrics import machine_metrics, mean_of_rule
 from asdcore.evaluation.threshold_quality import threshold_quality
 
 BLOCK = ["dataset", "machine", "section"]
