@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.challenges import DEFAULT_RULE, YEAR, Rule, challenge_of
@@ -20,7 +21,7 @@ from tasks.comparison import Fitted, embedding_systems, fitted_systems, vector_s
 from tasks.costs import costs
 from tasks.datasets import log_recordings
 from tasks.encoder import encoder_note
-from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
+from tasks.evaluation import Evaluation, any_simulated, evaluation, report_text
 from tasks.normality import fallback_notes, fit_metrics, fit_table
 from tasks.recordings import data_digest
 from tasks.run_names import add_to_run_name, counted, run_name
@@ -105,7 +106,7 @@ def benchmark(
         verdict = ", ".join(f"{name} {mean:.2f}" for name, mean in best) or "There are no labelled test recordings"
         described = [f"{rule.mean.capitalize()} means: {verdict}.", "", *(f"- {line}" for line in result["outcomes"])]
         describe(place, run, "\n".join(described))
-        publish("benchmark-report", report, verdict)
+        create_markdown_artifact(key="benchmark-report", markdown=report, description=verdict)
         cost = costs(chosen_systems, models, fitted.encoders, fitted.originals, clips, settings)
         return {**result, "run": run, "report": report, "costs": cost}
 

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import pandas as pd
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
@@ -15,7 +16,7 @@ from asdcore.recordings.training import hold_out
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write, listed
 from asdcore.storage.home import Home, without_userinfo
-from tasks.evaluation import Evaluation, publish
+from tasks.evaluation import Evaluation
 from tasks.fit_reports import kept_report, retraining_report
 from tasks.no_answer import NoAnswerError
 from tasks.promotion import decided, gate_sentence, judgement_text
@@ -123,7 +124,7 @@ def registered(home: Home, run: str) -> Registered:
             publish_report(home, run, "retrain-page", page)
             describe_version(home, version, "\n".join([verdict, "", *(f"- {line}" for line in result["outcomes"])]))
     shown = f"**{verdict}**\n\n{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n"
-    publish("retrain-report", shown, verdict)
+    create_markdown_artifact(key="retrain-report", markdown=shown, description=verdict)
     file.unlink()
     _recordings(home, run).unlink()
     return {

@@ -6,7 +6,6 @@ from typing import Any, TypedDict
 
 import pandas as pd
 from matplotlib.figure import Figure
-from prefect.artifacts import create_markdown_artifact
 
 from asdcore.encoder.frozen import training_history
 from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
@@ -179,11 +178,6 @@ def read_tables(done: Mapping[str, Any]) -> tuple[pd.DataFrame | None, pd.DataFr
     if not done["table"]:
         return None, None
     return pd.read_parquet(root / done["table"]), pd.read_parquet(root / done["differences"])
-
-
-def publish(key: str, text: str, verdict: str) -> None:
-    """Show a report in the Prefect UI; ``verdict`` is what its card says."""
-    create_markdown_artifact(key=key, markdown=text, description=verdict)
 
 
 def _save(plot: Figure, path: Path) -> None:

@@ -75,16 +75,12 @@ def show_registered(done: Mapping[str, Any], place: Home) -> None:
         out.print(f"gate       {reason}")
     rank = "the champion" if done["champion"] == done["version"] else f"the champion is version {done['champion']}"
     out.print(f"detector   {short(Path(done['detector']))}")
-    out.print(
-        f"registry   asd-detector version {done['version']}, {rank}; see asd models{option}",
-        highlight=False,
-        markup=False,
-    )
+    out.print(f"registry   asd-detector version {done['version']}, {rank}; see asd models{option}")
     out.print(f"UI         asd ui{option}")
     for line in done.get("listen_first", ()):
         out.print(line)
     if done.get("page"):
-        out.print(f"Report: {done['page']}", highlight=False, markup=False)
+        out.print(f"Report: {done['page']}")
 
 
 def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
