@@ -143,8 +143,7 @@ def show_reliability(machine: str, detector: "Detector", version: str, output: O
     out.print(f"{machine}, detector version {version}: {report.rating}", style="bold")
     for sentence in report.sentences:
         out.print(f"- {sentence}")
-    own_about = detector.about.get("enrolled", {}).get(machine, detector.about)
-    if own_about.get("simulated"):
+    if detector.learned_from_simulated(machine):
         out.print("- Learned from simulated recordings.")
     rows = [["normal training recordings", f"{report.n} ({domains})"]]
     rows += [["false alarms asked", _asked(report.asked, detector.thresholds.get(machine))]]
