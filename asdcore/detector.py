@@ -150,12 +150,7 @@ class Detector:
         return Heard(path, machine, "", None, vectors, judged.verdict, clip.recording, [clip], judged.clips)
 
     def _usable_clips(
-        self,
-        read: Callable[[int, int], NDArray[np.float32]],
-        frames: int,
-        sample_rate: int,
-        digest: str,
-        machine: str,
+        self, read: Callable[[int, int], NDArray[np.float32]], frames: int, sample_rate: int, digest: str, machine: str
     ) -> Iterator[tuple[Clip, Waveform]]:
         count = clip_count(frames / sample_rate, self.machines[machine].clip_seconds)
         return usable_clips(read, frames, sample_rate, count, self.settings.recordings, digest)
@@ -183,11 +178,7 @@ class Detector:
         return {"machine": known} | {name: verdict[name] for name in VERDICT}
 
     def explain(
-        self,
-        path: str | Path,
-        machine: str | None = None,
-        clip: Clip | None = None,
-        triggered_by: str | None = None,
+        self, path: str | Path, machine: str | None = None, clip: Clip | None = None, triggered_by: str | None = None
     ) -> Explanation:
         """Where a recording differs from what is usual for its machine: frequencies, times, sentences.
 
@@ -212,9 +203,8 @@ class Detector:
         except (OSError, BadRecording) as error:
             raise AsdError(f"{path} cannot be explained: {error}") from error
         if triggered_by is None:
-            triggered_by = self._judged(self._vectors(waveform, clip, Path(path)), known, [clip.name]).verdict[
-                "triggered_by"
-            ]
+            judged = self._judged(self._vectors(waveform, clip, Path(path)), known, [clip.name])
+            triggered_by = judged.verdict["triggered_by"]
         return self.explain_clip(waveform, known, triggered_by)
 
     def explain_clip(self, samples: NDArray[np.float32], machine: str, triggered_by: str) -> Explanation:
@@ -254,12 +244,13 @@ class Detector:
         Raises:
             AsdError: it is not enrolled, or the only one.
         """
-        rest = {other: model for other, model in self.machines.items() if other != self.enrolled(name)}
-        thresholds = {other: threshold for other, threshold in self.thresholds.items() if other != name}
+        known = self.enrolled(name)
+        rest = {other: model for other, model in self.machines.items() if other != known}
+        thresholds = {other: threshold for other, threshold in self.thresholds.items() if other != known}
         if not rest:
-            raise AsdError(f"{name} is the only machine of this detector: enroll another one first")
+            raise AsdError(f"{known} is the only machine of this detector: enroll another one first")
         kept = {
-            part: {other: about for other, about in self.about.get(part, {}).items() if other != name}
+            part: {other: about for other, about in self.about.get(part, {}).items() if other != known}
             for part in ("reliability", "enrolled")
         }
         return replace(self, machines=rest, thresholds=thresholds, about={**self.about, **kept})
@@ -272,7 +263,7 @@ class Detector:
         """
         if name in self.machines:
             raise AsdError(f"this detector knows a machine {name} already: two machines cannot become one")
-        names = dict.fromkeys([self.enrolled(machine)], name)
+        names = {self.enrolled(machine): name}
         about = dict(self.about)
         for part in ("reliability", "enrolled"):
             if part in about:
@@ -296,6 +287,10 @@ class Detector:
     def threshold_of(self, machine: str) -> Threshold:
         """The threshold of a machine: its own, or the rate of the settings and an alarm for each recording."""
         return self.thresholds.get(machine, Threshold(self.settings.normality.false_alarm_rate))
+
+    def learned_from_simulated(self, machine: str) -> bool:
+        """Whether an enrolled machine was fitted on simulated recordings."""
+        return bool(self.about.get("enrolled", {}).get(machine, self.about).get("simulated"))
 
     def enrolled(self, machine: str | None) -> str:
         """``machine`` if it is enrolled; the only one there is for None.

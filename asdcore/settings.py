@@ -1,4 +1,4 @@
-"""Every knob on one page: one frozen model a stage, each with a digest, and the presets.
+"""Every knob on one page: one frozen model per stage, each with a digest, and the presets.
 
 The decisions behind the defaults are those of the paper (section 2) where it states them, but for those that
 docs/evidence/representation.md gives reason to change; each field says so. ``paper`` changes them back.

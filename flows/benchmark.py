@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
 from asdcore.errors import AsdError
 from asdcore.evaluation.challenges import DEFAULT_RULE, YEAR, Rule, challenge_of
-from asdcore.evaluation.systems import System, systems_named
+from asdcore.evaluation.systems import NormalitySystem, System, systems_named
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
@@ -20,7 +21,7 @@ from tasks.comparison import Fitted, embedding_systems, fitted_systems, vector_s
 from tasks.costs import costs
 from tasks.datasets import log_recordings
 from tasks.encoder import encoder_note
-from tasks.evaluation import Evaluation, any_simulated, evaluation, publish, report_text
+from tasks.evaluation import Evaluation, any_simulated, evaluation, report_text
 from tasks.normality import fallback_notes, fit_metrics, fit_table
 from tasks.recordings import data_digest
 from tasks.run_names import add_to_run_name, counted, run_name
@@ -84,19 +85,9 @@ def benchmark(
             fitted = fitted_systems(place, clips, chosen_systems, settings, run, key)
             result = comparison(clips, chosen_systems, fitted, settings, published, rule)
         models = fitted.models
-        notes = fallback_notes({system.name: models[system.name] for system in vector})
-        used = dict.fromkeys(
-            system.training(settings.training) for system in embedding_systems(vector) if not system.of_paper
-        )
-        notes = [*map(encoder_note, used), *notes]
-        if published:
-            notes.append(
-                "Published metrics are shown for machines whose test recordings are those of the development set of "
-                "2023: 50 of each domain and label with its file names. The name of a machine is not enough."
-            )
-        if rule != DEFAULT_RULE:
-            notes.append(f"Official score: that of DCASE {year}, {rule.text}.")
-        fits = fit_metrics({system.name: models[system.name] for system in vector})
+        of_vectors = {system.name: models[system.name] for system in vector}
+        notes = [*_encoder_notes(vector, settings), *fallback_notes(of_vectors), *_score_notes(published, year)]
+        fits = fit_metrics(of_vectors)
         report = report_text(result, notes, any_simulated(clips))
         report += f"\n\n### Normality models\n\n{fit_table(fits)}\n" if fits else ""
         file = str(fitted.encoder.path) if fitted.encoder else None
@@ -105,9 +96,28 @@ def benchmark(
         verdict = ", ".join(f"{name} {mean:.2f}" for name, mean in best) or "There are no labelled test recordings"
         described = [f"{rule.mean.capitalize()} means: {verdict}.", "", *(f"- {line}" for line in result["outcomes"])]
         describe(place, run, "\n".join(described))
-        publish("benchmark-report", report, verdict)
+        create_markdown_artifact(key="benchmark-report", markdown=report, description=verdict)
         cost = costs(chosen_systems, models, fitted.encoders, fitted.originals, clips, settings)
         return {**result, "run": run, "report": report, "costs": cost}
+
+
+def _encoder_notes(systems: Sequence[NormalitySystem], settings: Settings) -> list[str]:
+    """A sentence for each encoder, but for those of the paper's systems, whose names say it."""
+    own = [system for system in embedding_systems(systems) if not system.of_paper]
+    return [encoder_note(used) for used in dict.fromkeys(system.training(settings.training) for system in own)]
+
+
+def _score_notes(published: bool, year: int) -> list[str]:
+    """What has to be known of the published metrics and of the official score, where the report has other ones."""
+    notes = []
+    if published:
+        notes.append(
+            "Published metrics are shown for machines whose test recordings are those of the development set of "
+            "2023: 50 of each domain and label with its file names. The name of a machine is not enough."
+        )
+    if (rule := challenge_of(year).rule) != DEFAULT_RULE:
+        notes.append(f"Official score: that of DCASE {year}, {rule.text}.")
+    return notes
 
 
 def comparable_clips(

@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
+import pandas as pd
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
@@ -14,13 +16,14 @@ from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.clips import clip_lengths, cut, recording_count
 from asdcore.recordings.paths import nfc
 from asdcore.recordings.training import hold_out, require_training, training_recordings
+from asdcore.settings import Settings
 from asdcore.storage.files import digest_of, digest_of_file
 from asdcore.storage.home import Home
 from flows.failures import completed, failed
 from tasks.datasets import log_recordings
 from tasks.detector import change_machine
 from tasks.encoder import embeddings_of, kept_encoder
-from tasks.evaluation import any_simulated, publish
+from tasks.evaluation import any_simulated
 from tasks.explanation import profiles
 from tasks.features import complete_features, feature_store, scorer_statistics
 from tasks.fit_reports import enrolment_report
@@ -99,18 +102,8 @@ def enroll(
         detector = Detector.load(base)
         settings = detector.settings
         if recordings is not None:
-            with place.lock_table(warn):
-                found = ingest_and_publish(Path(recordings), place, settings.recordings, machine)
-            for file, reason in list(found["quarantined"].items())[:10]:
-                warn(f"quarantined: {file}: {reason}")
-            if machine not in found["machines"]:
-                raise AsdError(f"{recordings}: no recording there can be used for {machine}")
-        known = Catalog(place.recordings).of_machines([machine])
-        training = training_recordings(hold_out(known, settings.gate.held_out_fraction))
-        clips = cut(training, clip_lengths(training, settings.recordings))
-        require_training(clips, settings.recordings.minimum_training_recordings)
-        chosen = complete_features(clips, settings, variants=False)
-        require_training(chosen, settings.recordings.minimum_training_recordings)
+            _ingest(place, Path(recordings), machine, settings)
+        chosen = _training_clips(place, machine, settings)
         store = feature_store(settings, variants=False)
         statistics = scorer_statistics(chosen, store, settings)
         failed_checks = failed_enrolment_checks(statistics, chosen, settings)
@@ -129,6 +122,7 @@ def enroll(
         rates = {name: own.false_alarm_rate for name, own in detector.thresholds.items()}
         history = detector.encoder.history
         reliability = reliability_reports(stores, chosen, system, models, settings.normality, history, rates)
+        reliable = read_reliability(reliability[machine])
         about: dict[str, Any] = {
             "data": data_digest(chosen),
             "training_recordings": recording_count(chosen),
@@ -136,7 +130,7 @@ def enroll(
             "encoder_of_version": parent,
             "at_last_training": _at_last_training(detector, machine),
             "failed_checks": failed_checks,
-            "reliability": read_reliability(reliability[machine]).to_json(),
+            "reliability": reliable.to_json(),
         }
         profile = profiles(store, chosen, settings)[machine]
         folder = change_machine(str(base), digest_of_folder(base), machine, models[machine], profile, about).path
@@ -156,10 +150,40 @@ def enroll(
             "training_recordings": about["training_recordings"],
             "data": about["data"],
             "failed_checks": failed_checks,
-            "reliability": read_reliability(reliability[machine]).sentences,
+            "reliability": reliable.sentences,
             "listen_first": listen_first(stand_out),
             "page": page,
         }
+
+
+def _ingest(home: Home, place: Path, machine: str, settings: Settings) -> None:
+    """Add the recordings of a machine that are at ``place``.
+
+    Raises:
+        AsdError: there is no usable one.
+    """
+    with home.lock_table(warn):
+        found = ingest_and_publish(place, home, settings.recordings, machine)
+    for file, reason in list(found["quarantined"].items())[:10]:
+        warn(f"quarantined: {file}: {reason}")
+    if machine not in found["machines"]:
+        raise AsdError(f"{place}: no recording there can be used for {machine}")
+
+
+def _training_clips(home: Home, machine: str, settings: Settings) -> pd.DataFrame:
+    """The normal training clips of a machine, with features.
+
+    Raises:
+        AsdError: too few.
+    """
+    known = Catalog(home.recordings).of_machines([machine])
+    training = training_recordings(hold_out(known, settings.gate.held_out_fraction))
+    clips = cut(training, clip_lengths(training, settings.recordings))
+    # Before features are computed, and after: some may turn out to be unreadable.
+    require_training(clips, settings.recordings.minimum_training_recordings)
+    usable = complete_features(clips, settings, variants=False)
+    require_training(usable, settings.recordings.minimum_training_recordings)
+    return usable
 
 
 def _at_last_training(detector: Detector, machine: str) -> int:
@@ -211,7 +235,7 @@ def registered_change(home: Home, folder: Path, parent: str, model: str, machine
         stays = "It became the champion." if champion == version else f"Version {champion} stays the champion."
         said = f"Version {version} is version {parent}, {text}; everything else is the same. {stays}"
         describe_version(home, version, said)
-    publish("enrolment", said, said)
+    create_markdown_artifact(key="enrolment", markdown=said, description=said)
     return {
         "run": run,
         "version": version,

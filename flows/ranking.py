@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import pandas as pd
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
 from asdcore.datasets.simulate import fault_of
 from asdcore.errors import AsdError
@@ -20,11 +21,10 @@ from asdcore.reports.ranking import Ranked, ranking_report, system_rows
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write, digest_of
 from asdcore.storage.home import Home
-from flows.benchmark import Benchmarked, benchmark, comparable_clips, comparison
+from flows.benchmark import benchmark, comparable_clips, comparison
 from flows.failures import completed, failed
 from tasks.cluster import cluster_address, on_cluster
 from tasks.comparison import fitted_systems
-from tasks.evaluation import publish
 from tasks.publishing import link_report
 from tasks.run_names import add_to_run_name, counted, run_name
 from tasks.stage import each_of
@@ -92,7 +92,7 @@ def rank_systems(
             seeded = with_seed(settings, seed)
             done = benchmark(recordings=dataset, systems=systems, settings=seeded, home=own, year=year)
             tables.append(pd.read_parquet(own / done["scores"]).assign(dataset=name, seed=seed))
-            costs.setdefault(name, []).append(_costs(done))
+            costs.setdefault(name, []).append(pd.DataFrame(done["costs"]))
         simulated += [name] if "simulated machines" in done["report"] else []
     scores = labelled(pd.concat(tables, ignore_index=True))
     if scores.empty:
@@ -184,10 +184,6 @@ def groups_of_anomalies(scores: pd.DataFrame) -> dict[str, list[str]]:
     return groups
 
 
-def _costs(done: Benchmarked) -> pd.DataFrame:
-    return pd.DataFrame(done["costs"])
-
-
 def _total(of_datasets: Sequence[Sequence[pd.DataFrame]]) -> pd.DataFrame:
     """One row per system: the fit of all datasets, and the mean of the rest; medians over the seeds."""
     medians = [pd.concat(tables).groupby("system", sort=False).median() for tables in of_datasets]
@@ -225,7 +221,7 @@ def _published(
         client(home).log_artifact(run, str(folder / file))
     describe(home, run, f"Average ranks: {verdict}.")
     client(home).set_terminated(run)
-    publish("ranking", f"Average ranks: {verdict}.", verdict)
+    create_markdown_artifact(key="ranking", markdown=f"Average ranks: {verdict}.", description=verdict)
     link_report("ranking-page", str(folder / REPORT))
     return {
         "run": run,

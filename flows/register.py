@@ -8,15 +8,15 @@ from typing import Any, TypedDict
 
 import pandas as pd
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
 from asdcore.detector import Detector
 from asdcore.errors import AsdError
-from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.training import hold_out
 from asdcore.settings import Settings
 from asdcore.storage.files import atomic_write, listed
 from asdcore.storage.home import Home, without_userinfo
-from tasks.evaluation import Evaluation, publish
+from tasks.evaluation import Evaluation
 from tasks.fit_reports import kept_report, retraining_report
 from tasks.no_answer import NoAnswerError
 from tasks.promotion import decided, gate_sentence, judgement_text
@@ -114,8 +114,7 @@ def registered(home: Home, run: str) -> Registered:
             report += f"\n\n{judgement_text(judged, version)}\n"
             log_judgement(home, run, judgement_text(judged, version))
         champion = champion_version(home)
-        # A retraining of before that waits to be registered has none.
-        system, stand_out = waiting["tags"]["system"], waiting.get("stand_out", [])
+        system, stand_out = waiting["tags"]["system"], waiting["stand_out"]
         if judged is None and (said := version_description(home, version)):
             # It was judged, described and reported when it was registered.
             verdict, page = said.splitlines()[0], kept_report(home, version)
@@ -125,9 +124,9 @@ def registered(home: Home, run: str) -> Registered:
             publish_report(home, run, "retrain-page", page)
             describe_version(home, version, "\n".join([verdict, "", *(f"- {line}" for line in result["outcomes"])]))
     shown = f"**{verdict}**\n\n{report}\n\nMLflow run `{run}`, asd-detector version {version}.\n"
-    publish("retrain-report", shown, verdict)
+    create_markdown_artifact(key="retrain-report", markdown=shown, description=verdict)
     file.unlink()
-    _recordings(home, run).unlink(missing_ok=True)
+    _recordings(home, run).unlink()
     return {
         **result,
         "version": version,
@@ -147,9 +146,7 @@ def _to_judge_by(home: Home, run: str, machines: list[str], settings: Settings) 
 
     What arrived later, the challenger has not learned, and by later labels other recordings would be held out.
     """
-    file = _recordings(home, run)
-    # A retraining of before that waits to be registered has none.
-    rows = pd.read_parquet(file) if file.exists() else Catalog(home.recordings).recordings
+    rows = pd.read_parquet(_recordings(home, run))
     return hold_out(rows[rows["machine"].isin(machines)].reset_index(drop=True), settings.gate.held_out_fraction)
 
 

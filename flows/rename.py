@@ -5,7 +5,6 @@ from typing import TypedDict
 
 from prefect import flow
 
-from asdcore.detector import Detector
 from asdcore.errors import AsdError
 from asdcore.monitoring.incidents import machine_renamed
 from asdcore.recordings.catalog import Catalog
@@ -16,7 +15,7 @@ from flows.enroll import digest_of_folder, registered_change
 from flows.failures import completed, failed
 from tasks.detector import change_name
 from tasks.incidents import unfailing
-from tasks.registered import CHAMPION, registered_folder
+from tasks.registered import CHAMPION, load_detector, registered_folder
 from tasks.registry import champion_version
 from tasks.run_names import run_name
 from tasks.warn import warn
@@ -62,10 +61,7 @@ def rename(machine: str, name: str, home: Path | None = None) -> Renamed:
 
 
 def _champion_machines(home: Home) -> set[str]:
-    if not champion_version(home):
-        return set()
-    with registered_folder(home, CHAMPION) as (folder, _):
-        return set(Detector.load(folder).machines)
+    return set(load_detector(home)[0].machines) if champion_version(home) else set()
 
 
 def _champion_renamed(home: Home, machine: str, name: str) -> str:

@@ -206,6 +206,7 @@ def _train_to_register(
         detector = assemble_detector(settings, encoder, models[scorers.name], usual, about, thresholds)
         rate = settings.normality.false_alarm_rate
         result = evaluation(clips, systems, stores, models, rate, encoder, own_rates=rates)
+        fits = fit_metrics(models)
         keep_for_registration(
             home,
             run,
@@ -214,8 +215,8 @@ def _train_to_register(
                 "detector": str(detector.path),
                 "reliability": {machine: str(folder.path) for machine, folder in reliability.items()},
                 "evaluation": result,
-                "report": _report(result, models, reliability, settings, about["simulated"]),
-                "metrics": reliability_metrics(reliability) | fit_metrics(models),
+                "report": _report(result, models, fits, reliability, settings, about["simulated"]),
+                "metrics": reliability_metrics(reliability) | fits,
                 "stand_out": training_screened(stores, clips, scorers),
                 "tags": _tags(result, systems[0].name, about, settings, sorted(models[scorers.name])),
             },
@@ -226,12 +227,17 @@ def _train_to_register(
 
 
 def _report(
-    result: Evaluation, models: Models, reliability: dict[str, Artifact], settings: Settings, simulated: bool
+    result: Evaluation,
+    models: Models,
+    fits: dict[str, float],
+    reliability: dict[str, Artifact],
+    settings: Settings,
+    simulated: bool,
 ) -> str:
     notes = [encoder_note(settings.training), *fallback_notes(models)]
     report = report_text(result, notes, simulated)
     report += f"\n\n### Reliability\n\n{reliability_text(reliability)}"
-    return report + f"\n\n### Normality models\n\n{fit_table(fit_metrics(models))}\n"
+    return report + f"\n\n### Normality models\n\n{fit_table(fits)}\n"
 
 
 def _tags(

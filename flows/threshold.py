@@ -27,7 +27,7 @@ def threshold(
 
     Args:
         machine: an enrolled one.
-        false_alarm_rate: share of its normal recordings that may be anomalous; default: as it is.
+        false_alarm_rate: fraction of its normal recordings that may be anomalous; default: as it is.
         alarm: ``k/n``: k anomalous ones of the last n recordings make an alarm; default: as it is.
         model: alias or version of the detector to change.
         home: where everything is kept; default ``ASD_HOME`` or ``.asd``.

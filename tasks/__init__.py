@@ -1,4 +1,4 @@
-"""One Prefect task a stage: cache key, retries, MLflow logging, artifacts in the UI."""
+"""Prefect tasks, one per stage: cache key, retries, MLflow logging, artifacts in the UI."""
 
 import os
 

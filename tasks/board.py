@@ -140,9 +140,8 @@ class Records:
             lasts = champion is not None and isinstance(known, InCharge)
             if known is None or (not lasts and time.monotonic() - self._asked > SECONDS_OF_ANSWER):
                 known = self._described(champion.created if champion else None)
-                self._asked = (
-                    time.monotonic()
-                )  # Not before: a server that is down is waited for longer than this lasts.
+                # Not before: a server that is down is waited for longer than this lasts.
+                self._asked = time.monotonic()
                 self._in_charge = key, known
             if isinstance(known, AsdError):
                 raise AsdError(str(known))

@@ -4,15 +4,11 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from asdcore.detector import Detector
-from asdcore.errors import OutdatedDetectorError
 from asdcore.recordings.clips import clip_lengths, cut
 from asdcore.recordings.training import hold_out, training_recordings
 from asdcore.settings import Settings
-from asdcore.storage.home import Home
+from tasks.detector import readable_champion
 from tasks.features import complete_features
-from tasks.registered import CHAMPION, registered_folder
-from tasks.registry import champion_version
 from tasks.warn import warn
 
 STAY_ENROLLED = "stay_enrolled"
@@ -21,13 +17,8 @@ STAY_ENROLLED = "stay_enrolled"
 
 def enrolled_machines() -> list[str]:
     """The machines of the champion that were enrolled in it, or in a champion that it came after."""
-    home = Home.current()
-    if not champion_version(home):
-        return []
-    try:
-        with registered_folder(home, CHAMPION) as (folder, _):
-            champion = Detector.load(folder)
-    except OutdatedDetectorError:
+    champion = readable_champion()
+    if champion is None:
         return []
     enrolled = {*champion.about.get("enrolled", ()), *champion.about.get(STAY_ENROLLED, ())}
     return sorted(enrolled & champion.machines.keys())

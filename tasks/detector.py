@@ -13,7 +13,7 @@ from asdcore.normality.threshold import Threshold
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.encoder import encoder_artifact, kept_encoder
-from tasks.registered import CHAMPION, registered_folder
+from tasks.registered import CHAMPION, load_detector, registered_folder
 from tasks.registry import champion_version
 from tasks.stage import Artifact, Facts, stage
 from tasks.warn import warn
@@ -71,15 +71,18 @@ def change_threshold(out: Path, base: str, base_digest: str, machine: str, thres
 
 def champion_thresholds(machines: Iterable[str]) -> dict[str, Threshold]:
     """The own thresholds that the champion has of these machines: they outlive a retraining."""
-    home = Home.current()
-    if not champion_version(home):
-        return {}
-    try:
-        with registered_folder(home, CHAMPION) as (folder, _):
-            kept = Detector.load(folder).thresholds
-    except OutdatedDetectorError:
-        return {}
+    champion = readable_champion()
+    kept = champion.thresholds if champion else {}
     return {machine: kept[machine] for machine in sorted(machines) if machine in kept}
+
+
+def readable_champion() -> Detector | None:
+    """The champion; None if there is none, or if an older version made it in a format that this one does not read."""
+    home = Home.current()
+    try:
+        return load_detector(home)[0] if champion_version(home) else None
+    except OutdatedDetectorError:
+        return None
 
 
 def first_encoder(data: str, settings: Settings) -> Artifact | None:

@@ -6,12 +6,11 @@ from typing import Any, TypedDict
 
 import pandas as pd
 from matplotlib.figure import Figure
-from prefect.artifacts import create_markdown_artifact
 
 from asdcore.encoder.frozen import training_history
 from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
 from asdcore.evaluation.published import machines_of_the_paper
-from asdcore.evaluation.scores import score_table
+from asdcore.evaluation.scores import scores_of_systems
 from asdcore.evaluation.systems import System
 from asdcore.evaluation.table import (
     differences,
@@ -72,7 +71,7 @@ def evaluate(
     """
     store_paths = {source: store.path for source, store in stores.items()}
     model_paths = {name: {machine: model.path for machine, model in fitted.items()} for name, fitted in models.items()}
-    scores = score_table(test, systems, store_paths, model_paths, groups, false_alarm_rate, own_rates)
+    scores = scores_of_systems(test, systems, store_paths, model_paths, groups, false_alarm_rate, own_rates)
     scores.to_parquet(out / SCORES)
     judged = scores[scores["verdict"].notna()]
     counted = outcomes(judged[judged["system"] == judged["system"].iloc[0]] if len(judged) else judged)
@@ -92,15 +91,7 @@ def evaluate(
         own = test.assign(recording=test["recording"].map(recording_of)).drop_duplicates("recording")
         table = with_published(table, machines_of_the_paper(own))
     compared = differences(by_system, rule)
-    first = next(iter(by_system))
-    drawn = {
-        "scores": plots.score_plot(by_system[first], f"Scores of {first}{note}"),
-        "roc": plots.roc_plot(by_system, f"ROC by machine{note}"),
-        "harmonic_means": plots.harmonic_mean_plot(table, f"Systems side by side{note}"),
-        "distributions": plots.distribution_plot(by_system, f"Scores by machine, domain and label{note}"),
-    }
-    for name, plot in drawn.items():
-        _save(plot, out / f"{name}.png")
+    _draw(out, by_system, table, note)
     (out / "results.md").write_text(markdown(table, compared) + "\n", encoding="utf-8")
     (out / "results.tex").write_text(latex(table, compared) + "\n", encoding="utf-8")
     (out / "results.html").write_text(html(table, f"Results{note}", compared, lines), encoding="utf-8")
@@ -109,6 +100,19 @@ def evaluate(
     means = table.iloc[-1]
     official = {name: float(means[name]) for name in systems_of(table)}
     return {"official_scores": official, "outcomes": lines}
+
+
+def _draw(folder: Path, scores: Mapping[str, pd.DataFrame], table: pd.DataFrame, note: str) -> None:
+    """The plots of labelled scores, by system, and of their results table. ``note``: the end of each title."""
+    first = next(iter(scores))
+    drawn = {
+        "scores": plots.score_plot(scores[first], f"Scores of {first}{note}"),
+        "roc": plots.roc_plot(scores, f"ROC by machine{note}"),
+        "harmonic_means": plots.harmonic_mean_plot(table, f"Systems side by side{note}"),
+        "distributions": plots.distribution_plot(scores, f"Scores by machine, domain and label{note}"),
+    }
+    for name, plot in drawn.items():
+        _save(plot, folder / f"{name}.png")
 
 
 def evaluation(
@@ -179,11 +183,6 @@ def read_tables(done: Mapping[str, Any]) -> tuple[pd.DataFrame | None, pd.DataFr
     if not done["table"]:
         return None, None
     return pd.read_parquet(root / done["table"]), pd.read_parquet(root / done["differences"])
-
-
-def publish(key: str, text: str, verdict: str) -> None:
-    """Show a report in the Prefect UI; ``verdict`` is what its card says."""
-    create_markdown_artifact(key=key, markdown=text, description=verdict)
 
 
 def _save(plot: Figure, path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from asdcore.detector import Detector
-from asdcore.evaluation.heard import scores_of_heard
+from asdcore.evaluation.scores import scores_of_heard
 from asdcore.evaluation.systems import DETECTOR
 from asdcore.evaluation.table import differences, labelled, results_table
 from asdcore.monitoring.reliability import reliability_of

@@ -7,7 +7,7 @@ MLflow sorts its charts by name. So the names are such that the alphabet has wha
 import pandas as pd
 
 from asdcore.evaluation.table import systems_of
-from asdcore.monitoring.outcomes import COLUMNS, FAULTY
+from asdcore.monitoring.outcomes import FAULTY
 
 OUTCOMES = "outcomes.parquet"
 """File of an evaluation: what its verdicts come to, see `asdcore.monitoring.outcomes`."""
@@ -76,25 +76,10 @@ def machine_table(results: pd.DataFrame | None, counted: pd.DataFrame) -> pd.Dat
     return pd.DataFrame([{"machine": machine, **values} for machine, values in rows.items()])
 
 
-def outcomes_of_nothing() -> pd.DataFrame:
-    """Outcomes where no verdict is known."""
-    return pd.DataFrame(columns=COLUMNS)
-
-
 def scores_of_run(metrics: dict[str, float], system: str) -> dict[str, float]:
-    """The official metrics of ``system`` among those of a run, ``harmonic_mean`` and ``<machine>/<metric>``.
-
-    Until version 0.2 their names were ``<system>/harmonic mean`` and ``<system>/<machine>/AUC source``.
-    """
-    found = {}
-    for name, value in sorted(metrics.items()):
-        group, _, rest = name.partition("/")
-        machine, _, metric = rest.rpartition("/")
-        if group == SIDE_BY_SIDE and rest.startswith(f"{system}/"):
-            found[rest.removeprefix(f"{system}/")] = value
-        elif group == system:
-            found[f"{machine}/{_plain(metric)}" if machine else _plain(metric)] = value
-    return found
+    """The official metrics of ``system`` among those of a run: ``harmonic_mean`` and ``<machine>/<metric>``."""
+    prefix = f"{SIDE_BY_SIDE}/{system}/"
+    return {name.removeprefix(prefix): value for name, value in sorted(metrics.items()) if name.startswith(prefix)}
 
 
 def _rates(counted: pd.DataFrame, prefix: str) -> dict[str, float]:

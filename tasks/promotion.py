@@ -14,7 +14,7 @@ from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from tasks.incidents import unfailing
 from tasks.notification import notified
-from tasks.registered import registered_folder
+from tasks.registered import load_detector
 from tasks.registry import champion_version, set_challenger, set_champion, was_champion
 from tasks.stage import Facts, stage
 from tasks.warn import warn
@@ -34,8 +34,8 @@ def judge_challenger(
 
     The judgement is the facts of the artifact.
     """
-    with registered_folder(Home.current(), champion) as (folder, _):
-        judgement = compare(Detector.load(folder), Detector.load(challenger), recordings, settings)
+    known, _ = load_detector(Home.current(), champion)
+    judgement = compare(known, Detector.load(challenger), recordings, settings)
     out.write_text(json.dumps(judgement, indent=2))
     return judgement
 

@@ -25,7 +25,7 @@ from asdcore.storage.home import Home
 from tasks.code import code_of_function
 from tasks.metrics import scores_of_run
 from tasks.mlflow_store import UNKNOWN, asked
-from tasks.registered import CHAMPION, DESCRIPTION, NAME, registered_folder, registered_model
+from tasks.registered import CHAMPION, DESCRIPTION, NAME, load_detector, registered_model
 from tasks.stage import Facts, stage
 from tasks.tracking import client, describe, flat
 
@@ -182,8 +182,7 @@ def version_facts(home: Home, version: str) -> dict[str, str]:
     Raises:
         AsdError: there is no such version.
     """
-    with registered_folder(home, version) as (folder, registered):
-        detector = Detector.load(folder)
+    detector, registered = load_detector(home, version)
     found = client(home).get_model_version(NAME, registered)
     facts = {name: str(found.tags[name]) for name in LINEAGE if name in found.tags}
     facts |= {f"setting {name}": str(value) for name, value in flat(detector.settings.model_dump(mode="json"))}

@@ -110,13 +110,7 @@ def score_recordings(
             chosen = _chosen(detector, recordings, machine)
         with one_blas_thread():
             heard = list(detector.listen([file for file, _ in chosen.files], [of for _, of in chosen.files]))
-        done = _scored(home, detector, version, heard, names, explain=explain, report=report, table=table)
-        return done | {
-            "failed": done["failed"] + len(chosen.refused),
-            "refused": chosen.refused,
-            "not_enrolled": chosen.not_enrolled,
-            "left_out": chosen.left_out,
-        }
+        return _scored(home, detector, version, heard, chosen, names, explain=explain, report=report, table=table)
 
 
 def _scored(
@@ -124,13 +118,17 @@ def _scored(
     detector: Detector,
     version: str,
     heard: list[Heard],
+    chosen: "_Chosen",
     names: Mapping[Path, str],
     *,
     explain: bool,
     report: bool,
     table: Path,
 ) -> Scored:
-    """Write and tell what was heard. ``names``: path: what a recording without a file of its own is called."""
+    """Write and tell what was heard of what was chosen.
+
+    ``names``: path: what a recording without a file of its own is called.
+    """
     scores, clips = score_table(heard), clip_table(heard)
     for rows in (scores, clips):
         rows["path"] = rows["path"].replace({str(path): name for path, name in names.items()})
@@ -156,10 +154,10 @@ def _scored(
         "table": str(table),
         "clips": str(of_clips or ""),
         "scored": len(scores) - failed,
-        "failed": failed,
-        "refused": [],
-        "not_enrolled": {},
-        "left_out": {},
+        "failed": failed + len(chosen.refused),
+        "refused": chosen.refused,
+        "not_enrolled": chosen.not_enrolled,
+        "left_out": chosen.left_out,
         "anomalous": int((scores["verdict"] == ANOMALOUS).sum()),
         "suspect": int((scores["verdict"] == SUSPECT).sum()),
         "alarms": alarms,

@@ -18,7 +18,7 @@ from asdcore.encoder.metrics import collapse
 from asdcore.settings import NormalitySettings, Settings
 from asdcore.storage.files import digest_of
 from asdcore.storage.home import Home
-from tasks.metrics import OUTCOMES, headline_metrics, machine_table, outcomes_of_nothing, table_metrics
+from tasks.metrics import OUTCOMES, headline_metrics, machine_table, table_metrics
 from tasks.mlflow_store import SERVERS, StoreClient
 from tasks.stage import stage
 
@@ -94,8 +94,7 @@ def log_evaluation(
     store = client(home)
     log_parameters(home, run, settings.model_dump(mode="json"))
     results = pd.read_parquet(home.root / table) if table else None
-    verdicts = home.root / folder / OUTCOMES
-    counted = pd.read_parquet(verdicts) if verdicts.exists() else outcomes_of_nothing()
+    counted = pd.read_parquet(home.root / folder / OUTCOMES)
     log_metrics(home, run, headline_metrics(results, counted))
     if results is not None:
         log_metrics(home, run, table_metrics(results))

@@ -47,8 +47,6 @@ those that are evaluated.
 Source: the official baseline, github.com/nttcslab/dcase2023_task2_baseline_ae: ``datasets/download_path_legacy.yaml``
 for 2020 to 2022, README files and ``data_download_*.sh`` for 2023 to 2025.
 """
-YEAR = 2023
-"""of a download where none is named"""
 RECORD_URL = "https://zenodo.org/api/records/{record}"
 
 # 2020: dev_data_fan.zip, eval_data_train_fan.zip; 2021: eval_data_fan_train.zip; since 2022: dev_bearing.zip,
@@ -126,7 +124,7 @@ def download(
     folder: Path,
     machines: Sequence[str] | None = None,
     record_url: str = RECORD_URL,
-    year: int = YEAR,
+    year: int = 2023,
 ) -> list[Path]:
     """Fetch recordings of DCASE Challenge Task 2 from Zenodo into ``folder/<machine>/{train,test}/``.
 

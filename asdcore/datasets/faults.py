@@ -36,7 +36,8 @@ def faulty_sound(
 ) -> Signal:
     """The sound of a machine with a fault, built in or added, ``(n_samples,)``.
 
-    Raises AsdError for an unknown fault, and for an added one that does not return as many finite numbers.
+    Raises:
+        AsdError: an unknown fault, or an added one that does not return as many finite numbers.
     """
     if name in FAULTS.built_in:
         return with_fault(parts, spec, name, strength, rng)
@@ -52,7 +53,8 @@ def faulty_sound(
 def known_faults(names: Iterable[str]) -> tuple[str, ...]:
     """These names, each once.
 
-    Raises AsdError for an unknown one, and if there is none.
+    Raises:
+        AsdError: an unknown one, or none at all.
     """
     chosen = tuple(dict.fromkeys(names))
     for name in chosen or ("",):

@@ -35,7 +35,7 @@ def _harmonics(turns: Signal, amplitudes: Sequence[float], rng: np.random.Genera
     angle = (2 * np.pi * (turns % 1)).astype(np.float32)
     circle = np.cos(angle) + 1j * np.sin(angle)
     total = np.zeros_like(circle)
-    for phasor in phasors[::-1]:  # Horner's scheme: one multiplication a harmonic instead of one sine
+    for phasor in phasors[::-1]:  # Horner's scheme: one multiplication per harmonic instead of a sine
         total += np.complex64(phasor)
         total *= circle
     return np.asarray(total.real, dtype=np.float64)
@@ -63,7 +63,7 @@ def _clicks(n: int, at_seconds: Signal, strengths: Signal, rings_hz: Sequence[fl
 
 
 def _times(n: int, hz: float, jitter: float, rng: np.random.Generator) -> Signal:
-    """Seconds at which something happens ``hz`` times a second; ``jitter`` is a share of the period."""
+    """Seconds at which something happens ``hz`` times a second; ``jitter`` is a fraction of the period."""
     count = int(n / SAMPLE_RATE * hz) + 2
     period = (1 + rng.normal(0.0, jitter / 2)) / hz
     return np.asarray((np.arange(count) - rng.uniform() + rng.normal(0.0, jitter, count)) * period, dtype=np.float64)
@@ -160,7 +160,7 @@ def with_fault(
 ) -> Signal:
     """The machine's sound with one of the `BUILT_IN_FAULTS` in it; at strength 0 the sum of its parts.
 
-    The fault's size is the share of the silent part that goes (missing), the depth of the modulation (modulated), or
+    The fault's size is the fraction of the silent part that goes (missing), the depth of the modulation (modulated), or
     the RMS of what is added over that of the machine (all others).
     """
     sound = total(parts)

@@ -36,7 +36,7 @@ from asdcore.storage.files import atomic_write, digest_of
 FAULT_TABLE = "simulated.csv"
 _VERSION = 1  # raise it when a change here or in `machines` changes the samples: a folder then never mixes two versions
 _SHORTEST_SECONDS = 0.5
-_LEVEL = 0.05  # of a machine's sound, as a share of full scale: 20 dB of headroom for clicks and strong faults
+_LEVEL = 0.05  # of a machine's sound, as a fraction of full scale: 20 dB of headroom for clicks and strong faults
 
 
 def waveform(
@@ -53,14 +53,20 @@ def waveform(
 ) -> NDArray[np.float32]:
     """One simulated recording, ``(n_samples,)`` float32 in [-1, 1] at 16 kHz.
 
-    ``domain`` (source, target) chooses the operating condition and the background noise. ``setting`` is the operating
-    condition itself (speed, load or rate, by machine) and is drawn from the domain's values if not given; so is
-    ``fault`` from `BUILT_IN_FAULTS` when ``label`` is ``"anomaly"``; any of `asdcore.registry.FAULTS` can be given. At
-    ``strength`` 0 an anomaly is the normal recording that the same state of ``rng`` gives; 1 is neither trivial nor
-    hopeless to detect. Recordings with one ``session`` share microphone, gain, temperature and background level;
-    without, they differ from each other only.
+    Args:
+        machine: one of `asdcore.datasets.machines.MACHINES`.
+        domain: source or target: chooses the operating condition and the background noise.
+        label: normal or anomaly.
+        rng: draws what differs between two recordings.
+        setting: the operating condition (speed, load or rate, by machine); None: drawn from the domain's values.
+        fault: of an anomaly, one of `asdcore.registry.FAULTS`; None: drawn from `BUILT_IN_FAULTS`.
+        strength: of the fault. 0: the normal recording that the same state of ``rng`` gives; 1: neither trivial nor
+            hopeless to detect.
+        seconds: length.
+        session: recordings of one session share microphone, gain, temperature and background level; None: nothing.
 
-    Raises AsdError for an unknown machine, domain, label or fault, and for a fault in a normal recording.
+    Raises:
+        AsdError: an unknown machine, domain, label or fault, an impossible number, or a fault in a normal recording.
 
     >>> waveform("simFan", domain="source", label="normal", rng=np.random.default_rng(0)).shape
     (64000,)
@@ -157,24 +163,37 @@ def simulate(
     sessions: int | None = None,
     faults: Sequence[str] = BUILT_IN_FAULTS,
 ) -> list[Path]:
-    """Write simulated machines below ``folder`` and return the paths of their recordings, machine by machine.
+    """Write simulated machines below a folder, 16 kHz mono PCM_16.
 
-    ``<folder>/<machine>/{train,test}/section_00_{domain}_{split}_{label}_NNNN_<attributes>.wav``, 16 kHz mono PCM_16,
-    ``test_per_kind`` recordings for each of source and target, normal and anomaly. File names hide the faults, as real
-    ones do; ``<folder>/<machine>/simulated.csv`` (file_name, fault, strength) tells them, one row an anomaly. The
-    anomalies of a domain have the ``faults`` in turn, names of `asdcore.registry.FAULTS`. ``<folder>/SIMULATED.txt``
-    says that nothing here was recorded, and from which arguments it was made.
-
-    With ``sessions`` the training recordings of a machine are made in so many, and the test recordings in as many
-    others (fewer, where there are not enough recordings for all), see `asdcore.datasets.sessions`. Then
-    ``<folder>/manifest.csv`` lists all recordings with their ``session``, and is read instead of the names.
+    ``<folder>/<machine>/{train,test}/section_00_{domain}_{split}_{label}_NNNN_<attributes>.wav`` are the recordings.
+    Their names hide the faults, as real ones do; ``<folder>/<machine>/simulated.csv`` (file_name, fault, strength) has
+    one row per anomaly. ``<folder>/SIMULATED.txt`` says that nothing here was recorded, and with which arguments it was
+    made.
 
     A recording depends on ``seed``, ``seconds``, ``strength``, ``sessions``, ``faults`` and its own name, never on the
     other recordings. Files that exist are kept, so an interrupted call resumes, and a later call can add machines. A
     change in the code of a fault of your own goes unnoticed: use another folder.
 
-    Raises AsdError for an unknown machine or fault, or an impossible number, if ``folder`` was made with other
-    arguments, and if it holds other recordings.
+    Args:
+        folder: made if need be.
+        machines: some of `asdcore.datasets.machines.MACHINES`.
+        source_train: normal training recordings of each machine in the source domain.
+        target_train: the same in the target domain.
+        test_per_kind: test recordings of each machine, domain and label.
+        seconds: length of a recording.
+        strength: of the faults, see `waveform`; each has half to one and a half times as much.
+        seed: the same seed gives the same recordings.
+        sessions: the training recordings of a machine are made in so many sessions, and the test recordings in as many
+            others, or in fewer where there are not enough recordings for all; see `asdcore.datasets.sessions`. Then
+            ``<folder>/manifest.csv`` lists all recordings with their session, and is read instead of the names.
+        faults: names of `asdcore.registry.FAULTS`, which the anomalies of a domain have in turn.
+
+    Returns:
+        The paths of the recordings, machine by machine.
+
+    Raises:
+        AsdError: an unknown machine or fault, an impossible number, or a folder that was made with other arguments or
+            has other recordings.
     """
     machines = [_one_of("machine", machine, MACHINES) for machine in dict.fromkeys(machines)]
     counts = {"source_train": source_train, "target_train": target_train, "test_per_kind": test_per_kind}

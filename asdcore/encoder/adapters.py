@@ -33,7 +33,7 @@ class LowRank(nn.Module):
         alpha: the change is scaled by ``alpha / rank``.
     """
 
-    def __init__(self, weight: Tensor, rank: int, parts: Sequence[bool], alpha: float = ALPHA) -> None:
+    def __init__(self, weight: Tensor, rank: int, parts: Sequence[bool], alpha: float) -> None:
         super().__init__()
         outputs, inputs = weight.shape
         self.parts, self.scale = tuple(parts), alpha / rank
@@ -62,14 +62,13 @@ class Adapters:
 
 
 @contextmanager
-def adapted(model: nn.Module, layers: Layers, rank: int, alpha: float = ALPHA) -> Iterator[dict[str, LowRank]]:
+def adapted(model: nn.Module, layers: Layers, rank: int) -> Iterator[dict[str, LowRank]]:
     """Within the block, the model has untrained adapters; afterwards it is as it was, bit for bit.
 
     Args:
         model: whose weights do not change.
         layers: which have adapters.
         rank: at most the inputs and the outputs of a part.
-        alpha: see `LowRank`.
 
     Yields:
         Name of a layer: its adapter.
@@ -77,7 +76,7 @@ def adapted(model: nn.Module, layers: Layers, rank: int, alpha: float = ALPHA) -
     Raises:
         AsdError: no such layers, or the rank is too large.
     """
-    added = _add(model, layers, rank, alpha)
+    added = _add(model, layers, rank, ALPHA)
     try:
         yield added
     finally:

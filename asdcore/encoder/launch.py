@@ -17,7 +17,7 @@ import pandas as pd
 from asdcore.encoder.interruption import Interruption
 from asdcore.encoder.network import TrainedEncoder
 from asdcore.encoder.process import FAILURE, MARK
-from asdcore.encoder.reporting import SECONDS, Progress, Shown
+from asdcore.encoder.reporting import Progress, Shown
 from asdcore.encoder.training import train
 from asdcore.errors import AsdError
 from asdcore.features.store import Store
@@ -33,7 +33,6 @@ def start_training(
     on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_warning: Callable[[str], None] = say,
-    progress_seconds: float = SECONDS,
     warm_start: Path | None = None,
 ) -> TrainedEncoder:
     """`asdcore.encoder.training.train` in ``settings.processes`` processes; arguments and errors are the same.
@@ -42,12 +41,8 @@ def start_training(
         AsdError: as `train`, or the processes fail.
     """
     if settings.processes == 1:
-        return train(
-            store, recordings, settings, checkpoints, on_epoch, on_progress, on_warning, progress_seconds, warm_start
-        )
-    return _train_in_processes(
-        store, recordings, settings, checkpoints, on_epoch, on_progress, on_warning, progress_seconds, warm_start
-    )
+        return train(store, recordings, settings, checkpoints, on_epoch, on_progress, on_warning, warm_start=warm_start)
+    return _train_in_processes(store, recordings, settings, checkpoints, on_epoch, on_progress, on_warning, warm_start)
 
 
 def _train_in_processes(
@@ -58,7 +53,6 @@ def _train_in_processes(
     on_epoch: Callable[[dict[str, float]], None],
     on_progress: Callable[[Progress], None],
     on_warning: Callable[[str], None],
-    progress_seconds: float,
     warm_start: Path | None,
 ) -> TrainedEncoder:
     with tempfile.TemporaryDirectory(prefix="asd-training-") as temporary:
@@ -75,7 +69,7 @@ def _train_in_processes(
             process = subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
             )
-        with Interruption(process.terminate) as interruption, Shown(on_progress, progress_seconds) as shown:
+        with Interruption(process.terminate) as interruption, Shown(on_progress) as shown:
             try:
                 for line in process.stdout or ():
                     if not line.startswith(MARK):

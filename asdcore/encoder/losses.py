@@ -84,8 +84,8 @@ class Loss(nn.Module):
         raise NotImplementedError
 
 
-class NTXent(Loss):
-    """`nt_xent` of z: the original and the variant of a recording are partners, all other views are not."""
+class _Contrastive(Loss):
+    """A loss of the similarities of z, with a temperature."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
@@ -94,22 +94,18 @@ class NTXent(Loss):
     @classmethod
     def of(cls, settings: TrainingSettings, conditions: int, h_size: int) -> Self:
         return cls(settings.temperature)
+
+
+class NTXent(_Contrastive):
+    """`nt_xent` of z: the original and the variant of a recording are partners, all other views are not."""
 
     def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         n = len(z) // 2
         return nt_xent(z[:n], z[n:], self.temperature)
 
 
-class SupervisedContrastive(Loss):
+class SupervisedContrastive(_Contrastive):
     """`supervised_contrastive` of z: views of the same machine with the same shift are positives."""
-
-    def __init__(self, temperature: float) -> None:
-        super().__init__()
-        self.temperature = temperature
-
-    @classmethod
-    def of(cls, settings: TrainingSettings, conditions: int, h_size: int) -> Self:
-        return cls(settings.temperature)
 
     def forward(self, h: Tensor, z: Tensor, labels: Labels) -> Tensor:
         return supervised_contrastive(z, 3 * labels.machine + labels.shift, self.temperature)

@@ -70,7 +70,7 @@ def collapse(history: Sequence[Mapping[str, float]]) -> list[str]:
     """Problems in the last epoch of a training, as sentences; empty if there are none.
 
     Args:
-        history: of a `TrainedEncoder`. Metrics that an older version did not record are skipped.
+        history: of a training. Metrics that it did not record are skipped.
     """
     if not history:
         return []

@@ -38,9 +38,8 @@ class State:
         self.encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss_function.to(device)
         if not self.loss_function.uses_z:
-            self.encoder.head.requires_grad_(
-                False
-            )  # It is not trained, and other processes must not wait for its gradients.
+            # It is not trained, and other processes must not wait for its gradients.
+            self.encoder.head.requires_grad_(False)
         model = cast("nn.Module", torch.compile(self.encoder)) if settings.compile else self.encoder
         self.model = world.shared(self.encoder, model, device)
         """the encoder in training, possibly compiled or distributed"""

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from asdcore.arrays import Floats
 from asdcore.errors import AsdError
 from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
 from asdcore.evaluation.metrics import (
-    Floats,
     MachineScores,
     Metrics,
     each_machine,

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from asdcore.arrays import Floats
 from asdcore.errors import AsdError
 from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
 
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MAX_FPR = 0.1

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from asdcore.arrays import Floats
 from asdcore.errors import AsdError
 from asdcore.evaluation.bootstrap import ALL, paired_bootstrap
 from asdcore.evaluation.challenges import DEFAULT_RULE, Rule
-from asdcore.evaluation.metrics import Floats, machine_metrics, mean_of_rule
+from asdcore.evaluation.metrics import machine_metrics, mean_of_rule
 from asdcore.evaluation.threshold_quality import threshold_quality
 
 BLOCK = ["dataset", "machine", "section"]
@@ -96,15 +97,15 @@ def ranking(table: pd.DataFrame) -> Ranking:
     return Ranking(ranks, critical_difference(systems, blocks), friedman)
 
 
-def critical_difference(systems: int, blocks: int, level: float = 0.05) -> float:
-    """The difference of average ranks that is more than chance, by Nemenyi's test (Demsar 2006, equation 2).
+def critical_difference(systems: int, blocks: int) -> float:
+    """The difference of average ranks that is more than chance, by Nemenyi's test at 5 % (Demsar 2006, equation 2).
 
     >>> round(critical_difference(4, 14), 2)  # Demsar's example has 1.25: 2.569 * sqrt(4 * 5 / (6 * 14))
     1.25
     """
     if systems < 2 or blocks < 2:
         return float("nan")
-    quantile = float(stats.studentized_range.ppf(1 - level, systems, np.inf)) / np.sqrt(2)
+    quantile = float(stats.studentized_range.ppf(0.95, systems, np.inf)) / np.sqrt(2)
     return float(quantile * np.sqrt(systems * (systems + 1) / (6 * blocks)))
 
 

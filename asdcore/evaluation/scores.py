@@ -1,4 +1,4 @@
-"""Scores of test recordings by any systems, from the stores of their vectors."""
+"""Scores of test recordings: by any systems, from the stores of their vectors, or by a detector that has heard them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from asdcore.baselines.autoencoder import AutoencoderModel
-from asdcore.evaluation.systems import DetectorSystem, System, VectorSystem
+from asdcore.detector import Detector
+from asdcore.evaluation.systems import DETECTOR, DetectorSystem, System, VectorSystem, detector_system
 from asdcore.features.store import Store
+from asdcore.heard import Heard
 from asdcore.normality.base import read_model
 from asdcore.normality.calibration import Calibration
 from asdcore.normality.machine import MachineModel, upper_quartile
@@ -24,7 +26,7 @@ Groups = Mapping[str, Sequence[str]]
 """machine: the session of each training clip, as the models were fitted with"""
 
 
-def score_table(
+def scores_of_systems(
     test: pd.DataFrame,
     systems: Sequence[System],
     stores: Mapping[str, Path],
@@ -71,6 +73,31 @@ def score_table(
     if not tables:
         return pd.DataFrame(columns=[*DESCRIBED, "system", "score", "decision", "verdict"])
     return pd.concat(tables, ignore_index=True).astype({"decision": "Int64"})
+
+
+def scores_of_heard(detector: Detector, heard: Sequence[Heard], described: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What a machine's metrics are computed from, without stores of features.
+
+    Args:
+        detector: that has heard them.
+        heard: recordings that could be scored.
+        described: one row for each of them, such as machine, section, domain, label.
+
+    Returns:
+        system: the described rows with score; of the detector with verdict, p_value and triggered_by, too. The
+        detector first, and, if it has several scorers, each of them alone, by the names that a retraining gives them.
+    """
+    verdicts = {name: [one.verdict[name] for one in heard] for name in ("score", "verdict", "p_value", "triggered_by")}
+    scorers = detector_system(detector.settings.normality).scorers
+    alone = {}
+    for scorer, system in scorers if len(scorers) > 1 else ():
+        models = [detector.machines[one.machine].models[scorer] for one in heard]
+        scores = [
+            upper_quartile(model.distance((one.vectors or {})[scorer]))
+            for model, one in zip(models, heard, strict=True)
+        ]
+        alone[system.name] = described.assign(score=scores)
+    return {DETECTOR: described.assign(**verdicts), **alone}
 
 
 def _scores(

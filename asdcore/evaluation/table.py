@@ -27,7 +27,7 @@ def results_table(scores: Mapping[str, pd.DataFrame], rule: Rule = DEFAULT_RULE)
         rule: of a year of the challenge.
 
     Returns:
-        machine, metric and a column a system, in percent, NaN where a metric is undefined; ``<system> low`` and
+        machine, metric and one column per system, in percent, NaN where a metric is undefined; ``<system> low`` and
         ``<system> high``: the ends of the 95 % interval of a stratified bootstrap over the test recordings.
     """
     columns: dict[str, pd.Series[float]] = {}
@@ -123,7 +123,7 @@ def markdown(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> str:
 
 def latex(table: pd.DataFrame, compared: pd.DataFrame | None = None) -> str:
     """A `results_table` as a LaTeX tabular (package booktabs)."""
-    header, *rows = [[_latex_text(cell) for cell in line] for line in cells(table, compared)]
+    header, *rows = [[cell.translate(_LATEX) for cell in line] for line in cells(table, compared)]
     lines = [" & ".join(line) + r" \\" for line in rows]
     summary = len(table) - 1
     body = [" & ".join(header) + r" \\", r"\midrule", *lines[:summary], r"\midrule", *lines[summary:]]
@@ -155,7 +155,3 @@ _LATEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
-
-
-def _latex_text(text: str) -> str:
-    return text.translate(_LATEX)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from asdcore.evaluation.metrics import Bools, Floats
+from asdcore.arrays import Floats
+from asdcore.evaluation.metrics import Bools
 
 _ALPHA = 1.28
 """deviations above the mean: the 90th percentile of a normal distribution"""

@@ -1,7 +1,7 @@
 """Drift monitoring: does the detector of a machine still fit it? Computed per scoring run, without labels."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def drift_report(
         sample_rates=sorted({recording.sample_rate for recording in measured}),
     )
     others = sum(recording.reason.startswith(NOT_COMPARED) for recording in heard)
-    return DriftReport(**{**result.to_json(), "sentences": _sentences(result, presumed, others, training, before)})
+    return replace(result, sentences=_sentences(result, presumed, others, training, before))
 
 
 def _uniform(p_values: list[float], rate: float, machine: MachineModel) -> float | None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from asdcore.errors import AsdError
 from asdcore.monitoring.incident_store import Transaction, changing, reading
@@ -21,6 +21,8 @@ SUSPECT_STREAK: Kind = "suspect streak"
 DRIFT: Kind = "drift"
 FAILED_RUN: Kind = "failed run"
 REFUSED_CHALLENGER: Kind = "refused challenger"
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""the most serious first"""
 
 OPENED, CLOSED = "opened", "closed"
 """the two events of an incident"""
@@ -102,14 +104,9 @@ def streak_length(suspect_rate: float) -> int:
     return max(2, math.ceil(math.log(STREAK_RARITY) / math.log(suspect_rate) - 1e-9))
 
 
-def open_incidents(home: Home, machine: str | None = None) -> list[Incident]:
-    """The incidents that last, the newest first.
-
-    Args:
-        home: where they are kept; one without any has none.
-        machine: only its own.
-    """
-    return [incident for incident in incidents(home, machine=machine) if incident.is_open]
+def open_incidents(home: Home) -> list[Incident]:
+    """The incidents of a home that last, the newest first."""
+    return [incident for incident in incidents(home) if incident.is_open]
 
 
 def incidents(home: Home, since: datetime | None = None, machine: str | None = None) -> list[Incident]:

@@ -3,13 +3,12 @@
 from scipy.stats import binomtest
 
 
-def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a rate (Clopper and Pearson 1934).
+def rate_interval(count: int, n: int) -> tuple[float, float]:
+    """Exact 95 % interval of a rate (Clopper and Pearson 1934).
 
     Args:
         count: how often it happened.
         n: out of how many; 0 says nothing about the rate.
-        confidence: probability that the interval covers the rate, at least.
 
     Returns:
         Lower and upper end, 0 to 1.
@@ -21,5 +20,5 @@ def rate_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float, 
     """
     if not n:
         return 0.0, 1.0
-    interval = binomtest(count, n).proportion_ci(confidence, method="exact")
+    interval = binomtest(count, n).proportion_ci(0.95, method="exact")
     return float(interval.low), float(interval.high)

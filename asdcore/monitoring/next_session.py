@@ -54,7 +54,6 @@ def next_session(
     domains: Sequence[str],
     groups: Sequence[str],
     false_alarm_rate: float,
-    seed: int = 0,
 ) -> list[NextSession]:
     """The machine fitted on 1 to K-1 of its K sessions, judging the rest.
 
@@ -64,7 +63,6 @@ def next_session(
         domains: n names.
         groups: n names of sessions.
         false_alarm_rate: of the verdicts.
-        seed: of the draws of sessions.
 
     Returns:
         By number of sessions, at most `MOST_COUNTS`; empty with fewer than `FEWEST` sessions, and for models of which a
@@ -84,7 +82,7 @@ def next_session(
     kept = _first_of_each(sessions)
     work = sum(_work(model, int(kept.sum()), np.shape(vectors[scorer])[1]) for scorer, model in models.items())
     orders = int(min(MOST_REFITS, _WORK // work) // len(counts))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     named = np.asarray(domains).astype(str)
     found: dict[int, list[tuple[float, float, float]]] = {int(count): [] for count in counts}
     for _ in range(max(orders, 1)):

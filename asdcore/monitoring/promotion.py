@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from asdcore.evaluation.bootstrap import ALL, Bootstrap, paired_bootstrap
+from asdcore.evaluation.challenges import DEFAULT_RULE
 from asdcore.evaluation.metrics import machine_metrics, summary
 from asdcore.monitoring.intervals import rate_interval
 from asdcore.monitoring.learned import Learned
 from asdcore.settings import GateSettings
 
-RANKING = ("auc_source", "auc_target", "pauc")
-"""The metrics of the official score."""
 SURE = 0.9
 """Fraction of the resamples that must agree."""
 
@@ -140,7 +139,7 @@ def _compare(machine: str, champion: pd.DataFrame, challenger: pd.DataFrame, dif
         samples = difference.official_score
     else:
         names = difference.samples.columns
-        columns = (names.get_level_values(0) == machine) & names.get_level_values(2).isin(RANKING)
+        columns = (names.get_level_values(0) == machine) & names.get_level_values(2).isin(DEFAULT_RULE.metrics)
         samples = difference.samples.loc[:, columns].mean(axis=1).to_numpy()
     low, high = np.nanquantile(samples, [1 - SURE, SURE])
     return Compared(machine, old, new, float(low), float(high), len(tables[0]))
@@ -150,7 +149,7 @@ def _metric(scores: pd.DataFrame, machine: str) -> float:
     metrics = machine_metrics(_ranking(scores))
     if machine == ALL:
         return summary(metrics)["official_score"]
-    return float(np.nanmean(metrics[list(RANKING)].to_numpy(dtype=np.float64)))
+    return float(np.nanmean(metrics[list(DEFAULT_RULE.metrics)].to_numpy(dtype=np.float64)))
 
 
 def _false_alarms(champion: pd.DataFrame, challenger: pd.DataFrame) -> list[FalseAlarms]:

@@ -143,7 +143,7 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
             n,
             p,
             len(seen),
-            condition_of(seen),
+            float(seen[0] / seen[-1]) if len(seen) else float("inf"),
             note="",
             domains=int(domain.max()) + 1,
             groups=int(group.max()) + 1,
@@ -168,7 +168,8 @@ class NormalityModel(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         X = checked(X)
-        same_size(X, self.n_features_in_)
+        if X.shape[1] != self.n_features_in_:
+            raise BadEmbeddings(f"embeddings of {X.shape[1]} values; this model was fitted on {self.n_features_in_}")
         return self._distance(X) if len(X) else np.zeros(0)
 
     def distances_to_training(self, X: NDArray[np.floating]) -> Floats | None:
@@ -318,16 +319,6 @@ def checked(embeddings: NDArray[np.floating]) -> Floats:
     return X
 
 
-def same_size(X: Floats, p: int) -> None:
-    """Nothing, where the rows of (n, size) have the size ``p`` that a model was fitted on.
-
-    Raises:
-        AsdError: they have another.
-    """
-    if X.shape[1] != p:
-        raise BadEmbeddings(f"embeddings of {X.shape[1]} values; this model was fitted on {p}")
-
-
 def indexed(names: ArrayLike | None, n: int, what: str) -> Indices:
     """Which of the sorted names each of n rows has: (n,) 0 to k-1; all 0 for None.
 
@@ -353,8 +344,3 @@ def collapsed(X: Floats) -> bool:
     """Whether the rows of (n, p) differ by no more than the rounding of float32, which embeddings are made in."""
     spread = np.linalg.norm(X - X.mean(axis=0))
     return bool(spread <= np.finfo(np.float32).eps * np.linalg.norm(X))
-
-
-def condition_of(variances: Floats) -> float:
-    """Largest by smallest of `seen_variances`."""
-    return float(variances[0] / variances[-1]) if len(variances) else float("inf")

@@ -104,7 +104,7 @@ class StandardisedNeighbours(NearestNeighbours):
     deviation_: Floats
 
     def _fit(self, X: Floats, domain: Indices) -> None:
-        self.mean_, self.deviation_ = _standardisation(X)
+        self.mean_, self.deviation_ = X.mean(axis=0), _floored(X.std(axis=0))
         super()._fit(self._scaled(X), domain)
 
     def _scaled(self, X: Floats) -> Floats:
@@ -155,11 +155,6 @@ def _mean_squared(X: Floats, normal: Floats, neighbours: int) -> Floats:
     # Not by a matrix product: the last digits of a distance must not depend on the rows that come with it.
     squared = cdist(X, normal, "sqeuclidean")
     return np.asarray(np.partition(squared, count - 1, axis=1)[:, :count].mean(axis=1))
-
-
-def _standardisation(X: Floats) -> tuple[Floats, Floats]:
-    """Mean and floored standard deviation of each value: (p,), (p,)."""
-    return X.mean(axis=0), _floored(X.std(axis=0))
 
 
 def _floored(deviation: Floats) -> Floats:

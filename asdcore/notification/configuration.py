@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -29,27 +29,30 @@ _NAME = re.compile(r"[\w-]{1,50}")
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+    makes: ClassVar[Callable[..., Channel]]
     quiet_hours: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = ()
     ca: Path | None = None
+
+    def channel(self) -> Channel:
+        """The channel that it describes."""
+        return type(self).makes(**self.model_dump(exclude={"type", "quiet_hours", "kinds"}))
 
 
 class WebhookSection(_Section):
     """Fields of `Webhook`."""
 
+    makes = Webhook
     type: Literal["webhook"]
     url: str = Field(pattern="^https?://[^/]")
     key: str = ""
     headers: dict[str, str] = {}
 
-    def channel(self) -> Channel:
-        """The channel that it describes."""
-        return Webhook(self.url, self.key, self.headers, self.ca)
-
 
 class MailSection(_Section):
     """Fields of `Mail`."""
 
+    makes = Mail
     type: Literal["mail"]
     host: str = Field(min_length=1)
     sender: str = Field(pattern="@")
@@ -59,14 +62,11 @@ class MailSection(_Section):
     user: str = ""
     password: str = ""
 
-    def channel(self) -> Channel:
-        """The channel that it describes."""
-        return Mail(self.host, self.sender, self.to, self.port, self.security, self.user, self.password, self.ca)
-
 
 class MqttSection(_Section):
     """Fields of `Mqtt`."""
 
+    makes = Mqtt
     type: Literal["mqtt"]
     host: str = Field(min_length=1)
     port: int | None = Field(None, ge=1, le=65535)
@@ -74,10 +74,6 @@ class MqttSection(_Section):
     tls: bool = False
     user: str = ""
     password: str = ""
-
-    def channel(self) -> Channel:
-        """The channel that it describes."""
-        return Mqtt(self.host, self.port, self.topic, self.tls, self.user, self.password, self.ca)
 
 
 Section = Annotated[WebhookSection | MailSection | MqttSection, Field(discriminator="type")]

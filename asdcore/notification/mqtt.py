@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asdcore.errors import AsdError
-from asdcore.monitoring.incidents import Incident
+from asdcore.monitoring.incidents import KINDS, Incident
 from asdcore.notification.message import LOOPBACK, Message, NotDelivered
 from asdcore.terminal import visible
 
@@ -110,12 +110,11 @@ def state(message: Message, machine: str) -> dict[str, Any]:
     """
     lasting = [incident for incident in message.still_open if incident.machine == machine]
     kinds = [incident.kind for incident in lasting]
-    order = ("anomaly", "suspect streak", "drift", "failed run", "refused challenger")
     return {
         "schema": "asd.state",
         "version": 1,
         "machine": machine,
-        "state": next((kind for kind in order if kind in kinds), "ok"),
+        "state": next((kind for kind in KINDS if kind in kinds), "ok"),
         "open": len(lasting),
         "incidents": [incident.to_json() for incident in lasting],
     }

@@ -1,6 +1,5 @@
 """The report of everything that was scored since a time: a day of watching, from its tables of scores."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,10 @@ def day_report(
     latest = scores[~scores.duplicated(["machine", "path", "recording"], keep="last")]
     enrolled = latest["machine"].isin(list(detector.machines))
     rows = latest[enrolled].reset_index(drop=True)
-    heard = [Heard(Path(path), machine, "", recording=recording) for path, machine, recording in _whose(rows)]
+    heard = [
+        Heard(Path(path), machine, "", recording=recording)
+        for path, machine, recording in zip(rows["path"], rows["machine"], rows["recording"], strict=True)
+    ]
     rows = pd.concat([rows, known.described(heard)], axis=1)
     folder = common_folder([Path(path) for path in rows["path"] if Path(path).is_absolute()])
     rows["name"] = [below(folder, Path(path)) if Path(path).is_absolute() else path for path in rows["path"]]
@@ -78,10 +80,6 @@ def day_report(
         waiting=_waiting(known),
         label_command=f"asd label {known.option}".rstrip(),
     )
-
-
-def _whose(rows: pd.DataFrame) -> Sequence[tuple[str, str, str]]:
-    return [(str(path), str(of), str(what)) for path, of, what in rows[["path", "machine", "recording"]].to_numpy()]
 
 
 def _waiting(known: Known) -> dict[str, str]:

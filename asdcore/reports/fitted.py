@@ -115,14 +115,14 @@ def fitted_report(
 def _machine(detector: Detector, machine: str, rows: pd.DataFrame) -> dict[str, Any]:
     """What is said of one machine: how far to trust it, what its verdicts come to, and its timeline."""
     report, rate = reliability_of(detector, machine), detector.threshold_of(machine).false_alarm_rate
-    about, lines = detector.about.get("enrolled", {}).get(machine, detector.about), limits(detector, machine)
+    lines = limits(detector, machine)
     return {
         "name": machine,
         "badge": report.rating if report else "unknown",
         "tone": NORMAL if report and report.rating == "reliable" else SUSPECT,
         "sentences": report.sentences if report else ["There is no reliability report."],
         "outcome": outcome(rows, rate),
-        "learned_from_simulated": bool(about.get("simulated")),
+        "learned_from_simulated": detector.learned_from_simulated(machine),
         "facts": _facts(report) if report else [],
         **drawn(machine, rows, lines, caption_of(lines)),
     }

@@ -39,7 +39,6 @@ def scored_machine(detector: Detector, machine: str, rows: pd.DataFrame, notes: 
     """
     rate = detector.threshold_of(machine).false_alarm_rate
     calibration, lines = detector.machines[machine].calibration, limits(detector, machine)
-    about = detector.about.get("enrolled", {}).get(machine, detector.about)
     worst, counts = counted(rows)
     return {
         "name": machine,
@@ -48,7 +47,7 @@ def scored_machine(detector: Detector, machine: str, rows: pd.DataFrame, notes: 
         "count": count_of(len(rows), "recording"),
         "notes": list(notes),
         "outcome": outcome(rows, rate),
-        "learned_from_simulated": bool(about.get("simulated")),
+        "learned_from_simulated": detector.learned_from_simulated(machine),
         "rate": f"{100 * rate:g} %",
         "supported": ANOMALOUS in lines,
         "supported_rate": f"{100 * calibration.supported_rate:.3g} %",

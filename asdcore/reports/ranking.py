@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from asdcore.arrays import Floats
 from asdcore.evaluation.challenges import DEFAULT_RULE, TITLES, Rule
-from asdcore.evaluation.metrics import Floats
 from asdcore.evaluation.ranking import BLOCK, RESAMPLES, Ranking
 from asdcore.plots.ranking import ranking_drawing
 from asdcore.reports.page import rendered

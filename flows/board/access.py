@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.board.rendering import page
+from flows.environment import LOOPBACK_NAMES
 
-LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 SIGN_IN = "/sign-in"
 STYLE = "/board.css"
 HEADERS = {

@@ -16,6 +16,7 @@ import uvicorn
 
 from asdcore.errors import AsdError
 from asdcore.storage.home import Home
+from flows.environment import LOOPBACK_NAMES
 
 if TYPE_CHECKING:
     from tasks.board import Records
@@ -26,7 +27,6 @@ NOT_ENCRYPTED = "HTTP is not encrypted: outside a network that you trust, put a 
 SECONDS_TO_WARM_UP = 2.0
 SHORTEST_TOKEN = 12
 """characters"""
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # nosec B104 # To be told what to open.
 """addresses that stand for all of a machine, and one of them that a browser here can open"""
 
@@ -57,7 +57,7 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None]) -> None:
         say(f"{address}?token={quote(made, safe='')}" if made else address)
         if token and not made:
             say(f"It asks for the access token, which is that of {TOKEN}.")
-        if host not in _LOOPBACK:
+        if host not in LOOPBACK_NAMES:
             say(f"Anyone who has the token can listen to your recordings. {NOT_ENCRYPTED}")
         say("Ctrl-C stops it.")
         _run(home, listening, token, f"asd_board_{port}")
@@ -99,7 +99,7 @@ def access_token(host: str) -> str | None:
     token = os.environ.get(TOKEN, "")
     if token and len(token) < SHORTEST_TOKEN:
         raise AsdError(f"{TOKEN} has {len(token)} characters: it needs at least {SHORTEST_TOKEN}, hard to guess")
-    if token or host in _LOOPBACK:
+    if token or host in LOOPBACK_NAMES:
         return token or None
     return secrets.token_urlsafe(16)
 

@@ -115,10 +115,9 @@ def score(
 
         from asdcore.errors import AsdError
         from asdcore.progress import say
-        from asdcore.recordings.listing import summed_up
-        from flows.cli.published import answered, published
-        from flows.cli.show import MOST_ROWS, print_explanations, print_scores
-        from tasks.scoring import not_enrolled_sentences, score_recordings
+        from flows.cli.published import answered, complaints, published
+        from flows.cli.show import print_explanations, print_scores
+        from tasks.scoring import score_recordings
 
     done = None
     try:
@@ -141,19 +140,8 @@ def score(
         out.print(f"Detector version {done['version']}. Scores: {done['table']}")
 
     whole = answered(draw)
-    if unscored := done["failed"] - len(done["refused"]):
-        for row in scores[scores["score"].isna()].head(MOST_ROWS).to_dict("records"):
-            err.print(f"not scored: {row['path']}: {row['reason']}")
-        if unscored > MOST_ROWS:
-            err.print(f"not scored: {unscored - MOST_ROWS} more; the table of scores has the reasons")
-    for line in done["refused"]:
-        err.print(f"not scored: {line}")
-    for line in not_enrolled_sentences(done["not_enrolled"]):
-        err.print(f"not scored: {line}: `asd enroll` it, or name the machine with --machine")
-    for line in summed_up(done["left_out"]):
-        err.print(f"left out: {line}")
-    for machine, sentence in done["alarms"].items():
-        err.print(f"alarm: {machine}: {sentence}")
+    for line in complaints(done, scores):
+        err.print(line)
     counts = ("scored", "failed", "anomalous", "suspect", "new_alarms")
     facts: dict[str, Any] = {name: value for name, value in done.items() if name not in counts}
     facts["version"] = version = number(done["version"])

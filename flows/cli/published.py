@@ -1,15 +1,20 @@
-"""What happens after the answer of a scoring run is printed."""
+"""What happens while and after the answer of a scoring run is printed."""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from asdcore.errors import AsdError
+from asdcore.recordings.listing import summed_up
 from asdcore.storage.home import Home, without_userinfo
 from flows.cli.console import err
+from flows.cli.show import MOST_ROWS
 from flows.cli.startup import prefect_server_named
 from tasks.notification import notified
+from tasks.scoring import not_enrolled_sentences
 
 if TYPE_CHECKING:
     from tasks.scoring import Scored
@@ -36,6 +41,20 @@ def answered(write: Callable[[], None]) -> bool:
         # Python would try again when it ends, and end with another exit code.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return False
+
+
+def complaints(done: "Scored", scores: pd.DataFrame) -> Iterator[str]:
+    """What stderr says of a scoring run: what was not scored and why, what was left out, and the alarms."""
+    if unscored := done["failed"] - len(done["refused"]):
+        for row in scores[scores["score"].isna()].head(MOST_ROWS).to_dict("records"):
+            yield f"not scored: {row['path']}: {row['reason']}"
+        if unscored > MOST_ROWS:
+            yield f"not scored: {unscored - MOST_ROWS} more; the table of scores has the reasons"
+    yield from (f"not scored: {line}" for line in done["refused"])
+    for line in not_enrolled_sentences(done["not_enrolled"]):
+        yield f"not scored: {line}: `asd enroll` it, or name the machine with --machine"
+    yield from (f"left out: {line}" for line in summed_up(done["left_out"]))
+    yield from (f"alarm: {machine}: {sentence}" for machine, sentence in done["alarms"].items())
 
 
 def published(done: "Scored", place: Home) -> None:

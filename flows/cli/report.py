@@ -34,4 +34,4 @@ def report(
         page = day_page(place, *load_detector(place, model), begin)
     if not page:
         raise typer.Exit(1)
-    out.print(f"Report: {page}", highlight=False, markup=False)
+    out.print(f"Report: {page}")

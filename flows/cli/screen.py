@@ -51,5 +51,5 @@ def screen(
             err.print(f"done, but without a report: the home cannot be used: {error}")
         else:
             if page := screening_page(place, screening, recordings):
-                out.print(f"Report: {page}", highlight=False, markup=False)
+                out.print(f"Report: {page}")
     raise typer.Exit(4 if table["stands_out"].fillna(False).any() else 1 if len(bad) else 0)

@@ -75,16 +75,12 @@ def show_registered(done: Mapping[str, Any], place: Home) -> None:
         out.print(f"gate       {reason}")
     rank = "the champion" if done["champion"] == done["version"] else f"the champion is version {done['champion']}"
     out.print(f"detector   {short(Path(done['detector']))}")
-    out.print(
-        f"registry   asd-detector version {done['version']}, {rank}; see asd models{option}",
-        highlight=False,
-        markup=False,
-    )
+    out.print(f"registry   asd-detector version {done['version']}, {rank}; see asd models{option}")
     out.print(f"UI         asd ui{option}")
     for line in done.get("listen_first", ()):
         out.print(line)
     if done.get("page"):
-        out.print(f"Report: {done['page']}", highlight=False, markup=False)
+        out.print(f"Report: {done['page']}")
 
 
 def show_enrolment(done: Mapping[str, Any], place: Home) -> None:
@@ -147,8 +143,7 @@ def show_reliability(machine: str, detector: "Detector", version: str, output: O
     out.print(f"{machine}, detector version {version}: {report.rating}", style="bold")
     for sentence in report.sentences:
         out.print(f"- {sentence}")
-    own_about = detector.about.get("enrolled", {}).get(machine, detector.about)
-    if own_about.get("simulated"):
+    if detector.learned_from_simulated(machine):
         out.print("- Learned from simulated recordings.")
     rows = [["normal training recordings", f"{report.n} ({domains})"]]
     rows += [["false alarms asked", _asked(report.asked, detector.thresholds.get(machine))]]

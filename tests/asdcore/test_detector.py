@@ -176,6 +176,13 @@ def test_a_machine_with_another_name_is_found_by_it_and_by_the_folder_of_the_old
         renamed.with_name("pump", "saw")
 
 
+def test_a_machine_removed_by_another_spelling_of_its_umlaut_leaves_no_threshold(detector: Detector) -> None:
+    composed, decomposed = "S\u00e4ge", "Sa\u0308ge"
+    known = detector.with_threshold("pump", Threshold(0.2)).with_name("pump", composed)
+    rest = known.without_machine(decomposed)
+    assert list(rest.machines) == ["fan"] and composed not in rest.thresholds
+
+
 def test_a_named_machine_goes_before_the_folder(detector: Detector, tmp_path: Path) -> None:
     file = write(tmp_path / "pump" / "monday.wav", hum(1))
     as_fan, as_pump = detector.score([file], "fan").iloc[0], detector.score([file]).iloc[0]

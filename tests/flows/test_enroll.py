@@ -128,7 +128,7 @@ def test_a_retired_machine_is_unknown_and_comes_back(
         opened(stored, new_incident(stored, ANOMALY, "simValve", machine="simValve", recordings=1, sentence=""))
     gone = retire("simValve", home=home.root)
     assert gone["machines"] == ["simFan"] and gone["champion"] == gone["version"]
-    assert open_incidents(home, machine="simValve") == []
+    assert "simValve" not in {one.machine for one in open_incidents(home)}
     with pytest.raises(AsdError, match="'simValve' is not enrolled; this detector knows simFan"):
         score(recordings=[small_machines / "simValve"], machine="simValve", home=home.root)
     with pytest.raises(AsdError, match="simFan is the only machine"):

@@ -36,8 +36,6 @@ def test_the_table_has_one_row_per_machine() -> None:
     assert table.loc[0, "auc_source"] == 90.12
 
 
-def test_the_scores_of_runs_of_older_versions_have_the_same_names() -> None:
-    new = scores_of_run(table_metrics(RESULTS), "detector")
-    old = {"detector/harmonic mean": 85.0, "detector/fan/AUC source": 90.12, "spectrum/harmonic mean": 70.0}
-    assert scores_of_run(old, "detector") == {"harmonic_mean": 85.0, "fan/auc_source": 90.12}
-    assert scores_of_run(old, "detector").items() <= new.items()
+def test_the_scores_of_a_run_are_those_of_one_system() -> None:
+    scores = scores_of_run(headline_metrics(RESULTS, COUNTED) | table_metrics(RESULTS), "spectrum")
+    assert scores == {"harmonic_mean": 70.0, "fan/auc_source": 80.0, "fan/pauc": 60.0}

@@ -293,7 +293,7 @@ def test_an_incident_of_a_renamed_machine_goes_on_and_closes_under_the_new_name(
     assert [(one.id, one.machine, one.subject) for one in open_incidents(home)] == [
         (one.id, "press", "press") for one in before
     ]
-    assert len(before) == 2 and open_incidents(home, machine="pump") == []
+    assert len(before) == 2 and incidents(home, machine="pump") == []
     # The same recording, scored again: digests do not change with the name of a machine.
     table = pd.read_parquet(home.scores / "score-20260101T000000-0000.parquet")
     table.assign(machine="press").to_parquet(home.scores / "score-20260102T000000-0000.parquet")

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from asdcore.evaluation.heard import scores_of_heard
+from asdcore.evaluation.scores import scores_of_heard
 from asdcore.evaluation.table import differences, results_table
 from asdcore.monitoring.reliability import reliability_report
 from asdcore.reports.fitted import Decision, Step, Verdicts, fitted_report
