@@ -55,7 +55,7 @@ _WRITING = threading.Lock()
 
 
 @dataclass(frozen=True)
-class InCharge:
+class Champion:
     """The champion, as its description says it; nothing of it is loaded."""
 
     version: str
@@ -80,7 +80,7 @@ class Records:
         self._tables: frozenset[str] | None = None
         self._catalog: tuple[list[str], pd.DataFrame] | None = None
         self._recordings: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame] | None = None
-        self._in_charge: tuple[str | None, InCharge | AsdError] | None = None
+        self._champion: tuple[str | None, Champion | AsdError] | None = None
         self._detector: tuple[Detector, str] | None = None
         self._pulled = self._asked = float("-inf")
 
@@ -123,7 +123,7 @@ class Records:
                 self._catalog = parts, Catalog(self.home.recordings).recordings
             return self._catalog[1]
 
-    def in_charge(self) -> InCharge | None:
+    def champion(self) -> Champion | None:
         """The champion; None if there is none.
 
         Raises:
@@ -131,23 +131,23 @@ class Records:
         """
         with self._lock:
             versions = versions_in_file(self.home)
-            champion = next((found for found in versions or () if CHAMPION in found.aliases), None)
-            if versions is not None and champion is None:
+            version = next((one for one in versions or () if CHAMPION in one.aliases), None)
+            if versions is not None and version is None:
                 return None
             # None: only MLflow can tell.
-            key = f"{champion.number} {champion.location}" if champion else None
-            known = self._in_charge[1] if self._in_charge and self._in_charge[0] == key else None
-            lasts = champion is not None and isinstance(known, InCharge)
+            key = f"{version.number} {version.location}" if version else None
+            known = self._champion[1] if self._champion and self._champion[0] == key else None
+            lasts = version is not None and isinstance(known, Champion)
             if known is None or (not lasts and time.monotonic() - self._asked > SECONDS_OF_ANSWER):
-                known = self._described(champion.created if champion else None)
+                known = self._described(version.created if version else None)
                 # Not before: a server that is down is waited for longer than this lasts.
                 self._asked = time.monotonic()
-                self._in_charge = key, known
+                self._champion = key, known
             if isinstance(known, AsdError):
                 raise AsdError(str(known))
             return known
 
-    def _described(self, created: int | None) -> InCharge | AsdError:
+    def _described(self, created: int | None) -> Champion | AsdError:
         try:
             with registered_folder(self.home, CHAMPION) as (folder, version):
                 return _described(folder, version, created)
@@ -160,7 +160,7 @@ class Records:
         Raises:
             AsdError: there is none, or it cannot be loaded.
         """
-        champion = self.in_charge()
+        champion = self.champion()
         with self._loading:  # It takes seconds: a page that does without is not kept waiting.
             if champion is None or self._detector is None or self._detector[1] != champion.version:
                 self._detector = load_detector(self.home)
@@ -214,13 +214,13 @@ def label(records: Records, recording: str, said: str, by: str) -> None:
         label_recordings(records.home, [recording], said, by)
 
 
-def _described(folder: Path, version: str, created: int | None) -> InCharge:
+def _described(folder: Path, version: str, created: int | None) -> Champion:
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         machines, about = tuple(description["machines"]), description["about"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AsdError(f"{folder / DESCRIPTION}: no description of a detector ({error!r}); `asd retrain`") from error
-    return InCharge(
+    return Champion(
         version,
         datetime.fromtimestamp(created / 1000, UTC) if created is not None else None,
         machines,

@@ -123,7 +123,7 @@ class Board:
         usual: dict[str, Any] = {
             "problems": [],
             "simulated": "",
-            "in_charge": None,
+            "champion": None,
             "refresh": refresh,
             "asd": __version__,
         }

@@ -15,7 +15,7 @@ from asdcore.normality.machine import ANOMALOUS, SUSPECT
 from asdcore.plots.timeline import Point
 from asdcore.plots.trend import small_trend, trend
 from asdcore.reports.page import NO_REAL_MACHINE, count_of, number
-from tasks.board import InCharge, Records
+from tasks.board import Champion, Records
 
 if TYPE_CHECKING:
     from asdcore.detector import Detector
@@ -64,18 +64,17 @@ class Machines:
 
     def all(self) -> dict[str, Any]:
         """What the first page shows."""
-        in_charge, problems = champion(self.records)
+        champion, problems = champion_of(self.records)
         lasting = [one for one in self._incidents(problems) if one.is_open]
         recordings, judged = self._now()
-        names = {*judged, *self.records.catalog()["machine"], *(in_charge.machines if in_charge else ())}
+        names = {*judged, *self.records.catalog()["machine"], *(champion.machines if champion else ())}
         cards = [
-            _card(judged.get(name) or Judged(MachineState(name)), lasting, in_charge)
-            for name in sorted(map(str, names))
+            _card(judged.get(name) or Judged(MachineState(name)), lasting, champion) for name in sorted(map(str, names))
         ]
         cards.sort(key=lambda card: _ORDER.index(card.state))
         return {
             "problems": problems,
-            "in_charge": in_charge,
+            "champion": champion,
             "cards": cards,
             "counts": Counter(card.state for card in cards),
             "of_no_machine": [one for one in lasting if not one.machine],
@@ -84,13 +83,13 @@ class Machines:
 
     def one(self, name: str) -> dict[str, Any] | None:
         """What the page of a machine shows; None if there is no such machine."""
-        in_charge, problems = champion(self.records)
+        champion, problems = champion_of(self.records)
         _, judged = self._now()
-        enrolled = in_charge is not None and name in in_charge.machines
+        enrolled = champion is not None and name in champion.machines
         if name not in judged and not enrolled and name not in set(self.records.catalog()["machine"]):
             return None
         own = [one for one in self._incidents(problems) if one.machine == name]
-        card = _card(judged.get(name) or Judged(MachineState(name)), [one for one in own if one.is_open], in_charge)
+        card = _card(judged.get(name) or Judged(MachineState(name)), [one for one in own if one.is_open], champion)
         reliability: list[str] = []
         rate = None
         if enrolled:
@@ -104,7 +103,7 @@ class Machines:
                 problems.append(str(error))
         return {
             "problems": problems,
-            "in_charge": in_charge,
+            "champion": champion,
             "card": card,
             "over": [one for one in own if not one.is_open][:MOST_LISTED],
             "reliability": reliability,
@@ -134,11 +133,11 @@ def _judged(state: MachineState) -> Judged:
     return Judged(state, said, last, Markup(small_trend(points, _described(points))))
 
 
-def _card(judged: Judged, lasting: list[Incident], in_charge: InCharge | None) -> Card:
+def _card(judged: Judged, lasting: list[Incident], champion: Champion | None) -> Card:
     machine, notes = judged.state.machine, []
-    if in_charge and machine not in in_charge.machines:
-        notes.append(f"Not enrolled in version {in_charge.version}; asd enroll adds it.")
-    if in_charge and machine in in_charge.simulated:
+    if champion and machine not in champion.machines:
+        notes.append(f"Not enrolled in version {champion.version}; asd enroll adds it.")
+    if champion and machine in champion.simulated:
         notes.append("Learned from simulated recordings.")
     own = [one for one in lasting if one.machine == machine]
     return Card(INCIDENT if own else judged.state.state, judged, own, notes)
@@ -167,10 +166,10 @@ def supported_rate(detector: "Detector", machine: str) -> float | None:
     return rate if rate >= detector.machines[machine].calibration.supported_rate else None
 
 
-def champion(records: Records) -> tuple[InCharge | None, list[str]]:
+def champion_of(records: Records) -> tuple[Champion | None, list[str]]:
     """The champion, and why it cannot be read, if so: the rest of a page can be shown without it."""
     try:
-        return records.in_charge(), []
+        return records.champion(), []
     except AsdError as error:
         return None, [f"The champion cannot be read: {error}"]
 

@@ -10,7 +10,7 @@ from asdcore.heard import clock
 from asdcore.normality.odds import odds
 from asdcore.reports.known import Known
 from asdcore.reports.page import NO_REAL_MACHINE
-from flows.board.machines import champion, rows_of
+from flows.board.machines import champion_of, rows_of
 from tasks.board import Records
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ def recording_page(records: Records, comparisons: Comparisons, digest: str) -> d
     if not found:
         return None
     (row,) = found
-    in_charge, problems = champion(records)
+    champion, problems = champion_of(records)
     verdicts = rows_of(records.verdicts(digest).iloc[::-1])
     return {
         "problems": problems,
-        "in_charge": in_charge,
+        "champion": champion,
         "row": row,
         "name": Path(row["path"]).name,
         "odds": odds(row["p_value"], row["verdict"]) if row["p_value"] is not None else "",

@@ -37,7 +37,7 @@ def test_a_registry_that_does_not_answer_is_asked_once_a_minute(
     records = Records(Home.at(tmp_path))
     for asked in (1, 1, 2):
         with pytest.raises(AsdError, match="no answer"):
-            records.in_charge()
+            records.champion()
         assert silent.asked == asked
         silent.seconds += 40
 

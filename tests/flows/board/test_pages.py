@@ -38,7 +38,7 @@ def board_of(home: Home) -> TestClient:
     return TestClient(application(Records(home)), base_url=ADDRESS, headers=FROM_HERE)
 
 
-def test_the_first_page_says_the_state_of_each_machine_its_incident_and_which_detector_is_in_charge(
+def test_the_first_page_says_the_state_of_each_machine_its_incident_and_which_detector_is_the_champion(
     board: TestClient,
 ) -> None:
     page = Page(board.get("/").text)
