@@ -48,7 +48,7 @@ class Heard:
 
     def starts(self) -> list[float]:
         """Seconds from the beginning of the recording to that of each clip."""
-        return [self.seconds * (clip.number - 1) / clip.count for clip in self.clips]
+        return [clip.start(self.seconds) for clip in self.clips]
 
 
 def clock(seconds: float) -> str:

@@ -219,9 +219,7 @@ def _screened(
     clips = pd.Series(heard.paths).value_counts()
     lengths = {str(one.path): one.seconds for one in heard.recordings}
     strangest = [heard.clips[row] for row in table["strangest"]]
-    starts = [
-        lengths[path] * (clip.number - 1) / clip.count for path, clip in zip(table["recording"], strangest, strict=True)
-    ]
+    starts = [clip.start(lengths[path]) for path, clip in zip(table["recording"], strangest, strict=True)]
     table = table.rename(columns={"recording": "path"})
     table["treatment"] = table["path"].map(heard.treatments)
     return table.assign(machine=machine, clips=table["path"].map(clips), strangest_at=starts, reason=""), heard

@@ -18,7 +18,7 @@ import pandas as pd
 from asdcore.errors import AsdError
 from asdcore.monitoring.states import in_order, judged
 from asdcore.recordings.catalog import Catalog
-from asdcore.recordings.found import DETECTOR, is_simulated
+from asdcore.recordings.found import DETECTOR, is_simulated, simulated_rows
 from asdcore.reports.known import session_of
 from asdcore.storage.files import listed
 from asdcore.storage.home import Home
@@ -99,7 +99,7 @@ class Records:
                 rows["session"] = rows["of_table"].where(rows["of_table"].fillna("") != "", rows["session"])
                 by_detector = rows["labelled_by"].fillna("").str.startswith(DETECTOR)
                 rows["labelled_by"] = rows["labelled_by"].mask(by_detector)
-                rows["simulated"] |= rows["attributes"].fillna("").str.contains('"simulated"', regex=False)
+                rows["simulated"] |= simulated_rows(rows)
                 rows = in_order(rows.drop(columns="of_table"))
                 self._recordings = scores, table, rows.assign(now=judged(rows))
             return self._recordings[2]

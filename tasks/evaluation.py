@@ -26,6 +26,7 @@ from asdcore.monitoring.outcomes import outcome_lines, outcomes, with_session_he
 from asdcore.plots import evaluation as plots
 from asdcore.plots.outcomes import outcomes_plot
 from asdcore.recordings.clips import recording_of
+from asdcore.recordings.found import simulated_rows
 from asdcore.storage.files import atomic_write
 from asdcore.storage.home import Home
 from tasks.metrics import OUTCOMES
@@ -156,7 +157,7 @@ def evaluation(
 
 def any_simulated(recordings: pd.DataFrame) -> bool:
     """Whether metrics of these recordings have to be marked as simulated."""
-    return bool(recordings["attributes"].str.contains('"simulated"').any())
+    return bool(simulated_rows(recordings).any())
 
 
 def report_text(done: Evaluation, notes: list[str], simulated: bool) -> str:

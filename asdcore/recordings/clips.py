@@ -43,6 +43,10 @@ class Clip:
         """
         return frames * (self.number - 1) // self.count, frames * self.number // self.count
 
+    def start(self, seconds: float) -> float:
+        """Seconds from the beginning of a recording of this length to that of the clip."""
+        return seconds * (self.number - 1) / self.count
+
 
 def clip_named(name: str) -> Clip:
     """The clip of this name.

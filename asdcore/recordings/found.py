@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
+
 from asdcore.recordings.paths import can_be_told, on_disk, printable, surely
 
 DETECTOR = "detector "
@@ -36,6 +38,11 @@ class Found:
 def is_simulated(path: Path) -> bool:
     """Whether a file lies in a folder of simulated recordings."""
     return any(surely(above / SIMULATED, Path.is_file) for above in on_disk(path).resolve().parents)
+
+
+def simulated_rows(recordings: pd.DataFrame) -> pd.Series:
+    """Which rows of the table of recordings have the attribute ``simulated``: booleans."""
+    return recordings["attributes"].fillna("").str.contains('"simulated":', regex=False)
 
 
 def mark_simulated(found: Sequence[Found]) -> list[Found]:

@@ -15,6 +15,7 @@ from asdcore.evaluation.table import systems_of
 from asdcore.heard import Heard, score_table
 from asdcore.monitoring.reliability import Reliability, reliability_of
 from asdcore.normality.machine import ANOMALOUS, NORMAL, SUSPECT
+from asdcore.recordings.found import simulated_rows
 from asdcore.reports.cards import Card, Compare, bounded
 from asdcore.reports.comparison import Compared, compared
 from asdcore.reports.known import Known
@@ -93,7 +94,7 @@ def fitted_report(
     cards, left_out = bounded([pair for _, _, found in groups for pair in found])
     scores = _in_page(scores, cards, folder)
     filled = iter(cards)
-    simulated = known.rows.loc[known.rows["machine"].isin(list(machines)), "attributes"].str.contains('"simulated"')
+    simulated = simulated_rows(known.rows[known.rows["machine"].isin(list(machines))])
     return rendered(
         "fitted.html",
         title=title,

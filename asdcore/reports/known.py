@@ -9,7 +9,7 @@ import pandas as pd
 
 from asdcore.heard import Heard
 from asdcore.monitoring.outcomes import with_session_heard
-from asdcore.recordings.found import DETECTOR, is_simulated
+from asdcore.recordings.found import DETECTOR, is_simulated, simulated_rows
 from asdcore.recordings.names import label_in_name, parse_place
 from asdcore.recordings.sessions import time_stamp
 from asdcore.recordings.training import training_recordings
@@ -48,6 +48,7 @@ class Known:
     def described(self, heard: Sequence[Heard]) -> pd.DataFrame:
         """One row per recording: label (normal, anomaly, unknown), session, session_heard, in_table, simulated."""
         known = self.rows
+        known = known.assign(simulated=simulated_rows(known))
         simulated: dict[Path, bool] = {}
         rows = []
         for one in heard:
@@ -56,7 +57,7 @@ class Known:
                 label, session, heard_before = row["label"], row["session"] or "", row["session_heard"]
                 if str(row.get("labelled_by")).startswith(DETECTOR):
                     label = "unknown"  # What a detector has said is nothing to judge one by.
-                of_simulation = '"simulated"' in row["attributes"]
+                of_simulation = row["simulated"]
             else:
                 label, session, heard_before = label_in_name(one.path) or "unknown", session_of(one.path), pd.NA
                 folder = one.path.parent

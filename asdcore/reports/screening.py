@@ -182,7 +182,7 @@ def _heard(heard: Listened, row: dict[str, Any]) -> Heard:
     rows = [index for index, path in enumerate(heard.paths) if path == row["path"]]
     clips = [heard.clips[index] for index in rows]
     lengths = {str(one.path): one.seconds for one in heard.recordings}
-    starts = [lengths[row["path"]] * (clip.number - 1) / clip.count for clip in clips]
+    starts = [clip.start(lengths[row["path"]]) for clip in clips]
     return Heard(
         Path(row["path"]),
         row["machine"],
