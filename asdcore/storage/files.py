@@ -123,7 +123,8 @@ def digest_of_file(path: Path) -> str:
     Raises:
         OSError: it cannot be read, or is a named pipe or a device: reading these may never end.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # To open a folder is an error anyhow.
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

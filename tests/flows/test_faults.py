@@ -191,7 +191,7 @@ def test_the_api_server_of_a_command_that_is_killed_ends_with_it(small_machines:
                 environment = (process / "environ").read_bytes()
             except OSError:
                 continue
-            if f"PREFECT_HOME={tmp_path}".encode() in environment and b"PREFECT__SERVER_EPHEMERAL" in environment:
+            if f"PREFECT_HOME={tmp_path}".encode() in environment and b"PREFECT__SERVER_FINAL" in environment:
                 found.append(int(process.name))
         return found
 
