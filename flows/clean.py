@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from asdcore.errors import AsdError
+from asdcore.errors import AsdError, OutdatedDetectorError
 from asdcore.features.cleanup import Orphans, delete_orphans, find_orphans
 from asdcore.recordings.catalog import Catalog
 from asdcore.settings import Settings
@@ -64,10 +64,15 @@ def _registered_settings(home: Home) -> Iterator[Settings]:
     for row in registered_models(home):
         try:
             yield registered_settings(home, row["version"])
+        except OutdatedDetectorError as error:
+            warn(f"version {row['version']} needs no features, since it can no longer be used: {error}")
         except NoAnswerError:
-            raise  # What it needs is not known.
+            raise
         except AsdError as error:
-            warn(f"version {row['version']} claims no features: {error}")
+            raise AsdError(
+                f"nothing is deleted, since it is not known which features version {row['version']} needs: {error}. If "
+                "its files are gone for good, delete the version in the MLflow UI"
+            ) from error
 
 
 def told(found: Cleaned, home: Home, *, deleted: bool) -> Iterator[str]:

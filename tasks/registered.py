@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from asdcore.errors import AsdError
+from asdcore.errors import AsdError, OutdatedDetectorError
 from asdcore.storage.home import Home, without_userinfo
 from tasks.no_answer import NoAnswerError, no_answer, said_by
 
@@ -88,15 +88,22 @@ def registered_settings(home: Home, model: str) -> "Settings":
     """The settings of the registered detector of an alias or version.
 
     Raises:
-        AsdError: there is none, or its description is damaged or of another version of asd.
+        OutdatedDetectorError: its settings are those of an older version of asd, which cannot use it either.
+        AsdError: there is none, or its description is damaged or of a newer version of asd.
     """
     from asdcore.settings import Settings  # Only here, as above.
 
     with registered_folder(home, model) as (folder, version):
+        description: Any = {}
         try:
-            return Settings.model_validate(json.loads((folder / DESCRIPTION).read_text())["settings"])
-        except (KeyError, ValueError) as error:
-            raise AsdError(f"version {version} has no settings that can be read: {error}") from error
+            description = json.loads((folder / DESCRIPTION).read_text())
+            return Settings.model_validate(description["settings"])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            from asdcore.detector import FORMAT  # Only here: it imports PyTorch.
+
+            outdated = isinstance(description, dict) and description.get("format", FORMAT) < FORMAT
+            kind = OutdatedDetectorError if outdated else AsdError
+            raise kind(f"version {version} has no settings that can be read: {error}") from error
 
 
 @contextmanager

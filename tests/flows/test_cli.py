@@ -76,8 +76,8 @@ def test_the_page_of_another_server_is_no_part_of_an_error() -> None:
 
 
 def test_a_warning_outside_of_a_run_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    warn("version 3 claims no features")
-    assert "version 3 claims no features" in capsys.readouterr().err
+    warn("version 3 needs no features")
+    assert "version 3 needs no features" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

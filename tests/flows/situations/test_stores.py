@@ -286,6 +286,34 @@ def test_clean_deletes_nothing_while_it_does_not_know_what_is_needed(answering: 
     assert kept.exists()
 
 
+@pytest.mark.situation(
+    "`asd clean --yes` while the files of a registered version are gone or damaged, or its drive is not mounted",
+    before="the version counted as one that needs no features: they could be deleted",
+    after="nothing is deleted, and the version is named; only one of an older format, which cannot be used, needs none",
+)
+def test_clean_deletes_nothing_while_the_files_of_a_version_are_gone(registry: Home, tmp_path: Path) -> None:
+    home = Home.at(shutil.copytree(registry.root, tmp_path / "home"))
+    ingested(home, "0a", "pump/a.wav")
+    kept = home.features / "abc" / "shard-1.parquet"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    away = registry.root / "away"
+    registry.mlartifacts.rename(away)  # Where the registry of the copy says that they are.
+    try:
+        description = home.mlartifacts / "models" / "2" / "artifacts" / "detector" / "detector.json"
+        (description.parents[3] / "1" / "artifacts" / "detector" / "detector.json").write_text('{"format": 1}')
+        for damage in (description.unlink, lambda: description.write_text("{"), lambda: description.write_text("{}")):
+            damage()
+            with pytest.raises(AsdError, match="not known which features version 2 needs"):
+                clean(home, Settings(), delete=True, verify=False)
+            assert kept.exists()
+        description.write_text('{"format": 1}')
+        clean(home, Settings(), delete=True, verify=False)
+        assert not kept.exists()
+    finally:
+        away.rename(registry.mlartifacts)
+
+
 # --- what is served ---------------------------------------------------------------------------------------------------
 
 
