@@ -20,6 +20,7 @@ from flows.ingest import ingest
 from tasks.events import ARRIVED, tell
 from tasks.notification import SECONDS_BETWEEN_MESSAGES, Every, notified
 from tasks.registered import CHAMPION, registered_models
+from tasks.run_names import counted
 
 MOST_FILES = 250
 """Files per ingest; Prefect rejects runs with parameters of more than 512 KB."""
@@ -133,7 +134,8 @@ class Watcher:
         if done["added"] or news:
             more = f", {n} left out" if (n := len(left_out.keys() & news)) else ""
             self.say(
-                f"{len(whole)} files: {done['added']} new recordings, {len(done['quarantined'])} quarantined{more}"
+                f"{counted(len(whole), 'file')}: {counted(done['added'], 'new recording')}, "
+                f"{len(done['quarantined'])} quarantined{more}"
             )
         for name, reason in list(news.items())[:SHOWN]:
             self.say(f"  {name}: {reason}")

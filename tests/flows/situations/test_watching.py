@@ -148,15 +148,15 @@ def test_the_same_bytes_in_two_machines_folders(folder: Path, home: Home) -> Non
     said = watched(
         folder,
         home,
-        (nothing, r"3 files: 1 new recordings, 2 quarantined.*simFan: 1 normal|pending"),
-        (lambda: record(folder / "simFan" / "c.wav", 3), r"1 files: 1 new"),
+        (nothing, r"3 files: 1 new recording, 2 quarantined.*simFan: 1 normal|pending"),
+        (lambda: record(folder / "simFan" / "c.wav", 3), r"1 file: 1 new"),
         (first.unlink, ""),
     )
     assert f"{first}: the same sound is given as two things: here (simFan, train, unknown) and as {second}" in said
     assert f"{second}: the same sound is given as two things" in said
     assert {"b.wav"} <= judged(home) and "a.wav" not in labels(home)
     # The next start finds one of them alone.
-    watched(folder, home, (nothing, "1 files: 1 new recordings, 0 quarantined"))
+    watched(folder, home, (nothing, "1 file: 1 new recording, 0 quarantined"))
     assert "a.wav" in labels(home)
 
 
@@ -300,10 +300,10 @@ def test_a_manifest_that_is_half_written(folder: Path, home: Home) -> None:
         home,
         (nothing, r"ingest failed: .*manifest\.csv: not a CSV file in UTF-8"),
         (lambda: manifest.write_text("path,machine,place\na.wav,simFan,Mü\n", encoding="utf-8"), r"works again"),
-        (lambda: manifest.write_text("path,machine\na.wav,simFan\nb.wav,simFan\n"), r"1 files: 1 new.*simFan: "),
+        (lambda: manifest.write_text("path,machine\na.wav,simFan\nb.wav,simFan\n"), r"1 file: 1 new.*simFan: "),
     )
     assert said.count("ingest failed") == 1
-    assert re.search(r"2 files: 1 new recordings, 0 quarantined, 1 left out", said)
+    assert re.search(r"2 files: 1 new recording, 0 quarantined, 1 left out", said)
     assert said.count(f"  {folder / 'b.wav'}: not listed in {manifest}") == 1
     assert judged(home) == {"a.wav", "b.wav"}
     assert [(one.subject, one.is_open) for one in incidents(home)] == [("ingest", False)]
@@ -322,8 +322,8 @@ def test_attributes_that_are_half_written(folder: Path, home: Home) -> None:
     said = watched(
         folder,
         home,
-        (nothing, r"2 files: 1 new recordings, 1 quarantined.*simFan: "),
-        (lambda: table.write_text("file_name,d1p,d1v\n"), r"1 files: 1 new recordings, 0 quarantined"),
+        (nothing, r"2 files: 1 new recording, 1 quarantined.*simFan: "),
+        (lambda: table.write_text("file_name,d1p,d1v\n"), r"1 file: 1 new recording, 0 quarantined"),
     )
     assert "attributes_00.csv: not a CSV file in UTF-8" in said and judged(home) == {"a.wav"}
 
@@ -342,7 +342,7 @@ def test_a_folder_with_hidden_files_only(folder: Path, home: Home) -> None:
         time.sleep(2)
         record(folder / "simFan" / "a.wav", 1)
 
-    said = watched(folder, home, (later, r"1 files: 1 new recordings, 0 quarantined"))
+    said = watched(folder, home, (later, r"1 file: 1 new recording, 0 quarantined"))
     assert "failed" not in said and "._a" not in said
 
 
@@ -379,8 +379,8 @@ def test_no_champion_yet(folder: Path, home: Home, monkeypatch: pytest.MonkeyPat
     said = watched(
         folder,
         home,
-        (nothing, r"1 new recordings.*1 recordings wait for a champion"),
-        (lambda: record(folder / "simFan" / "b.wav", 2), r"1 new recordings"),
+        (nothing, r"1 new recording.*1 recordings wait for a champion"),
+        (lambda: record(folder / "simFan" / "b.wav", 2), r"1 new recording"),
         (lambda: away.rename(registry), r"simFan: "),
     )
     assert said.count("wait for a champion") == 1 and judged(home) == {"a.wav", "b.wav"}
@@ -450,7 +450,7 @@ def test_a_file_that_was_replaced_while_watch_was_down(folder: Path, home: Home)
     watched(folder, home, (nothing, r"2 files: 2 new.*simFan: "))
     before = digest_of_file(folder / "simFan" / "1.wav")
     os.utime(record(folder / "simFan" / "1.wav", 3), (1, 1))
-    said = watched(folder, home, (nothing, r"1 files: 1 new recordings.*simFan: "))
+    said = watched(folder, home, (nothing, r"1 file: 1 new recording.*simFan: "))
     assert "2 files" not in said
     rows = Catalog(home.recordings).recordings
     assert before not in set(rows["recording"]) and len(rows) == 2 and judged(home) == {"1.wav", "2.wav"}
@@ -497,7 +497,7 @@ def test_asd_watch_as_a_process(folder: Path, home: Home, prefect_api: str, tmp_
     try:
         said(r"2 files: 0 new recordings, 2 quarantined")
         record(folder / "simFan" / "c.wav", 2)
-        said(r"1 files: 1 new recordings, 0 quarantined")
+        said(r"1 file: 1 new recording, 0 quarantined")
         process.terminate()
         assert process.wait(20) in (-signal.SIGTERM, 128 + signal.SIGTERM, 0)
     finally:
