@@ -361,7 +361,7 @@ def test_a_name_that_is_not_utf8(folder: Path, home: Home) -> None:
         folder,
         home,
         (latin_1, r"simFan: "),
-        (lambda: record(folder / "simFan" / "c.wav", 3), r"files: .*simFan: "),
+        (lambda: record(folder / "simFan" / "c.wav", 3), r"1 file: .*simFan: "),
     )
     assert "failed" not in said and judged(home) >= {"b.wav", "c.wav"}
 
