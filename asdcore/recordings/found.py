@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from asdcore.recordings.paths import can_be_told, on_disk, printable, surely
+
+if TYPE_CHECKING:
+    import pandas as pd  # Only for types: `asd results` answers without it.
 
 DETECTOR = "detector "
 """What ``labelled_by`` begins with, before a version, where no person has settled a label."""
@@ -40,7 +42,7 @@ def is_simulated(path: Path) -> bool:
     return any(surely(above / SIMULATED, Path.is_file) for above in on_disk(path).resolve().parents)
 
 
-def simulated_rows(recordings: pd.DataFrame) -> pd.Series:
+def simulated_rows(recordings: "pd.DataFrame") -> "pd.Series":
     """Which rows of the table of recordings have the attribute ``simulated``: booleans."""
     return recordings["attributes"].fillna("").str.contains('"simulated":', regex=False)
 
