@@ -96,11 +96,24 @@ def main() -> None:
             _stopped()
         raise
     except Exception as error:
+        if by_ctrl_c(error):
+            _stopped()
         from asdcore.storage.home import without_userinfo
 
         # SQLAlchemy adds the statement and a link, below.
         said = f"unexpected {type(error).__name__}: {without_userinfo(error)}".partition("\n[SQL:")[0]
         _fail(f"{said}\n{_full_disk() or 'Run it again with --debug for the stack trace.'}", debug)
+
+
+def by_ctrl_c(error: BaseException | None) -> bool:
+    """Whether Ctrl-C has caused an error: libraries raise one of their own while they end, or while they are imported;
+    Pydantic's only says so in its text.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or KeyboardInterrupt.__name__ in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _full_disk() -> str:

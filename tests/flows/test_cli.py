@@ -26,7 +26,7 @@ from asdcore.setting_rows import COMMON, setting_rows
 from asdcore.settings import Settings
 from asdcore.storage.home import Home
 from flows.cli import app as program
-from flows.cli.app import GROUPS, any_text, app
+from flows.cli.app import GROUPS, any_text, app, by_ctrl_c
 from flows.deployment import PREFECT_FILE, planned
 from flows.private_server import prefect_server
 from tasks.no_answer import said_by
@@ -73,6 +73,20 @@ def test_a_prefect_server_that_does_not_answer_is_named_with_what_to_do(tmp_path
 def test_the_page_of_another_server_is_no_part_of_an_error() -> None:
     error = RuntimeError("API request failed with error code 404 != 200. Response body: '<!DOCTYPE HTML>\n<html>'")
     assert said_by(error) == "API request failed with error code 404 != 200"
+
+
+def test_an_error_that_ctrl_c_has_caused_is_no_error() -> None:
+    def ended() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("cannot end twice")
+
+    with pytest.raises(RuntimeError) as caused:
+        ended()
+    assert by_ctrl_c(caused.value)
+    assert by_ctrl_c(ValueError('Error building "enum" validator:\n  KeyboardInterrupt: '))
+    assert not by_ctrl_c(RuntimeError("cannot end twice"))
 
 
 def test_a_warning_outside_of_a_run_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
