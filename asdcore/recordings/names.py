@@ -122,7 +122,8 @@ def contents_of(
     machines = {location.machine for location in locations.values()}.union(known)
     normal_ones = opposites(sorted(machines), answers)
     found = [
-        replace(one, problem=opposite(one.machine, normal_ones[one.machine]))
+        # Of no known machine: once one recording had arrived as such a machine's, the others would not be asked about.
+        replace(one, machine="", problem=opposite(one.machine, normal_ones[one.machine]))
         if one.machine in normal_ones and one.machine not in known and not (one.labelled or one.problem)
         else one
         for one in found
@@ -244,7 +245,7 @@ def _in_split_folder(path: Path, machine: str, folder: str, said: dict[str, str]
     if not said:
         problem = (
             f"unparsable name: not a DCASE name, but in a folder {folder}; {_LIST_IT}, or move it into "
-            f"a folder `{folder}/normal` or `{folder}/defect`"
+            "a folder `normal` or `defect` there"
         )
         return Found(path, machine=machine, split=split, problem=problem)
     if said.get("split", split) != split:

@@ -173,6 +173,7 @@ def test_a_test_set_that_is_arranged_by_machine_does_not_train(tmp_path: Path) -
     found = by_name(tmp_path)
     assert (found["a.wav"].split, found["a.wav"].problem) == ("train", "")
     assert "not a DCASE name, but in a folder test" in found["b.wav"].problem
+    assert "move it into a folder `normal` or `defect` there" in found["b.wav"].problem
     assert {name: (found[f"{name}.wav"].split, found[f"{name}.wav"].label) for name in ("OK", "NG")} == {
         "OK": ("test", "normal"),
         "NG": ("test", "anomaly"),
@@ -189,7 +190,7 @@ def test_two_folders_that_differ_by_a_word_for_a_label_are_not_two_machines(
 ) -> None:
     touch(tmp_path / fault / "a.wav", tmp_path / normal / "b.wav", tmp_path / "leak_tester" / "c.wav")
     found = by_name(tmp_path)
-    assert "seem to say labels of one machine" in found["a.wav"].problem
+    assert "seem to say labels of one machine" in found["a.wav"].problem and found["a.wav"].machine == ""
     assert not found["b.wav"].problem and not found["c.wav"].problem
     # The normal ones are known from the first ingest on; the others are still asked about.
     again = contents_of(tmp_path, known={normal, "leak_tester"}, only={tmp_path / fault / "a.wav"}).recordings
