@@ -28,12 +28,14 @@ SPLIT_FOLDERS = {
 }
 
 _YEAR, _DAY_OR_MONTH = r"(?:19|20)\d{2}", r"(?:0?[1-9]|[12]\d|3[01])"
+_TWO_DIGITS = r"(?:0[1-9]|[12]\d|3[01])"
+"""of a day or a month: without signs between them, others are those of a serial number"""
 _MONTH = (
     r"(?:jan(?:uary?)?|feb(?:ruary?)?|mar(?:ch)?|märz?|mrz|apr(?:il)?|ma[yi]|jun[ei]?|jul[yi]?|aug(?:ust)?"
     r"|sept?(?:ember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?)"
 )
 _DATE = (
-    rf"(?:{_YEAR}[-_.]?\d{{2}}[-_.]?\d{{2}}|{_DAY_OR_MONTH}[-_.]{_DAY_OR_MONTH}[-_.]{_YEAR}"
+    rf"(?:{_YEAR}[-_.]?{_TWO_DIGITS}[-_.]?{_TWO_DIGITS}|{_DAY_OR_MONTH}[-_.]{_DAY_OR_MONTH}[-_.]{_YEAR}"
     rf"|{_DAY_OR_MONTH}[-_. ]*{_MONTH}[-_., ]*{_YEAR}|{_YEAR}[-_. ]*{_MONTH}[-_. ]*{_DAY_OR_MONTH})"
 )
 _TIME = r"(?:[01]\d|2[0-3])[-_.:hH]?[0-5]\d(?:[-_.:mM]?[0-5]\d)?(?: ?(?:Z|UTC|[-+]\d\d:?\d\d))?"

@@ -36,16 +36,19 @@ def unnamed(locations: Mapping[Path, Location], place: Path) -> dict[Path, str]:
         if location.machine.isdecimal() and location.depth:
             parents.setdefault(location.machine, set()).add(_folder_named(folder, location.machine).parent)
     list_it = "or list the recordings in a manifest CSV with the columns path, machine and session"
+    # One text for all folders of a name: a number may be in the folder of each day.
+    unclear = {
+        number: f"of no known machine: the folder {number} in {_some(map(str, above))} may be a machine or a session; "
+        f"name machines' folders with a letter, sessions' run_{number}, {list_it}"
+        for number, above in parents.items()
+        if len(above) > 1
+    }
     problems: dict[Path, str] = {}
     for folder, location in locations.items():
         where = "is not in a machine's folder"
         if location.depth:
-            if len(above := parents.get(location.machine, ())) > 1:
-                folders = " and ".join(sorted(map(str, above)))
-                problems[folder] = (
-                    f"of no known machine: the folder {location.machine} in {folders} may be a machine "
-                    f"or a session; name machines' folders with a letter, sessions' run_{location.machine}, {list_it}"
-                )
+            if location.machine in unclear:
+                problems[folder] = unclear[location.machine]
         elif names_a_session(location.machine):
             problems[folder] = (
                 f"{where}: the given folder {place} is named after a session, not a machine; give the machine's folder "

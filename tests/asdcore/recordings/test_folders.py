@@ -125,6 +125,7 @@ TREES: list[tuple[str, dict[str, tuple[str, str]]]] = [
         {"1/pump7/a.wav": ("pump7", ""), "line2/fan/a.wav": ("fan", "")},
     ),
     ("serial numbers are machines", {"hall/4711/a.wav": ("4711", ""), "hall/4712/a.wav": ("4712", "")}),
+    ("serial numbers that are no dates", {"20104455/a.wav": ("20104455", ""), "20104456/a.wav": ("20104456", "")}),
     ("names that only look alike", {"monitor/a.wav": ("monitor", ""), "sunday-pump/a.wav": ("sunday-pump", "")}),
     ("a session in the name of the machine", {"rig/day-shift pump/a.wav": ("day-shift pump", "")}),
 ]
@@ -194,6 +195,12 @@ def test_the_same_serial_number_in_two_folders_is_not_one_machine(tmp_path: Path
     found = find_recordings(tmp_path / "data")
     assert [bool(f.problem) for f in found] == [True, False, True]
     assert f"the folder 0001 in {tmp_path}/data/fan3 and {tmp_path}/data/pump7" in found[0].problem
+
+
+def test_a_number_in_the_folder_of_each_day_is_asked_about_in_a_short_text(tmp_path: Path) -> None:
+    touch(tmp_path, [f"2026-05-{day:02d}/4711/a.wav" for day in range(1, 31)])
+    (problem,) = {found.problem for found in find_recordings(tmp_path)}
+    assert f"the folder 4711 in {tmp_path}/2026-05-01 and 29 more may be a machine or a session" in problem
 
 
 @pytest.mark.parametrize(
