@@ -74,7 +74,7 @@ def row_of(
         if digest in forgotten:
             return row | {"recording": digest}
         if digest in known.index and known.loc[digest, "settings"] == key:
-            return row | {"recording": digest} | plain(known.loc[digest, list(FACTS)].to_dict())
+            return row | {"recording": digest} | plain({name: known.loc[digest, name] for name in FACTS})
         row |= {"recording": digest} | asdict(examine(one.path, settings))
         if stat_of(one.path) != row["stat"]:  # The digest and the rest may be of two contents.
             return row | {"recording": "", "reason": "changed while it was being read: ingest it again", UNREAD: True}
