@@ -124,7 +124,8 @@ class Watcher:
         unlisted = dict.fromkeys(done["unlisted"], f"not listed in {self.folder / MANIFEST}")
         left_out = unlisted | done["left_out"]
         reasons = done["quarantined"] | left_out
-        unusable = [names[name] for name in reasons if name in names]
+        # Of a folder that cannot be listed, no file is known.
+        unusable = [path for name, path in names.items() if reasons.keys() & {name, *map(str, Path(name).parents)}]
         self.files.again(unusable, QUARANTINED_PAUSE)
         self.files.handled(whole)
         news = {name: reason for name, reason in reasons.items() if self._reasons.get(name) != reason}

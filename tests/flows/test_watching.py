@@ -1,20 +1,25 @@
 """When a file has arrived, and what is tried again."""
 
+import errno
 import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from asdcore.monitoring.incidents import open_incidents
 from asdcore.recordings.arriving import Arriving, known_states
+from asdcore.recordings.catalog import Catalog
 from asdcore.recordings.changes import changed_files
 from asdcore.recordings.rows import stat_of
 from asdcore.settings import RecordingSettings
 from asdcore.storage.home import Home
 from flows.attempts import Attempts
 from flows.watching import Watcher
+from tasks.recordings import ingest_recordings
 
 
 class Clock:
@@ -148,7 +153,7 @@ def test_a_new_file_of_the_same_size_and_time_is_noticed(tmp_path: Path, clock: 
         os.utime(file, (315_532_800, 315_532_800))
         time.sleep(0.02)  # Times of files have steps of some milliseconds.
         if content == b"first":
-            arriving = Arriving(1, {file: stat_of(file)}, clock)
+            arriving = Arriving(1, {str(file): stat_of(file)}, clock)
     arriving.look([file])
     clock.now += 1
     assert arriving.arrived() == [file]
@@ -236,3 +241,46 @@ def test_files_that_a_manifest_did_not_list_are_tried_again_when_it_is_gone(tmp_
     manifest.unlink()
     watcher.look(set())
     assert watcher.files.arrived() == [file]
+
+
+def record(path: Path, seed: int) -> Path:
+    """A new recording of two seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.random.default_rng(seed).standard_normal(32_000), 16_000)
+    return path
+
+
+def test_a_recording_that_arrives_does_not_make_a_machine_of_a_folder_that_seems_to_say_a_label(tmp_path: Path) -> None:
+    """Otherwise the next ingest of all would take the recordings of pump_ng for normal ones."""
+    place, home, settings = tmp_path / "in", Home.at(tmp_path / "home"), RecordingSettings()
+    record(place / "pump_ok" / "a.wav", 1)
+    faulty = record(place / "pump_ng" / "b.wav", 2)
+    for arrived in ([faulty], None):
+        done = ingest_recordings(place, home, settings, arrived=arrived)
+        assert list(done["quarantined"]) == [str(faulty)]
+    assert set(Catalog(home.recordings).recordings["machine"]) == {"pump_ok"}
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_what_arrives_in_a_folder_that_can_not_be_listed_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home.at(tmp_path / "home")
+    record(tmp_path / "in" / "fan" / "a.wav", 1)
+    file = record(tmp_path / "in" / "pump" / "b.wav", 2)
+    scandir = os.scandir
+
+    def shaky(path: str) -> object:
+        if str(path).endswith("pump"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return scandir(path)
+
+    watcher = Watcher(tmp_path / "in", home, RecordingSettings(), 0, 50, print)
+    watcher.look({file})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", shaky)
+        watcher.take()
+    assert Catalog(home.recordings).recordings.empty
+    watcher.files.hurry()
+    watcher.take()
+    assert list(Catalog(home.recordings).recordings["path"]) == [str(file)]
