@@ -11,8 +11,8 @@ _SEPARATORS = ",;\t"
 
 
 def read_csv(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
-    """The header, and each row with the number of its line. Columns are separated by the first of comma, semicolon and
-    tab that the header has.
+    """The header, and each row with the number of its line. Columns are separated by what the header has most of:
+    commas, semicolons or tabs.
 
     Raises:
         AsdError: it cannot be read, or is not a CSV file in UTF-8.
@@ -21,7 +21,7 @@ def read_csv(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]
         with path.open(newline="", encoding="utf-8-sig") as file:
             header = file.readline()
             file.seek(0)
-            separator = next((sign for sign in _SEPARATORS if sign in header), ",")
+            separator = max(_SEPARATORS, key=header.count)
             reader = csv.DictReader(file, delimiter=separator, skipinitialspace=True)
             rows = [(reader.line_num, row) for row in reader]
             return reader.fieldnames or (), rows

@@ -359,7 +359,7 @@ def test_a_name_that_is_not_utf8_can_be_printed_and_opened(tmp_path: Path, name:
 @pytest.mark.parametrize(
     "text",
     [
-        "path;machine;speed\r\npump/0.wav;pump;1,5\r\n",
+        "path;machine;speed;load, kW\r\npump/0.wav;pump;1,5;\r\n",
         "path\tmachine\tspeed\npump/0.wav\tpump\t1,5\n",
         'path, machine, speed\npump/0.wav, pump, "1,5"\n',
         'path,machine,speed\npump\\0.wav,pump,"1,5"\n',
